@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const DEPTH: usize = 8;
+
+fn fault(text: &str) -> Fault {
+    read(text, DEPTH).expect_err(text).fault
+}
+
+/// Whether skipping accepts the text.
+fn skips(text: &str) -> bool {
+    let mut reader = Reader::new(text, DEPTH);
+    reader.raw().is_ok() && reader.end().is_ok()
+}
+
+#[test]
+fn what_is_not_json_is_refused_whether_read_or_skipped() {
+    for text in [
+        "",
+        " ",
+        "nul",
+        "truefalse",
+        "[1,]",
+        "[1 2]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{a:1}",
+        "{\"a\":1,}",
+        "{'a':1}",
+        "01",
+        "-",
+        "+1",
+        ".5",
+        "1.",
+        "1e",
+        "1e+",
+        "0x10",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "-1e400",
+        "[1e999]",
+        "\"\u{1}\"",
+        "\"\n\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\\ud800\"",
+        "\"\\udc00\"",
+        "\"\\ud800x\"",
+        "\"\\ud800\\u0041\"",
+        "\"\\udc00\\ud800\"",
+        "\"open",
+        "[",
+        "{",
+        "{\"a\":[",
+        "1 2",
+        "{} {}",
+        "{}x",
+        "\u{feff}{}",
+        "// c\n{}",
+        "[\u{a0}1]",
+        "{\"\\ud800\":1}",
+    ] {
+        assert!(read(text, DEPTH).is_err(), "read {text:?}");
+        assert!(!skips(text), "skipped {text:?}");
+    }
+}
+
+#[test]
+fn depth_is_bounded_for_arrays_and_objects() {
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    assert!(read(&nested(DEPTH), DEPTH).is_ok());
+    assert_eq!(fault(&nested(DEPTH + 1)), Fault::TooDeep);
+    assert!(!skips(&nested(DEPTH + 1)));
+    let objects = format!("{}1{}", "{\"a\":".repeat(DEPTH + 1), "}".repeat(DEPTH + 1));
+    assert_eq!(fault(&objects), Fault::TooDeep);
+    let many_siblings = format!("[{}]", vec!["[[]]"; 1000].join(","));
+    assert!(read(&many_siblings, DEPTH).is_ok());
+}
+
+#[test]
+fn a_key_twice_is_refused_at_any_depth_and_however_it_is_escaped() {
+    assert_eq!(fault(r#"{"a":1,"a":1}"#), Fault::DuplicateKey);
+    assert_eq!(
+        fault(r#"[{"x":{"na\u006de":1,"name":2}}]"#),
+        Fault::DuplicateKey
+    );
+    for count in [5, 30] {
+        let members: Vec<String> = (0..count).map(|n| format!("\"k{n}\":{n}")).collect();
+        assert!(read(&format!("{{{}}}", members.join(",")), DEPTH).is_ok());
+        let twice = format!("{{{},\"k3\":0}}", members.join(","));
+        assert_eq!(fault(&twice), Fault::DuplicateKey, "{count} members");
+    }
+}
+
+#[test]
+fn a_name_is_found_only_where_every_reader_finds_it() {
+    for filler in [0, 20] {
+        let filler: String = (0..filler).map(|n| format!(",\"k{n}\":0")).collect();
+        let find = |member: &str, name: &str| {
+            let text = format!("{{{member}{filler}}}");
+            let Ok(Json::Object(object)) = read(&text, DEPTH) else {
+                panic!("{text}")
+            };
+            match object.find(name) {
+                Found::Member(Json::Int(int)) => format!("{int}"),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(find(r#""text":1"#, "text"), "1");
+        assert_eq!(find(r#""other":1"#, "text"), "Nothing");
+        assert_eq!(find(r#""Text":1"#, "text"), "CaseVariant");
+        assert_eq!(find(r#""text":1,"TEXT":2"#, "text"), "CaseVariant");
+        assert_eq!(find(r#""TEXT":2,"text":1"#, "text"), "CaseVariant");
+        // Go's decoder folds the long s and the Kelvin sign too.
+        assert_eq!(find("\"pa\u{17f}s\":1", "pass"), "CaseVariant");
+        assert_eq!(find("\"\u{212a}ey\":1", "key"), "CaseVariant");
+    }
+}
+
+#[test]
+fn numbers_keep_their_kind() {
+    let json = |text| read(text, DEPTH).unwrap();
+    assert_eq!(json("9223372036854775807"), Json::Int(i64::MAX));
+    assert_eq!(json("-9223372036854775808"), Json::Int(i64::MIN));
+    assert_eq!(
+        json("9223372036854775808"),
+        Json::Double(9_223_372_036_854_775_808.0)
+    );
+    assert_eq!(json("-0"), Json::Int(0));
+    assert_eq!(json("1.0"), Json::Double(1.0));
+    assert_eq!(json("1e2"), Json::Double(100.0));
+}
+
+#[test]
+fn strings_are_decoded() {
+    let json = |text| read(text, DEPTH).unwrap();
+    assert_eq!(
+        json(r#""\u0041\n\ud83d\ude00é\/""#),
+        Json::String("A\n😀é/".into())
+    );
+    assert!(matches!(
+        json(r#""plain""#),
+        Json::String(Cow::Borrowed("plain"))
+    ));
+}
+
+/// Arbitrary JSON as serde_json writes it.
+fn arbitrary_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 64, 8, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..12).prop_map(Into::into),
+            prop::collection::vec((any::<String>(), inner), 0..12)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn same(ours: &Json<'_>, theirs: &serde_json::Value) -> bool {
+    match (ours, theirs) {
+        (Json::Null, serde_json::Value::Null) => true,
+        (Json::Bool(a), serde_json::Value::Bool(b)) => a == b,
+        (Json::Int(a), serde_json::Value::Number(b)) => Some(*a) == b.as_i64(),
+        // serde_json rounds the last digit differently unless asked not to.
+        (Json::Double(a), serde_json::Value::Number(b)) => {
+            b.as_f64().is_some_and(|b| (a - b).abs() <= b.abs() * 1e-15)
+        }
+        (Json::String(a), serde_json::Value::String(b)) => a == b,
+        (Json::Array(a), serde_json::Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Json::Object(a), serde_json::Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, value)| same(value, &b[key]))
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    // A case that fails becomes a test of its own above.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn reads_what_a_lenient_reader_reads(value in arbitrary_json(), pretty: bool) {
+        let text = if pretty {
+            serde_json::to_string_pretty(&value)
+        } else {
+            serde_json::to_string(&value)
+        }.unwrap();
+        let ours = read(&text, DEPTH).unwrap();
+        prop_assert!(same(&ours, &serde_json::from_str(&text).unwrap()), "{text}");
+        prop_assert!(skips(&text));
+    }
+
+    #[test]
+    fn accepts_nothing_that_a_lenient_reader_refuses(text in r#"[\[\]{}",:0-9eE.+\-truefalsn\\ u]{0,24}"#) {
+        let lenient = serde_json::from_str::<serde_json::Value>(&text);
+        if let Ok(ours) = read(&text, DEPTH) {
+            prop_assert!(same(&ours, &lenient.unwrap()), "{text}");
+            prop_assert!(skips(&text));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! temp
+pub mod json;
+pub mod mcp;

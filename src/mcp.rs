@@ -1,0 +1,26 @@
+//! The strict reader of what an MCP client sends: bytes of an HTTP body become
+//! a tool call, a message that is not governed, or a [`Malformed`].
+//!
+//! The body is read once more by the MCP server, with whatever JSON decoder it
+//! happens to use. A message is therefore accepted only if every decoder takes
+//! the same tool name and the same arguments from it:
+//!
+//! | refused | because some decoder |
+//! |---|---|
+//! | a key twice, however it is escaped | takes the first, or the last |
+//! | `Method`, `NAME`, `paramſ` | matches keys without regard to case (Go) |
+//! | invalid UTF-8, a byte order mark | replaces it, skips it, or stops |
+//! | several values, a batch | reads the first, or all |
+//! | a tool name with a control character | cuts a string at NUL |
+//! | deep nesting, numbers beyond a double | fails, or rounds |
+//!
+//! Arguments are only checked to be well-formed here; [`Arguments`] reads them
+//! when a condition asks for them, and refuses duplicate keys then.
+
+mod headers;
+mod malformed;
+mod message;
+
+pub use headers::MirroredHeaders;
+pub use malformed::{Malformed, Problem};
+pub use message::{Arguments, Message, NotGoverned, ToolCall, read};

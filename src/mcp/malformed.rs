@@ -1,0 +1,114 @@
+//! Why a body cannot be judged.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::json::{Fault, JsonError};
+
+/// A body that cannot be judged, with the id to answer to where one was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong with it.
+    pub problem: Problem,
+    /// The request's id as JSON text.
+    pub id: Option<String>,
+}
+
+impl Malformed {
+    /// A problem that was found before there was an id.
+    pub(crate) fn without_id(problem: Problem) -> Self {
+        Self { problem, id: None }
+    }
+}
+
+/// What is wrong with a body. Its text never repeats a value of the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// Not UTF-8, from this byte on.
+    NotUtf8(usize),
+    /// Not strict JSON.
+    NotJson(JsonError),
+    /// A key of the message differs from this one only in letters' case.
+    CaseVariantKey(&'static str),
+    /// A key of the arguments differs only in letters' case from one that a
+    /// condition reads.
+    CaseVariantArgument,
+    /// An array of messages.
+    Batch,
+    /// A JSON value, but not a JSON-RPC 2.0 message; says what is missing.
+    NotJsonRpc(&'static str),
+    /// A call whose parameters name no tool that could be judged.
+    NoUsableCall(&'static str),
+    /// This header says something else than the body.
+    HeaderMismatch(&'static str),
+}
+
+impl Problem {
+    /// The JSON-RPC error code ([JSON-RPC 2.0, section 5.1], and -32020 of the
+    /// MCP specification 2026-07-28, streamable HTTP).
+    ///
+    /// [JSON-RPC 2.0, section 5.1]: https://www.jsonrpc.org/specification#error_object
+    pub fn code(self) -> i32 {
+        match self {
+            Self::NotUtf8(_)
+            | Self::NotJson(_)
+            | Self::CaseVariantKey(_)
+            | Self::CaseVariantArgument => -32700,
+            Self::Batch | Self::NotJsonRpc(_) => -32600,
+            Self::NoUsableCall(_) => -32602,
+            Self::HeaderMismatch(_) => -32020,
+        }
+    }
+
+    /// The reason in one word, for programs.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotUtf8(_) => "not_utf8",
+            Self::NotJson(JsonError {
+                fault: Fault::TooDeep,
+                ..
+            }) => "json_too_deep",
+            Self::NotJson(JsonError {
+                fault: Fault::DuplicateKey,
+                ..
+            }) => "duplicate_key",
+            Self::NotJson(_) => "not_json",
+            Self::CaseVariantKey(_) | Self::CaseVariantArgument => "case_variant_key",
+            Self::Batch => "batch",
+            Self::NotJsonRpc(_) => "not_json_rpc",
+            Self::NoUsableCall(_) => "no_usable_call",
+            Self::HeaderMismatch(_) => "header_mismatch",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text: Cow<'_, str> = match self {
+            Self::NotUtf8(at) => format!("the body is not UTF-8 at byte {at}").into(),
+            Self::NotJson(error) => format!("the body is not acceptable JSON: {error}").into(),
+            Self::CaseVariantKey(key) => {
+                format!("a key differs from `{key}` only in upper and lower case").into()
+            }
+            Self::CaseVariantArgument => {
+                "a key of the arguments differs only in upper and lower case from one that is expected"
+                    .into()
+            }
+            Self::Batch => "batches are not accepted: send one message a request".into(),
+            Self::NotJsonRpc(what) => format!("the body is not a JSON-RPC 2.0 message: {what}").into(),
+            Self::NoUsableCall(what) => format!("the call cannot be judged: {what}").into(),
+            Self::HeaderMismatch(header) => {
+                format!("the header `{header}` and the body disagree").into()
+            }
+        };
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem.fmt(f)
+    }
+}
+
+impl std::error::Error for Malformed {}

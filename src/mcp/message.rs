@@ -1,0 +1,383 @@
+//! From the bytes of a body to a message.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
+use super::headers::{Mirror, MirroredHeaders};
+use super::malformed::{Malformed, Problem};
+use crate::json::{self, Json, JsonError, Kind, Object, Reader, fold_eq, has_duplicate};
+
+const TOOLS_CALL: &str = "tools/call";
+const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+
+/// One JSON-RPC 2.0 message.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// A `tools/call`, with an id or (as a notification) without.
+    ToolCall(ToolCall<'a>),
+    /// Anything else: another method, or a response.
+    NotGoverned(NotGoverned),
+}
+
+/// Proof that a whole message was read and that it calls no tool. Only
+/// [`read`] makes one.
+#[derive(Debug)]
+pub struct NotGoverned {
+    _made_by_read: (),
+}
+
+/// A call of a tool.
+#[derive(Debug)]
+pub struct ToolCall<'a> {
+    /// The request's id as JSON text.
+    pub id: Option<&'a str>,
+    /// `params.name`: not empty, no control characters.
+    pub name: Cow<'a, str>,
+    /// `params.arguments`
+    pub arguments: Arguments<'a>,
+    /// `params._meta`
+    pub meta: Arguments<'a>,
+}
+
+/// An object among the parameters, read when it is first asked for.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    /// The object's text and its offset in the body; `None` if there is none.
+    text: Option<(&'a str, usize)>,
+    max_depth: usize,
+    tree: OnceCell<Result<Json<'a>, JsonError>>,
+}
+
+impl<'a> Arguments<'a> {
+    /// The object, `{}` if there is none. It is an error if a key occurs twice
+    /// in it or in an object within.
+    pub fn get(&self) -> Result<&Json<'a>, Problem> {
+        let read = || match self.text {
+            None => Ok(Json::Object(Object::default())),
+            Some((text, offset)) => json::read(text, self.max_depth).map_err(|error| JsonError {
+                offset: error.offset + offset,
+                ..error
+            }),
+        };
+        self.tree
+            .get_or_init(read)
+            .as_ref()
+            .map_err(|&error| Problem::NotJson(error))
+    }
+}
+
+/// Reads one message and compares it with the headers that mirror it. Arrays
+/// and objects may be nested `max_depth` deep.
+pub fn read<'a>(
+    body: &'a [u8],
+    headers: &MirroredHeaders<'_>,
+    max_depth: usize,
+) -> Result<Message<'a>, Malformed> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Malformed::without_id(Problem::NotUtf8(error.valid_up_to())))?;
+    let envelope = envelope(text, max_depth)?;
+    let id = envelope
+        .id
+        .and_then(|(kind, text)| matches!(kind, Kind::String | Kind::Number).then_some(text));
+    envelope
+        .message(id, headers, max_depth)
+        .map_err(|problem| Malformed {
+            problem,
+            id: id.map(str::to_owned),
+        })
+}
+
+/// The members of a message that have a meaning.
+#[derive(Debug, Default)]
+struct Envelope<'a> {
+    jsonrpc: Option<Text<'a>>,
+    id: Option<(Kind, &'a str)>,
+    method: Option<Text<'a>>,
+    params: Option<Params<'a>>,
+    result: bool,
+    error: bool,
+    keys: Keys<'a>,
+}
+
+/// The members of `params` that have a meaning.
+#[derive(Debug, Default)]
+struct Params<'a> {
+    is_object: bool,
+    name: Option<Text<'a>>,
+    uri: Option<Text<'a>>,
+    arguments: Option<(Kind, &'a str, usize)>,
+    meta: Option<(Kind, &'a str, usize)>,
+    protocol_version: Option<Text<'a>>,
+    keys: Keys<'a>,
+}
+
+/// A value that should be a string.
+#[derive(Debug)]
+enum Text<'a> {
+    String(Cow<'a, str>),
+    NotAString,
+}
+
+impl Text<'_> {
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            Self::NotAString => None,
+        }
+    }
+}
+
+/// The keys of an object, to find out whether readers agree about them.
+#[derive(Debug, Default)]
+struct Keys<'a> {
+    seen: Vec<Cow<'a, str>>,
+    variant_of: Option<&'static str>,
+}
+
+impl<'a> Keys<'a> {
+    /// Takes note of a key; answers which of the known ones it is.
+    fn add(&mut self, key: Cow<'a, str>, known: &[&'static str]) -> Option<&'static str> {
+        let meant = known.iter().copied().find(|name| fold_eq(name, &key));
+        let exact = meant.filter(|name| *name == key);
+        if exact.is_none() {
+            self.variant_of = self.variant_of.or(meant);
+        }
+        self.seen.push(key);
+        exact
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        match self.variant_of {
+            Some(key) => Err(Problem::CaseVariantKey(key)),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse_duplicates(&self, offset: usize) -> Result<(), JsonError> {
+        if has_duplicate(self.seen.iter().map(Cow::as_ref)) {
+            return Err(JsonError {
+                fault: json::Fault::DuplicateKey,
+                offset,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn envelope(text: &str, max_depth: usize) -> Result<Envelope<'_>, Malformed> {
+    const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
+    let not_json = |error| Malformed::without_id(Problem::NotJson(error));
+    let mut reader = Reader::new(text, max_depth);
+    let kind = reader.peek().map_err(not_json)?;
+    if kind != Kind::Object {
+        reader.raw().and_then(|_| reader.end()).map_err(not_json)?;
+        return Err(Malformed::without_id(match kind {
+            Kind::Array => Problem::Batch,
+            _ => Problem::NotJsonRpc("it is not an object"),
+        }));
+    }
+    let mut envelope = Envelope::default();
+    reader
+        .object(|reader, key| {
+            match envelope.keys.add(key, &KEYS) {
+                Some("jsonrpc") => envelope.jsonrpc = Some(string(reader)?),
+                Some("id") => envelope.id = Some(reader.raw()?),
+                Some("method") => envelope.method = Some(string(reader)?),
+                Some("params") => envelope.params = Some(params(reader)?),
+                known => {
+                    envelope.result |= known == Some("result");
+                    envelope.error |= known == Some("error");
+                    reader.raw()?;
+                }
+            }
+            Ok(())
+        })
+        .and_then(|()| reader.end())
+        .and_then(|()| envelope.keys.refuse_duplicates(reader.offset()))
+        .map_err(not_json)?;
+    Ok(envelope)
+}
+
+fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
+    const KEYS: [&str; 4] = ["name", "uri", "arguments", "_meta"];
+
+    let mut params = Params {
+        is_object: reader.peek()? == Kind::Object,
+        ..Params::default()
+    };
+    if !params.is_object {
+        reader.raw()?;
+        return Ok(params);
+    }
+    reader.object(|reader, key| {
+        match params.keys.add(key, &KEYS) {
+            Some("name") => params.name = Some(string(reader)?),
+            Some("uri") => params.uri = Some(string(reader)?),
+            Some("arguments") => params.arguments = Some(spanned(reader)?),
+            Some("_meta") => {
+                let (kind, text, offset) = spanned(reader)?;
+                params.meta = Some((kind, text, offset));
+                if kind == Kind::Object {
+                    params.protocol_version = protocol_version(text, offset, reader.max_depth())?;
+                }
+            }
+            _ => {
+                reader.raw()?;
+            }
+        }
+        Ok(())
+    })?;
+    params.keys.refuse_duplicates(reader.offset())?;
+    Ok(params)
+}
+
+/// The protocol version that `_meta` declares since 2026-07-28.
+fn protocol_version(
+    meta: &str,
+    offset: usize,
+    max_depth: usize,
+) -> Result<Option<Text<'_>>, JsonError> {
+    let mut keys = Keys::default();
+    let mut version = None;
+    let mut reader = Reader::new(meta, max_depth);
+    reader
+        .object(|reader, key| {
+            if keys.add(key, &[PROTOCOL_VERSION]).is_some() {
+                version = Some(string(reader)?);
+            } else {
+                reader.raw()?;
+            }
+            Ok(())
+        })
+        .and_then(|()| keys.refuse_duplicates(reader.offset()))
+        .map_err(|error| JsonError {
+            offset: error.offset + offset,
+            ..error
+        })?;
+    Ok(version)
+}
+
+fn string<'a>(reader: &mut Reader<'a>) -> Result<Text<'a>, JsonError> {
+    if reader.peek()? == Kind::String {
+        reader.string().map(Text::String)
+    } else {
+        reader.raw().map(|_| Text::NotAString)
+    }
+}
+
+fn spanned<'a>(reader: &mut Reader<'a>) -> Result<(Kind, &'a str, usize), JsonError> {
+    reader.peek()?;
+    let offset = reader.offset();
+    reader.raw().map(|(kind, text)| (kind, text, offset))
+}
+
+impl<'a> Envelope<'a> {
+    /// What the message is. Everything that has a meaning has been read by now,
+    /// so the order of keys does not matter.
+    fn message(
+        self,
+        id: Option<&'a str>,
+        headers: &MirroredHeaders<'_>,
+        max_depth: usize,
+    ) -> Result<Message<'a>, Problem> {
+        self.keys.check()?;
+        if let Some(params) = &self.params {
+            params.keys.check()?;
+        }
+        if self.jsonrpc.as_ref().and_then(Text::as_str) != Some("2.0") {
+            return Err(Problem::NotJsonRpc("`jsonrpc` is not \"2.0\""));
+        }
+        let Some(method) = &self.method else {
+            return self.response(headers);
+        };
+        let Some(method) = method.as_str() else {
+            return Err(Problem::NotJsonRpc("`method` is not a string"));
+        };
+        if self.result || self.error {
+            return Err(Problem::NotJsonRpc(
+                "it is a request and a response at once",
+            ));
+        }
+        if self.id.is_some() && id.is_none() {
+            return Err(Problem::NotJsonRpc("`id` is neither a string nor a number"));
+        }
+        headers.check(&self.mirror(method))?;
+        if method == TOOLS_CALL {
+            return self.tool_call(id, max_depth).map(Message::ToolCall);
+        }
+        if fold_eq(method.trim(), TOOLS_CALL) {
+            return Err(Problem::NotJsonRpc(
+                "`method` is almost `tools/call`, but not quite",
+            ));
+        }
+        Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
+    }
+
+    /// A client's answer to a request of the server (sampling, elicitation).
+    fn response(&self, headers: &MirroredHeaders<'_>) -> Result<Message<'a>, Problem> {
+        if self.id.is_none() || self.result == self.error {
+            return Err(Problem::NotJsonRpc(
+                "it has neither a method nor one result",
+            ));
+        }
+        headers.check(&Mirror::default())?;
+        Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
+    }
+
+    /// What the mirrored headers must agree with.
+    fn mirror<'m>(&'m self, method: &'m str) -> Mirror<'m> {
+        let params = self.params.as_ref();
+        let name = match method {
+            TOOLS_CALL | "prompts/get" => params.and_then(|params| params.name.as_ref()),
+            "resources/read" => params.and_then(|params| params.uri.as_ref()),
+            _ => None,
+        };
+        Mirror {
+            method: Some(method),
+            name: name.and_then(Text::as_str),
+            protocol_version: params
+                .and_then(|params| params.protocol_version.as_ref())
+                .and_then(Text::as_str),
+        }
+    }
+
+    fn tool_call(self, id: Option<&'a str>, max_depth: usize) -> Result<ToolCall<'a>, Problem> {
+        let Some(params) = self.params.filter(|params| params.is_object) else {
+            return Err(Problem::NoUsableCall("`params` is not an object"));
+        };
+        let Some(Text::String(name)) = params.name else {
+            return Err(Problem::NoUsableCall("`params.name` is not a string"));
+        };
+        if name.is_empty() {
+            return Err(Problem::NoUsableCall("`params.name` is empty"));
+        }
+        if name.contains(char::is_control) {
+            return Err(Problem::NoUsableCall(
+                "`params.name` holds a control character",
+            ));
+        }
+        // Some clients write null where there is nothing.
+        let object = |member: Option<(Kind, &'a str, usize)>, what| {
+            let text = match member {
+                None | Some((Kind::Null, ..)) => None,
+                Some((Kind::Object, text, offset)) => Some((text, offset)),
+                Some(_) => return Err(Problem::NoUsableCall(what)),
+            };
+            Ok(Arguments {
+                text,
+                max_depth,
+                tree: OnceCell::new(),
+            })
+        };
+        Ok(ToolCall {
+            id,
+            name,
+            arguments: object(params.arguments, "`params.arguments` is not an object")?,
+            meta: object(params.meta, "`params._meta` is not an object")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use super::*;
+
+fn parse(body: &str) -> Result<String, String> {
+    match read(body.as_bytes(), &MirroredHeaders::default(), 16) {
+        Ok(Message::ToolCall(call)) => Ok(format!("{} {:?}", call.name, call.id)),
+        Ok(Message::NotGoverned(_)) => Ok("not governed".to_owned()),
+        Err(Malformed { problem, id }) => {
+            Err(format!("{} {} {id:?}", problem.code(), problem.reason()))
+        }
+    }
+}
+
+#[test]
+fn a_call_is_read_whatever_the_order_and_escapes_of_its_keys() {
+    for body in [
+        r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#,
+        r#" {"params":{"arguments":{},"name":"echo"},"method":"tools/call","id":7,"jsonrpc":"2.0"} "#,
+        r#"{"jsonrpc":"2.0","id":7,"m\u0065thod":"tools\/call","params":{"n\u0061me":"\u0065cho"}}"#,
+    ] {
+        assert_eq!(parse(body), Ok("echo Some(\"7\")".to_owned()), "{body}");
+    }
+    let notification = r#"{"jsonrpc":"2.0","method":"tools/call","params":{"name":"echo"}}"#;
+    assert_eq!(parse(notification), Ok("echo None".to_owned()));
+}
+
+#[test]
+fn other_messages_are_not_governed() {
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"clientInfo":{}}}"#,
+        r#"{"jsonrpc":"2.0","id":"a","method":"tools/list"}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"no/such","params":[1,2]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{"method":"tools/call"}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":""}}"#,
+    ] {
+        assert_eq!(parse(body), Ok("not governed".to_owned()), "{body}");
+    }
+}
+
+#[test]
+fn each_refusal_has_its_code_reason_and_id() {
+    for (body, expected) in [
+        ("", "-32700 not_json None"),
+        ("\u{feff}{}", "-32700 not_json None"),
+        ("{} {}", "-32700 not_json None"),
+        (r#"{"id":1,"id":2}"#, "-32700 duplicate_key None"),
+        (r#"{"x":1,"\u0078":2}"#, "-32700 duplicate_key None"),
+        (
+            r#"{"params":{"name":"a","n\u0061me":"b"}}"#,
+            "-32700 duplicate_key None",
+        ),
+        (
+            r#"{"params":{"_meta":{"a":1,"a":2}}}"#,
+            "-32700 duplicate_key None",
+        ),
+        (
+            r#"{"id":1,"Method":"x"}"#,
+            "-32700 case_variant_key Some(\"1\")",
+        ),
+        (
+            r#"{"id":1,"params":{"NAME":"x"}}"#,
+            "-32700 case_variant_key Some(\"1\")",
+        ),
+        (
+            "{\"id\":1,\"param\u{17f}\":{}}",
+            "-32700 case_variant_key Some(\"1\")",
+        ),
+        (
+            r#"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]"#,
+            "-32700 json_too_deep None",
+        ),
+        ("[]", "-32600 batch None"),
+        ("7", "-32600 not_json_rpc None"),
+        ("{}", "-32600 not_json_rpc None"),
+        (
+            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
+            "-32600 not_json_rpc None",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+            "-32600 not_json_rpc None",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","result":1}"#,
+            "-32600 not_json_rpc None",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"Tools/Call ","params":{"name":"a"}}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+    ] {
+        assert_eq!(parse(body), Err(expected.to_owned()), "{body}");
+    }
+    assert_eq!(
+        read(b"{\"a\":\"\xff\"}", &MirroredHeaders::default(), 16)
+            .unwrap_err()
+            .problem,
+        Problem::NotUtf8(6)
+    );
+}
+
+#[test]
+fn a_call_without_a_usable_tool_is_refused() {
+    for params in [
+        "",
+        r#","params":null"#,
+        r#","params":["echo"]"#,
+        r#","params":{}"#,
+        r#","params":{"name":7}"#,
+        r#","params":{"name":""}"#,
+        r#","params":{"name":"echo\u0000x"}"#,
+        r#","params":{"name":"echo","arguments":[1]}"#,
+        r#","params":{"name":"echo","arguments":"{}"}"#,
+        r#","params":{"name":"echo","_meta":[]}"#,
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":"x","method":"tools/call"{params}}}"#);
+        assert_eq!(
+            parse(&body),
+            Err("-32602 no_usable_call Some(\"\\\"x\\\"\")".to_owned()),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn arguments_are_read_when_asked_for() {
+    let read_arguments = |arguments: &str| {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"a"{arguments}}}}}"#
+        );
+        match read(body.as_bytes(), &MirroredHeaders::default(), 16) {
+            Ok(Message::ToolCall(call)) => call.arguments.get().map(|json| format!("{json:?}")),
+            other => panic!("{other:?}"),
+        }
+    };
+    let empty = Ok("Object(Object([]))".to_owned());
+    assert_eq!(read_arguments(""), empty);
+    assert_eq!(read_arguments(r#","arguments":null"#), empty);
+    assert_eq!(read_arguments(r#","arguments":{ }"#), empty);
+    let twice = read_arguments(r#","arguments":{"a":1,"a":2}"#).unwrap_err();
+    assert_eq!(twice.reason(), "duplicate_key");
+    let deeper = read_arguments(r#","arguments":{"a":[{"b":1,"b":2}]}"#).unwrap_err();
+    assert_eq!(deeper.reason(), "duplicate_key");
+}
