@@ -1,3 +1,5 @@
 //! temp
 pub mod json;
 pub mod mcp;
+pub mod policy;
+mod words;

@@ -1,0 +1,190 @@
+//! CEL conditions: compiled and checked when a policy is loaded, evaluated over
+//! the borrowed arguments of a call.
+//!
+//! This module and its children are the only ones that name the `cel` crate.
+//! Three of its habits are worked around, each for its cost or its risk:
+//!
+//! - A function or variable that does not exist is found out by evaluating. The
+//!   tree is walked at load instead ([`check`]), and what is unknown is refused.
+//! - `matches` compiles its pattern at each call. Patterns must be literals
+//!   here; they are compiled at load, with a size limit, and handed to our own
+//!   `matches` as a value.
+//! - Variables are converted to owned values, and lists and maps compare only
+//!   with lists and maps of the crate's own. Ours are views of the JSON text
+//!   ([`view`]), and `==`, `!=` and `in` are redirected to comparisons that
+//!   know both.
+
+mod check;
+mod functions;
+mod view;
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::IdedExpr;
+use cel::common::types::CelBool;
+use cel::common::value::CowVal;
+use cel::context::VariableResolver;
+use cel::{Context, DeclarationError, Env, ExecutionError, Value};
+
+use self::functions::Pattern;
+use self::view::{Ambiguity, to_val};
+use crate::json::{Json, Object};
+use crate::mcp::{Problem, ToolCall};
+
+/// The longest expression that is accepted, in bytes.
+pub const MAX_EXPRESSION_BYTES: usize = 4096;
+
+/// Shared by all conditions: building it costs as much as ten evaluations.
+static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
+    LazyLock::new(|| functions::environment().map(Arc::new));
+
+/// A condition over the arguments of a call (`when`).
+///
+/// Invariant: every name in it exists, every pattern in it is compiled, and it
+/// is small enough to be evaluated without exhausting the stack.
+pub struct Condition {
+    env: Arc<Env>,
+    expr: IdedExpr,
+    patterns: Vec<Pattern>,
+    reads_args: bool,
+    reads_meta: bool,
+}
+
+/// Why an expression is refused, and where in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionError {
+    /// Byte offset in the expression.
+    pub offset: usize,
+    /// What is wrong and what to do about it.
+    pub message: String,
+}
+
+/// What a condition says about a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is true.
+    True,
+    /// It is false.
+    False,
+    /// It has no value, or one that is not a boolean.
+    Failed(Failure),
+}
+
+/// Why a condition has no boolean value. Its text may repeat arguments: it is
+/// for whoever holds them already, never for a log.
+#[derive(Debug)]
+pub enum Failure {
+    /// The evaluation failed.
+    Execution(Box<ExecutionError>),
+    /// The value is of this type instead.
+    NotBoolean(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Execution(error) => match error.as_ref() {
+                ExecutionError::NoSuchKey(key) => write!(f, "there is no `{key}`"),
+                other => other.fmt(f),
+            },
+            Self::NotBoolean(kind) => write!(f, "its value is not a boolean but of type {kind}"),
+        }
+    }
+}
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Condition")
+            .field("expr", &self.expr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Condition {
+    /// Compiles and checks an expression; reports all that is wrong with it.
+    pub fn compile(source: &str) -> Result<Self, Vec<ConditionError>> {
+        if source.len() > MAX_EXPRESSION_BYTES {
+            return Err(vec![ConditionError {
+                offset: 0,
+                message: format!(
+                    "the condition is {} bytes long, at most {MAX_EXPRESSION_BYTES} are accepted; \
+                     split it into several targets or rules",
+                    source.len()
+                ),
+            }]);
+        }
+        match ENV.as_ref() {
+            Ok(env) => check::compile(env, source),
+            Err(error) => Err(vec![ConditionError {
+                offset: 0,
+                message: error.to_string(),
+            }]),
+        }
+    }
+
+    /// Evaluates the condition for a call. It is an error if what it reads is
+    /// ambiguous: a key that occurs twice, or in several cases of letters.
+    pub fn evaluate(&self, call: &ToolCall<'_>) -> Result<Outcome, Problem> {
+        let nothing = Json::Object(Object::default());
+        let scope = Scope {
+            args: if self.reads_args {
+                call.arguments.get()?
+            } else {
+                &nothing
+            },
+            meta: if self.reads_meta {
+                call.meta.get()?
+            } else {
+                &nothing
+            },
+            patterns: &self.patterns,
+            ambiguity: Ambiguity::default(),
+        };
+        let outcome = self.outcome(&scope);
+        // Looked at last: `||` and `has` can hide the error that it raised.
+        if scope.ambiguity.was_met() {
+            return Err(Problem::CaseVariantArgument);
+        }
+        Ok(outcome)
+    }
+
+    fn outcome(&self, scope: &Scope<'_>) -> Outcome {
+        let mut context = Context::with_env(Arc::clone(&self.env));
+        context.set_variable_resolver(scope);
+        match Value::resolve_val(&self.expr, &context) {
+            Ok(value) => match value.downcast_ref::<CelBool>() {
+                Some(value) if *value.inner() => Outcome::True,
+                Some(_) => Outcome::False,
+                None => Outcome::Failed(Failure::NotBoolean(value.get_type().name().to_owned())),
+            },
+            Err(error) => Outcome::Failed(Failure::Execution(Box::new(error))),
+        }
+    }
+}
+
+/// The variables of one evaluation.
+struct Scope<'a> {
+    args: &'a Json<'a>,
+    meta: &'a Json<'a>,
+    patterns: &'a [Pattern],
+    ambiguity: Ambiguity,
+}
+
+impl VariableResolver for Scope<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match variable {
+            check::ARGS => Some(CowVal::Owned(to_val(self.args, &self.ambiguity))),
+            check::META => Some(CowVal::Owned(to_val(self.meta, &self.ambiguity))),
+            _ => {
+                let index: usize = variable.strip_prefix(check::PATTERN_PREFIX)?.parse().ok()?;
+                self.patterns
+                    .get(index)
+                    .map(|pattern| CowVal::Borrowed(pattern as _))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
