@@ -1,2 +1,97 @@
-//! temp
+//! Policies and what they decide.
+//!
+//! A [`Policy`] is an ordered list of rules. The first rule that matches a call
+//! decides it; if none does, the policy's default action does. Nothing here
+//! reads a file, a clock or the network, and nothing names a protocol.
+//!
+//! Invariants, made when a policy is loaded and relied on everywhere else:
+//! conditions are compiled and checked ([`Condition`]), scopes are scope-tokens
+//! of [RFC 6749, section 3.3] and interned ([`ScopeTable`]), a rule that names
+//! targets or scopes names at least one.
+//!
+//! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
+
 pub mod condition;
+mod decide;
+mod scope;
+mod target;
+
+pub use condition::Condition;
+pub use decide::{Decision, Evaluation, Permit, Reason, RuleTrace, TargetTrace};
+pub use scope::{ScopeSet, ScopeTable, is_scope_token};
+pub use target::{BackendFrom, Subject, Target, ToolPattern, When};
+
+/// What a rule, or the end of the list, does with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The call may go on.
+    Allow,
+    /// The call is refused.
+    Deny,
+}
+
+/// What becomes of a request that carries no verified token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// It is judged like any other, with no scope granted.
+    Forbid,
+    /// It gets a 401 that tells the client where to log in.
+    Challenge,
+}
+
+/// One rule: what is left out matches every call.
+#[derive(Debug)]
+pub struct Rule {
+    /// For logs and for `check`; never told to a caller.
+    pub name: Option<String>,
+    /// What it does with a call that it matches.
+    pub action: Action,
+    /// All of these must be granted.
+    pub scopes: RequiredScopes,
+    /// One of these must match; `None` matches every tool.
+    pub targets: Option<Vec<Target>>,
+}
+
+/// The scopes that a rule requires, as written and as a set.
+#[derive(Debug, Default)]
+pub struct RequiredScopes {
+    names: Vec<String>,
+    set: ScopeSet,
+}
+
+impl RequiredScopes {
+    /// Interns the scopes of a rule.
+    pub fn new(names: Vec<String>, table: &mut ScopeTable) -> Self {
+        let set = names.iter().fold(ScopeSet::default(), |mut set, name| {
+            set.insert(table.intern(name));
+            set
+        });
+        Self { names, set }
+    }
+
+    /// As written in the rule.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+/// An ordered list of rules and what surrounds it.
+#[derive(Debug)]
+pub struct Policy {
+    /// For logs and for `check`.
+    pub name: String,
+    /// How a tool name tells the backend.
+    pub backend: BackendFrom,
+    /// Where clients find the protected resource metadata (RFC 9728).
+    pub resource_metadata_url: Option<String>,
+    /// The scopes that a 401 suggests.
+    pub scopes_supported: Vec<String>,
+    /// What becomes of a request without a verified token.
+    pub unauthenticated: Unauthenticated,
+    /// What becomes of a call that no rule matches.
+    pub default_action: Action,
+    /// In the order in which they are tried.
+    pub rules: Vec<Rule>,
+    /// Every scope that a rule names.
+    pub scopes: ScopeTable,
+}

@@ -207,7 +207,7 @@ fn what_could_only_fail_later_is_refused_at_load() {
         ("args.x.matches('(')", 14, "not a regular expression"),
         ("args.x.matches('\\\\d{1,50000}')", 14, "when compiled"),
         ("args.l.all(x)", 10, "wrong number of arguments"),
-        ("Foo{a: 1} == 1", 0, "messages such as `Foo`"),
+        ("Foo{a: 1} == 1", 3, "messages such as `Foo`"),
         ("request.host == 'x'", 0, "unknown name `request`"),
     ] {
         let (at, text) = refusal(source);

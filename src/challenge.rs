@@ -1,0 +1,51 @@
+//! The `WWW-Authenticate` header of a refusal ([RFC 6750, section 3], MCP
+//! authorization specification).
+//!
+//! Clients read it in simple ways, some with one regular expression. So: keys
+//! in lower case, no space around `=`, values always quoted, `scope` left out
+//! rather than empty, and nothing in front of it that looks like it. No value
+//! needs an escape: scopes are scope-tokens, and the metadata URL was checked
+//! when the policy was loaded.
+//!
+//! [RFC 6750, section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
+
+use std::fmt::Write as _;
+
+use crate::policy::Policy;
+
+/// The challenge of a 403: these scopes would open the call.
+pub fn insufficient_scope(policy: &Policy, scopes: &[String]) -> String {
+    let mut header = r#"Bearer error="insufficient_scope""#.to_owned();
+    push(&mut header, ", ", "scope", &scopes.join(" "));
+    if let Some(url) = &policy.resource_metadata_url {
+        push(&mut header, ", ", "resource_metadata", url);
+    }
+    push(&mut header, ", ", "error_description", "this call needs more permissions than the token grants");
+    header
+}
+
+/// The challenge of a 401: here is where to log in. `token_came` tells a client
+/// that its token was looked at and is not valid.
+pub fn unauthenticated(policy: &Policy, token_came: bool) -> String {
+    let mut header = "Bearer".to_owned();
+    let mut separator = " ";
+    let mut add = |key, value: &str| {
+        push(&mut header, separator, key, value);
+        separator = ", ";
+    };
+    if token_came {
+        add("error", "invalid_token");
+    }
+    if let Some(url) = &policy.resource_metadata_url {
+        add("resource_metadata", url);
+    }
+    if !policy.scopes_supported.is_empty() {
+        add("scope", &policy.scopes_supported.join(" "));
+    }
+    header
+}
+
+fn push(header: &mut String, separator: &str, key: &str, value: &str) {
+    // Writing to a `String` cannot fail.
+    let _written = write!(header, "{separator}{key}=\"{value}\"");
+}

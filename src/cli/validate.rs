@@ -1,0 +1,43 @@
+//! `mcp-authz validate`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::{self, LoadError};
+
+/// Check policy files and list every mistake
+///
+/// Each mistake is one line, `FILE:LINE:COLUMN: KEYS: what is wrong`, on
+/// standard output.
+///
+/// Exits with 0 if every file is good and with 1 if one is not.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Policy files (YAML or JSON)
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let mut mistakes = 0;
+    for path in &args.paths {
+        match config::load(path) {
+            Ok(gate) => {
+                let rules = gate.policy.rules.len();
+                println!("{}: good, policy `{}` with {rules} rules", path.display(), gate.policy.name);
+            }
+            Err(error) => {
+                mistakes += match &error {
+                    LoadError::Unreadable { .. } => 1,
+                    LoadError::Invalid { problems, .. } => problems.len(),
+                };
+                println!("{error}");
+            }
+        }
+    }
+    if mistakes == 0 {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
+    ExitCode::FAILURE
+}

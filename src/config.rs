@@ -1,0 +1,219 @@
+//! Policy files: from YAML text to a [`Gate`].
+//!
+//! A file is read once, as a tree that knows where everything stands, and
+//! becomes a [`Gate`] or a list of all its mistakes. There is no step in which
+//! a policy exists but is not valid.
+
+mod decode;
+mod problem;
+mod rules;
+mod yaml;
+
+use std::path::Path;
+
+pub use problem::{LoadError, Place, Problem};
+
+use self::decode::{Fields, Item, Problems};
+use crate::gate::{ClaimsFrom, Gate, Limits};
+use crate::policy::{Action, BackendFrom, Policy, ScopeTable, Unauthenticated, is_scope_token};
+
+/// Where Envoy's `jwt_authn` filter puts what it verified.
+const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
+const DEFAULT_LIMITS: Limits = Limits { max_body_bytes: 4 << 20, max_json_depth: 64 };
+/// Bodies are held in memory, each request's at once.
+const LARGEST_BODY: usize = 1 << 30;
+/// Reading recurses as deep as a body is nested.
+const DEEPEST_JSON: usize = 512;
+/// The prefix that MCP gateways put between backend and tool.
+const DEFAULT_SEPARATOR: &str = "__";
+
+const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action::Deny)];
+
+/// Loads a policy file.
+pub fn load(path: &Path) -> Result<Gate, LoadError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
+    parse(&text).map_err(|problems| LoadError::Invalid { path: path.to_owned(), problems })
+}
+
+/// Reads the text of a policy file, YAML or JSON. The problems are all there
+/// are, in the order of the file.
+pub fn parse(text: &str) -> Result<Gate, Vec<Problem>> {
+    let root = yaml::parse(text)?;
+    let mut problems = Problems::default();
+    let gate = gate(&Item::root(&root), &mut problems);
+    let problems = problems.into_sorted();
+    match gate {
+        Some(gate) if problems.is_empty() => Ok(gate),
+        _ => Err(problems),
+    }
+}
+
+fn gate(root: &Item<'_>, problems: &mut Problems) -> Option<Gate> {
+    let fields = root.fields(&["jwt", "limits", "policies"], problems)?;
+    let claims_from = match fields.get("jwt") {
+        Some(item) => claims_from(&item, problems),
+        None => Some(metadata(None, None)),
+    };
+    let limits = match fields.get("limits") {
+        Some(item) => limits(&item, problems),
+        None => Some(DEFAULT_LIMITS),
+    };
+    let policies: Vec<Option<Policy>> = fields
+        .required("policies", problems)?
+        .items(problems)?
+        .iter()
+        .enumerate()
+        .map(|(index, item)| {
+            if index > 0 {
+                item.problem(problems, "this policy never applies: the first one takes every request");
+            }
+            policy(item, problems)
+        })
+        .collect();
+    let policy = policies.into_iter().next()??;
+    Some(Gate { claims_from: claims_from?, limits: limits?, policy })
+}
+
+fn metadata(namespace: Option<String>, key: Option<String>) -> ClaimsFrom {
+    ClaimsFrom::Metadata { namespace: namespace.unwrap_or_else(|| JWT_AUTHN.to_owned()), key }
+}
+
+fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
+    let fields = item.fields(&["from", "metadata"], problems)?;
+    let from_metadata = match fields.get("from") {
+        Some(from) => from.word(&[("metadata", true), ("authorizationHeader", false)], problems)?,
+        None => true,
+    };
+    let Some(metadata_item) = fields.get("metadata") else {
+        return Some(if from_metadata { metadata(None, None) } else { ClaimsFrom::AuthorizationHeader });
+    };
+    if !from_metadata {
+        metadata_item.problem(problems, "`metadata` has no meaning with `from: authorizationHeader`");
+    }
+    let fields = metadata_item.fields(&["namespace", "key"], problems)?;
+    let namespace = fields.get("namespace").map(|item| item.string(problems));
+    let key = fields.get("key").map(|item| item.string(problems));
+    Some(metadata(namespace.unwrap_or_default(), key.unwrap_or_default()))
+}
+
+fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
+    let fields = item.fields(&["maxBodyBytes", "maxJsonDepth"], problems)?;
+    let mut number = |key, range, default| match fields.get(key) {
+        Some(item) => item.number(range, problems),
+        None => Some(default),
+    };
+    let max_body_bytes = number("maxBodyBytes", 1..=LARGEST_BODY, DEFAULT_LIMITS.max_body_bytes);
+    let max_json_depth = number("maxJsonDepth", 4..=DEEPEST_JSON, DEFAULT_LIMITS.max_json_depth);
+    Some(Limits { max_body_bytes: max_body_bytes?, max_json_depth: max_json_depth? })
+}
+
+fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
+    let fields = item.fields(
+        &[
+            "name",
+            "backend",
+            "resourceMetadataURL",
+            "scopesSupported",
+            "unauthenticated",
+            "defaultAction",
+            "rules",
+        ],
+        problems,
+    )?;
+    let name = fields.required("name", problems).and_then(|item| item.string(problems));
+    let backend = match fields.get("backend") {
+        Some(item) => backend(&item, problems),
+        None => Some(BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned())),
+    };
+    let resource_metadata_url =
+        fields.get("resourceMetadataURL").and_then(|item| metadata_url(&item, problems));
+    let scopes_supported =
+        fields.get("scopesSupported").map(|item| scopes(&item, problems)).unwrap_or_default();
+    let unauthenticated = unauthenticated(&fields, problems);
+    let default_action = match fields.get("defaultAction") {
+        Some(item) => item.word(&ACTIONS, problems),
+        None => Some(Action::Deny),
+    };
+    let mut table = ScopeTable::default();
+    let rules = fields
+        .required("rules", problems)
+        .and_then(|item| rules::rules(&item, &mut table, problems));
+    Some(Policy {
+        name: name?,
+        backend: backend?,
+        resource_metadata_url,
+        scopes_supported,
+        unauthenticated: unauthenticated?,
+        default_action: default_action?,
+        rules: rules?,
+        scopes: table,
+    })
+}
+
+fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
+    let fields = item.fields(&["toolNamePrefix", "name"], problems)?;
+    match (fields.get("toolNamePrefix"), fields.get("name")) {
+        (Some(separator), None) => separator.string(problems).map(BackendFrom::ToolNamePrefix),
+        (None, Some(name)) => name.string(problems).map(BackendFrom::Name),
+        (Some(_), Some(second)) => {
+            second.problem(problems, "a backend is told by `toolNamePrefix` or by `name`, not by both");
+            None
+        }
+        (None, None) => {
+            item.problem(problems, "expected `toolNamePrefix` or `name`");
+            None
+        }
+    }
+}
+
+fn unauthenticated(fields: &Fields<'_>, problems: &mut Problems) -> Option<Unauthenticated> {
+    let Some(item) = fields.get("unauthenticated") else { return Some(Unauthenticated::Forbid) };
+    let words =
+        [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
+    let value = item.word(&words, problems)?;
+    if value == Unauthenticated::Challenge && fields.get("resourceMetadataURL").is_none() {
+        let message = "a 401 challenge needs `resourceMetadataURL`, so that a client can find out \
+                       where to log in";
+        item.problem(problems, message);
+    }
+    Some(value)
+}
+
+/// A URL that goes into a quoted string of a header as it is.
+fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+    let url = item.string(problems)?;
+    let has_host = ["https://", "http://"]
+        .iter()
+        .any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty()));
+    let quotable = url.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    // Some clients take the first `scope=` of the header, wherever it is.
+    let misread = ["scope=", "error="].iter().any(|key| url.contains(key));
+    if has_host && quotable && !misread {
+        return Some(url);
+    }
+    let message = format!("`{url}` is not the URL of a protected resource metadata document, such as \
+         `https://mcp.example.com/.well-known/oauth-protected-resource/mcp` (RFC 9728)");
+    item.problem(problems, message);
+    None
+}
+
+/// A list of scope-tokens.
+fn scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
+    let items = item.strings(problems).unwrap_or_default();
+    for (index, item) in items.iter().enumerate() {
+        let text = item.as_text();
+        if !is_scope_token(text) {
+            let message = format!("`{text}` is not a scope: one word of printable ASCII without \
+                 quotes and backslashes (RFC 6749, section 3.3)");
+            item.problem(problems, message);
+        }
+        if items.iter().take(index).any(|other| other.as_text() == text) {
+            item.problem(problems, format!("the scope `{text}` stands here twice"));
+        }
+    }
+    items.iter().map(|item| item.as_text().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Walking the tree of a file, collecting every mistake on the way.
+
+use super::problem::{Place, Problem};
+use super::yaml::{Key, Node, Scalar, ScalarKind, Value};
+use crate::words::nearest;
+
+/// The mistakes found so far.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub(super) fn add(&mut self, place: Place, path: &str, message: impl Into<String>) {
+        self.0.push(Problem { place, path: path.to_owned(), message: message.into() });
+    }
+
+    /// All of them, in the order of the file.
+    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
+        self.0.sort_by_key(|problem| problem.place);
+        self.0.dedup();
+        self.0
+    }
+}
+
+/// A value with the keys on the way to it.
+#[derive(Debug, Clone)]
+pub(super) struct Item<'n> {
+    node: &'n Node,
+    pub(super) path: String,
+}
+
+/// The members of a mapping.
+#[derive(Debug)]
+pub(super) struct Fields<'n> {
+    place: Place,
+    path: String,
+    members: Vec<(&'n Key, &'n Node)>,
+}
+
+impl<'n> Item<'n> {
+    pub(super) fn root(node: &'n Node) -> Self {
+        Self { node, path: String::new() }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.node.place
+    }
+
+    pub(super) fn problem(&self, problems: &mut Problems, message: impl Into<String>) {
+        problems.add(self.node.place, &self.path, message);
+    }
+
+    fn expected(&self, problems: &mut Problems, what: &str) {
+        self.problem(problems, format!("expected {what}, found {}", self.node.describe()));
+    }
+
+    /// A mapping whose keys are all among `known`.
+    pub(super) fn fields(&self, known: &[&str], problems: &mut Problems) -> Option<Fields<'n>> {
+        let Value::Mapping(members) = &self.node.value else {
+            self.expected(problems, &format!("a mapping with {}", one_of(known)));
+            return None;
+        };
+        for (key, _) in members {
+            if !known.contains(&key.name.as_str()) {
+                let hint = suggestion(&key.name, known);
+                let message = format!("unknown key `{}`, expected {}{hint}", key.name, one_of(known));
+                problems.add(key.place, &self.path, message);
+            }
+        }
+        let members = members.iter().map(|(key, node)| (key, node)).collect();
+        Some(Fields { place: self.node.place, path: self.path.clone(), members })
+    }
+
+    /// A list with at least one item.
+    pub(super) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+        match &self.node.value {
+            Value::Sequence(nodes) if nodes.is_empty() => {
+                self.problem(problems, "the list is empty: name at least one, or leave the key out");
+                None
+            }
+            Value::Sequence(nodes) => Some(
+                nodes
+                    .iter()
+                    .enumerate()
+                    .map(|(index, node)| Item { node, path: format!("{}[{index}]", self.path) })
+                    .collect(),
+            ),
+            _ => {
+                self.expected(problems, "a list");
+                None
+            }
+        }
+    }
+
+    fn scalar(&self) -> Option<&'n Scalar> {
+        match &self.node.value {
+            Value::Scalar(scalar) => Some(scalar),
+            Value::Sequence(_) | Value::Mapping(_) => None,
+        }
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&self, problems: &mut Problems) -> Option<&'n Scalar> {
+        match self.scalar() {
+            Some(scalar) if scalar.kind == ScalarKind::String && !scalar.text.is_empty() => {
+                return Some(scalar);
+            }
+            Some(Scalar { text, kind: ScalarKind::Boolean | ScalarKind::Number, .. }) => {
+                self.expected(problems, &format!("a text (write \"{text}\" with quotes if it is one)"));
+            }
+            _ => self.expected(problems, "a text"),
+        }
+        None
+    }
+
+    pub(super) fn string(&self, problems: &mut Problems) -> Option<String> {
+        self.text(problems).map(|scalar| scalar.text.clone())
+    }
+
+    pub(super) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+        let items = self.items(problems)?;
+        let texts = items.iter().filter(|item| item.text(problems).is_some()).count();
+        (texts == items.len()).then_some(items)
+    }
+
+    /// The text of an item that [`Item::text`] has accepted.
+    pub(super) fn as_text(&self) -> &'n str {
+        self.scalar().map_or("", |scalar| scalar.text.as_str())
+    }
+
+    /// A whole number in a range.
+    pub(super) fn number(
+        &self,
+        range: std::ops::RangeInclusive<usize>,
+        problems: &mut Problems,
+    ) -> Option<usize> {
+        let number = self.scalar().and_then(|scalar| scalar.text.parse().ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            let (least, most) = range.into_inner();
+            self.expected(problems, &format!("a whole number from {least} to {most}"));
+        }
+        number
+    }
+
+    /// One of some words.
+    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+        let text = self.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let hint = suggestion(text, &known);
+            let message = format!("expected {}, found {}{hint}", one_of(&known), self.node.describe());
+            self.problem(problems, message);
+        }
+        found
+    }
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a key. Nothing after the colon is a value too, and never the
+    /// one that is expected: what a slip of indentation emptied must not count
+    /// as left out.
+    pub(super) fn get(&self, key: &str) -> Option<Item<'n>> {
+        let (_, node) = self.members.iter().find(|(found, _)| found.name == key)?;
+        Some(Item { node, path: join(&self.path, key) })
+    }
+
+    /// The value of a key that must be there.
+    pub(super) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
+        let item = self.get(key);
+        if item.is_none() {
+            problems.add(self.place, &self.path, format!("the key `{key}` is missing"));
+        }
+        item
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.place
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+fn suggestion(word: &str, known: &[&str]) -> String {
+    nearest(word, known.iter().copied())
+        .map(|word| format!("; did you mean `{word}`?"))
+        .unwrap_or_default()
+}
+
+/// "`a`", "`a` or `b`", "`a`, `b` or `c`".
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}

@@ -1,0 +1,244 @@
+//! YAML as a tree that remembers where everything stands.
+//!
+//! `serde` stops at the first mistake and forgets places. An operator who fixes
+//! a policy wants all mistakes at once, so the tree is walked by hand.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::problem::{Place, Problem};
+
+/// More nodes than any policy needs: a bound for aliases that multiply.
+const MAX_NODES: usize = 1_000_000;
+/// Deeper than any policy is.
+const MAX_DEPTH: usize = 64;
+
+/// A value and where it starts.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) value: Value,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    Sequence(Vec<Node>),
+    Mapping(Vec<(Key, Node)>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    pub(super) place: Place,
+    pub(super) name: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    pub(super) kind: ScalarKind,
+    /// Where the text's characters stand, if they stand in one line as they are.
+    pub(super) text_starts: Option<Place>,
+}
+
+/// What YAML's core schema takes a scalar for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ScalarKind {
+    Null,
+    Boolean,
+    Number,
+    String,
+}
+
+impl Node {
+    /// For messages: what is there.
+    pub(super) fn describe(&self) -> String {
+        match &self.value {
+            Value::Sequence(_) => "a list".to_owned(),
+            Value::Mapping(_) => "a mapping".to_owned(),
+            Value::Scalar(Scalar { kind: ScalarKind::Null, .. }) => "nothing".to_owned(),
+            Value::Scalar(Scalar { text, .. }) => format!("`{text}`"),
+        }
+    }
+}
+
+/// Reads the one document of a file.
+pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
+    let mut loader = Loader {
+        lines: text.lines().collect(),
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        nodes: 0,
+        depth: 0,
+        problems: Vec::new(),
+    };
+    match loader.stream() {
+        Ok(node) if loader.problems.is_empty() => Ok(node),
+        Ok(_) => Err(loader.problems),
+        Err(problem) => {
+            loader.problems.push(problem);
+            Err(loader.problems)
+        }
+    }
+}
+
+struct Loader<'t> {
+    lines: Vec<&'t str>,
+    parser: Parser<'t, saphyr_parser::StrInput<'t>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    depth: usize,
+    problems: Vec<Problem>,
+}
+
+fn problem(place: Place, message: impl Into<String>) -> Problem {
+    Problem { place, path: String::new(), message: message.into() }
+}
+
+fn place_of(span: &Span) -> Place {
+    Place { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+impl<'t> Loader<'t> {
+    fn next(&mut self) -> Result<(Event<'t>, Place), Problem> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, place_of(&span))),
+            Some(Err(error)) => {
+                let marker = error.marker();
+                let place = Place { line: marker.line(), column: marker.col() + 1 };
+                Err(problem(place, format!("not YAML: {}", error.info())))
+            }
+            None => Ok((Event::StreamEnd, Place { line: 1, column: 1 })),
+        }
+    }
+
+    fn stream(&mut self) -> Result<Node, Problem> {
+        let mut root = None;
+        loop {
+            let (event, place) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(problem(place, "a second document: put one policy file into each file"));
+                }
+                Event::DocumentStart(_) => {}
+                event => root = Some(self.node(event, place)?),
+            }
+        }
+        root.ok_or_else(|| problem(Place { line: 1, column: 1 }, "the file is empty"))
+    }
+
+    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Problem> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(problem(place, format!("more than {MAX_NODES} values")));
+        }
+        if self.depth >= MAX_DEPTH {
+            return Err(problem(place, format!("nested more than {MAX_DEPTH} deep")));
+        }
+        self.depth += 1;
+        let (anchor, value) = match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let kind = match tag {
+                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
+                        ScalarKind::String
+                    }
+                    Some(_) => return Err(problem(place, "tags are not supported here")),
+                    None => kind(&text, style),
+                };
+                let text_starts = self.text_starts(&text, style, place);
+                (anchor, Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts }))
+            }
+            Event::SequenceStart(anchor, None) => {
+                let mut items = Vec::new();
+                loop {
+                    match self.next()? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, place) => items.push(self.node(event, place)?),
+                    }
+                }
+                (anchor, Value::Sequence(items))
+            }
+            Event::MappingStart(anchor, None) => (anchor, Value::Mapping(self.mapping()?)),
+            Event::Alias(id) => {
+                let Some(node) = self.anchors.get(&id) else {
+                    return Err(problem(place, "an alias of a value that is not complete"));
+                };
+                let value = node.value.clone();
+                self.nodes += count(&value);
+                (0, value)
+            }
+            Event::SequenceStart(..) | Event::MappingStart(..) => {
+                return Err(problem(place, "tags are not supported here"));
+            }
+            _ => return Err(problem(place, "unexpected end")),
+        };
+        self.depth -= 1;
+        let node = Node { place, value };
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn mapping(&mut self) -> Result<Vec<(Key, Node)>, Problem> {
+        let mut members: Vec<(Key, Node)> = Vec::new();
+        loop {
+            let (event, place) = self.next()?;
+            let name = match event {
+                Event::MappingEnd => return Ok(members),
+                Event::Scalar(text, ..) => text.into_owned(),
+                _ => return Err(problem(place, "a key must be a word")),
+            };
+            if let Some((first, _)) = members.iter().find(|(key, _)| key.name == name) {
+                let line = first.place.line;
+                self.problems
+                    .push(problem(place, format!("the key `{name}` stands here again, after line {line}")));
+            }
+            let (event, value_place) = self.next()?;
+            let value = self.node(event, value_place)?;
+            members.push((Key { place, name }, value));
+        }
+    }
+
+    /// Where the characters of a scalar's text stand, so that a column within
+    /// the text is a column in the file. Only if it stands in one line without
+    /// escapes.
+    fn text_starts(&self, text: &str, style: ScalarStyle, place: Place) -> Option<Place> {
+        let quote = match style {
+            ScalarStyle::Plain => 0,
+            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
+            ScalarStyle::Literal | ScalarStyle::Folded => return None,
+        };
+        let column = place.column + quote;
+        let line = self.lines.get(place.line.checked_sub(1)?)?;
+        let (at, _) = line.char_indices().nth(column - 1)?;
+        line.get(at..)?.starts_with(text).then_some(Place { line: place.line, column })
+    }
+}
+
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Scalar(_) => 1,
+        Value::Sequence(items) => items.iter().map(|item| 1 + count(&item.value)).sum(),
+        Value::Mapping(members) => members.iter().map(|(_, item)| 1 + count(&item.value)).sum(),
+    }
+}
+
+/// YAML 1.2, section 10.3.2 (core schema).
+fn kind(text: &Cow<'_, str>, style: ScalarStyle) -> ScalarKind {
+    if style != ScalarStyle::Plain {
+        return ScalarKind::String;
+    }
+    match text.as_ref() {
+        "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => ScalarKind::Boolean,
+        text if text.parse::<f64>().is_ok() && !text.ends_with(|c: char| c.is_ascii_alphabetic()) => {
+            ScalarKind::Number
+        }
+        _ => ScalarKind::String,
+    }
+}

@@ -1,0 +1,13 @@
+//! The ext_proc conversation with Envoy
+//! (`envoy.service.ext_proc.v3.ExternalProcessor`).
+//!
+//! Each HTTP request is one gRPC stream. [`session`] is its state machine,
+//! which knows neither protobuf nor async; [`convert`] turns Envoy's messages
+//! into its events and its answers into Envoy's messages; [`service`] moves
+//! them over the wire.
+
+mod convert;
+mod service;
+mod session;
+
+pub use service::ExtProc;

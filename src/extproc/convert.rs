@@ -1,0 +1,210 @@
+//! Envoy's messages to ours and back: the only file that names protobuf types.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::{
+    HeaderMap, HeaderValue, HeaderValueOption, Metadata, header_value_option::HeaderAppendAction,
+};
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, HttpBody,
+    HttpHeaders, HttpTrailers, ImmediateResponse, ProcessingRequest, ProcessingResponse,
+    ProtocolConfiguration, StreamedBodyResponse, TrailersResponse, body_mutation::Mutation,
+};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+
+use super::session::{Answer, BodyMode, Chunk, Event, Message, Setup};
+use crate::claims::{Claims, ScopeClaim};
+use crate::gate::{ClaimsFrom, Head, Refusal};
+
+/// Envoy's message as one of ours, and whether it waits for no answer
+/// (`observability_mode`).
+pub(super) fn message(request: ProcessingRequest, claims_from: &ClaimsFrom) -> (Message, bool) {
+    let ProcessingRequest {
+        metadata_context,
+        attributes: _,
+        observability_mode,
+        protocol_config,
+        flow_control_init: _,
+        client_window_update: _,
+        request,
+    } = request;
+    let message = Message {
+        event: request.map_or(Event::Unknown, event),
+        setup: protocol_config.map(setup),
+        verified: metadata_context.and_then(|metadata| verified(metadata, claims_from)),
+    };
+    (message, observability_mode)
+}
+
+fn event(request: Request) -> Event {
+    match request {
+        Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
+            Event::RequestHeaders { head: head(headers.unwrap_or_default()), end_of_stream }
+        }
+        Request::RequestBody(body) => Event::RequestBody(chunk(body)),
+        Request::RequestTrailers(HttpTrailers { trailers: _ }) => Event::RequestTrailers,
+        Request::ResponseHeaders(HttpHeaders { headers: _, attributes: _, end_of_stream: _ }) => {
+            Event::ResponseHeaders
+        }
+        Request::ResponseBody(body) => Event::ResponseBody(chunk(body)),
+        Request::ResponseTrailers(HttpTrailers { trailers: _ }) => Event::ResponseTrailers,
+    }
+}
+
+fn chunk(body: HttpBody) -> Chunk {
+    let HttpBody {
+        body,
+        end_of_stream,
+        end_of_stream_without_message: _,
+        grpc_message_compressed: _,
+        drain_complete: _,
+    } = body;
+    Chunk { bytes: body, end_of_stream }
+}
+
+fn head(HeaderMap { headers }: HeaderMap) -> Head {
+    let mut head = Head::default();
+    for HeaderValue { key, value, raw_value } in headers {
+        // Envoy fills one of the two.
+        let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
+        if key == ":method" {
+            head.method = String::from_utf8_lossy(&value).into_owned();
+        } else {
+            head.headers.push((key, value));
+        }
+    }
+    head
+}
+
+fn setup(config: ProtocolConfiguration) -> Setup {
+    let ProtocolConfiguration {
+        request_body_mode,
+        response_body_mode,
+        send_body_without_waiting_for_header_response: _,
+    } = config;
+    Setup { request_body: body_mode(request_body_mode), response_body: body_mode(response_body_mode) }
+}
+
+fn body_mode(mode: i32) -> BodyMode {
+    match BodySendMode::try_from(mode) {
+        Ok(BodySendMode::None) => BodyMode::None,
+        Ok(BodySendMode::Streamed) => BodyMode::Streamed,
+        Ok(BodySendMode::Buffered) => BodyMode::Buffered,
+        Ok(BodySendMode::BufferedPartial) => BodyMode::BufferedPartial,
+        Ok(BodySendMode::FullDuplexStreamed) => BodyMode::FullDuplexStreamed,
+        Ok(_) | Err(_) => BodyMode::Other(mode),
+    }
+}
+
+/// The claims that `jwt_authn` put into dynamic metadata, where no client can
+/// write.
+fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
+    let Metadata { mut filter_metadata, typed_filter_metadata: _ } = metadata;
+    let ClaimsFrom::Metadata { namespace, key } = claims_from else { return None };
+    let Struct { mut fields } = filter_metadata.remove(namespace)?;
+    let payload = match key {
+        Some(key) => into_struct(fields.remove(key)?)?,
+        None => only_payload(fields)?,
+    };
+    let Struct { mut fields } = payload;
+    let scope_claim = |name| scope_claim(fields.remove(name)?);
+    Some(Claims::new(Claims::SCOPE_CLAIMS.into_iter().filter_map(scope_claim)))
+}
+
+/// The one payload among what `jwt_authn` left. Two are none: it cannot be
+/// known which one is meant.
+fn only_payload(fields: HashMap<String, Value>) -> Option<Struct> {
+    let mut payloads =
+        fields.into_values().filter_map(into_struct).filter(|payload| !is_failure(payload));
+    payloads.next().filter(|_| payloads.next().is_none())
+}
+
+/// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
+/// **not** valid here too: exactly `code` and `message`.
+fn is_failure(Struct { fields }: &Struct) -> bool {
+    fields.len() == 2 && fields.contains_key("code") && fields.contains_key("message")
+}
+
+fn into_struct(Value { kind }: Value) -> Option<Struct> {
+    match kind? {
+        Kind::StructValue(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn scope_claim(Value { kind }: Value) -> Option<ScopeClaim> {
+    match kind? {
+        Kind::StringValue(text) => Some(ScopeClaim::Text(text)),
+        Kind::ListValue(list) => Some(ScopeClaim::List(
+            list.values
+                .into_iter()
+                .filter_map(|Value { kind }| match kind? {
+                    Kind::StringValue(text) => Some(text),
+                    _ => None,
+                })
+                .collect(),
+        )),
+        _ => None,
+    }
+}
+
+/// Our answer as a message to Envoy.
+pub(super) fn response(answer: Answer) -> ProcessingResponse {
+    let headers = || HeadersResponse { response: Some(CommonResponse::default()) };
+    let body = || BodyResponse { response: Some(CommonResponse::default()) };
+    let trailers = || TrailersResponse { header_mutation: None };
+    let response = match answer {
+        Answer::RequestHeaders => Response::RequestHeaders(headers()),
+        Answer::RequestBody => Response::RequestBody(body()),
+        Answer::StreamRequestBody(chunk) => Response::RequestBody(streamed(chunk)),
+        Answer::RequestTrailers => Response::RequestTrailers(trailers()),
+        Answer::ResponseHeaders => Response::ResponseHeaders(headers()),
+        Answer::ResponseBody => Response::ResponseBody(body()),
+        Answer::StreamResponseBody(chunk) => Response::ResponseBody(streamed(chunk)),
+        Answer::ResponseTrailers => Response::ResponseTrailers(trailers()),
+        Answer::Refuse(refusal) => Response::ImmediateResponse(immediate(refusal)),
+    };
+    ProcessingResponse { response: Some(response), ..ProcessingResponse::default() }
+}
+
+fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
+    let streamed =
+        StreamedBodyResponse { body: bytes, end_of_stream, ..StreamedBodyResponse::default() };
+    let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };
+    BodyResponse {
+        response: Some(CommonResponse {
+            body_mutation: Some(mutation),
+            ..CommonResponse::default()
+        }),
+    }
+}
+
+fn immediate(refusal: Refusal) -> ImmediateResponse {
+    let Refusal { status, reason, blame: _, www_authenticate, required_scopes: _, body } = refusal;
+    let mut set_headers = vec![header("content-type", "application/json".to_owned())];
+    set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
+    ImmediateResponse {
+        status: Some(HttpStatus { code: i32::from(status) }),
+        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
+        body: body.into_bytes(),
+        grpc_status: None,
+        details: format!("mcp_authz_{reason}"),
+    }
+}
+
+fn header(key: &str, value: String) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: key.to_owned(),
+            raw_value: value.into_bytes(),
+            ..HeaderValue::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    }
+}

@@ -1,0 +1,123 @@
+//! The gRPC service: a stream of Envoy's messages in, a stream of answers out.
+//!
+//! The answers are polled straight from the requests. A task and a channel for
+//! each stream would cost three times as much processor time as the whole
+//! decision.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::Once;
+use std::task::{Context, Poll, ready};
+
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use futures_core::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert;
+use super::session::{Answer, Session};
+use crate::gate::Gate;
+
+/// What a message may hold beside the body: headers, claims, attributes.
+const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
+
+/// The external processor.
+#[derive(Debug, Clone)]
+pub struct ExtProc {
+    gate: Arc<Gate>,
+}
+
+impl ExtProc {
+    /// The service for a gate, ready to be served.
+    pub fn server(gate: Arc<Gate>) -> ExternalProcessorServer<Self> {
+        // A buffered body arrives in one message. Twice the limit, so that one
+        // above it is told 413 rather than 500.
+        let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
+        ExternalProcessorServer::new(Self { gate })
+            .max_decoding_message_size(largest)
+            .max_encoding_message_size(usize::MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for ExtProc {
+    type ProcessStream = Conversation;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Conversation>, Status> {
+        Ok(Response::new(Conversation {
+            gate: Arc::clone(&self.gate),
+            requests: request.into_inner(),
+            session: Session::new(),
+            answers: VecDeque::new(),
+        }))
+    }
+}
+
+/// The answers of one stream, made when they are asked for.
+#[derive(Debug)]
+pub struct Conversation {
+    gate: Arc<Gate>,
+    requests: Streaming<ProcessingRequest>,
+    session: Session,
+    answers: VecDeque<Answer>,
+}
+
+impl Stream for Conversation {
+    type Item = Result<ProcessingResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Some(answer) = this.answers.pop_front() {
+                return Poll::Ready(Some(Ok(convert::response(answer))));
+            }
+            match ready!(Pin::new(&mut this.requests).poll_next(context)) {
+                Some(Ok(request)) => {
+                    if let Err(status) = this.take(request) {
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                }
+                Some(Err(status)) if !this.session.is_decided() => {
+                    tracing::warn!(code = ?status.code(), "stream failed before a decision: {}", status.message());
+                    return Poll::Ready(Some(Err(status)));
+                }
+                // Envoy goes on without us if we end a stream cleanly.
+                None if !this.session.is_decided() => {
+                    return Poll::Ready(Some(Err(Status::aborted("the stream ended before a decision"))));
+                }
+                Some(Err(_)) | None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Conversation {
+    fn take(&mut self, request: ProcessingRequest) -> Result<(), Status> {
+        let (message, observed) = convert::message(request, &self.gate.claims_from);
+        let taken = self.session.on(&self.gate, message, &mut self.answers);
+        if observed {
+            warn_of_observability_mode();
+            self.answers.clear();
+        }
+        taken.map_err(|violation| {
+            tracing::error!("Envoy broke the protocol: {violation}");
+            Status::invalid_argument(violation.to_string())
+        })
+    }
+}
+
+fn warn_of_observability_mode() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            "Envoy's ext_proc filter is in observability_mode: decisions are logged, but nothing is \
+             enforced"
+        );
+    });
+}

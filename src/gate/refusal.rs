@@ -1,0 +1,180 @@
+//! What a caller is told when a request may not go on.
+
+use serde_json::json;
+
+use crate::challenge;
+use crate::mcp::{Malformed, ToolCall};
+use crate::policy::{Policy, Reason};
+
+/// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
+/// error, since MCP clients show that to their users and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// In one word, for programs.
+    pub reason: &'static str,
+    /// Whose fault it is.
+    pub blame: Blame,
+    /// The value of `WWW-Authenticate`, if there is a challenge.
+    pub www_authenticate: Option<String>,
+    /// The scopes of the challenge.
+    pub required_scopes: Vec<String>,
+    /// `application/json`.
+    pub body: String,
+}
+
+/// Whose fault a refusal is, which tells where it is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The policy says no.
+    Policy,
+    /// The request cannot be judged.
+    Request,
+    /// Envoy is set up so that nothing can be judged.
+    Operator,
+}
+
+/// JSON-RPC: "the JSON sent is not a valid Request object".
+const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC: "internal JSON-RPC error".
+const INTERNAL_ERROR: i32 = -32603;
+
+impl Refusal {
+    fn new(status: u16, blame: Blame, error: &Error<'_>) -> Self {
+        Self {
+            status,
+            reason: error.reason,
+            blame,
+            www_authenticate: None,
+            required_scopes: error.scopes.to_vec(),
+            body: error.body(),
+        }
+    }
+
+    /// A call that the policy does not allow.
+    pub(super) fn denied(
+        policy: &Policy,
+        call: &ToolCall<'_>,
+        reason: Reason,
+        scopes: Option<&[String]>,
+    ) -> Self {
+        let tool = &call.name;
+        let message = match scopes {
+            Some([scope]) => {
+                format!("insufficient scope: calling the tool \"{tool}\" this way requires the scope {scope}")
+            }
+            Some(scopes) => format!(
+                "insufficient scope: calling the tool \"{tool}\" this way requires the scopes {}",
+                scopes.join(", ")
+            ),
+            None => format!(
+                "access denied: you may not call the tool \"{tool}\" this way, and no further \
+                 scope would change that"
+            ),
+        };
+        let scopes = scopes.unwrap_or_default();
+        let error = Error { id: call.id, code: 403, message: &message, reason: reason.as_str(), scopes };
+        let mut refusal = Self::new(403, Blame::Policy, &error);
+        if !scopes.is_empty() {
+            refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
+        }
+        refusal
+    }
+
+    /// A request without a verified token.
+    pub(super) fn unauthenticated(policy: &Policy, token_came: bool) -> Self {
+        let (reason, message) = if token_came {
+            ("invalid_token", "authentication failed: the access token is not valid; log in again")
+        } else {
+            ("no_token", "authentication required: log in and send an access token")
+        };
+        let scopes = &policy.scopes_supported;
+        let error = Error { code: 401, message, reason, scopes, ..Error::default() };
+        let mut refusal = Self::new(401, Blame::Policy, &error);
+        refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
+        refusal
+    }
+
+    /// A body that is not one well-formed message.
+    pub(super) fn malformed(malformed: &Malformed) -> Self {
+        let error = Error {
+            id: malformed.id.as_deref(),
+            code: malformed.problem.code(),
+            message: &malformed.to_string(),
+            reason: malformed.problem.reason(),
+            ..Error::default()
+        };
+        Self::new(400, Blame::Request, &error)
+    }
+
+    /// A body that a compression hides.
+    pub(super) fn compressed() -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: "compressed bodies are not accepted: send it without Content-Encoding",
+            reason: "compressed_body",
+            ..Error::default()
+        };
+        Self::new(415, Blame::Request, &error)
+    }
+
+    /// A body above the limit.
+    pub(super) fn too_large(max_body_bytes: usize) -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: &format!("the body is larger than {max_body_bytes} bytes"),
+            reason: "body_too_large",
+            ..Error::default()
+        };
+        Self::new(413, Blame::Request, &error)
+    }
+
+    /// A body of which Envoy sent only the beginning.
+    pub fn cut_off() -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: "the body is larger than the proxy's buffer",
+            reason: "body_cut_off",
+            ..Error::default()
+        };
+        Self::new(413, Blame::Request, &error)
+    }
+
+    /// Envoy is set up so that calls could go on unjudged.
+    pub fn misconfigured() -> Self {
+        let error = Error {
+            code: INTERNAL_ERROR,
+            message: "the proxy in front of this server is misconfigured; its operator finds the \
+                      remedy in the log of mcp-authz",
+            reason: "misconfigured",
+            ..Error::default()
+        };
+        Self::new(500, Blame::Operator, &error)
+    }
+}
+
+/// A JSON-RPC error object and whom it answers.
+#[derive(Debug, Default)]
+struct Error<'e> {
+    /// As JSON text.
+    id: Option<&'e str>,
+    code: i32,
+    message: &'e str,
+    reason: &'static str,
+    scopes: &'e [String],
+}
+
+impl Error<'_> {
+    fn body(&self) -> String {
+        let data = if self.scopes.is_empty() {
+            json!({ "reason": self.reason })
+        } else {
+            json!({ "reason": self.reason, "requiredScopes": self.scopes })
+        };
+        let error = json!({ "code": self.code, "message": self.message, "data": data });
+        // The id is repeated as the caller wrote it: a number keeps its digits.
+        let id = self.id.unwrap_or("null");
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+    }
+}

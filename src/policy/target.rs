@@ -1,0 +1,159 @@
+//! Which tool of which backend a call means, and which ones a rule means.
+
+use super::Condition;
+use crate::mcp::ToolCall;
+
+/// Where a call's backend is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackendFrom {
+    /// The tool's name up to this separator: `github__create_issue`.
+    ToolNamePrefix(String),
+    /// Always this one.
+    Name(String),
+}
+
+/// What a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subject<'c> {
+    /// The backend, if the name tells one.
+    pub backend: Option<&'c str>,
+    /// The tool, without the backend's prefix.
+    pub tool: &'c str,
+}
+
+impl BackendFrom {
+    /// Takes a tool name apart. A name with nothing before or after its first
+    /// separator is a tool of no backend.
+    pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
+        match self {
+            Self::Name(backend) => Subject { backend: Some(backend), tool: &call.name },
+            Self::ToolNamePrefix(separator) => match call.name.split_once(separator) {
+                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
+                    Subject { backend: Some(backend), tool }
+                }
+                _ => Subject { backend: None, tool: &call.name },
+            },
+        }
+    }
+}
+
+/// A tool that a rule is about.
+#[derive(Debug)]
+pub struct Target {
+    /// `None` means any.
+    pub backend: Option<String>,
+    /// The tool, or a pattern of names.
+    pub tool: ToolPattern,
+    /// Must be true of the arguments.
+    pub when: Option<When>,
+}
+
+/// A condition with the text it was compiled from.
+#[derive(Debug)]
+pub struct When {
+    /// As written in the policy.
+    pub source: String,
+    /// Compiled.
+    pub condition: Condition,
+}
+
+impl Target {
+    /// Whether backend and tool are the target's; the condition is not asked.
+    pub fn selects(&self, subject: &Subject<'_>) -> bool {
+        self.selects_backend(subject) && self.tool.matches(subject.tool)
+    }
+
+    /// Whether the backend is the target's.
+    pub fn selects_backend(&self, subject: &Subject<'_>) -> bool {
+        self.backend.as_deref().is_none_or(|backend| subject.backend == Some(backend))
+    }
+}
+
+/// A tool's name in a rule, in which `*` stands for any characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolPattern {
+    text: String,
+}
+
+impl ToolPattern {
+    /// A name or a pattern, as written.
+    pub fn new(text: String) -> Self {
+        Self { text }
+    }
+
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a tool is meant.
+    pub fn matches(&self, tool: &str) -> bool {
+        let mut parts = self.text.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(last) = parts.next_back() else { return first == tool };
+        // Each part between two stars is taken where it comes first: what is
+        // left is then the longest, so nothing is missed.
+        let Some(rest) = tool.strip_prefix(first) else { return false };
+        let mut rest = rest;
+        for part in parts {
+            match rest.split_once(part) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::{Message, MirroredHeaders, read};
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, tool, expected) in [
+            ("echo", "echo", true),
+            ("echo", "Echo", false),
+            ("echo", "echo2", false),
+            ("*", "anything", true),
+            ("get_*", "get_", true),
+            ("get_*", "get_x", true),
+            ("get_*", "forget_x", false),
+            ("*_read", "a_read", true),
+            ("*_read", "a_read_b", false),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "abbc", true),
+            ("a*b*c", "acb", false),
+            ("a*a", "a", false),
+            ("ab*ba", "aba", false),
+            ("a**b", "ab", true),
+        ] {
+            assert_eq!(ToolPattern::new(pattern.to_owned()).matches(tool), expected, "{pattern} {tool}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_names_the_backend_only_if_both_parts_are_there() {
+        for (name, backend, tool) in [
+            ("github__create_issue", Some("github"), "create_issue"),
+            ("a__b__c", Some("a"), "b__c"),
+            ("plain", None, "plain"),
+            ("__init__", None, "__init__"),
+            ("github__", None, "github__"),
+        ] {
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{name}"}}}}"#
+            );
+            let Ok(Message::ToolCall(call)) =
+                read(body.as_bytes(), &MirroredHeaders::default(), 8)
+            else {
+                panic!("{name}")
+            };
+            let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+            assert_eq!(prefixed.subject(&call), Subject { backend, tool });
+            let named = BackendFrom::Name("only".to_owned());
+            assert_eq!(named.subject(&call), Subject { backend: Some("only"), tool: name });
+        }
+    }
+}
