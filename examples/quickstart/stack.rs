@@ -1,0 +1,131 @@
+//! Envoy, mcp-authz and an MCP server, wired up as in production.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::envoy::{self, Envoy};
+use crate::mcp_server::McpServer;
+use crate::tokens::{Error, Issuer};
+
+/// Envoy's configuration, with words like `@THIS@` to be filled in.
+pub const ENVOY_CONFIG: &str = include_str!("envoy.yaml");
+/// The policy.
+pub const POLICY: &str = include_str!("policy.yaml");
+
+const READY_WITHIN: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(10);
+
+/// All three, running. They end with this value.
+#[derive(Debug)]
+pub struct Stack {
+    // Envoy goes first, then the sidecar, then their files.
+    pub envoy: Envoy,
+    pub sidecar: Sidecar,
+    pub server: McpServer,
+    dir: TempDir,
+}
+
+impl Stack {
+    /// Starts everything. `sidecar` is the command line in front of `serve`.
+    pub async fn start(
+        envoy: &Path,
+        issuer: &Issuer,
+        sidecar: Command,
+        policy: &str,
+        envoy_config: &str,
+    ) -> Result<Self, Error> {
+        let dir = tempfile::tempdir()?;
+        let server = McpServer::start().await?;
+        let sidecar = Sidecar::start(sidecar, policy, dir.path()).await?;
+        let config = fill(
+            envoy_config,
+            &[
+                ("@JWKS@", issuer.jwks()),
+                ("@SOCKET@", &sidecar.socket.to_string_lossy()),
+                ("@MCP_PORT@", &server.port.to_string()),
+            ],
+        )?;
+        let envoy = Envoy::start(envoy, &config, dir.path()).await?;
+        Ok(Self { envoy, sidecar, server, dir })
+    }
+
+    /// Where MCP clients connect.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/mcp", self.envoy.port)
+    }
+
+    /// Where the logs are.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+/// Replaces words of a text; each must be there.
+pub fn fill(text: &str, words: &[(&str, &str)]) -> Result<String, Error> {
+    let mut filled = text.to_owned();
+    for (word, value) in words {
+        if !filled.contains(word) {
+            return Err(format!("`{word}` is not in the configuration").into());
+        }
+        filled = filled.replace(word, value);
+    }
+    Ok(filled)
+}
+
+/// A running mcp-authz; it ends with this value.
+#[derive(Debug)]
+pub struct Sidecar {
+    process: Child,
+    pub socket: PathBuf,
+    log: PathBuf,
+}
+
+impl Sidecar {
+    /// Starts it on a Unix socket and waits until it listens.
+    pub async fn start(mut command: Command, policy: &str, dir: &Path) -> Result<Self, Error> {
+        let policy_path = dir.join("policy.yaml");
+        let socket = dir.join("mcp-authz.sock");
+        let log = dir.join("mcp-authz.log");
+        fs::write(&policy_path, policy)?;
+        let process = command
+            .arg("serve")
+            .arg("--policy")
+            .arg(&policy_path)
+            .arg(format!("--listen=unix:{}", socket.display()))
+            .stdin(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let mut sidecar = Self { process, socket, log };
+        let deadline = Instant::now() + READY_WITHIN;
+        while tokio::net::UnixStream::connect(&sidecar.socket).await.is_err() {
+            if let Some(status) = sidecar.process.try_wait()? {
+                return Err(format!("mcp-authz ended ({status}): {}", sidecar.log()).into());
+            }
+            if Instant::now() > deadline {
+                return Err(format!("mcp-authz does not listen: {}", sidecar.log()).into());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(sidecar)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Ends it without a word, as a crash would.
+    pub fn kill(&mut self) {
+        envoy::end(&mut self.process);
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,59 @@
+//! An identity provider in a few lines: one RSA key, its JWKS, signed tokens.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rsa::pkcs1::{EncodeRsaPrivateKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
+use serde_json::{Value, json};
+
+pub const ISSUER: &str = "https://idp.example.com";
+pub const AUDIENCE: &str = "mcp";
+const KEY_ID: &str = "quickstart";
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Signs tokens with a key that nobody else has.
+pub struct Issuer {
+    key: EncodingKey,
+    jwks: String,
+}
+
+impl Issuer {
+    /// Makes a new key.
+    pub fn new() -> Result<Self, Error> {
+        let private = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?;
+        let number = |n: &rsa::BigUint| URL_SAFE_NO_PAD.encode(n.to_bytes_be());
+        let jwks = json!({ "keys": [{
+            "kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID,
+            "n": number(private.n()), "e": number(private.e()),
+        }]});
+        let pem = private.to_pkcs1_pem(LineEnding::LF)?;
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes())?;
+        Ok(Self { key, jwks: jwks.to_string() })
+    }
+
+    /// The public key, as Envoy reads it.
+    pub fn jwks(&self) -> &str {
+        &self.jwks
+    }
+
+    /// A token for a caller with these scopes.
+    pub fn token(&self, subject: &str, scope: &str) -> Result<String, Error> {
+        self.sign(json!({ "sub": subject, "scope": scope }))
+    }
+
+    /// A token with these claims besides the usual ones.
+    pub fn sign(&self, mut claims: Value) -> Result<String, Error> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        claims["iss"] = json!(ISSUER);
+        claims["aud"] = json!(AUDIENCE);
+        claims["iat"] = json!(now.as_secs());
+        claims["exp"] = json!((now + LIFETIME).as_secs());
+        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
+        Ok(encode(&header, &claims, &self.key)?)
+    }
+}
