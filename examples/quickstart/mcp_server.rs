@@ -32,30 +32,38 @@ pub struct Countdown {
     from: u8,
 }
 
-/// The tools.
+/// The tools, and how often one was run.
 #[derive(Debug, Clone)]
 pub struct Tools {
     tool_router: ToolRouter<Self>,
+    runs: Arc<AtomicUsize>,
 }
 
 #[tool_router]
 impl Tools {
-    fn new() -> Self {
-        Self { tool_router: Self::tool_router() }
+    fn new(runs: Arc<AtomicUsize>) -> Self {
+        Self { tool_router: Self::tool_router(), runs }
+    }
+
+    fn count_run(&self) {
+        self.runs.fetch_add(1, Ordering::SeqCst);
     }
 
     #[tool(description = "Says what it is told")]
     fn echo(&self, Parameters(Echo { text }): Parameters<Echo>) -> String {
+        self.count_run();
         text
     }
 
     #[tool(description = "Adds two numbers")]
     fn sum(&self, Parameters(Sum { a, b }): Parameters<Sum>) -> String {
+        self.count_run();
         (a + b).to_string()
     }
 
     #[tool(description = "Counts down")]
     fn countdown(&self, Parameters(Countdown { from }): Parameters<Countdown>) -> String {
+        self.count_run();
         (0..=from).rev().map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
     }
 }
@@ -72,14 +80,17 @@ impl ServerHandler for Tools {
 pub struct McpServer {
     pub port: u16,
     requests: Arc<AtomicUsize>,
+    runs: Arc<AtomicUsize>,
 }
 
 impl McpServer {
     /// Starts it on a free port.
     pub async fn start() -> std::io::Result<Self> {
         let requests = Arc::new(AtomicUsize::new(0));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let tools = Tools::new(Arc::clone(&runs));
         let service = StreamableHttpService::new(
-            || Ok(Tools::new()),
+            move || Ok(tools.clone()),
             Arc::new(LocalSessionManager::default()),
             StreamableHttpServerConfig::default(),
         );
@@ -89,12 +100,17 @@ impl McpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self { port, requests })
+        Ok(Self { port, requests, runs })
     }
 
     /// How many HTTP requests have reached the server, in whole or in part.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many tools have been run.
+    pub fn runs(&self) -> usize {
+        self.runs.load(Ordering::SeqCst)
     }
 }
 

@@ -1,0 +1,135 @@
+//! What the tests against a real Envoy share.
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
+use serde_json::{Value, json};
+
+use crate::envoy;
+use crate::stack::{ENVOY_CONFIG, Stack};
+use crate::tokens::Issuer;
+
+/// The two ways in which Envoy is meant to send bodies.
+#[derive(Debug, Clone, Copy)]
+pub enum Mode {
+    Buffered,
+    FullDuplexStreamed,
+}
+
+pub const MODES: [Mode; 2] = [Mode::Buffered, Mode::FullDuplexStreamed];
+
+pub const BUFFERED: &str = "request_body_mode: BUFFERED";
+pub const SEND_HEADERS: &str = "request_header_mode: SEND";
+
+impl Mode {
+    /// The quickstart's Envoy configuration in this mode.
+    pub fn config(self) -> String {
+        match self {
+            Self::Buffered => ENVOY_CONFIG.to_owned(),
+            Self::FullDuplexStreamed => change(
+                ENVOY_CONFIG,
+                &[(
+                    BUFFERED,
+                    "request_body_mode: FULL_DUPLEX_STREAMED\n                request_trailer_mode: SEND",
+                )],
+            ),
+        }
+    }
+}
+
+/// A configuration with some texts in it replaced.
+pub fn change(config: &str, changes: &[(&str, &str)]) -> String {
+    crate::stack::fill(config, changes).unwrap()
+}
+
+/// The identity provider of all tests: a key takes a while to make.
+pub fn issuer() -> &'static Issuer {
+    static ISSUER: OnceLock<Issuer> = OnceLock::new();
+    ISSUER.get_or_init(|| Issuer::new().unwrap())
+}
+
+pub fn token(scope: &str) -> String {
+    issuer().token("somebody", scope).unwrap()
+}
+
+/// mcp-authz as users run it.
+pub fn mcp_authz() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_mcp-authz"))
+}
+
+/// Everything between a client and an MCP server.
+pub async fn start(policy: &str, envoy_config: &str) -> Stack {
+    let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+    Stack::start(&binary, issuer(), mcp_authz(), policy, envoy_config).await.unwrap()
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn challenge(&self) -> Option<&str> {
+        self.headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The JSON-RPC error of a refusal by mcp-authz.
+    pub fn refusal(&self) -> (u16, i64, String) {
+        assert_eq!(self.headers[CONTENT_TYPE], "application/json", "{self:?}");
+        let body = self.json();
+        assert_eq!(body["jsonrpc"], "2.0", "{self:?}");
+        let error = &body["error"];
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
+        let reason = error["data"]["reason"].as_str().unwrap_or_else(|| panic!("{self:?}"));
+        (self.status, error["code"].as_i64().unwrap(), reason.to_owned())
+    }
+}
+
+/// A request that is sent as it is.
+pub struct Http {
+    url: String,
+    client: reqwest::Client,
+}
+
+impl Http {
+    pub fn new(stack: &Stack) -> Self {
+        Self { url: stack.url(), client: reqwest::Client::new() }
+    }
+
+    pub fn request(&self, method: &str) -> reqwest::RequestBuilder {
+        self.client.request(method.parse().unwrap(), &self.url)
+    }
+
+    /// A POST as MCP clients send it.
+    pub fn post(&self, token: Option<&str>, body: impl Into<reqwest::Body>) -> reqwest::RequestBuilder {
+        let request = self
+            .request("POST")
+            .header(CONTENT_TYPE, "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(body);
+        match token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            None => request,
+        }
+    }
+}
+
+pub async fn send(request: reqwest::RequestBuilder) -> Reply {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Reply { status, headers, body: response.text().await.unwrap() }
+}
+
+/// A call of a tool with id 7.
+pub fn call(tool: &str, arguments: &Value) -> String {
+    let params = json!({"name": tool, "arguments": arguments});
+    json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).to_string()
+}
