@@ -1,1 +1,104 @@
-//! temp
+//! Decisions, each with its verdict, reason, rule and challenge.
+//!
+//! A folder of tests/corpus holds a `policy.yaml` and `cases.json`, a list of
+//!
+//! ```json
+//! {"case": "what it shows",
+//!  "claims": {"scope": "a"},                        null or left out: no token
+//!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body"
+//!  "headers": {"mcp-name": "echo"},                 may be left out
+//!  "expect": ["Allow", "allow_rule", "rules[0]", null]}
+//! ```
+//!
+//! where `expect` is decision, reason, rule and scopes of the challenge.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mcp_authz::claims::Claims;
+use mcp_authz::config;
+use mcp_authz::gate::{Gate, Head};
+use serde_json::{Value, json};
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+fn body(case: &Value) -> String {
+    match &case["body"] {
+        Value::String(body) => body.clone(),
+        _ => {
+            let call = &case["call"];
+            let params = json!({"name": call["tool"], "arguments": call["arguments"]});
+            json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string()
+        }
+    }
+}
+
+fn decide(gate: &Gate, case: &Value) -> Value {
+    let claims = case["claims"].as_object().map(Claims::from_json);
+    let headers = case["headers"].as_object().into_iter().flatten();
+    let head = Head {
+        method: "POST".to_owned(),
+        headers: headers
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
+            .collect(),
+    };
+    let body = body(case);
+    let admitted = gate.admit(head, claims);
+    let refused = |refusal: &mcp_authz::gate::Refusal| json!(["Deny", refusal.reason, null, null]);
+    let admitted = match &admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return refused(refusal),
+    };
+    let judgement = gate.judge(admitted, body.as_bytes());
+    let Some((call, evaluation)) = &judgement.decided else {
+        return match &judgement.answer {
+            Ok(_) => json!(["Allow", "not_governed", null, null]),
+            Err(refusal) => refused(refusal),
+        };
+    };
+    let decision = &evaluation.decision;
+    let rules = evaluation.explain(call);
+    let rule = rules.iter().find(|rule| rule.decided).map(|rule| {
+        rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
+    });
+    let (verdict, scopes) = match (decision.permit(), &judgement.answer) {
+        (Ok(_), Ok(_)) => ("Allow", None),
+        (Err(scopes), Err(refusal)) => {
+            assert_eq!(scopes.is_some(), refusal.www_authenticate.is_some(), "{case}");
+            ("Deny", scopes)
+        }
+        (_, answer) => panic!("{case}: {decision:?} is answered with {answer:?}"),
+    };
+    json!([verdict, decision.reason().as_str(), rule, scopes])
+}
+
+#[test]
+fn every_case_is_decided_as_it_says() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for folder in folders() {
+        let gate = config::load(&folder.join("policy.yaml")).unwrap_or_else(|error| panic!("{error}"));
+        let cases = fs::read_to_string(folder.join("cases.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_str(&cases)
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        for case in cases {
+            count += 1;
+            let decided = decide(&gate, &case);
+            if decided != case["expect"] {
+                let name = folder.file_name().unwrap().to_string_lossy();
+                wrong.push(format!(
+                    "{name}: {}\n  expected {}\n  decided  {decided}",
+                    case["case"], case["expect"]
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(count >= 60, "the corpus lost cases: {count}");
+}

@@ -46,28 +46,18 @@ impl Client {
                 let text = result.content.iter().filter_map(|content| content.as_text());
                 Ok(Answer::Text(text.map(|text| text.text.as_str()).collect()))
             }
-            Err(error) => Ok(match (error.auth_challenge(), &error) {
-                (Some(challenge), _) => Answer::Challenged(challenge.to_owned()),
-                (None, ServiceError::McpError(error)) => Answer::Refused(error.message.to_string()),
-                (None, error) => return Err(error.to_string().into()),
+            Err(error) => Ok(match error.auth_challenge() {
+                Some(challenge) => Answer::Challenged(challenge.to_owned()),
+                None => Answer::Refused(in_full(&error)),
             }),
         }
     }
 
-    /// The sentence that a client's user is shown when a call fails: the error
-    /// with its causes.
+    /// The sentence that a client's user is shown when a call fails.
     pub async fn shown(&self, tool: &'static str, arguments: &Value) -> String {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let call = CallToolRequestParams::new(tool).with_arguments(arguments);
-        let Err(error) = self.0.call_tool(call).await else { return String::new() };
-        let mut shown = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            shown.push_str(": ");
-            shown.push_str(&error.to_string());
-            cause = error.source();
-        }
-        shown
+        self.0.call_tool(call).await.err().map(|error| in_full(&error)).unwrap_or_default()
     }
 
     /// Ends the session (`DELETE`).
@@ -75,4 +65,16 @@ impl Client {
         self.0.cancel().await?;
         Ok(())
     }
+}
+
+/// An error with its causes.
+fn in_full(error: &ServiceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -116,6 +116,15 @@ impl Sidecar {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks it to end, as Kubernetes does, and waits until it has.
+    pub fn terminate(mut self) -> Result<ExitStatus, Error> {
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
+        if !asked.success() {
+            return Err("`kill` failed".into());
+        }
+        Ok(self.process.wait()?)
     }
 
     /// Ends it without a word, as a crash would.

@@ -237,6 +237,9 @@ impl Policy {
 /// take the call but for their scopes, and that no Deny rule before them would
 /// then take it from, the one with the fewest, the first among equals.
 ///
+/// All of that rule's scopes, those that are granted already too: a client that
+/// gets a token with just these can make the call.
+///
 /// Granting scopes makes more rules match, never fewer. So the rule that denied
 /// still would, and only rules before it count: those in `looks`.
 fn challenge<'p>(
