@@ -23,7 +23,11 @@ pub enum LogFormat {
 /// If the process logs already.
 pub fn init(format: Option<LogFormat>) -> Result<(), tracing_subscriber::util::TryInitError> {
     let is_terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
+    let format = format.unwrap_or(if is_terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    });
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();

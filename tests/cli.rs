@@ -1,1 +1,266 @@
-//! temp
+//! The command line, as its users meet it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{call, mcp_authz, token};
+
+const POLICY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/examples/quickstart/policy.yaml"
+);
+
+fn run(arguments: &[&str], input: &str) -> Output {
+    let mut process = mcp_authz()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    process
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    process.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn check(more: &[&str], input: &str) -> (Option<i32>, Value) {
+    let arguments = [
+        [
+            "check",
+            "--policy",
+            POLICY,
+            "--request",
+            "-",
+            "--output",
+            "json",
+        ]
+        .as_slice(),
+        more,
+    ]
+    .concat();
+    let output = run(&arguments, input);
+    let json = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
+    (output.status.code(), json)
+}
+
+#[test]
+fn check_tells_programs_what_was_decided() {
+    let hello = call("echo", &json!({"text": "Hello, world!"}));
+    let (code, json) = check(&["--claims", r#"{"scope":"sum"}"#], &hello);
+    assert_eq!(code, Some(1));
+    let rules = json["rules"].clone();
+    assert_eq!(
+        json,
+        json!({
+            "decision": "Deny",
+            "httpStatus": 403,
+            "reason": "insufficient_scope",
+            "policy": "quickstart",
+            "rule": null,
+            "requiredScopes": ["echo"],
+            "wwwAuthenticate": "Bearer error=\"insufficient_scope\", scope=\"echo\", \
+                resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/mcp\", \
+                error_description=\"this call requires the scope echo\"",
+            "rules": rules,
+        })
+    );
+    assert_eq!(
+        rules[0],
+        json!({
+            "rule": "greetings",
+            "action": "Allow",
+            "decided": false,
+            "scopes": {"required": ["echo"], "missing": ["echo"]},
+            "targets": [{
+                "backend": "mcp-backend-authorization",
+                "tool": "echo",
+                "selected": true,
+                "when": "args.text.matches(\"^Hello, .*!$\")",
+                "outcome": true,
+            }],
+        })
+    );
+    assert_eq!(rules.as_array().unwrap().len(), 4);
+
+    let (code, json) = check(&["--token", &token("echo")], &hello);
+    assert_eq!(
+        (code, &json["decision"], &json["rule"]),
+        (Some(0), &json!("Allow"), &json!("greetings"))
+    );
+    assert_eq!(
+        (&json["httpStatus"], &json["wwwAuthenticate"]),
+        (&json!(200), &Value::Null)
+    );
+    assert_eq!(
+        json["rules"].as_array().unwrap().len(),
+        1,
+        "only rules that were looked at"
+    );
+
+    let (code, json) = check(&[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
+    assert_eq!((code, &json["reason"]), (Some(0), &json!("not_governed")));
+
+    let (code, json) = check(&[], "{}{}");
+    assert_eq!(
+        (code, &json["httpStatus"], &json["reason"]),
+        (Some(2), &json!(400), &json!("not_json"))
+    );
+
+    let (code, json) = check(&["--header", "Mcp-Name: sum"], &hello);
+    assert_eq!(
+        (code, &json["reason"]),
+        (Some(2), &json!("header_mismatch"))
+    );
+}
+
+#[test]
+fn check_tells_people_what_matched_and_what_did_not() {
+    let input = call("echo", &json!({}));
+    let arguments = [
+        "check",
+        "--policy",
+        POLICY,
+        "--request",
+        "-",
+        "--claims",
+        r#"{"scope":"echo"}"#,
+    ];
+    let output = run(&arguments, &input);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stdout);
+    for line in [
+        "Deny: insufficient_scope, by the default action of policy `quickstart`",
+        "answer: HTTP 403",
+        "  ✗ greetings (Allow)",
+        "      ✓ tool echo of backend mcp-backend-authorization",
+        "        ✗ when args.text.matches(\"^Hello, .*!$\"): there is no `text`",
+        "      ✓ scope echo: granted",
+        "      ✗ tool sum of backend mcp-backend-authorization",
+        "      ✓ every tool",
+        "      ✗ scope all-access: not granted",
+    ] {
+        assert!(
+            shown.lines().any(|shown| shown == line),
+            "{line}\nis not in\n{shown}"
+        );
+    }
+}
+
+#[test]
+fn check_says_what_is_wrong_with_its_own_arguments() {
+    for (arguments, message) in [
+        (["--claims", "{"].as_slice(), "--claims: not a JSON object"),
+        (&["--claims", "[]"], "--claims: not a JSON object"),
+        (&["--token", "x.y"], "--token: not a JSON Web Token"),
+        (
+            &["--header", "nonsense"],
+            "--header: `nonsense` is not `NAME: VALUE`",
+        ),
+        (&["--token", "x", "--claims", "{}"], "cannot be used with"),
+        (&["--polcy", "x"], "--policy"),
+    ] {
+        let all = [
+            ["check", "--policy", POLICY, "--request", "/dev/null"].as_slice(),
+            arguments,
+        ]
+        .concat();
+        let output = run(&all, "");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(
+            text(&output.stderr).contains(message),
+            "{arguments:?}: {}",
+            text(&output.stderr)
+        );
+    }
+    let output = run(&["check", "--policy", "no-such-file", "--request", "-"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).starts_with("no-such-file: "),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/validate")
+        .join(name)
+}
+
+#[test]
+fn validate_reports_every_mistake_of_every_file_in_one_run() {
+    let mistakes = fixture("mistakes.yaml");
+    let output = run(
+        &[
+            "validate",
+            mistakes.to_str().unwrap(),
+            POLICY,
+            "no-such-file",
+        ],
+        "",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let shown = text(&output.stdout).replace(mistakes.to_str().unwrap(), "mistakes.yaml");
+    let shown = shown.replace(POLICY, "policy.yaml");
+    let expected = std::fs::read_to_string(fixture("mistakes.txt")).unwrap();
+    assert_eq!(
+        shown, expected,
+        "if this is better, it is the new mistakes.txt:\n{shown}"
+    );
+
+    let output = run(&["validate", POLICY], "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn serve_does_not_start_with_a_mistake() {
+    let output = run(
+        &[
+            "serve",
+            "--policy",
+            fixture("mistakes.yaml").to_str().unwrap(),
+        ],
+        "",
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("mistakes.yaml:1:1: unknown key `polices`"));
+
+    let output = run(&["serve", "--policy", POLICY, "--listen", "9001"], "");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("neither `unix:PATH` nor `HOST:PORT`"));
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--policy", POLICY, "--listen", &taken], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&format!("cannot listen on {taken}")));
+}
+
+#[test]
+fn help_teaches() {
+    for (arguments, taught) in [
+        (["--help"].as_slice(), "validate"),
+        (&["serve", "--help"], "unix:PATH or HOST:PORT"),
+        (
+            &["check", "--help"],
+            "Exits with 0 if the request may go on",
+        ),
+        (&["validate", "--help"], "FILE:LINE:COLUMN"),
+    ] {
+        let output = run(arguments, "");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(text(&output.stdout).contains(taught), "{arguments:?}");
+    }
+}

@@ -27,8 +27,11 @@ fn rule() -> impl Strategy<Value = Rule> {
     let scopes = prop::sample::subsequence((0..SCOPES.len()).collect::<Vec<_>>(), 0..=3);
     let target = (0..2usize, prop::option::of(0..CONDITIONS.len()));
     let targets = prop::option::weighted(0.8, prop::collection::vec(target, 1..4));
-    (any::<bool>(), scopes, targets)
-        .prop_map(|(allow, scopes, targets)| Rule { allow, scopes, targets })
+    (any::<bool>(), scopes, targets).prop_map(|(allow, scopes, targets)| Rule {
+        allow,
+        scopes,
+        targets,
+    })
 }
 
 fn gate(rules: &[Rule], default_allow: bool) -> Gate {
@@ -45,7 +48,9 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
                 let targets: Vec<_> = targets
                     .iter()
                     .map(|&(tool, condition)| match condition {
-                        Some(condition) => json!({"tool": format!("t{tool}"), "when": CONDITIONS[condition].0}),
+                        Some(condition) => {
+                            json!({"tool": format!("t{tool}"), "when": CONDITIONS[condition].0})
+                        }
                         None => json!({"tool": format!("t{tool}")}),
                     })
                     .collect();
@@ -60,7 +65,10 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
 
 /// `Ok` if the call is allowed, otherwise the scopes of the challenge.
 fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
-    let scopes = granted.iter().map(|&scope| SCOPES[scope].to_owned()).collect();
+    let scopes = granted
+        .iter()
+        .map(|&scope| SCOPES[scope].to_owned())
+        .collect();
     let claims = Claims::new([ScopeClaim::List(scopes)]);
     let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;
@@ -73,7 +81,9 @@ fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
 /// The rules' meaning, in the words of the documentation: what a rule makes of
 /// the call, apart from its scopes.
 fn takes(rule: &Rule) -> bool {
-    let Some(targets) = &rule.targets else { return true };
+    let Some(targets) = &rule.targets else {
+        return true;
+    };
     let said: Vec<Option<bool>> = targets
         .iter()
         .filter(|(tool, _)| *tool == 0)

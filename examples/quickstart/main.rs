@@ -3,7 +3,11 @@
 //! Starts a real Envoy, a real MCP server and mcp-authz between them, calls
 //! tools as callers with different scopes, and prints what came of it.
 
-#![allow(dead_code, unreachable_pub, reason = "the integration tests share these modules")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the integration tests share these modules"
+)]
 
 mod client;
 mod envoy;
@@ -11,6 +15,7 @@ mod mcp_server;
 mod stack;
 mod tokens;
 
+use std::fmt;
 use std::process::{Command, ExitCode};
 
 use serde_json::{Value, json};
@@ -62,23 +67,50 @@ async fn run(stay: bool) -> Result<(), Error> {
     let binary = envoy::find(progress)?;
     progress("making a key for the identity provider");
     let issuer = Issuer::new()?;
-    progress(&format!("starting an MCP server, mcp-authz and Envoy ({})", binary.display()));
+    progress(&format!(
+        "starting an MCP server, mcp-authz and Envoy ({})",
+        binary.display()
+    ));
     let sidecar = Command::new(std::env::current_exe()?);
     let stack = Stack::start(&binary, &issuer, sidecar, POLICY, ENVOY_CONFIG).await?;
 
-    let mut rows = vec![["caller", "scopes", "tool", "arguments", "answer"].map(str::to_owned)];
+    let mut table = Table::new(["caller", "has scopes", "calls tool", "with", "answer"]);
+    let mut last_challenge = None;
     for (who, scope, tool, arguments) in calls() {
         let token = issuer.token(who, scope)?;
         let client = Client::connect(&stack.url(), &token).await?;
         let answer = match client.call(tool, &arguments).await? {
             Answer::Text(text) => format!("allowed: {text}"),
-            Answer::Challenged(challenge) => format!("403, ask for more: {challenge}"),
-            Answer::Refused(message) => format!("403: {message}"),
+            Answer::Challenged(challenge) => {
+                let answer = format!("denied, would need: {}", scope_of(&challenge));
+                last_challenge = Some(challenge);
+                answer
+            }
+            Answer::Refused(message) => format!("denied: {message}"),
         };
         client.close().await?;
-        rows.push([who.to_owned(), scope.to_owned(), tool.to_owned(), arguments.to_string(), answer]);
+        table.add([who, scope, tool, &arguments.to_string(), &answer]);
     }
-    println!("\n{}", table(&rows));
+    let status = reqwest::Client::new()
+        .post(stack.url())
+        .body("{}")
+        .send()
+        .await?
+        .status();
+    table.add([
+        "nobody",
+        "no token",
+        "-",
+        "-",
+        &format!("{status}, from Envoy itself"),
+    ]);
+    println!("\n{table}");
+    if let Some(challenge) = last_challenge {
+        println!(
+            "A denied call gets a 403 with a challenge, so that the client can ask for more:\n"
+        );
+        println!("  WWW-Authenticate: {challenge}\n");
+    }
     println!("The rules behind it: examples/quickstart/policy.yaml");
     if stay {
         stay_until_interrupted(&stack, &issuer).await?;
@@ -95,30 +127,63 @@ async fn stay_until_interrupted(stack: &Stack, issuer: &Issuer) -> Result<(), Er
     });
     println!("\nA call with the scope `sum` only, which the policy denies:\n");
     println!("curl -i {} \\", stack.url());
-    println!("  -H 'Authorization: Bearer {}' \\", issuer.token("ben", "sum")?);
-    println!("  -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\");
+    println!(
+        "  -H 'Authorization: Bearer {}' \\",
+        issuer.token("ben", "sum")?
+    );
+    println!(
+        "  -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\"
+    );
     println!("  -d '{call}'\n");
     println!("Logs: {}. Ctrl-C ends it all.", stack.dir().display());
     tokio::signal::ctrl_c().await?;
     Ok(())
 }
 
-/// Columns side by side; the last one as wide as it likes.
-fn table(rows: &[[String; 5]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2), width(3)];
-    let mut text = String::new();
-    for (number, row) in rows.iter().enumerate() {
-        for (column, width) in widths.iter().enumerate() {
-            text.push_str(&format!("{:<width$}  ", row[column]));
-        }
-        text.push_str(&row[4]);
-        text.push('\n');
-        if number == 0 {
-            let line: usize = widths.iter().map(|width| width + 2).sum();
-            text.push_str(&"─".repeat(line + 6));
-            text.push('\n');
+/// The scopes that a challenge names.
+fn scope_of(challenge: &str) -> &str {
+    let scope = challenge
+        .split_once("scope=\"")
+        .and_then(|(_, rest)| rest.split_once('"'));
+    scope.map_or(challenge, |(scope, _)| scope)
+}
+
+/// Columns side by side.
+struct Table<const COLUMNS: usize> {
+    rows: Vec<[String; COLUMNS]>,
+}
+
+impl<const COLUMNS: usize> Table<COLUMNS> {
+    fn new(head: [&str; COLUMNS]) -> Self {
+        Self {
+            rows: vec![
+                head.map(str::to_owned),
+                head.map(|name| "─".repeat(name.len())),
+            ],
         }
     }
-    text
+
+    fn add(&mut self, row: [&str; COLUMNS]) {
+        self.rows.push(row.map(str::to_owned));
+    }
+}
+
+impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths = [0; COLUMNS];
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = cell.chars().count().max(*width);
+            }
+        }
+        for row in &self.rows {
+            let cells: Vec<String> = row
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"))
+                .collect();
+            writeln!(f, "{}", cells.join("  ").trim_end())?;
+        }
+        Ok(())
+    }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rsa::pkcs1::{EncodeRsaPrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub const ISSUER: &str = "https://idp.example.com";
 pub const AUDIENCE: &str = "mcp";
@@ -33,7 +33,10 @@ impl Issuer {
         }]});
         let pem = private.to_pkcs1_pem(LineEnding::LF)?;
         let key = EncodingKey::from_rsa_pem(pem.as_bytes())?;
-        Ok(Self { key, jwks: jwks.to_string() })
+        Ok(Self {
+            key,
+            jwks: jwks.to_string(),
+        })
     }
 
     /// The public key, as Envoy reads it.
@@ -43,17 +46,19 @@ impl Issuer {
 
     /// A token for a caller with these scopes.
     pub fn token(&self, subject: &str, scope: &str) -> Result<String, Error> {
-        self.sign(json!({ "sub": subject, "scope": scope }))
-    }
-
-    /// A token with these claims besides the usual ones.
-    pub fn sign(&self, mut claims: Value) -> Result<String, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        claims["iss"] = json!(ISSUER);
-        claims["aud"] = json!(AUDIENCE);
-        claims["iat"] = json!(now.as_secs());
-        claims["exp"] = json!((now + LIFETIME).as_secs());
-        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
+        let claims = json!({
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "scope": scope,
+            "iat": now.as_secs(),
+            "exp": (now + LIFETIME).as_secs(),
+        });
+        let header = Header {
+            kid: Some(KEY_ID.to_owned()),
+            ..Header::new(Algorithm::RS256)
+        };
         Ok(encode(&header, &claims, &self.key)?)
     }
 }

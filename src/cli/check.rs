@@ -21,15 +21,14 @@ use crate::policy::{Action, Policy, RuleTrace, TargetTrace};
 /// Exits with 0 if the request may go on, with 1 if it is denied, and with 2 if
 /// it cannot be decided because the policy or the request is at fault.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\
-\"params\":{\"name\":\"echo\",\"arguments\":{\"text\":\"hi\"}}}' |\n    \
-mcp-authz check --policy policy.yaml --request - --claims '{\"scope\":\"echo\"}'")]
+#[command(after_help = "Example:\n  \
+mcp-authz check --policy policy.yaml --request call.json --claims '{\"scope\":\"echo\"}'")]
 pub(super) struct Args {
     /// The policy file (YAML or JSON)
     #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
     policy: PathBuf,
 
-    /// The body of the request, as it would come; - reads standard input
+    /// The body of the request as it would come; - reads standard input
     #[arg(long, value_name = "FILE")]
     request: PathBuf,
 
@@ -76,15 +75,24 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn check(args: &Args) -> Result<ExitCode, String> {
     let mut gate = config::load(&args.policy).map_err(|error| error.to_string())?;
     // What Envoy would have verified, or the token itself, is given here.
-    gate.claims_from = ClaimsFrom::Metadata { namespace: String::new(), key: None };
+    gate.claims_from = ClaimsFrom::Metadata {
+        namespace: String::new(),
+        key: None,
+    };
     let claims = claims(args)?;
     let body = body(&args.request)?;
-    let head = Head { method: args.http_method.clone(), headers: headers(args)? };
+    let head = Head {
+        method: args.http_method.clone(),
+        headers: headers(args)?,
+    };
 
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            let refused = Judgement { answer: Err(refusal), decided: None };
+            let refused = Judgement {
+                answer: Err(refusal),
+                decided: None,
+            };
             return Ok(report(&gate, &refused, args.output));
         }
     };
@@ -97,7 +105,9 @@ fn claims(args: &Args) -> Result<Option<Claims>, String> {
             .map(Some)
             .map_err(|error| format!("--token: not a JSON Web Token: {error}"));
     }
-    let Some(text) = &args.claims else { return Ok(None) };
+    let Some(text) = &args.claims else {
+        return Ok(None);
+    };
     serde_json::from_str::<Map<String, Value>>(text)
         .map(|claims| Some(Claims::from_json(&claims)))
         .map_err(|error| format!("--claims: not a JSON object: {error}"))
@@ -116,9 +126,10 @@ fn body(path: &Path) -> Result<Vec<u8>, String> {
 
 fn headers(args: &Args) -> Result<Vec<(String, Vec<u8>)>, String> {
     let header = |header: &String| match header.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
-        }
+        Some((name, value)) if !name.trim().is_empty() => Ok((
+            name.trim().to_ascii_lowercase(),
+            value.trim().as_bytes().to_vec(),
+        )),
         _ => Err(format!("--header: `{header}` is not `NAME: VALUE`")),
     };
     args.headers.iter().map(header).collect()
@@ -132,8 +143,14 @@ fn report(gate: &Gate, judgement: &Judgement<'_, '_>, output: Output) -> ExitCod
     }
     match &judgement.answer {
         Ok(_) => ExitCode::SUCCESS,
-        Err(Refusal { blame: Blame::Policy, .. }) => ExitCode::FAILURE,
-        Err(Refusal { blame: Blame::Request | Blame::Operator, .. }) => ExitCode::from(UNDECIDED),
+        Err(Refusal {
+            blame: Blame::Policy,
+            ..
+        }) => ExitCode::FAILURE,
+        Err(Refusal {
+            blame: Blame::Request | Blame::Operator,
+            ..
+        }) => ExitCode::from(UNDECIDED),
     }
 }
 
@@ -156,13 +173,27 @@ impl<'r> Report<'r> {
                 let rule = rules.iter().find(|rule| rule.decided).map(rule_name);
                 (decision.reason().as_str(), rule, rules)
             }
-            None => (refusal.map_or("not_governed", |refusal| refusal.reason), None, Vec::new()),
+            None => (
+                refusal.map_or("not_governed", |refusal| refusal.reason),
+                None,
+                Vec::new(),
+            ),
         };
-        Self { policy, refusal, reason, rule, rules }
+        Self {
+            policy,
+            refusal,
+            reason,
+            rule,
+            rules,
+        }
     }
 
     fn decision(&self) -> &'static str {
-        if self.refusal.is_some() { "Deny" } else { "Allow" }
+        if self.refusal.is_some() {
+            "Deny"
+        } else {
+            "Allow"
+        }
     }
 
     fn json(&self) -> Value {
@@ -211,7 +242,8 @@ impl<'r> Report<'r> {
 
 /// A rule as people find it in the file.
 fn rule_name(rule: &RuleTrace<'_>) -> String {
-    rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
+    rule.name
+        .map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
 }
 
 fn action(action: Action) -> &'static str {
@@ -257,7 +289,15 @@ fn mark(matched: bool) -> char {
 
 fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
     let decides = if rule.decided { ", decides" } else { "" };
-    line(text, &format!("  {} {} ({}{decides})", mark(rule.decided), rule_name(rule), action(rule.action)));
+    line(
+        text,
+        &format!(
+            "  {} {} ({}{decides})",
+            mark(rule.decided),
+            rule_name(rule),
+            action(rule.action)
+        ),
+    );
     match &rule.targets {
         None => line(text, "      ✓ every tool"),
         Some(targets) => targets.iter().for_each(|target| target_text(text, target)),
@@ -265,18 +305,34 @@ fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
     for scope in rule.scopes {
         let missing = rule.missing_scopes.contains(&scope.as_str());
         let granted = if missing { "not granted" } else { "granted" };
-        line(text, &format!("      {} scope {scope}: {granted}", mark(!missing)));
+        line(
+            text,
+            &format!("      {} scope {scope}: {granted}", mark(!missing)),
+        );
     }
 }
 
 fn target_text(text: &mut String, target: &TargetTrace<'_>) {
-    let backend = target.backend.map(|backend| format!(" of backend {backend}")).unwrap_or_default();
-    line(text, &format!("      {} tool {}{backend}", mark(target.selected), target.tool));
+    let backend = target
+        .backend
+        .map(|backend| format!(" of backend {backend}"))
+        .unwrap_or_default();
+    line(
+        text,
+        &format!(
+            "      {} tool {}{backend}",
+            mark(target.selected),
+            target.tool
+        ),
+    );
     let Some(when) = target.when else { return };
     let (matched, outcome) = match &target.outcome {
         Some(Ok(value)) => (*value, format!(": {value}")),
         Some(Err(error)) => (false, format!(": {error}")),
         None => return,
     };
-    line(text, &format!("        {} when {when}{outcome}", mark(matched)));
+    line(
+        text,
+        &format!("        {} when {when}{outcome}", mark(matched)),
+    );
 }

@@ -23,7 +23,12 @@ pub(super) struct Args {
     policy: PathBuf,
 
     /// Where to listen: unix:PATH or HOST:PORT
-    #[arg(long, env = "MCP_AUTHZ_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9001"
+    )]
     listen: Address,
 
     /// Threads that serve, at most one a core [default: one a core]

@@ -24,7 +24,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
         match config::load(path) {
             Ok(gate) => {
                 let rules = gate.policy.rules.len();
-                println!("{}: good, policy `{}` with {rules} rules", path.display(), gate.policy.name);
+                println!(
+                    "{}: good, policy `{}` with {rules} rules",
+                    path.display(),
+                    gate.policy.name
+                );
             }
             Err(error) => {
                 mistakes += match &error {
@@ -38,6 +42,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if mistakes == 0 {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
+    eprintln!(
+        "{mistakes} {}",
+        if mistakes == 1 { "mistake" } else { "mistakes" }
+    );
     ExitCode::FAILURE
 }

@@ -3,7 +3,6 @@
 //! `serde` stops at the first mistake and forgets places. An operator who fixes
 //! a policy wants all mistakes at once, so the tree is walked by hand.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -58,7 +57,10 @@ impl Node {
         match &self.value {
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
-            Value::Scalar(Scalar { kind: ScalarKind::Null, .. }) => "nothing".to_owned(),
+            Value::Scalar(Scalar {
+                kind: ScalarKind::Null,
+                ..
+            }) => "nothing".to_owned(),
             Value::Scalar(Scalar { text, .. }) => format!("`{text}`"),
         }
     }
@@ -94,11 +96,18 @@ struct Loader<'t> {
 }
 
 fn problem(place: Place, message: impl Into<String>) -> Problem {
-    Problem { place, path: String::new(), message: message.into() }
+    Problem {
+        place,
+        path: String::new(),
+        message: message.into(),
+    }
 }
 
 fn place_of(span: &Span) -> Place {
-    Place { line: span.start.line(), column: span.start.col() + 1 }
+    Place {
+        line: span.start.line(),
+        column: span.start.col() + 1,
+    }
 }
 
 impl<'t> Loader<'t> {
@@ -107,7 +116,10 @@ impl<'t> Loader<'t> {
             Some(Ok((event, span))) => Ok((event, place_of(&span))),
             Some(Err(error)) => {
                 let marker = error.marker();
-                let place = Place { line: marker.line(), column: marker.col() + 1 };
+                let place = Place {
+                    line: marker.line(),
+                    column: marker.col() + 1,
+                };
                 Err(problem(place, format!("not YAML: {}", error.info())))
             }
             None => Ok((Event::StreamEnd, Place { line: 1, column: 1 })),
@@ -122,7 +134,10 @@ impl<'t> Loader<'t> {
                 Event::StreamEnd => break,
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(problem(place, "a second document: put one policy file into each file"));
+                    return Err(problem(
+                        place,
+                        "a second document: put one policy file into each file",
+                    ));
                 }
                 Event::DocumentStart(_) => {}
                 event => root = Some(self.node(event, place)?),
@@ -150,7 +165,14 @@ impl<'t> Loader<'t> {
                     None => kind(&text, style),
                 };
                 let text_starts = self.text_starts(&text, style, place);
-                (anchor, Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts }))
+                (
+                    anchor,
+                    Value::Scalar(Scalar {
+                        text: text.into_owned(),
+                        kind,
+                        text_starts,
+                    }),
+                )
             }
             Event::SequenceStart(anchor, None) => {
                 let mut items = Vec::new();
@@ -195,8 +217,10 @@ impl<'t> Loader<'t> {
             };
             if let Some((first, _)) = members.iter().find(|(key, _)| key.name == name) {
                 let line = first.place.line;
-                self.problems
-                    .push(problem(place, format!("the key `{name}` stands here again, after line {line}")));
+                self.problems.push(problem(
+                    place,
+                    format!("the key `{name}` stands here again, after line {line}"),
+                ));
             }
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place)?;
@@ -216,7 +240,10 @@ impl<'t> Loader<'t> {
         let column = place.column + quote;
         let line = self.lines.get(place.line.checked_sub(1)?)?;
         let (at, _) = line.char_indices().nth(column - 1)?;
-        line.get(at..)?.starts_with(text).then_some(Place { line: place.line, column })
+        line.get(at..)?.starts_with(text).then_some(Place {
+            line: place.line,
+            column,
+        })
     }
 }
 
@@ -229,14 +256,16 @@ fn count(value: &Value) -> usize {
 }
 
 /// YAML 1.2, section 10.3.2 (core schema).
-fn kind(text: &Cow<'_, str>, style: ScalarStyle) -> ScalarKind {
+fn kind(text: &str, style: ScalarStyle) -> ScalarKind {
     if style != ScalarStyle::Plain {
         return ScalarKind::String;
     }
-    match text.as_ref() {
+    match text {
         "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
         "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => ScalarKind::Boolean,
-        text if text.parse::<f64>().is_ok() && !text.ends_with(|c: char| c.is_ascii_alphabetic()) => {
+        text if text.parse::<f64>().is_ok()
+            && !text.ends_with(|c: char| c.is_ascii_alphabetic()) =>
+        {
             ScalarKind::Number
         }
         _ => ScalarKind::String,

@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll, ready};
 
-use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
-    ExternalProcessor, ExternalProcessorServer,
-};
-use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
 use futures_core::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert;
+use super::convert::{
+    self, ExternalProcessor, ExternalProcessorServer, ProcessingRequest, ProcessingResponse,
+};
 use super::session::{Answer, Session};
 use crate::gate::Gate;
 
@@ -89,7 +87,9 @@ impl Stream for Conversation {
                 }
                 // Envoy goes on without us if we end a stream cleanly.
                 None if !this.session.is_decided() => {
-                    return Poll::Ready(Some(Err(Status::aborted("the stream ended before a decision"))));
+                    return Poll::Ready(Some(Err(Status::aborted(
+                        "the stream ended before a decision",
+                    ))));
                 }
                 Some(Err(_)) | None => return Poll::Ready(None),
             }

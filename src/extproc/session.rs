@@ -41,7 +41,10 @@ pub(super) struct Message {
 
 #[derive(Debug)]
 pub(super) enum Event {
-    RequestHeaders { head: Head, end_of_stream: bool },
+    RequestHeaders {
+        head: Head,
+        end_of_stream: bool,
+    },
     RequestBody(Chunk),
     RequestTrailers,
     ResponseHeaders,
@@ -142,7 +145,10 @@ enum Whole {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { state: State::Start, response_body: BodyMode::None }
+        Self {
+            state: State::Start,
+            response_body: BodyMode::None,
+        }
     }
 
     /// Whether the stream may end now.
@@ -157,7 +163,11 @@ impl Session {
         message: Message,
         answers: &mut impl Extend<Answer>,
     ) -> Result<(), Violation> {
-        let Message { event, setup, verified } = message;
+        let Message {
+            event,
+            setup,
+            verified,
+        } = message;
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Start => {
                 if let Some(setup) = setup {
@@ -186,7 +196,10 @@ impl Session {
             None => return self.misconfigured(Misconfiguration::NoSetup, answers),
         };
         let (head, end_of_stream) = match event {
-            Event::RequestHeaders { head, end_of_stream } => (head, end_of_stream),
+            Event::RequestHeaders {
+                head,
+                end_of_stream,
+            } => (head, end_of_stream),
             Event::RequestBody(_) | Event::RequestTrailers => {
                 return self.misconfigured(Misconfiguration::NoHeaders, answers);
             }
@@ -202,7 +215,11 @@ impl Session {
             Err(refusal) => return self.refuse(gate, refusal, answers),
         };
         if end_of_stream {
-            return self.release(gate.judge_bodiless(&admitted), [Answer::RequestHeaders], answers);
+            return self.release(
+                gate.judge_bodiless(&admitted),
+                [Answer::RequestHeaders],
+                answers,
+            );
         }
         self.state = match whole {
             // The filter holds the headers until it has the body's answer too.
@@ -210,7 +227,10 @@ impl Session {
                 answers.extend([Answer::RequestHeaders]);
                 State::Buffering { admitted, whole }
             }
-            None => State::Holding { admitted, body: Vec::new() },
+            None => State::Holding {
+                admitted,
+                body: Vec::new(),
+            },
         };
         Ok(())
     }
@@ -240,9 +260,11 @@ impl Session {
                     Err(refusal) => self.refuse_logged(refusal, answers),
                 }
             }
-            (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
-                self.release(gate.judge_bodiless(&admitted), [Answer::RequestTrailers], answers)
-            }
+            (State::Buffering { admitted, .. }, Event::RequestTrailers) => self.release(
+                gate.judge_bodiless(&admitted),
+                [Answer::RequestTrailers],
+                answers,
+            ),
             (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
                 if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
                     return self.refuse(gate, gate.too_large(), answers);
@@ -258,7 +280,10 @@ impl Session {
                 }
                 match self.judge(gate, &admitted, &body) {
                     Ok(clearance) => {
-                        let body = Chunk { bytes: body, end_of_stream: true };
+                        let body = Chunk {
+                            bytes: body,
+                            end_of_stream: true,
+                        };
                         let held = [Answer::RequestHeaders, Answer::StreamRequestBody(body)];
                         self.release(clearance, held, answers)
                     }
@@ -268,7 +293,10 @@ impl Session {
             (State::Holding { admitted, body }, Event::RequestTrailers) => {
                 match self.judge(gate, &admitted, &body) {
                     Ok(clearance) => {
-                        let body = Chunk { bytes: body, end_of_stream: false };
+                        let body = Chunk {
+                            bytes: body,
+                            end_of_stream: false,
+                        };
                         let held = [
                             Answer::RequestHeaders,
                             Answer::StreamRequestBody(body),
@@ -343,16 +371,15 @@ impl Session {
         answers: &mut impl Extend<Answer>,
     ) -> Result<(), Violation> {
         let refusal = Refusal::misconfigured();
-        tracing::error!(reason = refusal.reason, "Envoy's ext_proc filter is misconfigured: {what}");
+        tracing::error!(
+            reason = refusal.reason,
+            "Envoy's ext_proc filter is misconfigured: {what}"
+        );
         self.refuse_logged(refusal, answers)
     }
 
     /// Responses are none of our business, but Envoy waits for an answer.
-    fn response(
-        &self,
-        event: Event,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
+    fn response(&self, event: Event, answers: &mut impl Extend<Answer>) -> Result<(), Violation> {
         answers.extend([match event {
             Event::ResponseHeaders => Answer::ResponseHeaders,
             Event::ResponseBody(chunk) if self.response_body == BodyMode::FullDuplexStreamed => {
@@ -368,18 +395,38 @@ impl Session {
 /// One line for a decision. It holds no argument, no claim and no token.
 fn log(gate: &Gate, judgement: &Judgement<'_, '_>) {
     let policy = gate.policy.name.as_str();
-    let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.decision.rule());
-    let tool = judgement.decided.as_ref().map(|(call, _)| call.name.as_ref());
+    let rule = judgement
+        .decided
+        .as_ref()
+        .and_then(|(_, evaluation)| evaluation.decision.rule());
+    let tool = judgement
+        .decided
+        .as_ref()
+        .map(|(call, _)| call.name.as_ref());
     match &judgement.answer {
         Ok(_) => tracing::debug!(policy, rule, tool, "request continues"),
         Err(refusal) => {
-            let Refusal { status, reason, blame, required_scopes, .. } = refusal;
+            let Refusal {
+                status,
+                reason,
+                blame,
+                required_scopes,
+                ..
+            } = refusal;
             let what = match blame {
                 Blame::Policy => "call denied",
                 Blame::Request | Blame::Operator => "request refused",
             };
             let required_scopes = required_scopes.join(" ");
-            tracing::info!(policy, status, reason, rule, tool, required_scopes, "{what}");
+            tracing::info!(
+                policy,
+                status,
+                reason,
+                rule,
+                tool,
+                required_scopes,
+                "{what}"
+            );
         }
     }
 }

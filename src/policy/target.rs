@@ -26,12 +26,19 @@ impl BackendFrom {
     /// separator is a tool of no backend.
     pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
         match self {
-            Self::Name(backend) => Subject { backend: Some(backend), tool: &call.name },
+            Self::Name(backend) => Subject {
+                backend: Some(backend),
+                tool: &call.name,
+            },
             Self::ToolNamePrefix(separator) => match call.name.split_once(separator) {
-                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
-                    Subject { backend: Some(backend), tool }
-                }
-                _ => Subject { backend: None, tool: &call.name },
+                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => Subject {
+                    backend: Some(backend),
+                    tool,
+                },
+                _ => Subject {
+                    backend: None,
+                    tool: &call.name,
+                },
             },
         }
     }
@@ -65,7 +72,9 @@ impl Target {
 
     /// Whether the backend is the target's.
     pub fn selects_backend(&self, subject: &Subject<'_>) -> bool {
-        self.backend.as_deref().is_none_or(|backend| subject.backend == Some(backend))
+        self.backend
+            .as_deref()
+            .is_none_or(|backend| subject.backend == Some(backend))
     }
 }
 
@@ -90,10 +99,14 @@ impl ToolPattern {
     pub fn matches(&self, tool: &str) -> bool {
         let mut parts = self.text.split('*');
         let first = parts.next().unwrap_or_default();
-        let Some(last) = parts.next_back() else { return first == tool };
+        let Some(last) = parts.next_back() else {
+            return first == tool;
+        };
         // Each part between two stars is taken where it comes first: what is
         // left is then the longest, so nothing is missed.
-        let Some(rest) = tool.strip_prefix(first) else { return false };
+        let Some(rest) = tool.strip_prefix(first) else {
+            return false;
+        };
         let mut rest = rest;
         for part in parts {
             match rest.split_once(part) {
@@ -129,7 +142,11 @@ mod tests {
             ("ab*ba", "aba", false),
             ("a**b", "ab", true),
         ] {
-            assert_eq!(ToolPattern::new(pattern.to_owned()).matches(tool), expected, "{pattern} {tool}");
+            assert_eq!(
+                ToolPattern::new(pattern.to_owned()).matches(tool),
+                expected,
+                "{pattern} {tool}"
+            );
         }
     }
 
@@ -145,15 +162,20 @@ mod tests {
             let body = format!(
                 r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{name}"}}}}"#
             );
-            let Ok(Message::ToolCall(call)) =
-                read(body.as_bytes(), &MirroredHeaders::default(), 8)
+            let Ok(Message::ToolCall(call)) = read(body.as_bytes(), &MirroredHeaders::default(), 8)
             else {
                 panic!("{name}")
             };
             let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
             assert_eq!(prefixed.subject(&call), Subject { backend, tool });
             let named = BackendFrom::Name("only".to_owned());
-            assert_eq!(named.subject(&call), Subject { backend: Some("only"), tool: name });
+            assert_eq!(
+                named.subject(&call),
+                Subject {
+                    backend: Some("only"),
+                    tool: name
+                }
+            );
         }
     }
 }

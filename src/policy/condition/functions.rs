@@ -174,6 +174,10 @@ fn wrong_arguments<T>(function: &str, arguments: &Arguments<'_, '_>) -> Result<T
     Err(ExecutionError::no_such_overload(function, types))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of an overload"
+)]
 fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     if let [text, pattern] = arguments.as_slice()
         && let Some(text) = text.downcast_ref::<CelString>()
@@ -184,6 +188,10 @@ fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     wrong_arguments(MATCHES, &arguments)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of an overload"
+)]
 fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [a, b] => Ok(boolean(view::equal(a.as_ref(), b.as_ref()))),
@@ -191,6 +199,10 @@ fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of an overload"
+)]
 fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [a, b] => Ok(boolean(!view::equal(a.as_ref(), b.as_ref()))),
@@ -198,6 +210,10 @@ fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the signature of an overload"
+)]
 fn contains<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [value, container] => view::contains(container.as_ref(), value.as_ref()).map(boolean),

@@ -1,0 +1,413 @@
+//! The reader itself: one pass over the text, no look-ahead beyond a byte.
+
+use std::borrow::Cow;
+
+use super::{Fault, Json, JsonError, Object};
+
+/// What kind of value was skipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+/// Reads one JSON text, from its start to its end.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+    max_depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
+        Self {
+            text,
+            at: 0,
+            depth: 0,
+            max_depth,
+        }
+    }
+
+    /// How far the text has been read, in bytes.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// The deepest nesting that this reader accepts.
+    pub(crate) fn max_depth(&self) -> usize {
+        self.max_depth
+    }
+
+    fn fail<T>(&self, fault: Fault) -> Result<T, JsonError> {
+        Err(JsonError {
+            fault,
+            offset: self.at,
+        })
+    }
+
+    fn syntax<T>(&self, what: &'static str) -> Result<T, JsonError> {
+        self.fail(Fault::Syntax(what))
+    }
+
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
+    }
+
+    /// The text from `start` up to here. Both ends are next to ASCII, so they
+    /// are character boundaries.
+    fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.byte() {
+            self.at += 1;
+        }
+    }
+
+    /// The first byte of the next value, its kind.
+    pub(crate) fn peek(&mut self) -> Result<Kind, JsonError> {
+        self.space();
+        match self.byte() {
+            Some(b'{') => Ok(Kind::Object),
+            Some(b'[') => Ok(Kind::Array),
+            Some(b'"') => Ok(Kind::String),
+            Some(b't' | b'f') => Ok(Kind::Bool),
+            Some(b'n') => Ok(Kind::Null),
+            Some(b'-' | b'0'..=b'9') => Ok(Kind::Number),
+            Some(_) => self.syntax("unexpected character"),
+            None => self.syntax("unexpected end"),
+        }
+    }
+
+    /// Nothing but white space may follow.
+    pub(crate) fn end(&mut self) -> Result<(), JsonError> {
+        self.space();
+        match self.byte() {
+            None => Ok(()),
+            Some(_) => self.syntax("more than one value"),
+        }
+    }
+
+    /// Reads the next value into a tree.
+    pub(crate) fn value(&mut self) -> Result<Json<'a>, JsonError> {
+        match self.peek()? {
+            Kind::Null => self.word("null").map(|()| Json::Null),
+            Kind::Bool => self.boolean().map(Json::Bool),
+            Kind::Number => self.number(),
+            Kind::String => self.string().map(Json::String),
+            Kind::Array => {
+                let mut items = Vec::new();
+                self.array(|reader| {
+                    items.push(reader.value()?);
+                    Ok(())
+                })?;
+                Ok(Json::Array(items))
+            }
+            Kind::Object => {
+                let mut members = Vec::new();
+                self.object(|reader, key| {
+                    let value = reader.value()?;
+                    members.push((key, value));
+                    Ok(())
+                })?;
+                Object::new(members)
+                    .map(Json::Object)
+                    .or_else(|fault| self.fail(fault))
+            }
+        }
+    }
+
+    /// Checks that the next value is well-formed and returns its text. Keys
+    /// are not compared with each other.
+    pub(crate) fn raw(&mut self) -> Result<(Kind, &'a str), JsonError> {
+        let kind = self.peek()?;
+        let start = self.at;
+        self.skip(kind)?;
+        Ok((kind, self.since(start)))
+    }
+
+    fn skip(&mut self, kind: Kind) -> Result<(), JsonError> {
+        match kind {
+            Kind::Null => self.word("null"),
+            Kind::Bool => self.boolean().map(drop),
+            Kind::Number => self.number().map(drop),
+            Kind::String => self.skip_string(),
+            Kind::Array => self.array(|reader| {
+                let kind = reader.peek()?;
+                reader.skip(kind)
+            }),
+            Kind::Object => self.members(Self::skip_string, |reader, ()| {
+                let kind = reader.peek()?;
+                reader.skip(kind)
+            }),
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), JsonError> {
+        if self.rest().starts_with(word.as_bytes()) {
+            self.at += word.len();
+            Ok(())
+        } else {
+            self.syntax("unknown word")
+        }
+    }
+
+    fn boolean(&mut self) -> Result<bool, JsonError> {
+        if self.byte() == Some(b't') {
+            self.word("true").map(|()| true)
+        } else {
+            self.word("false").map(|()| false)
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), JsonError> {
+        if self.depth >= self.max_depth {
+            return self.fail(Fault::TooDeep);
+        }
+        self.depth += 1;
+        self.at += 1;
+        self.space();
+        Ok(())
+    }
+
+    /// After a member or item: whether another follows.
+    fn more(&mut self, close: u8) -> Result<bool, JsonError> {
+        self.space();
+        match self.byte() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                self.depth -= 1;
+                Ok(false)
+            }
+            Some(_) => self.syntax("missing comma"),
+            None => self.syntax("unexpected end"),
+        }
+    }
+
+    fn array(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.enter()?;
+        if self.byte() == Some(b']') {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            if !self.more(b']')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Calls `member` after each key; it must read the member's value.
+    pub(crate) fn object(
+        &mut self,
+        member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.members(Self::string, member)
+    }
+
+    fn members<K>(
+        &mut self,
+        key: impl Fn(&mut Self) -> Result<K, JsonError>,
+        mut member: impl FnMut(&mut Self, K) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.enter()?;
+        if self.byte() == Some(b'}') {
+            self.at += 1;
+            self.depth -= 1;
+            return Ok(());
+        }
+        loop {
+            self.space();
+            if self.byte() != Some(b'"') {
+                return self.syntax("missing key");
+            }
+            let name = key(self)?;
+            self.space();
+            if self.byte() != Some(b':') {
+                return self.syntax("missing colon");
+            }
+            self.at += 1;
+            member(self, name)?;
+            if !self.more(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Moves to the next byte of a string that is not itself: a quote, a
+    /// backslash or a control character.
+    fn plain(&mut self) -> Result<u8, JsonError> {
+        let rest = self.rest();
+        match rest
+            .iter()
+            .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
+        {
+            Some(length) => {
+                self.at += length;
+                match self.byte() {
+                    Some(byte @ (b'"' | b'\\')) => Ok(byte),
+                    _ => self.syntax("control character in a string"),
+                }
+            }
+            None => {
+                self.at += rest.len();
+                self.syntax("unexpected end")
+            }
+        }
+    }
+
+    fn skip_string(&mut self) -> Result<(), JsonError> {
+        self.at += 1;
+        while self.plain()? == b'\\' {
+            self.escape()?;
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Reads a string; [`Reader::peek`] has seen one.
+    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
+        self.at += 1;
+        let start = self.at;
+        if self.plain()? == b'"' {
+            let text = self.since(start);
+            self.at += 1;
+            return Ok(Cow::Borrowed(text));
+        }
+        let mut decoded = self.since(start).to_owned();
+        loop {
+            decoded.push(self.escape()?);
+            let run = self.at;
+            let stop = self.plain()?;
+            decoded.push_str(self.since(run));
+            if stop == b'"' {
+                self.at += 1;
+                return Ok(Cow::Owned(decoded));
+            }
+        }
+    }
+
+    /// Reads `\` and what follows.
+    fn escape(&mut self) -> Result<char, JsonError> {
+        self.at += 1;
+        let decoded = match self.byte() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(byte),
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => return self.unicode_escape(),
+            _ => return self.syntax("unknown escape"),
+        };
+        self.at += 1;
+        Ok(decoded)
+    }
+
+    fn unicode_escape(&mut self) -> Result<char, JsonError> {
+        let unit = self.hex()?;
+        let code = match unit {
+            0xd800..=0xdbff => {
+                if !self.rest().starts_with(br"\u") {
+                    return self.syntax("lone surrogate");
+                }
+                self.at += 1;
+                let low = self.hex()?;
+                if !(0xdc00..=0xdfff).contains(&low) {
+                    return self.syntax("lone surrogate");
+                }
+                0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)
+            }
+            _ => unit,
+        };
+        match char::from_u32(code) {
+            Some(decoded) => Ok(decoded),
+            None => self.syntax("lone surrogate"),
+        }
+    }
+
+    /// Reads `u` and four hexadecimal digits.
+    fn hex(&mut self) -> Result<u32, JsonError> {
+        let digits = self.rest().get(1..5).unwrap_or_default();
+        let mut unit = 0;
+        for &digit in digits {
+            match char::from(digit).to_digit(16) {
+                Some(value) => unit = unit * 16 + value,
+                None => return self.syntax("unknown escape"),
+            }
+        }
+        if digits.len() < 4 {
+            return self.syntax("unknown escape");
+        }
+        self.at += 5;
+        Ok(unit)
+    }
+
+    fn digits(&mut self) -> usize {
+        let count = self
+            .rest()
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
+        self.at += count;
+        count
+    }
+
+    fn number(&mut self) -> Result<Json<'a>, JsonError> {
+        let start = self.at;
+        if self.byte() == Some(b'-') {
+            self.at += 1;
+        }
+        let leading = self.byte();
+        let whole = self.digits();
+        if whole == 0 || (leading == Some(b'0') && whole > 1) {
+            return self.syntax("malformed number");
+        }
+        let mut integer = true;
+        if self.byte() == Some(b'.') {
+            integer = false;
+            self.at += 1;
+            if self.digits() == 0 {
+                return self.syntax("malformed number");
+            }
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            integer = false;
+            self.at += 1;
+            if let Some(b'+' | b'-') = self.byte() {
+                self.at += 1;
+            }
+            if self.digits() == 0 {
+                return self.syntax("malformed number");
+            }
+        }
+        let text = self.since(start);
+        if integer && let Ok(int) = text.parse() {
+            return Ok(Json::Int(int));
+        }
+        match text.parse::<f64>() {
+            Ok(double) if double.is_finite() => Ok(Json::Double(double)),
+            _ => self.syntax("number out of range"),
+        }
+    }
+}
