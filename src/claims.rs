@@ -36,9 +36,7 @@ impl Claims {
             match claim {
                 ScopeClaim::Text(text) => {
                     scopes.extend(
-                        text.split(' ')
-                            .filter(|scope| !scope.is_empty())
-                            .map(str::to_owned),
+                        text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned),
                     );
                 }
                 ScopeClaim::List(list) => scopes.extend(list),
@@ -53,11 +51,7 @@ impl Claims {
         let scope_claim = |name| match claims.get(name)? {
             Value::String(text) => Some(ScopeClaim::Text(text.clone())),
             Value::Array(items) => Some(ScopeClaim::List(
-                items
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect(),
+                items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
             )),
             _ => None,
         };

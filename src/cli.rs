@@ -36,11 +36,7 @@ where
         Err(message) => {
             // Help goes to standard output, mistakes to standard error.
             let _nowhere_to_tell = message.print();
-            return if message.use_stderr() {
-                ExitCode::from(2)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if message.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
     match cli.command {

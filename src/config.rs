@@ -19,10 +19,7 @@ use crate::policy::{Action, BackendFrom, Policy, ScopeTable, Unauthenticated, is
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
-const DEFAULT_LIMITS: Limits = Limits {
-    max_body_bytes: 4 << 20,
-    max_json_depth: 64,
-};
+const DEFAULT_LIMITS: Limits = Limits { max_body_bytes: 4 << 20, max_json_depth: 64 };
 /// Bodies are held in memory, each request's at once.
 const LARGEST_BODY: usize = 1 << 30;
 /// Reading recurses as deep as a body is nested.
@@ -34,14 +31,9 @@ const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action:
 
 /// Loads a policy file.
 pub fn load(path: &Path) -> Result<Gate, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable {
-        path: path.to_owned(),
-        error,
-    })?;
-    parse(&text).map_err(|problems| LoadError::Invalid {
-        path: path.to_owned(),
-        problems,
-    })
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| LoadError::Unreadable { path: path.to_owned(), error })?;
+    parse(&text).map_err(|problems| LoadError::Invalid { path: path.to_owned(), problems })
 }
 
 /// Reads the text of a policy file, YAML or JSON. The problems are all there
@@ -83,27 +75,17 @@ fn gate(root: &Item<'_>, problems: &mut Problems) -> Option<Gate> {
         })
         .collect();
     let policy = policies.into_iter().next()??;
-    Some(Gate {
-        claims_from: claims_from?,
-        limits: limits?,
-        policy,
-    })
+    Some(Gate { claims_from: claims_from?, limits: limits?, policy })
 }
 
 fn metadata(namespace: Option<String>, key: Option<String>) -> ClaimsFrom {
-    ClaimsFrom::Metadata {
-        namespace: namespace.unwrap_or_else(|| JWT_AUTHN.to_owned()),
-        key,
-    }
+    ClaimsFrom::Metadata { namespace: namespace.unwrap_or_else(|| JWT_AUTHN.to_owned()), key }
 }
 
 fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
     let fields = item.fields(&["from", "metadata"], problems)?;
     let from_metadata = match fields.get("from") {
-        Some(from) => from.word(
-            &[("metadata", true), ("authorizationHeader", false)],
-            problems,
-        )?,
+        Some(from) => from.word(&[("metadata", true), ("authorizationHeader", false)], problems)?,
         None => true,
     };
     let Some(metadata_item) = fields.get("metadata") else {
@@ -114,18 +96,13 @@ fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
         });
     };
     if !from_metadata {
-        metadata_item.problem(
-            problems,
-            "`metadata` has no meaning with `from: authorizationHeader`",
-        );
+        metadata_item
+            .problem(problems, "`metadata` has no meaning with `from: authorizationHeader`");
     }
     let fields = metadata_item.fields(&["namespace", "key"], problems)?;
     let namespace = fields.get("namespace").map(|item| item.string(problems));
     let key = fields.get("key").map(|item| item.string(problems));
-    Some(metadata(
-        namespace.unwrap_or_default(),
-        key.unwrap_or_default(),
-    ))
+    Some(metadata(namespace.unwrap_or_default(), key.unwrap_or_default()))
 }
 
 fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
@@ -134,20 +111,9 @@ fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
         Some(item) => item.number(range, problems),
         None => Some(default),
     };
-    let max_body_bytes = number(
-        "maxBodyBytes",
-        1..=LARGEST_BODY,
-        DEFAULT_LIMITS.max_body_bytes,
-    );
-    let max_json_depth = number(
-        "maxJsonDepth",
-        4..=DEEPEST_JSON,
-        DEFAULT_LIMITS.max_json_depth,
-    );
-    Some(Limits {
-        max_body_bytes: max_body_bytes?,
-        max_json_depth: max_json_depth?,
-    })
+    let max_body_bytes = number("maxBodyBytes", 1..=LARGEST_BODY, DEFAULT_LIMITS.max_body_bytes);
+    let max_json_depth = number("maxJsonDepth", 4..=DEEPEST_JSON, DEFAULT_LIMITS.max_json_depth);
+    Some(Limits { max_body_bytes: max_body_bytes?, max_json_depth: max_json_depth? })
 }
 
 fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
@@ -163,20 +129,15 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         ],
         problems,
     )?;
-    let name = fields
-        .required("name", problems)
-        .and_then(|item| item.string(problems));
+    let name = fields.required("name", problems).and_then(|item| item.string(problems));
     let backend = match fields.get("backend") {
         Some(item) => backend(&item, problems),
         None => Some(BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned())),
     };
-    let resource_metadata_url = fields
-        .get("resourceMetadataURL")
-        .and_then(|item| metadata_url(&item, problems));
-    let scopes_supported = fields
-        .get("scopesSupported")
-        .map(|item| scopes(&item, problems))
-        .unwrap_or_default();
+    let resource_metadata_url =
+        fields.get("resourceMetadataURL").and_then(|item| metadata_url(&item, problems));
+    let scopes_supported =
+        fields.get("scopesSupported").map(|item| scopes(&item, problems)).unwrap_or_default();
     let unauthenticated = unauthenticated(&fields, problems);
     let default_action = match fields.get("defaultAction") {
         Some(item) => item.word(&ACTIONS, problems),
@@ -221,10 +182,7 @@ fn unauthenticated(fields: &Fields<'_>, problems: &mut Problems) -> Option<Unaut
     let Some(item) = fields.get("unauthenticated") else {
         return Some(Unauthenticated::Forbid);
     };
-    let words = [
-        ("Forbid", Unauthenticated::Forbid),
-        ("Challenge", Unauthenticated::Challenge),
-    ];
+    let words = [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
     let value = item.word(&words, problems)?;
     if value == Unauthenticated::Challenge && fields.get("resourceMetadataURL").is_none() {
         let message = "a 401 challenge needs `resourceMetadataURL`, so that a client can find out \
@@ -238,12 +196,9 @@ fn unauthenticated(fields: &Fields<'_>, problems: &mut Problems) -> Option<Unaut
 fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
     let url = item.string(problems)?;
     let has_host = ["https://", "http://"].iter().any(|scheme| {
-        url.strip_prefix(scheme)
-            .is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
+        url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
     });
-    let quotable = url
-        .bytes()
-        .all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    let quotable = url.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
     // Some clients take the first `scope=` of the header, wherever it is.
     let misread = ["scope=", "error="].iter().any(|key| url.contains(key));
     if has_host && quotable && !misread {
@@ -269,11 +224,7 @@ fn scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
             );
             item.problem(problems, message);
         }
-        if items
-            .iter()
-            .take(index)
-            .any(|other| other.as_text() == text)
-        {
+        if items.iter().take(index).any(|other| other.as_text() == text) {
             item.problem(problems, format!("the scope `{text}` stands here twice"));
         }
     }

@@ -78,10 +78,7 @@ pub struct Admitted {
 
 /// Proof that a request may go on.
 #[derive(Debug)]
-#[expect(
-    dead_code,
-    reason = "the fields are the proofs; nobody has to look at them"
-)]
+#[expect(dead_code, reason = "the fields are the proofs; nobody has to look at them")]
 pub struct Clearance(Proof);
 
 #[derive(Debug)]
@@ -139,15 +136,9 @@ impl Gate {
 
     /// Judges a request by its whole body.
     pub fn judge<'p, 'b>(&'p self, admitted: &Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
-        let refused = |refusal| Judgement {
-            answer: Err(refusal),
-            decided: None,
-        };
+        let refused = |refusal| Judgement { answer: Err(refusal), decided: None };
         if body.is_empty() {
-            return Judgement {
-                answer: Ok(self.judge_bodiless(admitted)),
-                decided: None,
-            };
+            return Judgement { answer: Ok(self.judge_bodiless(admitted)), decided: None };
         }
         if body.len() > self.limits.max_body_bytes {
             return refused(self.too_large());
@@ -160,10 +151,7 @@ impl Gate {
             Ok(Message::ToolCall(call)) => call,
             Ok(Message::NotGoverned(proof)) => {
                 let answer = Ok(Clearance(Proof::NotGoverned(proof)));
-                return Judgement {
-                    answer,
-                    decided: None,
-                };
+                return Judgement { answer, decided: None };
             }
             Err(malformed) => return refused(Refusal::malformed(&malformed)),
         };
@@ -177,17 +165,9 @@ impl Gate {
         let decision = &evaluation.decision;
         let answer = match decision.permit() {
             Ok(permit) => Ok(Clearance(Proof::Permit(permit))),
-            Err(scopes) => Err(Refusal::denied(
-                &self.policy,
-                &call,
-                decision.reason(),
-                scopes,
-            )),
+            Err(scopes) => Err(Refusal::denied(&self.policy, &call, decision.reason(), scopes)),
         };
-        Judgement {
-            answer,
-            decided: Some((call, evaluation)),
-        }
+        Judgement { answer, decided: Some((call, evaluation)) }
     }
 
     /// The refusal of a body that is larger than the limit.
@@ -205,6 +185,3 @@ fn unverified(head: &Head) -> Option<Claims> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -77,9 +77,7 @@ impl<'a> Object<'a> {
     /// case makes the answer [`Found::CaseVariant`], present or not.
     pub fn find<'j>(&'j self, name: &str) -> Found<'j, 'a> {
         let candidates = if self.0.len() > Self::SORTED_ABOVE {
-            let start = self
-                .0
-                .partition_point(|(key, _)| fold_cmp(key, name).is_lt());
+            let start = self.0.partition_point(|(key, _)| fold_cmp(key, name).is_lt());
             self.0.get(start..).unwrap_or_default()
         } else {
             self.0.as_slice()
@@ -150,9 +148,7 @@ fn fold_cmp(a: &str, b: &str) -> Ordering {
             .cmp(b.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
     fn folded(text: &str) -> impl Iterator<Item = char> {
-        text.chars()
-            .flat_map(char::to_uppercase)
-            .flat_map(char::to_lowercase)
+        text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
     }
     folded(a).cmp(folded(b))
 }

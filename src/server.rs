@@ -45,11 +45,7 @@ pub struct AddressError(String);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is neither `unix:PATH` nor `HOST:PORT`, such as `127.0.0.1:9001`",
-            self.0
-        )
+        write!(f, "`{}` is neither `unix:PATH` nor `HOST:PORT`, such as `127.0.0.1:9001`", self.0)
     }
 }
 
@@ -125,14 +121,12 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "it exists and is not a socket",
-        )),
-        Ok(_) if UnixStream::connect(path).is_ok() => Err(io::Error::new(
-            io::ErrorKind::AddrInUse,
-            "another process listens on it",
-        )),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"))
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"))
+        }
         Ok(_) => std::fs::remove_file(path),
     }
 }
@@ -237,27 +231,10 @@ mod tests {
 
     #[test]
     fn addresses_are_a_socket_path_or_a_host_with_a_port() {
-        assert_eq!(
-            "unix:/run/x.sock".parse(),
-            Ok(Address::Unix(PathBuf::from("/run/x.sock")))
-        );
-        assert_eq!(
-            "127.0.0.1:0".parse(),
-            Ok(Address::Tcp("127.0.0.1:0".to_owned()))
-        );
-        assert_eq!(
-            "[::1]:9001".parse(),
-            Ok(Address::Tcp("[::1]:9001".to_owned()))
-        );
-        for bad in [
-            "",
-            "unix:",
-            "9001",
-            ":9001",
-            "localhost",
-            "localhost:http",
-            "/run/x.sock",
-        ] {
+        assert_eq!("unix:/run/x.sock".parse(), Ok(Address::Unix(PathBuf::from("/run/x.sock"))));
+        assert_eq!("127.0.0.1:0".parse(), Ok(Address::Tcp("127.0.0.1:0".to_owned())));
+        assert_eq!("[::1]:9001".parse(), Ok(Address::Tcp("[::1]:9001".to_owned())));
+        for bad in ["", "unix:", "9001", ":9001", "localhost", "localhost:http", "/run/x.sock"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
     }
@@ -268,18 +245,12 @@ mod tests {
         let path = dir.path().join("socket");
         assert!(remove_stale_socket(&path).is_ok());
         let listener = StdUnixListener::bind(&path).unwrap();
-        assert_eq!(
-            remove_stale_socket(&path).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert_eq!(remove_stale_socket(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         assert!(remove_stale_socket(&path).is_ok());
         assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
-        assert_eq!(
-            remove_stale_socket(&path).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(remove_stale_socket(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(path.exists());
     }
 }

@@ -23,14 +23,9 @@ pub enum LogFormat {
 /// If the process logs already.
 pub fn init(format: Option<LogFormat>) -> Result<(), tracing_subscriber::util::TryInitError> {
     let is_terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if is_terminal {
-        LogFormat::Text
-    } else {
-        LogFormat::Json
-    });
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
+    let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
+    let filter =
+        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -12,12 +12,7 @@ pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     let lower = word.to_lowercase();
     known
         .into_iter()
-        .map(|candidate| {
-            (
-                candidate,
-                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
-            )
-        })
+        .map(|candidate| (candidate, strsim::jaro_winkler(&lower, &candidate.to_lowercase())))
         .filter(|(_, similarity)| *similarity >= NEAR_ENOUGH)
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(candidate, _)| candidate)

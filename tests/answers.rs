@@ -38,11 +38,7 @@ async fn denials_have_a_challenge_only_if_scopes_would_help() {
     for mode in MODES {
         let stack = start(POLICY, &mode.config()).await;
         let reply = post(&stack, call("echo", &json!({"text": "ho"})), &[]).await;
-        assert_eq!(
-            reply.refusal(),
-            (403, 403, "insufficient_scope".to_owned()),
-            "{mode:?}"
-        );
+        assert_eq!(reply.refusal(), (403, 403, "insufficient_scope".to_owned()), "{mode:?}");
         assert_eq!(
             reply.challenge(),
             Some(
@@ -51,10 +47,7 @@ async fn denials_have_a_challenge_only_if_scopes_would_help() {
                  error_description=\"this call requires the scopes a b\""
             )
         );
-        assert_eq!(
-            reply.json()["error"]["data"]["requiredScopes"],
-            json!(["a", "b"])
-        );
+        assert_eq!(reply.json()["error"]["data"]["requiredScopes"], json!(["a", "b"]));
 
         for (tool, reason) in [("sum", "deny_rule"), ("unknown", "deny_default")] {
             let reply = post(&stack, call(tool, &json!({"text": "ho"})), &[]).await;
@@ -67,10 +60,7 @@ async fn denials_have_a_challenge_only_if_scopes_would_help() {
         // A client shows the message of such a denial to its user.
         let client = Client::connect(&stack.url(), &token("")).await.unwrap();
         let shown = client.shown("sum", &json!({"a": 1, "b": 1})).await;
-        assert!(
-            shown.contains("access denied: you may not call the tool"),
-            "{shown}"
-        );
+        assert!(shown.contains("access denied: you may not call the tool"), "{shown}");
         // And it goes on working.
         let answer = client.call("countdown", &json!({"from": 1})).await.unwrap();
         assert_eq!(answer, Answer::Text("1 0".to_owned()));
@@ -93,65 +83,31 @@ async fn bodies_that_are_not_one_message_are_refused() {
         (b"{} {}".to_vec(), -32700, "not_json"),
         (deep.into(), -32700, "json_too_deep"),
         (with(r#","name":"echo""#).into(), -32700, "duplicate_key"),
-        (
-            with(r#","n\u0061me":"echo""#).into(),
-            -32700,
-            "duplicate_key",
-        ),
+        (with(r#","n\u0061me":"echo""#).into(), -32700, "duplicate_key"),
         (with(r#","Name":"echo""#).into(), -32700, "case_variant_key"),
-        (
-            with(r#"},"METHOD":{"a":1"#).into(),
-            -32700,
-            "case_variant_key",
-        ),
+        (with(r#"},"METHOD":{"a":1"#).into(), -32700, "case_variant_key"),
         (b"[]".to_vec(), -32600, "batch"),
         (format!("[{}]", with("")).into(), -32600, "batch"),
         (b"\"hello\"".to_vec(), -32600, "not_json_rpc"),
         (b"{}".to_vec(), -32600, "not_json_rpc"),
-        (
-            with("").replace("2.0", "1.0").into(),
-            -32600,
-            "not_json_rpc",
-        ),
-        (
-            with("").replace("tools/call", "Tools/Call").into(),
-            -32600,
-            "not_json_rpc",
-        ),
-        (
-            with("").replace("countdown", "").into(),
-            -32602,
-            "no_usable_call",
-        ),
-        (
-            with("").replace("\"countdown\"", "1").into(),
-            -32602,
-            "no_usable_call",
-        ),
+        (with("").replace("2.0", "1.0").into(), -32600, "not_json_rpc"),
+        (with("").replace("tools/call", "Tools/Call").into(), -32600, "not_json_rpc"),
+        (with("").replace("countdown", "").into(), -32602, "no_usable_call"),
+        (with("").replace("\"countdown\"", "1").into(), -32602, "no_usable_call"),
         (with(r#","arguments":[]"#).into(), -32602, "no_usable_call"),
         (
-            call("echo", &json!({}))
-                .replace("{}", r#"{"text":"hi","text":"ho"}"#)
-                .into(),
+            call("echo", &json!({})).replace("{}", r#"{"text":"hi","text":"ho"}"#).into(),
             -32700,
             "duplicate_key",
         ),
-        (
-            call("echo", &json!({"text": "hi", "TEXT": "ho"})).into(),
-            -32700,
-            "case_variant_key",
-        ),
+        (call("echo", &json!({"text": "hi", "TEXT": "ho"})).into(), -32700, "case_variant_key"),
     ];
     for mode in MODES {
         let stack = start(POLICY, &mode.config()).await;
         for (body, code, reason) in &rows {
             let reply = post(&stack, body.clone(), &[]).await;
             let shown = String::from_utf8_lossy(body);
-            assert_eq!(
-                reply.refusal(),
-                (400, *code, (*reason).to_owned()),
-                "{mode:?} {shown}"
-            );
+            assert_eq!(reply.refusal(), (400, *code, (*reason).to_owned()), "{mode:?} {shown}");
             assert_eq!(reply.challenge(), None);
             if *code != -32700 && shown.starts_with('{') && shown.contains("\"id\"") {
                 assert_eq!(reply.json()["id"], 7, "{shown}");
@@ -184,17 +140,10 @@ async fn mirrored_headers_must_agree_with_the_body() {
             r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"},"name":"#,
         );
         let reply = post(&stack, versioned, &[("mcp-protocol-version", "2025-11-25")]).await;
-        assert_eq!(
-            reply.refusal(),
-            (400, -32020, "header_mismatch".to_owned()),
-            "{mode:?}"
-        );
+        assert_eq!(reply.refusal(), (400, -32020, "header_mismatch".to_owned()), "{mode:?}");
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
 
-        let agreeing = [
-            ("mcp-method", "tools/call"),
-            ("mcp-name", "=?base64?Y291bnRkb3du?="),
-        ];
+        let agreeing = [("mcp-method", "tools/call"), ("mcp-name", "=?base64?Y291bnRkb3du?=")];
         post(&stack, body, &agreeing).await;
         assert_eq!(stack.server.requests(), 1, "{mode:?}");
     }
@@ -215,15 +164,10 @@ async fn compressed_and_large_bodies_are_refused() {
         let reply = post(&stack, large.clone(), &[]).await;
         assert_eq!(reply.refusal(), expected, "{mode:?}");
         // Without a content-length it is only known when it comes.
-        let chunks = large
-            .into_bytes()
-            .chunks(500)
-            .map(|chunk| Ok(chunk.to_vec()))
-            .collect::<Vec<_>>();
+        let chunks =
+            large.into_bytes().chunks(500).map(|chunk| Ok(chunk.to_vec())).collect::<Vec<_>>();
         let chunked = reqwest::Body::wrap_stream(tokio_stream::iter(
-            chunks
-                .into_iter()
-                .map(|chunk: Result<Vec<u8>, std::io::Error>| chunk),
+            chunks.into_iter().map(|chunk: Result<Vec<u8>, std::io::Error>| chunk),
         ));
         let reply = post(&stack, chunked, &[]).await;
         assert_eq!(reply.refusal(), expected, "{mode:?}");
@@ -248,10 +192,7 @@ async fn a_body_that_envoy_cuts_off_is_refused() {
     );
     let policy = POLICY.replace("maxBodyBytes: 2000", "maxBodyBytes: 200000");
     let stack = start(&policy, &config).await;
-    let large = call(
-        "countdown",
-        &json!({"from": 1, "rest": "x".repeat(100_000)}),
-    );
+    let large = call("countdown", &json!({"from": 1, "rest": "x".repeat(100_000)}));
     let reply = post(&stack, large, &[]).await;
     assert_eq!(reply.refusal(), (413, -32600, "body_cut_off".to_owned()));
     assert_eq!(stack.server.requests(), 0);
@@ -288,40 +229,24 @@ async fn without_a_verified_token_a_challenge_says_where_to_log_in() {
             initialize,
         ] {
             let reply = send(http.post(None, body.clone())).await;
-            assert_eq!(
-                reply.refusal(),
-                (401, 401, "no_token".to_owned()),
-                "{mode:?}"
-            );
+            assert_eq!(reply.refusal(), (401, 401, "no_token".to_owned()), "{mode:?}");
             assert_eq!(reply.challenge(), Some(none.as_str()), "{mode:?}");
             for token in [forged, &tampered] {
                 let reply = send(http.post(Some(token), body.clone())).await;
-                assert_eq!(
-                    reply.refusal(),
-                    (401, 401, "invalid_token".to_owned()),
-                    "{mode:?}"
-                );
+                assert_eq!(reply.refusal(), (401, 401, "invalid_token".to_owned()), "{mode:?}");
                 assert_eq!(reply.challenge(), Some(invalid.as_str()), "{mode:?}");
             }
         }
         let reply = send(http.request("GET")).await;
-        assert_eq!(
-            reply.refusal(),
-            (401, 401, "no_token".to_owned()),
-            "{mode:?}"
-        );
+        assert_eq!(reply.refusal(), (401, 401, "no_token".to_owned()), "{mode:?}");
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
 
         // A CORS preflight never carries a token.
-        let preflight = http
-            .request("OPTIONS")
-            .header("access-control-request-method", "POST");
+        let preflight = http.request("OPTIONS").header("access-control-request-method", "POST");
         send(preflight).await;
         assert_eq!(stack.server.requests(), 1, "{mode:?}");
         // But a call in its body is a call.
-        let call = http
-            .request("OPTIONS")
-            .body(call("sum", &json!({"a": 1, "b": 1})));
+        let call = http.request("OPTIONS").body(call("sum", &json!({"a": 1, "b": 1})));
         assert_eq!(send(call).await.refusal().0, 403, "{mode:?}");
 
         let client = Client::connect(&stack.url(), &token("a b")).await.unwrap();
@@ -338,11 +263,7 @@ async fn without_a_verified_token_nothing_is_granted() {
         let forged = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEgYiJ9.";
         for token in [None, Some(forged)] {
             let reply = send(http.post(token, call("echo", &json!({"text": "x"})))).await;
-            assert_eq!(
-                reply.refusal(),
-                (403, 403, "insufficient_scope".to_owned()),
-                "{mode:?}"
-            );
+            assert_eq!(reply.refusal(), (403, 403, "insufficient_scope".to_owned()), "{mode:?}");
         }
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
     }

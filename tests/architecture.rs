@@ -16,10 +16,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("config", &["gate", "policy", "words"]),
     ("extproc", &["claims", "config", "gate"]),
     ("server", &["extproc", "gate"]),
-    (
-        "cli",
-        &["claims", "config", "gate", "policy", "server", "telemetry"],
-    ),
+    ("cli", &["claims", "config", "gate", "policy", "server", "telemetry"]),
 ];
 
 /// What decides is a function of its inputs.
@@ -46,33 +43,23 @@ fn sources() -> Vec<(String, String)> {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                walk(&path, found)
+                walk(&path, found);
             } else {
-                found.push(path)
+                found.push(path);
             }
         }
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     walk(&root, &mut found);
-    let name = |path: &Path| {
-        path.strip_prefix(&root)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned()
-    };
-    found
-        .iter()
-        .map(|path| (name(path), code(&fs::read_to_string(path).unwrap())))
-        .collect()
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+    found.iter().map(|path| (name(path), code(&fs::read_to_string(path).unwrap()))).collect()
 }
 
 /// A source without its comments, and without the unit tests at its end.
 fn code(source: &str) -> String {
     let end = source.find("#[cfg(test)]").unwrap_or(source.len());
-    let lines = source[..end]
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"));
+    let lines = source[..end].lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -141,10 +128,7 @@ fn one_file_names_protobuf_and_one_module_names_cel() {
             !names(&code, "envoy_types") || file == "extproc/convert.rs",
             "{file} names protobuf types"
         );
-        assert!(
-            !names(&code, "cel") || file.starts_with("policy/condition"),
-            "{file} names cel"
-        );
+        assert!(!names(&code, "cel") || file.starts_with("policy/condition"), "{file} names cel");
         let serde = names(&code, "Deserialize");
         assert!(!serde, "{file} deserializes: serde is for wire types only");
     }

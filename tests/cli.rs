@@ -8,10 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{call, mcp_authz, token};
 
-const POLICY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/examples/quickstart/policy.yaml"
-);
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart/policy.yaml");
 
 fn run(arguments: &[&str], input: &str) -> Output {
     let mut process = mcp_authz()
@@ -21,12 +18,7 @@ fn run(arguments: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    process
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
+    process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     process.wait_with_output().unwrap()
 }
 
@@ -35,20 +27,9 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 fn check(more: &[&str], input: &str) -> (Option<i32>, Value) {
-    let arguments = [
-        [
-            "check",
-            "--policy",
-            POLICY,
-            "--request",
-            "-",
-            "--output",
-            "json",
-        ]
-        .as_slice(),
-        more,
-    ]
-    .concat();
+    let arguments =
+        [["check", "--policy", POLICY, "--request", "-", "--output", "json"].as_slice(), more]
+            .concat();
     let output = run(&arguments, input);
     let json = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr)));
@@ -99,15 +80,8 @@ fn check_tells_programs_what_was_decided() {
         (code, &json["decision"], &json["rule"]),
         (Some(0), &json!("Allow"), &json!("greetings"))
     );
-    assert_eq!(
-        (&json["httpStatus"], &json["wwwAuthenticate"]),
-        (&json!(200), &Value::Null)
-    );
-    assert_eq!(
-        json["rules"].as_array().unwrap().len(),
-        1,
-        "only rules that were looked at"
-    );
+    assert_eq!((&json["httpStatus"], &json["wwwAuthenticate"]), (&json!(200), &Value::Null));
+    assert_eq!(json["rules"].as_array().unwrap().len(), 1, "only rules that were looked at");
 
     let (code, json) = check(&[], r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
     assert_eq!((code, &json["reason"]), (Some(0), &json!("not_governed")));
@@ -119,24 +93,14 @@ fn check_tells_programs_what_was_decided() {
     );
 
     let (code, json) = check(&["--header", "Mcp-Name: sum"], &hello);
-    assert_eq!(
-        (code, &json["reason"]),
-        (Some(2), &json!("header_mismatch"))
-    );
+    assert_eq!((code, &json["reason"]), (Some(2), &json!("header_mismatch")));
 }
 
 #[test]
 fn check_tells_people_what_matched_and_what_did_not() {
     let input = call("echo", &json!({}));
-    let arguments = [
-        "check",
-        "--policy",
-        POLICY,
-        "--request",
-        "-",
-        "--claims",
-        r#"{"scope":"echo"}"#,
-    ];
+    let arguments =
+        ["check", "--policy", POLICY, "--request", "-", "--claims", r#"{"scope":"echo"}"#];
     let output = run(&arguments, &input);
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stdout);
@@ -151,10 +115,7 @@ fn check_tells_people_what_matched_and_what_did_not() {
         "      ✓ every tool",
         "      ✗ scope all-access: not granted",
     ] {
-        assert!(
-            shown.lines().any(|shown| shown == line),
-            "{line}\nis not in\n{shown}"
-        );
+        assert!(shown.lines().any(|shown| shown == line), "{line}\nis not in\n{shown}");
     }
 }
 
@@ -164,61 +125,34 @@ fn check_says_what_is_wrong_with_its_own_arguments() {
         (["--claims", "{"].as_slice(), "--claims: not a JSON object"),
         (&["--claims", "[]"], "--claims: not a JSON object"),
         (&["--token", "x.y"], "--token: not a JSON Web Token"),
-        (
-            &["--header", "nonsense"],
-            "--header: `nonsense` is not `NAME: VALUE`",
-        ),
+        (&["--header", "nonsense"], "--header: `nonsense` is not `NAME: VALUE`"),
         (&["--token", "x", "--claims", "{}"], "cannot be used with"),
         (&["--polcy", "x"], "--policy"),
     ] {
-        let all = [
-            ["check", "--policy", POLICY, "--request", "/dev/null"].as_slice(),
-            arguments,
-        ]
-        .concat();
+        let all = [["check", "--policy", POLICY, "--request", "/dev/null"].as_slice(), arguments]
+            .concat();
         let output = run(&all, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(
-            text(&output.stderr).contains(message),
-            "{arguments:?}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(message), "{arguments:?}: {}", text(&output.stderr));
     }
     let output = run(&["check", "--policy", "no-such-file", "--request", "-"], "");
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        text(&output.stderr).starts_with("no-such-file: "),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).starts_with("no-such-file: "), "{}", text(&output.stderr));
 }
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/validate")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/validate").join(name)
 }
 
 #[test]
 fn validate_reports_every_mistake_of_every_file_in_one_run() {
     let mistakes = fixture("mistakes.yaml");
-    let output = run(
-        &[
-            "validate",
-            mistakes.to_str().unwrap(),
-            POLICY,
-            "no-such-file",
-        ],
-        "",
-    );
+    let output = run(&["validate", mistakes.to_str().unwrap(), POLICY, "no-such-file"], "");
     assert_eq!(output.status.code(), Some(1));
     let shown = text(&output.stdout).replace(mistakes.to_str().unwrap(), "mistakes.yaml");
     let shown = shown.replace(POLICY, "policy.yaml");
     let expected = std::fs::read_to_string(fixture("mistakes.txt")).unwrap();
-    assert_eq!(
-        shown, expected,
-        "if this is better, it is the new mistakes.txt:\n{shown}"
-    );
+    assert_eq!(shown, expected, "if this is better, it is the new mistakes.txt:\n{shown}");
 
     let output = run(&["validate", POLICY], "");
     assert_eq!(output.status.code(), Some(0));
@@ -226,14 +160,7 @@ fn validate_reports_every_mistake_of_every_file_in_one_run() {
 
 #[test]
 fn serve_does_not_start_with_a_mistake() {
-    let output = run(
-        &[
-            "serve",
-            "--policy",
-            fixture("mistakes.yaml").to_str().unwrap(),
-        ],
-        "",
-    );
+    let output = run(&["serve", "--policy", fixture("mistakes.yaml").to_str().unwrap()], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("mistakes.yaml:1:1: unknown key `polices`"));
 
@@ -253,10 +180,7 @@ fn help_teaches() {
     for (arguments, taught) in [
         (["--help"].as_slice(), "validate"),
         (&["serve", "--help"], "unix:PATH or HOST:PORT"),
-        (
-            &["check", "--help"],
-            "Exits with 0 if the request may go on",
-        ),
+        (&["check", "--help"], "Exits with 0 if the request may go on"),
         (&["validate", "--help"], "FILE:LINE:COLUMN"),
     ] {
         let output = run(arguments, "");

@@ -22,10 +22,8 @@ use serde_json::{Value, json};
 
 fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut folders: Vec<PathBuf> = fs::read_dir(root)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders
 }
@@ -66,18 +64,14 @@ fn decide(gate: &Gate, case: &Value) -> Value {
     };
     let decision = &evaluation.decision;
     let rules = evaluation.explain(call);
-    let rule = rules.iter().find(|rule| rule.decided).map(|rule| {
-        rule.name
-            .map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
-    });
+    let rule = rules
+        .iter()
+        .find(|rule| rule.decided)
+        .map(|rule| rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned));
     let (verdict, scopes) = match (decision.permit(), &judgement.answer) {
         (Ok(_), Ok(_)) => ("Allow", None),
         (Err(scopes), Err(refusal)) => {
-            assert_eq!(
-                scopes.is_some(),
-                refusal.www_authenticate.is_some(),
-                "{case}"
-            );
+            assert_eq!(scopes.is_some(), refusal.www_authenticate.is_some(), "{case}");
             ("Deny", scopes)
         }
         (_, answer) => panic!("{case}: {decision:?} is answered with {answer:?}"),
@@ -107,11 +101,6 @@ fn every_case_is_decided_as_it_says() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{} of {count} cases:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count >= 60, "the corpus lost cases: {count}");
 }

@@ -11,11 +11,7 @@
     clippy::unwrap_used,
     reason = "a test fails by panicking"
 )]
-#![allow(
-    unreachable_pub,
-    dead_code,
-    reason = "the quickstart shares some of these modules"
-)]
+#![allow(unreachable_pub, dead_code, reason = "the quickstart shares some of these modules")]
 
 #[path = "../examples/quickstart/client.rs"]
 mod client;

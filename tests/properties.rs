@@ -65,10 +65,7 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
 
 /// `Ok` if the call is allowed, otherwise the scopes of the challenge.
 fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
-    let scopes = granted
-        .iter()
-        .map(|&scope| SCOPES[scope].to_owned())
-        .collect();
+    let scopes = granted.iter().map(|&scope| SCOPES[scope].to_owned()).collect();
     let claims = Claims::new([ScopeClaim::List(scopes)]);
     let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;

@@ -36,54 +36,30 @@ async fn each_caller_may_call_what_the_rules_say() {
             text("42"),
             "{mode:?}"
         );
-        assert_eq!(
-            ben.call("echo", &hello).await.unwrap(),
-            Answer::Challenged(challenge("echo"))
-        );
-        assert_eq!(
-            ben.call("countdown", &json!({"from": 3})).await.unwrap(),
-            text("3 2 1 0")
-        );
+        assert_eq!(ben.call("echo", &hello).await.unwrap(), Answer::Challenged(challenge("echo")));
+        assert_eq!(ben.call("countdown", &json!({"from": 3})).await.unwrap(), text("3 2 1 0"));
         let mut tools = ben.tools().await.unwrap();
         tools.sort();
         assert_eq!(tools, ["countdown", "echo", "sum"]);
         ben.close().await.unwrap();
 
         let ana = connect(&stack, "other echo").await;
-        assert_eq!(
-            ana.call("echo", &hello).await.unwrap(),
-            text("Hello, world!"),
-            "{mode:?}"
-        );
+        assert_eq!(ana.call("echo", &hello).await.unwrap(), text("Hello, world!"), "{mode:?}");
         let lower = json!({"text": "hello, world!"});
         let all = Answer::Challenged(challenge("all-access"));
         assert_eq!(ana.call("echo", &lower).await.unwrap(), all);
         ana.close().await.unwrap();
 
         let nobody = connect(&stack, "").await;
-        assert_eq!(
-            nobody.call("countdown", &json!({"from": 0})).await.unwrap(),
-            text("0")
-        );
+        assert_eq!(nobody.call("countdown", &json!({"from": 0})).await.unwrap(), text("0"));
         let sum = json!({"a": 1, "b": 1});
         let required = Answer::Challenged(challenge("sum"));
-        assert_eq!(
-            nobody.call("sum", &sum).await.unwrap(),
-            required,
-            "{mode:?}"
-        );
+        assert_eq!(nobody.call("sum", &sum).await.unwrap(), required, "{mode:?}");
 
         let cleo = connect(&stack, "all-access").await;
-        assert_eq!(
-            cleo.call("echo", &lower).await.unwrap(),
-            text("hello, world!"),
-            "{mode:?}"
-        );
+        assert_eq!(cleo.call("echo", &lower).await.unwrap(), text("hello, world!"), "{mode:?}");
         assert_eq!(cleo.call("sum", &sum).await.unwrap(), text("2"));
-        assert_eq!(
-            cleo.call("countdown", &json!({"from": 1})).await.unwrap(),
-            text("1 0")
-        );
+        assert_eq!(cleo.call("countdown", &json!({"from": 1})).await.unwrap(), text("1 0"));
         assert_eq!(stack.server.runs(), 7, "{mode:?}");
     }
 }
@@ -96,11 +72,7 @@ async fn a_denial_names_the_scopes_and_nothing_of_it_reaches_the_server() {
         let body = call("echo", &json!({"text": "Hello, world!"}));
         for token in [token("sum"), token("sum other")] {
             let reply = send(http.post(Some(&token), body.clone())).await;
-            assert_eq!(
-                reply.challenge(),
-                Some(challenge("echo").as_str()),
-                "{mode:?}"
-            );
+            assert_eq!(reply.challenge(), Some(challenge("echo").as_str()), "{mode:?}");
             assert_eq!(reply.refusal(), (403, 403, "insufficient_scope".to_owned()));
             let body = reply.json();
             assert_eq!(body["id"], 7);
@@ -120,10 +92,7 @@ async fn a_client_shows_a_sentence_that_says_so() {
     let stack = start(POLICY, &MODES[0].config()).await;
     let ben = connect(&stack, "sum").await;
     let shown = ben.shown("echo", &json!({"text": "Hello, world!"})).await;
-    assert!(
-        shown.contains("this call requires the scope echo"),
-        "{shown}"
-    );
+    assert!(shown.contains("this call requires the scope echo"), "{shown}");
 }
 
 #[tokio::test]
@@ -136,15 +105,8 @@ async fn bodies_of_several_megabytes_are_judged_too() {
         let answer = ana.call("echo", &json!({"text": long})).await.unwrap();
         assert_eq!(answer, Answer::Text(long), "{mode:?}");
         let requests = stack.server.requests();
-        let denied = ana
-            .call("echo", &json!({"text": greeting("?")}))
-            .await
-            .unwrap();
-        assert_eq!(
-            denied,
-            Answer::Challenged(challenge("all-access")),
-            "{mode:?}"
-        );
+        let denied = ana.call("echo", &json!({"text": greeting("?")})).await.unwrap();
+        assert_eq!(denied, Answer::Challenged(challenge("all-access")), "{mode:?}");
         assert_eq!(stack.server.requests(), requests, "{mode:?}");
     }
 }
@@ -164,15 +126,8 @@ async fn what_calls_no_tool_goes_through() {
 
         for (count, method) in ["GET", "DELETE", "OPTIONS", "POST"].into_iter().enumerate() {
             let reply = send(http.request(method).bearer_auth(&token)).await;
-            assert!(
-                ![401, 403, 500].contains(&reply.status),
-                "{mode:?} {method}: {reply:?}"
-            );
-            assert_eq!(
-                stack.server.requests(),
-                requests + count + 1,
-                "{mode:?} {method}"
-            );
+            assert!(![401, 403, 500].contains(&reply.status), "{mode:?} {method}: {reply:?}");
+            assert_eq!(stack.server.requests(), requests + count + 1, "{mode:?} {method}");
         }
     }
 }
@@ -182,10 +137,7 @@ async fn without_a_valid_token_envoy_itself_answers_401() {
     for (mode, response_headers) in [(MODES[0], "SKIP"), (MODES[0], "SEND"), (MODES[1], "SEND")] {
         let config = change(
             &mode.config(),
-            &[(
-                "response_header_mode: SKIP",
-                &format!("response_header_mode: {response_headers}"),
-            )],
+            &[("response_header_mode: SKIP", &format!("response_header_mode: {response_headers}"))],
         );
         let stack = start(POLICY, &config).await;
         let http = Http::new(&stack);
@@ -197,9 +149,6 @@ async fn without_a_valid_token_envoy_itself_answers_401() {
         assert_eq!(stack.server.requests(), 0);
         // With response headers sent, an allowed call works all the same.
         let cleo = connect(&stack, "all-access").await;
-        assert_eq!(
-            cleo.call("echo", &json!({"text": "x"})).await.unwrap(),
-            text("x")
-        );
+        assert_eq!(cleo.call("echo", &json!({"text": "x"})).await.unwrap(), text("x"));
     }
 }

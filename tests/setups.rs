@@ -21,29 +21,19 @@ async fn forbidden_call(stack: &Stack, scope: &str) -> Reply {
 async fn body_modes_in_which_a_call_would_go_on_unjudged_are_refused() {
     for (body_mode, remedy) in [
         ("request_body_mode: NONE", "request_body_mode is None"),
-        (
-            "request_body_mode: STREAMED",
-            "request_body_mode is Streamed",
-        ),
+        ("request_body_mode: STREAMED", "request_body_mode is Streamed"),
     ] {
         let config = change(&Mode::Buffered.config(), &[(BUFFERED, body_mode)]);
         let stack = start(POLICY, &config).await;
         for scope in ["", "all-access"] {
             let reply = forbidden_call(&stack, scope).await;
-            assert_eq!(
-                reply.refusal(),
-                (500, -32603, "misconfigured".to_owned()),
-                "{body_mode}"
-            );
+            assert_eq!(reply.refusal(), (500, -32603, "misconfigured".to_owned()), "{body_mode}");
         }
         let reply = send(Http::new(&stack).request("GET").bearer_auth(token(""))).await;
         assert_eq!(reply.refusal().0, 500, "{body_mode}");
         assert_eq!(stack.server.requests(), 0, "{body_mode}");
         let log = stack.sidecar.log();
-        assert!(
-            log.contains(remedy) && log.contains("set it to BUFFERED"),
-            "{log}"
-        );
+        assert!(log.contains(remedy) && log.contains("set it to BUFFERED"), "{log}");
     }
 }
 
@@ -86,11 +76,7 @@ async fn claims_that_are_not_forwarded_grant_nothing() {
         ] {
             let stack = start(POLICY, &change(&mode.config(), &changes)).await;
             let reply = forbidden_call(&stack, "echo all-access").await;
-            assert_eq!(
-                reply.refusal(),
-                (403, 403, "insufficient_scope".to_owned()),
-                "{changes:?}"
-            );
+            assert_eq!(reply.refusal(), (403, 403, "insufficient_scope".to_owned()), "{changes:?}");
             assert_eq!(stack.server.requests(), 0, "{mode:?}");
         }
     }
@@ -112,10 +98,8 @@ async fn the_report_of_a_failed_token_is_not_a_payload() {
             ),
         ],
     );
-    let policy = POLICY.replace(
-        "- name: quickstart",
-        "- name: quickstart\n  unauthenticated: Challenge",
-    );
+    let policy =
+        POLICY.replace("- name: quickstart", "- name: quickstart\n  unauthenticated: Challenge");
     let stack = start(&policy, &config).await;
     let forged = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImVjaG8ifQ.";
     let body = call("countdown", &json!({"from": 1}));
@@ -129,10 +113,8 @@ async fn the_report_of_a_failed_token_is_not_a_payload() {
 /// The other source of claims: the request's own token, without verification.
 #[tokio::test]
 async fn the_authorization_header_counts_only_if_the_policy_says_so() {
-    let config = change(
-        &Mode::Buffered.config(),
-        &[("payload_in_metadata: jwt_payload", "forward: true")],
-    );
+    let config =
+        change(&Mode::Buffered.config(), &[("payload_in_metadata: jwt_payload", "forward: true")]);
     let policy = format!("jwt: {{from: authorizationHeader}}\n{POLICY}");
     let stack = start(&policy, &config).await;
     let client = Client::connect(&stack.url(), &token("echo")).await.unwrap();
@@ -140,12 +122,7 @@ async fn the_authorization_header_counts_only_if_the_policy_says_so() {
     let answer = client.call("echo", &hello).await.unwrap();
     assert_eq!(answer, Answer::Text("Hello, world!".to_owned()));
     assert_eq!(forbidden_call(&stack, "sum").await.status, 403);
-    assert!(
-        stack
-            .sidecar
-            .log()
-            .contains("without a look at their signature")
-    );
+    assert!(stack.sidecar.log().contains("without a look at their signature"));
     // Two tokens: which one the server would take cannot be known.
     let request = Http::new(&stack)
         .post(Some(&token("echo")), call("echo", &hello))
@@ -176,28 +153,21 @@ async fn the_log_tells_of_a_denial_and_holds_no_secret() {
     let reply = send(Http::new(&stack).post(Some(&token), body)).await;
     assert_eq!(reply.status, 403);
     let log = stack.sidecar.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("call denied"))
-        .unwrap_or_else(|| panic!("{log}"));
+    let line =
+        log.lines().find(|line| line.contains("call denied")).unwrap_or_else(|| panic!("{log}"));
     let line: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["policy"], "quickstart");
     assert_eq!(line["reason"], "insufficient_scope");
     assert_eq!(line["tool"], "echo");
     assert_eq!(line["required_scopes"], "all-access");
-    assert!(
-        !log.contains(secret) && !log.contains(&token) && !log.contains("somebody"),
-        "{log}"
-    );
+    assert!(!log.contains(secret) && !log.contains(&token) && !log.contains("somebody"), "{log}");
 }
 
 /// Signals end it after a while at most, with a clean exit and no socket left.
 #[tokio::test]
 async fn sigterm_ends_the_sidecar() {
     let dir = tempfile::tempdir().unwrap();
-    let sidecar = crate::stack::Sidecar::start(mcp_authz(), POLICY, dir.path())
-        .await
-        .unwrap();
+    let sidecar = crate::stack::Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
     let socket = sidecar.socket.clone();
     let status = sidecar.terminate().unwrap();
     assert!(status.success(), "{status}");

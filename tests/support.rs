@@ -61,9 +61,7 @@ pub fn mcp_authz() -> Command {
 /// Everything between a client and an MCP server.
 pub async fn start(policy: &str, envoy_config: &str) -> Stack {
     let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
-    Stack::start(&binary, issuer(), mcp_authz(), policy, envoy_config)
-        .await
-        .unwrap()
+    Stack::start(&binary, issuer(), mcp_authz(), policy, envoy_config).await.unwrap()
 }
 
 /// An HTTP answer.
@@ -76,9 +74,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn challenge(&self) -> Option<&str> {
-        self.headers
-            .get(WWW_AUTHENTICATE)
-            .map(|value| value.to_str().unwrap())
+        self.headers.get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap())
     }
 
     pub fn json(&self) -> Value {
@@ -91,20 +87,9 @@ impl Reply {
         let body = self.json();
         assert_eq!(body["jsonrpc"], "2.0", "{self:?}");
         let error = &body["error"];
-        assert!(
-            error["message"]
-                .as_str()
-                .is_some_and(|message| !message.is_empty()),
-            "{self:?}"
-        );
-        let reason = error["data"]["reason"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{self:?}"));
-        (
-            self.status,
-            error["code"].as_i64().unwrap(),
-            reason.to_owned(),
-        )
+        assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
+        let reason = error["data"]["reason"].as_str().unwrap_or_else(|| panic!("{self:?}"));
+        (self.status, error["code"].as_i64().unwrap(), reason.to_owned())
     }
 }
 
@@ -116,10 +101,7 @@ pub struct Http {
 
 impl Http {
     pub fn new(stack: &Stack) -> Self {
-        Self {
-            url: stack.url(),
-            client: reqwest::Client::new(),
-        }
+        Self { url: stack.url(), client: reqwest::Client::new() }
     }
 
     pub fn request(&self, method: &str) -> reqwest::RequestBuilder {
@@ -147,11 +129,7 @@ impl Http {
 pub async fn send(request: reqwest::RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Reply {
-        status,
-        headers,
-        body: response.text().await.unwrap(),
-    }
+    Reply { status, headers, body: response.text().await.unwrap() }
 }
 
 /// A call of a tool with id 7.

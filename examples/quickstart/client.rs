@@ -34,10 +34,7 @@ impl Client {
     /// The names of the tools that the server lists.
     pub async fn tools(&self) -> Result<Vec<String>, Error> {
         let tools = self.0.list_all_tools().await?;
-        Ok(tools
-            .into_iter()
-            .map(|tool| tool.name.into_owned())
-            .collect())
+        Ok(tools.into_iter().map(|tool| tool.name.into_owned()).collect())
     }
 
     /// Calls a tool.
@@ -46,10 +43,7 @@ impl Client {
         let call = CallToolRequestParams::new(tool).with_arguments(arguments);
         match self.0.call_tool(call).await {
             Ok(result) => {
-                let text = result
-                    .content
-                    .iter()
-                    .filter_map(|content| content.as_text());
+                let text = result.content.iter().filter_map(|content| content.as_text());
                 Ok(Answer::Text(text.map(|text| text.text.as_str()).collect()))
             }
             Err(error) => Ok(match error.auth_challenge() {
@@ -63,12 +57,7 @@ impl Client {
     pub async fn shown(&self, tool: &'static str, arguments: &Value) -> String {
         let arguments = arguments.as_object().cloned().unwrap_or_default();
         let call = CallToolRequestParams::new(tool).with_arguments(arguments);
-        self.0
-            .call_tool(call)
-            .await
-            .err()
-            .map(|error| in_full(&error))
-            .unwrap_or_default()
+        self.0.call_tool(call).await.err().map(|error| in_full(&error)).unwrap_or_default()
     }
 
     /// Ends the session (`DELETE`).

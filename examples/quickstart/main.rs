@@ -3,11 +3,7 @@
 //! Starts a real Envoy, a real MCP server and mcp-authz between them, calls
 //! tools as callers with different scopes, and prints what came of it.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the integration tests share these modules"
-)]
+#![allow(dead_code, unreachable_pub, reason = "the integration tests share these modules")]
 
 mod client;
 mod envoy;
@@ -67,10 +63,7 @@ async fn run(stay: bool) -> Result<(), Error> {
     let binary = envoy::find(progress)?;
     progress("making a key for the identity provider");
     let issuer = Issuer::new()?;
-    progress(&format!(
-        "starting an MCP server, mcp-authz and Envoy ({})",
-        binary.display()
-    ));
+    progress(&format!("starting an MCP server, mcp-authz and Envoy ({})", binary.display()));
     let sidecar = Command::new(std::env::current_exe()?);
     let stack = Stack::start(&binary, &issuer, sidecar, POLICY, ENVOY_CONFIG).await?;
 
@@ -91,19 +84,8 @@ async fn run(stay: bool) -> Result<(), Error> {
         client.close().await?;
         table.add([who, scope, tool, &arguments.to_string(), &answer]);
     }
-    let status = reqwest::Client::new()
-        .post(stack.url())
-        .body("{}")
-        .send()
-        .await?
-        .status();
-    table.add([
-        "nobody",
-        "no token",
-        "-",
-        "-",
-        &format!("{status}, from Envoy itself"),
-    ]);
+    let status = reqwest::Client::new().post(stack.url()).body("{}").send().await?.status();
+    table.add(["nobody", "no token", "-", "-", &format!("{status}, from Envoy itself")]);
     println!("\n{table}");
     if let Some(challenge) = last_challenge {
         println!(
@@ -127,10 +109,7 @@ async fn stay_until_interrupted(stack: &Stack, issuer: &Issuer) -> Result<(), Er
     });
     println!("\nA call with the scope `sum` only, which the policy denies:\n");
     println!("curl -i {} \\", stack.url());
-    println!(
-        "  -H 'Authorization: Bearer {}' \\",
-        issuer.token("ben", "sum")?
-    );
+    println!("  -H 'Authorization: Bearer {}' \\", issuer.token("ben", "sum")?);
     println!(
         "  -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\"
     );
@@ -142,9 +121,7 @@ async fn stay_until_interrupted(stack: &Stack, issuer: &Issuer) -> Result<(), Er
 
 /// The scopes that a challenge names.
 fn scope_of(challenge: &str) -> &str {
-    let scope = challenge
-        .split_once("scope=\"")
-        .and_then(|(_, rest)| rest.split_once('"'));
+    let scope = challenge.split_once("scope=\"").and_then(|(_, rest)| rest.split_once('"'));
     scope.map_or(challenge, |(scope, _)| scope)
 }
 
@@ -155,12 +132,7 @@ struct Table<const COLUMNS: usize> {
 
 impl<const COLUMNS: usize> Table<COLUMNS> {
     fn new(head: [&str; COLUMNS]) -> Self {
-        Self {
-            rows: vec![
-                head.map(str::to_owned),
-                head.map(|name| "─".repeat(name.len())),
-            ],
-        }
+        Self { rows: vec![head.map(str::to_owned), head.map(|name| "─".repeat(name.len()))] }
     }
 
     fn add(&mut self, row: [&str; COLUMNS]) {
@@ -177,11 +149,8 @@ impl<const COLUMNS: usize> fmt::Display for Table<COLUMNS> {
             }
         }
         for row in &self.rows {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:<width$}"))
-                .collect();
+            let cells: Vec<String> =
+                row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
         Ok(())

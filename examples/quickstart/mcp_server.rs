@@ -42,10 +42,7 @@ pub struct Tools {
 #[tool_router]
 impl Tools {
     fn new(runs: Arc<AtomicUsize>) -> Self {
-        Self {
-            tool_router: Self::tool_router(),
-            runs,
-        }
+        Self { tool_router: Self::tool_router(), runs }
     }
 
     fn count_run(&self) {
@@ -67,11 +64,7 @@ impl Tools {
     #[tool(description = "Counts down")]
     fn countdown(&self, Parameters(Countdown { from }): Parameters<Countdown>) -> String {
         self.count_run();
-        (0..=from)
-            .rev()
-            .map(|n| n.to_string())
-            .collect::<Vec<_>>()
-            .join(" ")
+        (0..=from).rev().map(|n| n.to_string()).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -107,11 +100,7 @@ impl McpServer {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Ok(Self {
-            port,
-            requests,
-            runs,
-        })
+        Ok(Self { port, requests, runs })
     }
 
     /// How many HTTP requests have reached the server, in whole or in part.

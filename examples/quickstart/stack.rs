@@ -50,12 +50,7 @@ impl Stack {
             ],
         )?;
         let envoy = Envoy::start(envoy, &config, dir.path()).await?;
-        Ok(Self {
-            envoy,
-            sidecar,
-            server,
-            dir,
-        })
+        Ok(Self { envoy, sidecar, server, dir })
     }
 
     /// Where MCP clients connect.
@@ -104,16 +99,9 @@ impl Sidecar {
             .stdin(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
-        let mut sidecar = Self {
-            process,
-            socket,
-            log,
-        };
+        let mut sidecar = Self { process, socket, log };
         let deadline = Instant::now() + READY_WITHIN;
-        while tokio::net::UnixStream::connect(&sidecar.socket)
-            .await
-            .is_err()
-        {
+        while tokio::net::UnixStream::connect(&sidecar.socket).await.is_err() {
             if let Some(status) = sidecar.process.try_wait()? {
                 return Err(format!("mcp-authz ended ({status}): {}", sidecar.log()).into());
             }
@@ -132,9 +120,7 @@ impl Sidecar {
 
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub fn terminate(mut self) -> Result<ExitStatus, Error> {
-        let asked = Command::new("kill")
-            .arg(self.process.id().to_string())
-            .status()?;
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
         if !asked.success() {
             return Err("`kill` failed".into());
         }

@@ -33,10 +33,7 @@ impl Issuer {
         }]});
         let pem = private.to_pkcs1_pem(LineEnding::LF)?;
         let key = EncodingKey::from_rsa_pem(pem.as_bytes())?;
-        Ok(Self {
-            key,
-            jwks: jwks.to_string(),
-        })
+        Ok(Self { key, jwks: jwks.to_string() })
     }
 
     /// The public key, as Envoy reads it.
@@ -55,10 +52,7 @@ impl Issuer {
             "iat": now.as_secs(),
             "exp": (now + LIFETIME).as_secs(),
         });
-        let header = Header {
-            kid: Some(KEY_ID.to_owned()),
-            ..Header::new(Algorithm::RS256)
-        };
+        let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
         Ok(encode(&header, &claims, &self.key)?)
     }
 }

@@ -75,24 +75,15 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn check(args: &Args) -> Result<ExitCode, String> {
     let mut gate = config::load(&args.policy).map_err(|error| error.to_string())?;
     // What Envoy would have verified, or the token itself, is given here.
-    gate.claims_from = ClaimsFrom::Metadata {
-        namespace: String::new(),
-        key: None,
-    };
+    gate.claims_from = ClaimsFrom::Metadata { namespace: String::new(), key: None };
     let claims = claims(args)?;
     let body = body(&args.request)?;
-    let head = Head {
-        method: args.http_method.clone(),
-        headers: headers(args)?,
-    };
+    let head = Head { method: args.http_method.clone(), headers: headers(args)? };
 
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
         Err(refusal) => {
-            let refused = Judgement {
-                answer: Err(refusal),
-                decided: None,
-            };
+            let refused = Judgement { answer: Err(refusal), decided: None };
             return Ok(report(&gate, &refused, args.output));
         }
     };
@@ -126,10 +117,9 @@ fn body(path: &Path) -> Result<Vec<u8>, String> {
 
 fn headers(args: &Args) -> Result<Vec<(String, Vec<u8>)>, String> {
     let header = |header: &String| match header.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => Ok((
-            name.trim().to_ascii_lowercase(),
-            value.trim().as_bytes().to_vec(),
-        )),
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
+        }
         _ => Err(format!("--header: `{header}` is not `NAME: VALUE`")),
     };
     args.headers.iter().map(header).collect()
@@ -143,14 +133,8 @@ fn report(gate: &Gate, judgement: &Judgement<'_, '_>, output: Output) -> ExitCod
     }
     match &judgement.answer {
         Ok(_) => ExitCode::SUCCESS,
-        Err(Refusal {
-            blame: Blame::Policy,
-            ..
-        }) => ExitCode::FAILURE,
-        Err(Refusal {
-            blame: Blame::Request | Blame::Operator,
-            ..
-        }) => ExitCode::from(UNDECIDED),
+        Err(Refusal { blame: Blame::Policy, .. }) => ExitCode::FAILURE,
+        Err(Refusal { blame: Blame::Request | Blame::Operator, .. }) => ExitCode::from(UNDECIDED),
     }
 }
 
@@ -173,27 +157,13 @@ impl<'r> Report<'r> {
                 let rule = rules.iter().find(|rule| rule.decided).map(rule_name);
                 (decision.reason().as_str(), rule, rules)
             }
-            None => (
-                refusal.map_or("not_governed", |refusal| refusal.reason),
-                None,
-                Vec::new(),
-            ),
+            None => (refusal.map_or("not_governed", |refusal| refusal.reason), None, Vec::new()),
         };
-        Self {
-            policy,
-            refusal,
-            reason,
-            rule,
-            rules,
-        }
+        Self { policy, refusal, reason, rule, rules }
     }
 
     fn decision(&self) -> &'static str {
-        if self.refusal.is_some() {
-            "Deny"
-        } else {
-            "Allow"
-        }
+        if self.refusal.is_some() { "Deny" } else { "Allow" }
     }
 
     fn json(&self) -> Value {
@@ -242,8 +212,7 @@ impl<'r> Report<'r> {
 
 /// A rule as people find it in the file.
 fn rule_name(rule: &RuleTrace<'_>) -> String {
-    rule.name
-        .map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
+    rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
 }
 
 fn action(action: Action) -> &'static str {
@@ -291,12 +260,7 @@ fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
     let decides = if rule.decided { ", decides" } else { "" };
     line(
         text,
-        &format!(
-            "  {} {} ({}{decides})",
-            mark(rule.decided),
-            rule_name(rule),
-            action(rule.action)
-        ),
+        &format!("  {} {} ({}{decides})", mark(rule.decided), rule_name(rule), action(rule.action)),
     );
     match &rule.targets {
         None => line(text, "      ✓ every tool"),
@@ -305,34 +269,19 @@ fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
     for scope in rule.scopes {
         let missing = rule.missing_scopes.contains(&scope.as_str());
         let granted = if missing { "not granted" } else { "granted" };
-        line(
-            text,
-            &format!("      {} scope {scope}: {granted}", mark(!missing)),
-        );
+        line(text, &format!("      {} scope {scope}: {granted}", mark(!missing)));
     }
 }
 
 fn target_text(text: &mut String, target: &TargetTrace<'_>) {
-    let backend = target
-        .backend
-        .map(|backend| format!(" of backend {backend}"))
-        .unwrap_or_default();
-    line(
-        text,
-        &format!(
-            "      {} tool {}{backend}",
-            mark(target.selected),
-            target.tool
-        ),
-    );
+    let backend =
+        target.backend.map(|backend| format!(" of backend {backend}")).unwrap_or_default();
+    line(text, &format!("      {} tool {}{backend}", mark(target.selected), target.tool));
     let Some(when) = target.when else { return };
     let (matched, outcome) = match &target.outcome {
         Some(Ok(value)) => (*value, format!(": {value}")),
         Some(Err(error)) => (false, format!(": {error}")),
         None => return,
     };
-    line(
-        text,
-        &format!("        {} when {when}{outcome}", mark(matched)),
-    );
+    line(text, &format!("        {} when {when}{outcome}", mark(matched)));
 }

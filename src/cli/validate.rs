@@ -42,9 +42,6 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if mistakes == 0 {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "{mistakes} {}",
-        if mistakes == 1 { "mistake" } else { "mistakes" }
-    );
+    eprintln!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
     ExitCode::FAILURE
 }

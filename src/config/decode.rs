@@ -10,11 +10,7 @@ pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
     pub(super) fn add(&mut self, place: Place, path: &str, message: impl Into<String>) {
-        self.0.push(Problem {
-            place,
-            path: path.to_owned(),
-            message: message.into(),
-        });
+        self.0.push(Problem { place, path: path.to_owned(), message: message.into() });
     }
 
     /// All of them, in the order of the file.
@@ -42,10 +38,7 @@ pub(super) struct Fields<'n> {
 
 impl<'n> Item<'n> {
     pub(super) fn root(node: &'n Node) -> Self {
-        Self {
-            node,
-            path: String::new(),
-        }
+        Self { node, path: String::new() }
     }
 
     pub(super) fn place(&self) -> Place {
@@ -57,10 +50,7 @@ impl<'n> Item<'n> {
     }
 
     fn expected(&self, problems: &mut Problems, what: &str) {
-        self.problem(
-            problems,
-            format!("expected {what}, found {}", self.node.describe()),
-        );
+        self.problem(problems, format!("expected {what}, found {}", self.node.describe()));
     }
 
     /// A mapping whose keys are all among `known`.
@@ -72,20 +62,13 @@ impl<'n> Item<'n> {
         for (key, _) in members {
             if !known.contains(&key.name.as_str()) {
                 let hint = suggestion(&key.name, known);
-                let message = format!(
-                    "unknown key `{}`, expected {}{hint}",
-                    key.name,
-                    one_of(known)
-                );
+                let message =
+                    format!("unknown key `{}`, expected {}{hint}", key.name, one_of(known));
                 problems.add(key.place, &self.path, message);
             }
         }
         let members = members.iter().map(|(key, node)| (key, node)).collect();
-        Some(Fields {
-            place: self.node.place,
-            path: self.path.clone(),
-            members,
-        })
+        Some(Fields { place: self.node.place, path: self.path.clone(), members })
     }
 
     /// A list with at least one item.
@@ -102,10 +85,7 @@ impl<'n> Item<'n> {
                 nodes
                     .iter()
                     .enumerate()
-                    .map(|(index, node)| Item {
-                        node,
-                        path: format!("{}[{index}]", self.path),
-                    })
+                    .map(|(index, node)| Item { node, path: format!("{}[{index}]", self.path) })
                     .collect(),
             ),
             _ => {
@@ -128,11 +108,7 @@ impl<'n> Item<'n> {
             Some(scalar) if scalar.kind == ScalarKind::String && !scalar.text.is_empty() => {
                 return Some(scalar);
             }
-            Some(Scalar {
-                text,
-                kind: ScalarKind::Boolean | ScalarKind::Number,
-                ..
-            }) => {
+            Some(Scalar { text, kind: ScalarKind::Boolean | ScalarKind::Number, .. }) => {
                 self.expected(
                     problems,
                     &format!("a text (write \"{text}\" with quotes if it is one)"),
@@ -149,10 +125,7 @@ impl<'n> Item<'n> {
 
     pub(super) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         let items = self.items(problems)?;
-        let texts = items
-            .iter()
-            .filter(|item| item.text(problems).is_some())
-            .count();
+        let texts = items.iter().filter(|item| item.text(problems).is_some()).count();
         (texts == items.len()).then_some(items)
     }
 
@@ -178,22 +151,13 @@ impl<'n> Item<'n> {
 
     /// One of some words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
-        let text = self
-            .scalar()
-            .map(|scalar| scalar.text.as_str())
-            .unwrap_or_default();
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value);
+        let text = self.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let hint = suggestion(text, &known);
-            let message = format!(
-                "expected {}, found {}{hint}",
-                one_of(&known),
-                self.node.describe()
-            );
+            let message =
+                format!("expected {}, found {}{hint}", one_of(&known), self.node.describe());
             self.problem(problems, message);
         }
         found
@@ -206,21 +170,14 @@ impl<'n> Fields<'n> {
     /// as left out.
     pub(super) fn get(&self, key: &str) -> Option<Item<'n>> {
         let (_, node) = self.members.iter().find(|(found, _)| found.name == key)?;
-        Some(Item {
-            node,
-            path: join(&self.path, key),
-        })
+        Some(Item { node, path: join(&self.path, key) })
     }
 
     /// The value of a key that must be there.
     pub(super) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
         let item = self.get(key);
         if item.is_none() {
-            problems.add(
-                self.place,
-                &self.path,
-                format!("the key `{key}` is missing"),
-            );
+            problems.add(self.place, &self.path, format!("the key `{key}` is missing"));
         }
         item
     }
@@ -231,11 +188,7 @@ impl<'n> Fields<'n> {
 }
 
 fn join(path: &str, key: &str) -> String {
-    if path.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{path}.{key}")
-    }
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 fn suggestion(word: &str, known: &[&str]) -> String {

@@ -25,11 +25,7 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            place: Place { line, column },
-            path,
-            message,
-        } = self;
+        let Self { place: Place { line, column }, path, message } = self;
         write!(f, "{line}:{column}: ")?;
         if !path.is_empty() {
             write!(f, "{path}: ")?;

@@ -11,20 +11,15 @@ pub(super) fn rules(
     problems: &mut Problems,
 ) -> Option<Vec<Rule>> {
     // Every rule is read before the first that failed ends it all.
-    let rules: Vec<Option<Rule>> = item
-        .items(problems)?
-        .iter()
-        .map(|item| rule(item, table, problems))
-        .collect();
+    let rules: Vec<Option<Rule>> =
+        item.items(problems)?.iter().map(|item| rule(item, table, problems)).collect();
     rules.into_iter().collect()
 }
 
 fn rule(item: &Item<'_>, table: &mut ScopeTable, problems: &mut Problems) -> Option<Rule> {
     let fields = item.fields(&["name", "action", "source", "target"], problems)?;
     let name = fields.get("name").and_then(|item| item.string(problems));
-    let action = fields
-        .required("action", problems)
-        .and_then(|item| item.word(&ACTIONS, problems));
+    let action = fields.required("action", problems).and_then(|item| item.word(&ACTIONS, problems));
     let required = match fields.get("source") {
         Some(source) => source_scopes(&source, problems),
         None => Vec::new(),
@@ -33,12 +28,7 @@ fn rule(item: &Item<'_>, table: &mut ScopeTable, problems: &mut Problems) -> Opt
         Some(target) => Some(targets(&target, problems)?),
         None => None,
     };
-    Some(Rule {
-        name,
-        action: action?,
-        scopes: RequiredScopes::new(required, table),
-        targets,
-    })
+    Some(Rule { name, action: action?, scopes: RequiredScopes::new(required, table), targets })
 }
 
 fn source_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
@@ -63,10 +53,7 @@ fn target(item: &Item<'_>, problems: &mut Problems) -> Option<Target> {
     let tool = match (fields.get("tool"), fields.get("toolName")) {
         (Some(tool), None) | (None, Some(tool)) => tool.string(problems),
         (Some(_), Some(second)) => {
-            second.problem(
-                problems,
-                "`toolName` is another word for `tool`: give one of them",
-            );
+            second.problem(problems, "`toolName` is another word for `tool`: give one of them");
             None
         }
         (None, None) => {
@@ -99,13 +86,9 @@ fn when(item: &Item<'_>, problems: &mut Problems) -> Option<When> {
             for error in errors {
                 let before = source.get(..error.offset).unwrap_or(&source);
                 let (place, prefix) = match scalar.text_starts {
-                    Some(Place { line, column }) => (
-                        Place {
-                            line,
-                            column: column + before.chars().count(),
-                        },
-                        String::new(),
-                    ),
+                    Some(Place { line, column }) => {
+                        (Place { line, column: column + before.chars().count() }, String::new())
+                    }
                     None => (item.place(), position(before)),
                 };
                 problems.add(place, &item.path, format!("{prefix}{}", error.message));
@@ -118,12 +101,6 @@ fn when(item: &Item<'_>, problems: &mut Problems) -> Option<When> {
 /// A place within a text that does not stand in the file as it is.
 fn position(before: &str) -> String {
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     format!("line {line}, column {column} of the condition: ")
 }

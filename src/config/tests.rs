@@ -1,1 +1,161 @@
+use super::*;
+use crate::policy::Reason;
 
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(Problem::to_string).collect(),
+    }
+}
+
+const MINIMAL: &str = "policies: [{name: p, rules: [{action: Allow}]}]";
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let gate = parse(MINIMAL).unwrap();
+    assert_eq!(gate.claims_from, metadata(None, None));
+    assert_eq!(gate.limits, Limits { max_body_bytes: 4 << 20, max_json_depth: 64 });
+    assert_eq!(gate.policy.backend, BackendFrom::ToolNamePrefix("__".to_owned()));
+    assert_eq!(gate.policy.unauthenticated, Unauthenticated::Forbid);
+    assert_eq!(gate.policy.default_action, Action::Deny);
+    assert_eq!(Reason::DenyDefault.to_string(), "deny_default");
+}
+
+#[test]
+fn json_is_read_too() {
+    assert!(parse(r#"{"policies":[{"name":"p","rules":[{"action":"Deny"}]}]}"#).is_ok());
+}
+
+/// A slip must not widen what a rule matches: each of these would, if the key
+/// counted as left out.
+#[test]
+fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
+    for rule in [
+        "source:",
+        "source: ~",
+        "source: {}",
+        "source: {jwt: }",
+        "source: {jwt: {}}",
+        "source: {jwt: {scopes: }}",
+        "source: {jwt: {scopes: []}}",
+        "source: {jwt: {scopes: a}}",
+        "source: {jwt: {scopes: [~]}}",
+        "source: {scopes: [a]}",
+        "target:",
+        "target: {}",
+        "target: {tools: }",
+        "target: {tools: []}",
+        "target: {tools: {tool: a}}",
+        "target: {tools: [{}]}",
+        "target: {tools: [{tool: }]}",
+        "target: {tools: [{backend: a}]}",
+        "target: {tools: [{tool: a, backend: }]}",
+        "target: {tools: [{tool: a, when: }]}",
+        "target: {tools: [{tool: a, when: \"\"}]}",
+        "target: {tools: [{tool: a, when: true}]}",
+        "target: {tools: [{tool: a, toolName: a}]}",
+        "Target: {tools: [{tool: a}]}",
+        "cel: 'true'",
+        "scopes: [a]",
+        "action: Deny",
+    ] {
+        let text = format!("policies:\n- name: p\n  rules:\n  - action: Allow\n    {rule}\n");
+        assert!(!problems(&text).is_empty(), "{rule}");
+    }
+}
+
+#[test]
+fn a_key_twice_is_a_mistake_wherever_it_stands() {
+    let text = "policies:\n- name: p\n  rules:\n  - action: Deny\n    action: Allow\n";
+    assert_eq!(problems(text), ["5:5: the key `action` stands here again, after line 4"]);
+}
+
+#[test]
+fn yaml_that_is_none_has_a_place() {
+    assert_eq!(problems(""), ["1:1: the file is empty"]);
+    assert!(problems("policies: [").first().is_some_and(|problem| problem.contains("not YAML")));
+    assert!(
+        problems("a: b\n---\nc: d")
+            .first()
+            .is_some_and(|problem| problem.starts_with("2:1: a second"))
+    );
+    assert!(
+        problems("policies: !!set {a}").first().is_some_and(|problem| problem.contains("tags"))
+    );
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let found = problems(&deep);
+    assert!(found.first().is_some_and(|problem| problem.contains("deep")), "{found:?}");
+}
+
+#[test]
+fn aliases_cannot_multiply_without_bound() {
+    let mut text = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+    for n in 1..10 {
+        let items = vec![format!("*a{}", n - 1); 10].join(",");
+        text.push_str(&format!("a{n}: &a{n} [{items}]\n"));
+    }
+    assert!(problems(&text).iter().any(|problem| problem.contains("more than 1000000 values")));
+    let reused = "policies:\n- name: p\n  rules:\n  - {action: Allow, source: &s {jwt: {scopes: [a]}}}\n  - {action: Deny, source: *s}\n";
+    assert!(problems(reused).is_empty());
+}
+
+#[test]
+fn a_condition_is_blamed_at_its_column() {
+    let rule = |when: &str| {
+        format!(
+            "policies:\n- name: p\n  rules:\n  - action: Allow\n    target: {{tools: [{{tool: t, when: {when}}}]}}\n"
+        )
+    };
+    for (when, expected) in [
+        ("args.x ==", "5:47: "),
+        ("'arg.x == 1'", "5:39: "),
+        ("\"äö == foo\"", "5:38: "),
+        ("\"'äö' == foo\"", "5:46: "),
+    ] {
+        let found = problems(&rule(when));
+        assert!(
+            found.first().is_some_and(|problem| problem.starts_with(expected)),
+            "{when}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_challenge_needs_somewhere_to_log_in() {
+    let found =
+        problems("policies: [{name: p, unauthenticated: Challenge, rules: [{action: Deny}]}]");
+    assert!(
+        found.first().is_some_and(|problem| problem.contains("resourceMetadataURL")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_url_that_would_break_the_header_is_refused() {
+    for url in [
+        "x",
+        "https://",
+        "https:///x",
+        "ftp://a",
+        "https://a\\b",
+        "https://a b",
+        "https://a?scope=b",
+        "'https://a\"b'",
+    ] {
+        let text = format!(
+            "policies: [{{name: p, resourceMetadataURL: {url}, rules: [{{action: Deny}}]}}]"
+        );
+        assert!(!problems(&text).is_empty(), "{url}");
+    }
+}
+
+#[test]
+fn a_second_policy_that_never_applies_is_a_mistake() {
+    let text =
+        "policies:\n- {name: a, rules: [{action: Deny}]}\n- {name: b, rules: [{action: Allow}]}\n";
+    assert!(
+        problems(text).first().is_some_and(
+            |problem| problem.starts_with("3:3: policies[1]: this policy never applies")
+        )
+    );
+}

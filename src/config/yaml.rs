@@ -57,10 +57,7 @@ impl Node {
         match &self.value {
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
-            Value::Scalar(Scalar {
-                kind: ScalarKind::Null,
-                ..
-            }) => "nothing".to_owned(),
+            Value::Scalar(Scalar { kind: ScalarKind::Null, .. }) => "nothing".to_owned(),
             Value::Scalar(Scalar { text, .. }) => format!("`{text}`"),
         }
     }
@@ -96,18 +93,11 @@ struct Loader<'t> {
 }
 
 fn problem(place: Place, message: impl Into<String>) -> Problem {
-    Problem {
-        place,
-        path: String::new(),
-        message: message.into(),
-    }
+    Problem { place, path: String::new(), message: message.into() }
 }
 
 fn place_of(span: &Span) -> Place {
-    Place {
-        line: span.start.line(),
-        column: span.start.col() + 1,
-    }
+    Place { line: span.start.line(), column: span.start.col() + 1 }
 }
 
 impl<'t> Loader<'t> {
@@ -116,10 +106,7 @@ impl<'t> Loader<'t> {
             Some(Ok((event, span))) => Ok((event, place_of(&span))),
             Some(Err(error)) => {
                 let marker = error.marker();
-                let place = Place {
-                    line: marker.line(),
-                    column: marker.col() + 1,
-                };
+                let place = Place { line: marker.line(), column: marker.col() + 1 };
                 Err(problem(place, format!("not YAML: {}", error.info())))
             }
             None => Ok((Event::StreamEnd, Place { line: 1, column: 1 })),
@@ -165,14 +152,7 @@ impl<'t> Loader<'t> {
                     None => kind(&text, style),
                 };
                 let text_starts = self.text_starts(&text, style, place);
-                (
-                    anchor,
-                    Value::Scalar(Scalar {
-                        text: text.into_owned(),
-                        kind,
-                        text_starts,
-                    }),
-                )
+                (anchor, Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts }))
             }
             Event::SequenceStart(anchor, None) => {
                 let mut items = Vec::new();
@@ -240,10 +220,7 @@ impl<'t> Loader<'t> {
         let column = place.column + quote;
         let line = self.lines.get(place.line.checked_sub(1)?)?;
         let (at, _) = line.char_indices().nth(column - 1)?;
-        line.get(at..)?.starts_with(text).then_some(Place {
-            line: place.line,
-            column,
-        })
+        line.get(at..)?.starts_with(text).then_some(Place { line: place.line, column })
     }
 }
 

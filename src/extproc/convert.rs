@@ -49,21 +49,14 @@ pub(super) fn message(request: ProcessingRequest, claims_from: &ClaimsFrom) -> (
 
 fn event(request: Request) -> Event {
     match request {
-        Request::RequestHeaders(HttpHeaders {
-            headers,
-            attributes: _,
-            end_of_stream,
-        }) => Event::RequestHeaders {
-            head: head(headers.unwrap_or_default()),
-            end_of_stream,
-        },
+        Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
+            Event::RequestHeaders { head: head(headers.unwrap_or_default()), end_of_stream }
+        }
         Request::RequestBody(body) => Event::RequestBody(chunk(body)),
         Request::RequestTrailers(HttpTrailers { trailers: _ }) => Event::RequestTrailers,
-        Request::ResponseHeaders(HttpHeaders {
-            headers: _,
-            attributes: _,
-            end_of_stream: _,
-        }) => Event::ResponseHeaders,
+        Request::ResponseHeaders(HttpHeaders { headers: _, attributes: _, end_of_stream: _ }) => {
+            Event::ResponseHeaders
+        }
         Request::ResponseBody(body) => Event::ResponseBody(chunk(body)),
         Request::ResponseTrailers(HttpTrailers { trailers: _ }) => Event::ResponseTrailers,
     }
@@ -77,26 +70,14 @@ fn chunk(body: HttpBody) -> Chunk {
         grpc_message_compressed: _,
         drain_complete: _,
     } = body;
-    Chunk {
-        bytes: body,
-        end_of_stream,
-    }
+    Chunk { bytes: body, end_of_stream }
 }
 
 fn head(HeaderMap { headers }: HeaderMap) -> Head {
     let mut head = Head::default();
-    for HeaderValue {
-        key,
-        value,
-        raw_value,
-    } in headers
-    {
+    for HeaderValue { key, value, raw_value } in headers {
         // Envoy fills one of the two.
-        let value = if raw_value.is_empty() {
-            value.into_bytes()
-        } else {
-            raw_value
-        };
+        let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
         if key == ":method" {
             head.method = String::from_utf8_lossy(&value).into_owned();
         } else {
@@ -132,10 +113,7 @@ fn body_mode(mode: i32) -> BodyMode {
 /// The claims that `jwt_authn` put into dynamic metadata, where no client can
 /// write.
 fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
-    let Metadata {
-        mut filter_metadata,
-        typed_filter_metadata: _,
-    } = metadata;
+    let Metadata { mut filter_metadata, typed_filter_metadata: _ } = metadata;
     let ClaimsFrom::Metadata { namespace, key } = claims_from else {
         return None;
     };
@@ -146,18 +124,14 @@ fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
     };
     let Struct { mut fields } = payload;
     let scope_claim = |name| scope_claim(fields.remove(name)?);
-    Some(Claims::new(
-        Claims::SCOPE_CLAIMS.into_iter().filter_map(scope_claim),
-    ))
+    Some(Claims::new(Claims::SCOPE_CLAIMS.into_iter().filter_map(scope_claim)))
 }
 
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
 /// known which one is meant.
 fn only_payload(fields: HashMap<String, Value>) -> Option<Struct> {
-    let mut payloads = fields
-        .into_values()
-        .filter_map(into_struct)
-        .filter(|payload| !is_failure(payload));
+    let mut payloads =
+        fields.into_values().filter_map(into_struct).filter(|payload| !is_failure(payload));
     payloads.next().filter(|_| payloads.next().is_none())
 }
 
@@ -192,15 +166,9 @@ fn scope_claim(Value { kind }: Value) -> Option<ScopeClaim> {
 
 /// Our answer as a message to Envoy.
 pub(super) fn response(answer: Answer) -> ProcessingResponse {
-    let headers = || HeadersResponse {
-        response: Some(CommonResponse::default()),
-    };
-    let body = || BodyResponse {
-        response: Some(CommonResponse::default()),
-    };
-    let trailers = || TrailersResponse {
-        header_mutation: None,
-    };
+    let headers = || HeadersResponse { response: Some(CommonResponse::default()) };
+    let body = || BodyResponse { response: Some(CommonResponse::default()) };
+    let trailers = || TrailersResponse { header_mutation: None };
     let response = match answer {
         Answer::RequestHeaders => Response::RequestHeaders(headers()),
         Answer::RequestBody => Response::RequestBody(body()),
@@ -212,26 +180,13 @@ pub(super) fn response(answer: Answer) -> ProcessingResponse {
         Answer::ResponseTrailers => Response::ResponseTrailers(trailers()),
         Answer::Refuse(refusal) => Response::ImmediateResponse(immediate(refusal)),
     };
-    ProcessingResponse {
-        response: Some(response),
-        ..ProcessingResponse::default()
-    }
+    ProcessingResponse { response: Some(response), ..ProcessingResponse::default() }
 }
 
-fn streamed(
-    Chunk {
-        bytes,
-        end_of_stream,
-    }: Chunk,
-) -> BodyResponse {
-    let streamed = StreamedBodyResponse {
-        body: bytes,
-        end_of_stream,
-        ..StreamedBodyResponse::default()
-    };
-    let mutation = BodyMutation {
-        mutation: Some(Mutation::StreamedResponse(streamed)),
-    };
+fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
+    let streamed =
+        StreamedBodyResponse { body: bytes, end_of_stream, ..StreamedBodyResponse::default() };
+    let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };
     BodyResponse {
         response: Some(CommonResponse {
             body_mutation: Some(mutation),
@@ -241,24 +196,12 @@ fn streamed(
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
-    let Refusal {
-        status,
-        reason,
-        blame: _,
-        www_authenticate,
-        required_scopes: _,
-        body,
-    } = refusal;
+    let Refusal { status, reason, blame: _, www_authenticate, required_scopes: _, body } = refusal;
     let mut set_headers = vec![header("content-type", "application/json".to_owned())];
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {
-        status: Some(HttpStatus {
-            code: i32::from(status),
-        }),
-        headers: Some(HeaderMutation {
-            set_headers,
-            remove_headers: Vec::new(),
-        }),
+        status: Some(HttpStatus { code: i32::from(status) }),
+        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
         body: body.into_bytes(),
         grpc_status: None,
         details: format!("mcp_authz_{reason}"),

@@ -145,10 +145,7 @@ enum Whole {
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self {
-            state: State::Start,
-            response_body: BodyMode::None,
-        }
+        Self { state: State::Start, response_body: BodyMode::None }
     }
 
     /// Whether the stream may end now.
@@ -163,11 +160,7 @@ impl Session {
         message: Message,
         answers: &mut impl Extend<Answer>,
     ) -> Result<(), Violation> {
-        let Message {
-            event,
-            setup,
-            verified,
-        } = message;
+        let Message { event, setup, verified } = message;
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Start => {
                 if let Some(setup) = setup {
@@ -196,10 +189,7 @@ impl Session {
             None => return self.misconfigured(Misconfiguration::NoSetup, answers),
         };
         let (head, end_of_stream) = match event {
-            Event::RequestHeaders {
-                head,
-                end_of_stream,
-            } => (head, end_of_stream),
+            Event::RequestHeaders { head, end_of_stream } => (head, end_of_stream),
             Event::RequestBody(_) | Event::RequestTrailers => {
                 return self.misconfigured(Misconfiguration::NoHeaders, answers);
             }
@@ -215,11 +205,7 @@ impl Session {
             Err(refusal) => return self.refuse(gate, refusal, answers),
         };
         if end_of_stream {
-            return self.release(
-                gate.judge_bodiless(&admitted),
-                [Answer::RequestHeaders],
-                answers,
-            );
+            return self.release(gate.judge_bodiless(&admitted), [Answer::RequestHeaders], answers);
         }
         self.state = match whole {
             // The filter holds the headers until it has the body's answer too.
@@ -227,10 +213,7 @@ impl Session {
                 answers.extend([Answer::RequestHeaders]);
                 State::Buffering { admitted, whole }
             }
-            None => State::Holding {
-                admitted,
-                body: Vec::new(),
-            },
+            None => State::Holding { admitted, body: Vec::new() },
         };
         Ok(())
     }
@@ -260,11 +243,9 @@ impl Session {
                     Err(refusal) => self.refuse_logged(refusal, answers),
                 }
             }
-            (State::Buffering { admitted, .. }, Event::RequestTrailers) => self.release(
-                gate.judge_bodiless(&admitted),
-                [Answer::RequestTrailers],
-                answers,
-            ),
+            (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
+                self.release(gate.judge_bodiless(&admitted), [Answer::RequestTrailers], answers)
+            }
             (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
                 if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
                     return self.refuse(gate, gate.too_large(), answers);
@@ -280,10 +261,7 @@ impl Session {
                 }
                 match self.judge(gate, &admitted, &body) {
                     Ok(clearance) => {
-                        let body = Chunk {
-                            bytes: body,
-                            end_of_stream: true,
-                        };
+                        let body = Chunk { bytes: body, end_of_stream: true };
                         let held = [Answer::RequestHeaders, Answer::StreamRequestBody(body)];
                         self.release(clearance, held, answers)
                     }
@@ -293,10 +271,7 @@ impl Session {
             (State::Holding { admitted, body }, Event::RequestTrailers) => {
                 match self.judge(gate, &admitted, &body) {
                     Ok(clearance) => {
-                        let body = Chunk {
-                            bytes: body,
-                            end_of_stream: false,
-                        };
+                        let body = Chunk { bytes: body, end_of_stream: false };
                         let held = [
                             Answer::RequestHeaders,
                             Answer::StreamRequestBody(body),
@@ -395,38 +370,18 @@ impl Session {
 /// One line for a decision. It holds no argument, no claim and no token.
 fn log(gate: &Gate, judgement: &Judgement<'_, '_>) {
     let policy = gate.policy.name.as_str();
-    let rule = judgement
-        .decided
-        .as_ref()
-        .and_then(|(_, evaluation)| evaluation.decision.rule());
-    let tool = judgement
-        .decided
-        .as_ref()
-        .map(|(call, _)| call.name.as_ref());
+    let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.decision.rule());
+    let tool = judgement.decided.as_ref().map(|(call, _)| call.name.as_ref());
     match &judgement.answer {
         Ok(_) => tracing::debug!(policy, rule, tool, "request continues"),
         Err(refusal) => {
-            let Refusal {
-                status,
-                reason,
-                blame,
-                required_scopes,
-                ..
-            } = refusal;
+            let Refusal { status, reason, blame, required_scopes, .. } = refusal;
             let what = match blame {
                 Blame::Policy => "call denied",
                 Blame::Request | Blame::Operator => "request refused",
             };
             let required_scopes = required_scopes.join(" ");
-            tracing::info!(
-                policy,
-                status,
-                reason,
-                rule,
-                tool,
-                required_scopes,
-                "{what}"
-            );
+            tracing::info!(policy, status, reason, rule, tool, required_scopes, "{what}");
         }
     }
 }

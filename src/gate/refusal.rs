@@ -76,13 +76,8 @@ impl Refusal {
             ),
         };
         let scopes = scopes.unwrap_or_default();
-        let error = Error {
-            id: call.id,
-            code: 403,
-            message: &message,
-            reason: reason.as_str(),
-            scopes,
-        };
+        let error =
+            Error { id: call.id, code: 403, message: &message, reason: reason.as_str(), scopes };
         let mut refusal = Self::new(403, Blame::Policy, &error);
         if !scopes.is_empty() {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
@@ -93,24 +88,12 @@ impl Refusal {
     /// A request without a verified token.
     pub(super) fn unauthenticated(policy: &Policy, token_came: bool) -> Self {
         let (reason, message) = if token_came {
-            (
-                "invalid_token",
-                "authentication failed: the access token is not valid; log in again",
-            )
+            ("invalid_token", "authentication failed: the access token is not valid; log in again")
         } else {
-            (
-                "no_token",
-                "authentication required: log in and send an access token",
-            )
+            ("no_token", "authentication required: log in and send an access token")
         };
         let scopes = &policy.scopes_supported;
-        let error = Error {
-            code: 401,
-            message,
-            reason,
-            scopes,
-            ..Error::default()
-        };
+        let error = Error { code: 401, message, reason, scopes, ..Error::default() };
         let mut refusal = Self::new(401, Blame::Policy, &error);
         refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
         refusal

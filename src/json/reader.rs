@@ -26,12 +26,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self {
-            text,
-            at: 0,
-            depth: 0,
-            max_depth,
-        }
+        Self { text, at: 0, depth: 0, max_depth }
     }
 
     /// How far the text has been read, in bytes.
@@ -45,10 +40,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fail<T>(&self, fault: Fault) -> Result<T, JsonError> {
-        Err(JsonError {
-            fault,
-            offset: self.at,
-        })
+        Err(JsonError { fault, offset: self.at })
     }
 
     fn syntax<T>(&self, what: &'static str) -> Result<T, JsonError> {
@@ -121,9 +113,7 @@ impl<'a> Reader<'a> {
                     members.push((key, value));
                     Ok(())
                 })?;
-                Object::new(members)
-                    .map(Json::Object)
-                    .or_else(|fault| self.fail(fault))
+                Object::new(members).map(Json::Object).or_else(|fault| self.fail(fault))
             }
         }
     }
@@ -258,10 +248,7 @@ impl<'a> Reader<'a> {
     /// backslash or a control character.
     fn plain(&mut self) -> Result<u8, JsonError> {
         let rest = self.rest();
-        match rest
-            .iter()
-            .position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20)
-        {
+        match rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20) {
             Some(length) => {
                 self.at += length;
                 match self.byte() {
@@ -364,11 +351,7 @@ impl<'a> Reader<'a> {
     }
 
     fn digits(&mut self) -> usize {
-        let count = self
-            .rest()
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
+        let count = self.rest().iter().take_while(|byte| byte.is_ascii_digit()).count();
         self.at += count;
         count
     }

@@ -84,10 +84,7 @@ fn depth_is_bounded_for_arrays_and_objects() {
 #[test]
 fn a_key_twice_is_refused_at_any_depth_and_however_it_is_escaped() {
     assert_eq!(fault(r#"{"a":1,"a":1}"#), Fault::DuplicateKey);
-    assert_eq!(
-        fault(r#"[{"x":{"na\u006de":1,"name":2}}]"#),
-        Fault::DuplicateKey
-    );
+    assert_eq!(fault(r#"[{"x":{"na\u006de":1,"name":2}}]"#), Fault::DuplicateKey);
     for count in [5, 30] {
         let members: Vec<String> = (0..count).map(|n| format!("\"k{n}\":{n}")).collect();
         assert!(read(&format!("{{{}}}", members.join(",")), DEPTH).is_ok());
@@ -102,9 +99,7 @@ fn a_name_is_found_only_where_every_reader_finds_it() {
         let filler: String = (0..filler).map(|n| format!(",\"k{n}\":0")).collect();
         let find = |member: &str, name: &str| {
             let text = format!("{{{member}{filler}}}");
-            let Ok(Json::Object(object)) = read(&text, DEPTH) else {
-                panic!("{text}")
-            };
+            let Ok(Json::Object(object)) = read(&text, DEPTH) else { panic!("{text}") };
             match object.find(name) {
                 Found::Member(Json::Int(int)) => format!("{int}"),
                 other => format!("{other:?}"),
@@ -126,10 +121,7 @@ fn numbers_keep_their_kind() {
     let json = |text| read(text, DEPTH).unwrap();
     assert_eq!(json("9223372036854775807"), Json::Int(i64::MAX));
     assert_eq!(json("-9223372036854775808"), Json::Int(i64::MIN));
-    assert_eq!(
-        json("9223372036854775808"),
-        Json::Double(9_223_372_036_854_775_808.0)
-    );
+    assert_eq!(json("9223372036854775808"), Json::Double(9_223_372_036_854_775_808.0));
     assert_eq!(json("-0"), Json::Int(0));
     assert_eq!(json("1.0"), Json::Double(1.0));
     assert_eq!(json("1e2"), Json::Double(100.0));
@@ -138,14 +130,8 @@ fn numbers_keep_their_kind() {
 #[test]
 fn strings_are_decoded() {
     let json = |text| read(text, DEPTH).unwrap();
-    assert_eq!(
-        json(r#""\u0041\n\ud83d\ude00é\/""#),
-        Json::String("A\n😀é/".into())
-    );
-    assert!(matches!(
-        json(r#""plain""#),
-        Json::String(Cow::Borrowed("plain"))
-    ));
+    assert_eq!(json(r#""\u0041\n\ud83d\ude00é\/""#), Json::String("A\n😀é/".into()));
+    assert!(matches!(json(r#""plain""#), Json::String(Cow::Borrowed("plain"))));
 }
 
 /// Arbitrary JSON as serde_json writes it.

@@ -58,17 +58,15 @@ impl<'a> MirroredHeaders<'a> {
 
     /// Compares what came with the body.
     pub(super) fn check(&self, body: &Mirror<'_>) -> Result<(), Problem> {
-        self.method
-            .check("Mcp-Method", |value| body.method == Some(value))?;
+        self.method.check("Mcp-Method", |value| body.method == Some(value))?;
         self.name.check("Mcp-Name", |value| match body.name {
             Some(name) => decoded(value).is_some_and(|value| value == name.as_bytes()),
             None => true,
         })?;
         // Up to 2025-11-25 the header alone carries the version.
-        self.protocol_version
-            .check("MCP-Protocol-Version", |value| {
-                body.protocol_version.is_none_or(|version| version == value)
-            })
+        self.protocol_version.check("MCP-Protocol-Version", |value| {
+            body.protocol_version.is_none_or(|version| version == value)
+        })
     }
 }
 
@@ -79,21 +77,14 @@ impl Mirrored<'_> {
             Self::Once(value) => std::str::from_utf8(value).is_ok_and(agrees),
             Self::Repeated => false,
         };
-        if agreed {
-            Ok(())
-        } else {
-            Err(Problem::HeaderMismatch(header))
-        }
+        if agreed { Ok(()) } else { Err(Problem::HeaderMismatch(header)) }
     }
 }
 
 /// The value that a header stands for: itself, or what is between the
 /// case-sensitive markers of "Value Encoding".
 fn decoded(value: &str) -> Option<Vec<u8>> {
-    match value
-        .strip_prefix("=?base64?")
-        .and_then(|rest| rest.strip_suffix("?="))
-    {
+    match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
         Some(encoded) => STANDARD.decode(encoded).ok(),
         None => Some(value.as_bytes().to_vec()),
     }
@@ -119,40 +110,22 @@ mod tests {
             protocol_version: Some("2026-07-28"),
         };
         assert!(agrees(&[], &body));
-        assert!(agrees(
-            &[(METHOD, "tools/call"), (PROTOCOL_VERSION, "2026-07-28")],
-            &body
-        ));
+        assert!(agrees(&[(METHOD, "tools/call"), (PROTOCOL_VERSION, "2026-07-28")], &body));
         assert!(agrees(&[(NAME, "ächo")], &body));
         assert!(agrees(&[(NAME, "=?base64?w6RjaG8=?=")], &body));
-        assert!(
-            !agrees(&[(NAME, "=?BASE64?w6RjaG8=?=")], &body),
-            "markers are lower case"
-        );
-        assert!(
-            !agrees(&[(NAME, "=?base64?w6RjaG8?=")], &body),
-            "padding is missing"
-        );
+        assert!(!agrees(&[(NAME, "=?BASE64?w6RjaG8=?=")], &body), "markers are lower case");
+        assert!(!agrees(&[(NAME, "=?base64?w6RjaG8?=")], &body), "padding is missing");
         assert!(!agrees(&[(NAME, "=?base64?not base64?=")], &body));
         assert!(!agrees(&[(NAME, "echo")], &body));
         assert!(!agrees(&[(METHOD, "Tools/call")], &body));
-        assert!(
-            !agrees(&[(METHOD, "tools/call"), (METHOD, "tools/call")], &body),
-            "repeated"
-        );
+        assert!(!agrees(&[(METHOD, "tools/call"), (METHOD, "tools/call")], &body), "repeated");
         assert!(!agrees(&[(PROTOCOL_VERSION, "2025-11-25")], &body));
     }
 
     #[test]
     fn a_body_that_does_not_say_is_not_contradicted() {
         let response = Mirror::default();
-        assert!(agrees(
-            &[(PROTOCOL_VERSION, "2025-06-18"), (NAME, "anything")],
-            &response
-        ));
-        assert!(
-            !agrees(&[(METHOD, "tools/call")], &response),
-            "a response has no method"
-        );
+        assert!(agrees(&[(PROTOCOL_VERSION, "2025-06-18"), (NAME, "anything")], &response));
+        assert!(!agrees(&[(METHOD, "tools/call")], &response), "a response has no method");
     }
 }

@@ -64,14 +64,8 @@ impl Problem {
     pub fn reason(self) -> &'static str {
         match self {
             Self::NotUtf8(_) => "not_utf8",
-            Self::NotJson(JsonError {
-                fault: Fault::TooDeep,
-                ..
-            }) => "json_too_deep",
-            Self::NotJson(JsonError {
-                fault: Fault::DuplicateKey,
-                ..
-            }) => "duplicate_key",
+            Self::NotJson(JsonError { fault: Fault::TooDeep, .. }) => "json_too_deep",
+            Self::NotJson(JsonError { fault: Fault::DuplicateKey, .. }) => "duplicate_key",
             Self::NotJson(_) => "not_json",
             Self::CaseVariantKey(_) | Self::CaseVariantArgument => "case_variant_key",
             Self::Batch => "batch",

@@ -54,15 +54,10 @@ impl<'a> Arguments<'a> {
     pub fn get(&self) -> Result<&Json<'a>, Problem> {
         let read = || match self.text {
             None => Ok(Json::Object(Object::default())),
-            Some((text, offset)) => json::read(text, self.max_depth).map_err(|error| JsonError {
-                offset: error.offset + offset,
-                ..error
-            }),
+            Some((text, offset)) => json::read(text, self.max_depth)
+                .map_err(|error| JsonError { offset: error.offset + offset, ..error }),
         };
-        self.tree
-            .get_or_init(read)
-            .as_ref()
-            .map_err(|&error| Problem::NotJson(error))
+        self.tree.get_or_init(read).as_ref().map_err(|&error| Problem::NotJson(error))
     }
 }
 
@@ -81,10 +76,7 @@ pub fn read<'a>(
         .and_then(|(kind, text)| matches!(kind, Kind::String | Kind::Number).then_some(text));
     envelope
         .message(id, headers, max_depth)
-        .map_err(|problem| Malformed {
-            problem,
-            id: id.map(str::to_owned),
-        })
+        .map_err(|problem| Malformed { problem, id: id.map(str::to_owned) })
 }
 
 /// The members of a message that have a meaning.
@@ -155,10 +147,7 @@ impl<'a> Keys<'a> {
 
     fn refuse_duplicates(&self, offset: usize) -> Result<(), JsonError> {
         if has_duplicate(self.seen.iter().map(Cow::as_ref)) {
-            return Err(JsonError {
-                fault: json::Fault::DuplicateKey,
-                offset,
-            });
+            return Err(JsonError { fault: json::Fault::DuplicateKey, offset });
         }
         Ok(())
     }
@@ -202,10 +191,7 @@ fn envelope(text: &str, max_depth: usize) -> Result<Envelope<'_>, Malformed> {
 fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
     const KEYS: [&str; 4] = ["name", "uri", "arguments", "_meta"];
 
-    let mut params = Params {
-        is_object: reader.peek()? == Kind::Object,
-        ..Params::default()
-    };
+    let mut params = Params { is_object: reader.peek()? == Kind::Object, ..Params::default() };
     if !params.is_object {
         reader.raw()?;
         return Ok(params);
@@ -251,10 +237,7 @@ fn protocol_version(
             Ok(())
         })
         .and_then(|()| keys.refuse_duplicates(reader.offset()))
-        .map_err(|error| JsonError {
-            offset: error.offset + offset,
-            ..error
-        })?;
+        .map_err(|error| JsonError { offset: error.offset + offset, ..error })?;
     Ok(version)
 }
 
@@ -295,9 +278,7 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NotJsonRpc("`method` is not a string"));
         };
         if self.result || self.error {
-            return Err(Problem::NotJsonRpc(
-                "it is a request and a response at once",
-            ));
+            return Err(Problem::NotJsonRpc("it is a request and a response at once"));
         }
         if self.id.is_some() && id.is_none() {
             return Err(Problem::NotJsonRpc("`id` is neither a string nor a number"));
@@ -307,9 +288,7 @@ impl<'a> Envelope<'a> {
             return self.tool_call(id, max_depth).map(Message::ToolCall);
         }
         if fold_eq(method.trim(), TOOLS_CALL) {
-            return Err(Problem::NotJsonRpc(
-                "`method` is almost `tools/call`, but not quite",
-            ));
+            return Err(Problem::NotJsonRpc("`method` is almost `tools/call`, but not quite"));
         }
         Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
     }
@@ -317,9 +296,7 @@ impl<'a> Envelope<'a> {
     /// A client's answer to a request of the server (sampling, elicitation).
     fn response(&self, headers: &MirroredHeaders<'_>) -> Result<Message<'a>, Problem> {
         if self.id.is_none() || self.result == self.error {
-            return Err(Problem::NotJsonRpc(
-                "it has neither a method nor one result",
-            ));
+            return Err(Problem::NotJsonRpc("it has neither a method nor one result"));
         }
         headers.check(&Mirror::default())?;
         Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
@@ -353,9 +330,7 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NoUsableCall("`params.name` is empty"));
         }
         if name.contains(char::is_control) {
-            return Err(Problem::NoUsableCall(
-                "`params.name` holds a control character",
-            ));
+            return Err(Problem::NoUsableCall("`params.name` holds a control character"));
         }
         // Some clients write null where there is nothing.
         let object = |member: Option<(Kind, &'a str, usize)>, what| {
@@ -364,11 +339,7 @@ impl<'a> Envelope<'a> {
                 Some((Kind::Object, text, offset)) => Some((text, offset)),
                 Some(_) => return Err(Problem::NoUsableCall(what)),
             };
-            Ok(Arguments {
-                text,
-                max_depth,
-                tree: OnceCell::new(),
-            })
+            Ok(Arguments { text, max_depth, tree: OnceCell::new() })
         };
         Ok(ToolCall {
             id,

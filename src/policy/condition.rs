@@ -95,9 +95,7 @@ impl fmt::Display for Failure {
 
 impl fmt::Debug for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Condition")
-            .field("expr", &self.expr)
-            .finish_non_exhaustive()
+        f.debug_struct("Condition").field("expr", &self.expr).finish_non_exhaustive()
     }
 }
 
@@ -116,10 +114,7 @@ impl Condition {
         }
         match ENV.as_ref() {
             Ok(env) => check::compile(env, source),
-            Err(error) => Err(vec![ConditionError {
-                offset: 0,
-                message: error.to_string(),
-            }]),
+            Err(error) => Err(vec![ConditionError { offset: 0, message: error.to_string() }]),
         }
     }
 
@@ -128,16 +123,8 @@ impl Condition {
     pub fn evaluate(&self, call: &ToolCall<'_>) -> Result<Outcome, Problem> {
         let nothing = Json::Object(Object::default());
         let scope = Scope {
-            args: if self.reads_args {
-                call.arguments.get()?
-            } else {
-                &nothing
-            },
-            meta: if self.reads_meta {
-                call.meta.get()?
-            } else {
-                &nothing
-            },
+            args: if self.reads_args { call.arguments.get()? } else { &nothing },
+            meta: if self.reads_meta { call.meta.get()? } else { &nothing },
             patterns: &self.patterns,
             ambiguity: Ambiguity::default(),
         };
@@ -178,9 +165,7 @@ impl VariableResolver for Scope<'_> {
             check::META => Some(CowVal::Owned(to_val(self.meta, &self.ambiguity))),
             _ => {
                 let index: usize = variable.strip_prefix(check::PATTERN_PREFIX)?.parse().ok()?;
-                self.patterns
-                    .get(index)
-                    .map(|pattern| CowVal::Borrowed(pattern as _))
+                self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern as _))
             }
         }
     }

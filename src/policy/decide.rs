@@ -34,9 +34,7 @@ impl<'p> Decision<'p> {
     /// would be allowed. `Err(None)`: no scope can change it.
     pub fn permit(&self) -> Result<Permit, Option<&'p [String]>> {
         match self.verdict {
-            Verdict::Allow => Ok(Permit {
-                _given_by_decision: (),
-            }),
+            Verdict::Allow => Ok(Permit { _given_by_decision: () }),
             Verdict::Deny { remedy } => Err(remedy),
         }
     }
@@ -128,11 +126,7 @@ impl Look<'_> {
         if let Some(truth) = self.truth {
             return Ok(truth);
         }
-        let mut truth = if self.rule.targets.is_some() {
-            Truth::False
-        } else {
-            Truth::True
-        };
+        let mut truth = if self.rule.targets.is_some() { Truth::False } else { Truth::True };
         for (number, target) in selecting(self.rule, subject) {
             let Some(when) = &target.when else {
                 truth = Truth::True;
@@ -172,11 +166,7 @@ fn selecting<'r>(
     subject: &Subject<'_>,
 ) -> impl Iterator<Item = (usize, &'r Target)> {
     let subject = *subject;
-    rule.targets
-        .iter()
-        .flatten()
-        .enumerate()
-        .filter(move |(_, target)| target.selects(&subject))
+    rule.targets.iter().flatten().enumerate().filter(move |(_, target)| target.selects(&subject))
 }
 
 impl Policy {
@@ -228,31 +218,14 @@ impl Policy {
             None => (None, Action::Deny, Reason::DenyDefault),
         };
         let decision = match action {
-            Action::Allow => Decision {
-                verdict: Verdict::Allow,
-                reason,
-                rule,
-            },
+            Action::Allow => Decision { verdict: Verdict::Allow, reason, rule },
             Action::Deny => {
                 let remedy = challenge(&mut looks, &granted, &subject, call)?;
-                let reason = if remedy.is_some() {
-                    Reason::InsufficientScope
-                } else {
-                    reason
-                };
-                Decision {
-                    verdict: Verdict::Deny { remedy },
-                    reason,
-                    rule,
-                }
+                let reason = if remedy.is_some() { Reason::InsufficientScope } else { reason };
+                Decision { verdict: Verdict::Deny { remedy }, reason, rule }
             }
         };
-        Ok(Evaluation {
-            decision,
-            policy: self,
-            granted,
-            looks,
-        })
+        Ok(Evaluation { decision, policy: self, granted, looks })
     }
 }
 
@@ -330,10 +303,7 @@ impl<'p> Evaluation<'p> {
     /// The rules that were looked at, in order: all up to the one that decided.
     pub fn explain(&self, call: &ToolCall<'_>) -> Vec<RuleTrace<'p>> {
         let subject = self.policy.backend.subject(call);
-        let end = self
-            .decision
-            .rule
-            .map_or(self.policy.rules.len(), |index| index + 1);
+        let end = self.decision.rule.map_or(self.policy.rules.len(), |index| index + 1);
         self.policy
             .rules
             .iter()
@@ -363,18 +333,9 @@ impl<'p> Evaluation<'p> {
     fn missing(&self, rule: &'p Rule) -> Vec<&'p str> {
         let none = ScopeSet::default();
         let missing = |name: &&String| {
-            !self
-                .policy
-                .scopes
-                .set([name.as_str()])
-                .is_within(&self.granted, &none)
+            !self.policy.scopes.set([name.as_str()]).is_within(&self.granted, &none)
         };
-        rule.scopes
-            .names
-            .iter()
-            .filter(missing)
-            .map(String::as_str)
-            .collect()
+        rule.scopes.names.iter().filter(missing).map(String::as_str).collect()
     }
 }
 

@@ -26,19 +26,12 @@ impl BackendFrom {
     /// separator is a tool of no backend.
     pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
         match self {
-            Self::Name(backend) => Subject {
-                backend: Some(backend),
-                tool: &call.name,
-            },
+            Self::Name(backend) => Subject { backend: Some(backend), tool: &call.name },
             Self::ToolNamePrefix(separator) => match call.name.split_once(separator) {
-                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => Subject {
-                    backend: Some(backend),
-                    tool,
-                },
-                _ => Subject {
-                    backend: None,
-                    tool: &call.name,
-                },
+                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
+                    Subject { backend: Some(backend), tool }
+                }
+                _ => Subject { backend: None, tool: &call.name },
             },
         }
     }
@@ -72,9 +65,7 @@ impl Target {
 
     /// Whether the backend is the target's.
     pub fn selects_backend(&self, subject: &Subject<'_>) -> bool {
-        self.backend
-            .as_deref()
-            .is_none_or(|backend| subject.backend == Some(backend))
+        self.backend.as_deref().is_none_or(|backend| subject.backend == Some(backend))
     }
 }
 
@@ -169,13 +160,7 @@ mod tests {
             let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
             assert_eq!(prefixed.subject(&call), Subject { backend, tool });
             let named = BackendFrom::Name("only".to_owned());
-            assert_eq!(
-                named.subject(&call),
-                Subject {
-                    backend: Some("only"),
-                    tool: name
-                }
-            );
+            assert_eq!(named.subject(&call), Subject { backend: Some("only"), tool: name });
         }
     }
 }

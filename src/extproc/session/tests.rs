@@ -24,19 +24,13 @@ fn call(tool: &str) -> Vec<u8> {
 
 fn headers(end_of_stream: bool) -> Event {
     Event::RequestHeaders {
-        head: Head {
-            method: "POST".to_owned(),
-            ..Head::default()
-        },
+        head: Head { method: "POST".to_owned(), ..Head::default() },
         end_of_stream,
     }
 }
 
 fn body(bytes: &[u8], end_of_stream: bool) -> Event {
-    Event::RequestBody(Chunk {
-        bytes: bytes.to_vec(),
-        end_of_stream,
-    })
+    Event::RequestBody(Chunk { bytes: bytes.to_vec(), end_of_stream })
 }
 
 /// Runs a conversation; what came of it in one word an answer.
@@ -45,27 +39,16 @@ fn converse(request_body: Option<BodyMode>, events: Vec<Event>) -> (Vec<String>,
     let mut session = Session::new();
     let mut words = Vec::new();
     let response_body = BodyMode::FullDuplexStreamed;
-    let mut setup = request_body.map(|request_body| Setup {
-        request_body,
-        response_body,
-    });
+    let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
     for event in events {
         let mut answers = Vec::new();
         // Envoy tells its set-up with the first message only.
-        let message = Message {
-            event,
-            setup: setup.take(),
-            verified: None,
-        };
+        let message = Message { event, setup: setup.take(), verified: None };
         let result = session.on(&gate, message, &mut answers);
         words.extend(answers.into_iter().map(|answer| match answer {
             Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
             Answer::StreamRequestBody(chunk) => {
-                format!(
-                    "StreamRequestBody {} {}",
-                    chunk.bytes.len(),
-                    chunk.end_of_stream
-                )
+                format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
             }
             other => format!("{other:?}"),
         }));
@@ -88,11 +71,7 @@ fn check(mode: BodyMode, events: Vec<Event>, expected: &[&str]) {
 fn a_buffered_call_is_judged_with_its_body() {
     let mode = BodyMode::Buffered;
     let good = call("good");
-    check(
-        mode,
-        vec![headers(false), body(&good, true)],
-        &["RequestHeaders", "RequestBody"],
-    );
+    check(mode, vec![headers(false), body(&good, true)], &["RequestHeaders", "RequestBody"]);
     // With trailers to come, even the whole body does not end the stream.
     check(
         mode,
@@ -116,16 +95,8 @@ fn a_buffered_call_is_judged_with_its_body() {
 fn a_partial_body_is_judged_only_if_it_is_whole() {
     let mode = BodyMode::BufferedPartial;
     let good = call("good");
-    check(
-        mode,
-        vec![headers(false), body(&good, true)],
-        &["RequestHeaders", "RequestBody"],
-    );
-    check(
-        mode,
-        vec![headers(false), body(&good, false)],
-        &["RequestHeaders", "413 body_cut_off"],
-    );
+    check(mode, vec![headers(false), body(&good, true)], &["RequestHeaders", "RequestBody"]);
+    check(mode, vec![headers(false), body(&good, false)], &["RequestHeaders", "413 body_cut_off"]);
 }
 
 #[test]
@@ -136,39 +107,19 @@ fn a_streamed_call_is_held_until_it_is_decided() {
     let length = good.len();
     check(
         mode,
-        vec![
-            headers(false),
-            body(first, false),
-            body(second, false),
-            body(b"", true),
-        ],
-        &[
-            "RequestHeaders",
-            &format!("StreamRequestBody {length} true"),
-        ],
+        vec![headers(false), body(first, false), body(second, false), body(b"", true)],
+        &["RequestHeaders", &format!("StreamRequestBody {length} true")],
     );
     check(
         mode,
         vec![headers(false), body(&good, false), Event::RequestTrailers],
-        &[
-            "RequestHeaders",
-            &format!("StreamRequestBody {length} false"),
-            "RequestTrailers",
-        ],
+        &["RequestHeaders", &format!("StreamRequestBody {length} false"), "RequestTrailers"],
     );
-    check(
-        mode,
-        vec![headers(false), body(&call("bad"), true)],
-        &["403 insufficient_scope"],
-    );
+    check(mode, vec![headers(false), body(&call("bad"), true)], &["403 insufficient_scope"]);
     check(mode, vec![headers(true)], &["RequestHeaders"]);
 
     let (words, decided) = converse(Some(mode), vec![headers(false), body(&good, false)]);
-    assert_eq!(
-        (words, decided),
-        (Vec::new(), false),
-        "nothing is let go before the end"
-    );
+    assert_eq!((words, decided), (Vec::new(), false), "nothing is let go before the end");
 }
 
 #[test]
@@ -176,12 +127,7 @@ fn a_body_above_the_limit_is_refused_as_soon_as_it_is_known() {
     let part = [b' '; 200];
     check(
         BodyMode::FullDuplexStreamed,
-        vec![
-            headers(false),
-            body(&part, false),
-            body(&part, false),
-            body(&part, false),
-        ],
+        vec![headers(false), body(&part, false), body(&part, false), body(&part, false)],
         &["413 body_too_large"],
     );
     check(
@@ -194,41 +140,21 @@ fn a_body_above_the_limit_is_refused_as_soon_as_it_is_known() {
 #[test]
 fn every_other_set_up_is_refused() {
     for mode in [BodyMode::None, BodyMode::Streamed, BodyMode::Other(5)] {
-        for event in [
-            headers(true),
-            headers(false),
-            body(b"", true),
-            Event::ResponseHeaders,
-        ] {
+        for event in [headers(true), headers(false), body(b"", true), Event::ResponseHeaders] {
             check(mode, vec![event], &["500 misconfigured"]);
         }
     }
-    for mode in [
-        BodyMode::Buffered,
-        BodyMode::BufferedPartial,
-        BodyMode::FullDuplexStreamed,
-    ] {
-        check(
-            mode,
-            vec![body(&call("good"), true)],
-            &["500 misconfigured"],
-        );
+    for mode in [BodyMode::Buffered, BodyMode::BufferedPartial, BodyMode::FullDuplexStreamed] {
+        check(mode, vec![body(&call("good"), true)], &["500 misconfigured"]);
         check(mode, vec![Event::RequestTrailers], &["500 misconfigured"]);
     }
     let (words, _) = converse(None, vec![headers(true)]);
-    assert_eq!(
-        words,
-        ["500 misconfigured"],
-        "an Envoy that does not tell its modes"
-    );
+    assert_eq!(words, ["500 misconfigured"], "an Envoy that does not tell its modes");
 }
 
 #[test]
 fn responses_are_answered_in_every_state() {
-    let chunk = || Chunk {
-        bytes: b"x".to_vec(),
-        end_of_stream: true,
-    };
+    let chunk = || Chunk { bytes: b"x".to_vec(), end_of_stream: true };
     let echo = format!("{:?}", Answer::StreamResponseBody(chunk()));
     check(
         BodyMode::Buffered,
@@ -238,32 +164,16 @@ fn responses_are_answered_in_every_state() {
             Event::ResponseBody(chunk()),
             Event::ResponseTrailers,
         ],
-        &[
-            "RequestHeaders",
-            "ResponseHeaders",
-            &echo,
-            "ResponseTrailers",
-        ],
+        &["RequestHeaders", "ResponseHeaders", &echo, "ResponseTrailers"],
     );
     // A filter in front of us refused the request.
-    check(
-        BodyMode::Buffered,
-        vec![Event::ResponseHeaders],
-        &["ResponseHeaders"],
-    );
+    check(BodyMode::Buffered, vec![Event::ResponseHeaders], &["ResponseHeaders"]);
     // A filter refused it while the body was on its way.
-    let (words, decided) = converse(
-        Some(BodyMode::Buffered),
-        vec![headers(false), Event::ResponseHeaders],
-    );
+    let (words, decided) =
+        converse(Some(BodyMode::Buffered), vec![headers(false), Event::ResponseHeaders]);
     assert_eq!(
         (words.as_slice(), decided),
-        (
-            ["RequestHeaders", "ResponseHeaders"]
-                .map(String::from)
-                .as_slice(),
-            false
-        )
+        (["RequestHeaders", "ResponseHeaders"].map(String::from).as_slice(), false)
     );
 }
 
@@ -282,11 +192,7 @@ fn nothing_lets_a_request_go_after_a_refusal() {
                 Event::Unknown,
             ],
         );
-        assert_eq!(
-            words.last().map(String::as_str),
-            Some("403 insufficient_scope"),
-            "{mode:?}"
-        );
+        assert_eq!(words.last().map(String::as_str), Some("403 insufficient_scope"), "{mode:?}");
     }
 }
 

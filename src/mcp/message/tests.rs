@@ -45,65 +45,23 @@ fn each_refusal_has_its_code_reason_and_id() {
         ("{} {}", "-32700 not_json None"),
         (r#"{"id":1,"id":2}"#, "-32700 duplicate_key None"),
         (r#"{"x":1,"\u0078":2}"#, "-32700 duplicate_key None"),
-        (
-            r#"{"params":{"name":"a","n\u0061me":"b"}}"#,
-            "-32700 duplicate_key None",
-        ),
-        (
-            r#"{"params":{"_meta":{"a":1,"a":2}}}"#,
-            "-32700 duplicate_key None",
-        ),
-        (
-            r#"{"id":1,"Method":"x"}"#,
-            "-32700 case_variant_key Some(\"1\")",
-        ),
-        (
-            r#"{"id":1,"params":{"NAME":"x"}}"#,
-            "-32700 case_variant_key Some(\"1\")",
-        ),
-        (
-            "{\"id\":1,\"param\u{17f}\":{}}",
-            "-32700 case_variant_key Some(\"1\")",
-        ),
-        (
-            r#"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]"#,
-            "-32700 json_too_deep None",
-        ),
+        (r#"{"params":{"name":"a","n\u0061me":"b"}}"#, "-32700 duplicate_key None"),
+        (r#"{"params":{"_meta":{"a":1,"a":2}}}"#, "-32700 duplicate_key None"),
+        (r#"{"id":1,"Method":"x"}"#, "-32700 case_variant_key Some(\"1\")"),
+        (r#"{"id":1,"params":{"NAME":"x"}}"#, "-32700 case_variant_key Some(\"1\")"),
+        ("{\"id\":1,\"param\u{17f}\":{}}", "-32700 case_variant_key Some(\"1\")"),
+        (r#"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]"#, "-32700 json_too_deep None"),
         ("[]", "-32600 batch None"),
         ("7", "-32600 not_json_rpc None"),
         ("{}", "-32600 not_json_rpc None"),
-        (
-            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
-            "-32600 not_json_rpc Some(\"1\")",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
-            "-32600 not_json_rpc Some(\"1\")",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#,
-            "-32600 not_json_rpc None",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
-            "-32600 not_json_rpc None",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1}"#,
-            "-32600 not_json_rpc Some(\"1\")",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","result":1}"#,
-            "-32600 not_json_rpc None",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#,
-            "-32600 not_json_rpc Some(\"1\")",
-        ),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#,
-            "-32600 not_json_rpc Some(\"1\")",
-        ),
+        (r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#, "-32600 not_json_rpc None"),
+        (r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#, "-32600 not_json_rpc None"),
+        (r#"{"jsonrpc":"2.0","id":1}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","result":1}"#, "-32600 not_json_rpc None"),
+        (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#, "-32600 not_json_rpc Some(\"1\")"),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"Tools/Call ","params":{"name":"a"}}"#,
             "-32600 not_json_rpc Some(\"1\")",
@@ -112,9 +70,7 @@ fn each_refusal_has_its_code_reason_and_id() {
         assert_eq!(parse(body), Err(expected.to_owned()), "{body}");
     }
     assert_eq!(
-        read(b"{\"a\":\"\xff\"}", &MirroredHeaders::default(), 16)
-            .unwrap_err()
-            .problem,
+        read(b"{\"a\":\"\xff\"}", &MirroredHeaders::default(), 16).unwrap_err().problem,
         Problem::NotUtf8(6)
     );
 }

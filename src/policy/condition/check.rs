@@ -35,11 +35,7 @@ pub(super) fn compile(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Con
             .stack_size(PARSER_STACK_BYTES)
             .spawn_scoped(scope, || parse_and_check(env, source))
             .map_err(|error| error.to_string())
-            .and_then(|thread| {
-                thread
-                    .join()
-                    .map_err(|_panic| "the parser failed".to_owned())
-            })
+            .and_then(|thread| thread.join().map_err(|_panic| "the parser failed".to_owned()))
             .unwrap_or_else(|message| Err(vec![ConditionError { offset: 0, message }]))
     })
 }
@@ -60,21 +56,9 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
         reads_meta: false,
     };
     check.expr(&mut expr);
-    let Check {
-        errors,
-        patterns,
-        reads_args,
-        reads_meta,
-        ..
-    } = check;
+    let Check { errors, patterns, reads_args, reads_meta, .. } = check;
     if errors.is_empty() {
-        Ok(Condition {
-            env: Arc::clone(env),
-            expr,
-            patterns,
-            reads_args,
-            reads_meta,
-        })
+        Ok(Condition { env: Arc::clone(env), expr, patterns, reads_args, reads_meta })
     } else {
         Err(errors)
     }
@@ -89,22 +73,31 @@ fn syntax_errors(source: &str, errors: ParseErrors) -> Vec<ConditionError> {
             .sum();
         let text = source.get(before..).unwrap_or_default();
         let characters = usize::try_from(column - 1).unwrap_or(0);
-        let within = text
-            .char_indices()
-            .nth(characters)
-            .map_or(text.len(), |(at, _)| at);
+        let within = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
         before + within
     };
     let mut errors: Vec<ConditionError> = errors
         .errors
         .into_iter()
-        .map(|error| ConditionError {
-            offset: at(error.pos),
-            message: error.msg.replace("Syntax error: ", ""),
-        })
+        .map(|error| ConditionError { offset: at(error.pos), message: plainly(&error.msg) })
         .collect();
     errors.dedup();
     errors
+}
+
+/// The parser's message without the list of all tokens that it would take.
+fn plainly(message: &str) -> String {
+    let message = message.trim_start_matches("Syntax error: ");
+    if message.contains("'<EOF>'") {
+        return "the condition ends too early: something is missing here".to_owned();
+    }
+    let unexpected = ["mismatched input ", "extraneous input ", "token recognition error at: "]
+        .into_iter()
+        .find_map(|kind| message.strip_prefix(kind));
+    match unexpected.map(|rest| rest.split(" expecting ").next().unwrap_or(rest)) {
+        Some(input) => format!("unexpected `{}`", input.trim_matches(['\'', ' '])),
+        None => message.to_owned(),
+    }
 }
 
 struct Check<'c> {
@@ -121,10 +114,7 @@ struct Check<'c> {
 
 impl Check<'_> {
     fn error(&mut self, id: u64, message: String) {
-        let offset = self
-            .positions
-            .offset_for(id)
-            .map_or(0, |(start, _)| start as usize);
+        let offset = self.positions.offset_for(id).map_or(0, |(start, _)| start as usize);
         self.errors.push(ConditionError { offset, message });
     }
 
@@ -150,10 +140,7 @@ impl Check<'_> {
                 self.identifier(id, &name);
             }
             Expr::Select(_) => self.select(ided),
-            Expr::List(list) => list
-                .elements
-                .iter_mut()
-                .for_each(|element| self.expr(element)),
+            Expr::List(list) => list.elements.iter_mut().for_each(|element| self.expr(element)),
             Expr::Map(map) => {
                 for entry in &mut map.entries {
                     self.entry(&mut entry.expr);
@@ -189,9 +176,8 @@ impl Check<'_> {
             META => self.reads_meta = true,
             _ if self.env.types().find_type(name).is_some() => {}
             _ => {
-                let known = [ARGS, META]
-                    .into_iter()
-                    .chain(self.variables.iter().map(String::as_str));
+                let known =
+                    [ARGS, META].into_iter().chain(self.variables.iter().map(String::as_str));
                 let hint = crate::words::nearest(name, known)
                     .map(|word| format!("; did you mean `{word}`?"))
                     .unwrap_or_default();
@@ -252,10 +238,7 @@ impl Check<'_> {
             );
             return;
         }
-        let qualifier = call
-            .target
-            .as_ref()
-            .and_then(|target| qualified_name(&target.expr));
+        let qualifier = call.target.as_ref().and_then(|target| qualified_name(&target.expr));
         let qualified = qualifier.map(|qualifier| format!("{qualifier}.{}", call.func_name));
         let is_qualified = qualified.is_some_and(|name| functions::GLOBAL.contains(&name.as_str()));
         if let Some(target) = &mut call.target
@@ -263,18 +246,12 @@ impl Check<'_> {
         {
             self.expr(target);
         }
-        call.args
-            .iter_mut()
-            .for_each(|argument| self.expr(argument));
+        call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_qualified || is_operator(&call.func_name) {
             redirect_comparison(call);
             return;
         }
-        let known = if call.target.is_some() {
-            functions::MEMBER
-        } else {
-            functions::GLOBAL
-        };
+        let known = if call.target.is_some() { functions::MEMBER } else { functions::GLOBAL };
         if !known.contains(&call.func_name.as_str()) {
             let message = unknown_function(&call.func_name, known);
             self.error(id, message);
@@ -290,24 +267,19 @@ impl Check<'_> {
         let expected = if call.target.is_some() { 1 } else { 2 };
         let Some(pattern) = call.args.get_mut(expected - 1) else {
             return Err(
-                "`matches` takes a text and a pattern: `args.x.matches(\"^a+$\")`".to_owned(),
+                "`matches` takes a text and a pattern: `args.x.matches(\"^a+$\")`".to_owned()
             );
         };
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
-            return Err(
-                "the pattern of `matches` must be a string literal, so that it can be \
+            return Err("the pattern of `matches` must be a string literal, so that it can be \
                         compiled and checked now"
-                    .to_owned(),
-            );
+                .to_owned());
         };
         let compiled = Pattern::compile(text.inner()).map_err(|error| match error {
             regex::Error::CompiledTooBig(limit) => {
                 format!("the pattern needs more than {limit} bytes when compiled")
             }
-            other => format!(
-                "the pattern is not a regular expression: {}",
-                one_line(&other)
-            ),
+            other => format!("the pattern is not a regular expression: {}", one_line(&other)),
         })?;
         pattern.expr = Expr::Ident(format!("{PATTERN_PREFIX}{}", self.patterns.len()));
         self.patterns.push(compiled);
@@ -318,18 +290,11 @@ impl Check<'_> {
 /// The regex crate draws its errors over several lines; the last one says what.
 fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
-    text.lines()
-        .last()
-        .unwrap_or_default()
-        .trim_start_matches("error: ")
-        .to_owned()
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 fn unknown_function(name: &str, known: &[&'static str]) -> String {
-    let elsewhere = functions::GLOBAL
-        .iter()
-        .chain(functions::MEMBER)
-        .any(|other| *other == name);
+    let elsewhere = functions::GLOBAL.iter().chain(functions::MEMBER).any(|other| *other == name);
     let all = known.iter().chain(functions::MACROS).copied();
     let hint = match crate::words::nearest(name, all) {
         _ if elsewhere && known == functions::GLOBAL => format!("; call it as `x.{name}(…)`"),
@@ -344,11 +309,9 @@ fn unknown_function(name: &str, known: &[&'static str]) -> String {
 fn qualified_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Ident(name) => Some(name.clone()),
-        Expr::Select(select) if !select.test => Some(format!(
-            "{}.{}",
-            qualified_name(&select.operand.expr)?,
-            select.field
-        )),
+        Expr::Select(select) if !select.test => {
+            Some(format!("{}.{}", qualified_name(&select.operand.expr)?, select.field))
+        }
         _ => None,
     }
 }

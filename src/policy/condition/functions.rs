@@ -74,15 +74,8 @@ pub(super) const MEMBER: &[&str] = &[
 
 /// Macros: the parser expands them, so a call of one that is still there has the
 /// wrong number of arguments.
-pub(super) const MACROS: &[&str] = &[
-    "all",
-    "exists",
-    "exists_one",
-    "existsOne",
-    "filter",
-    "has",
-    "map",
-];
+pub(super) const MACROS: &[&str] =
+    &["all", "exists", "exists_one", "existsOne", "filter", "has", "map"];
 
 /// How large a compiled pattern may get, in bytes.
 const PATTERN_SIZE_LIMIT: usize = 1 << 20;
@@ -95,10 +88,7 @@ pub(super) struct Pattern(Regex);
 
 impl Pattern {
     pub(super) fn compile(source: &str) -> Result<Self, regex::Error> {
-        RegexBuilder::new(source)
-            .size_limit(PATTERN_SIZE_LIMIT)
-            .build()
-            .map(Self)
+        RegexBuilder::new(source).size_limit(PATTERN_SIZE_LIMIT).build().map(Self)
     }
 }
 
@@ -145,18 +135,8 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         matches,
     )?;
     env.add_overload(EQUALS, "equals(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], equals)?;
-    env.add_overload(
-        DIFFERS,
-        "differs(dyn,dyn)",
-        vec![DYN_TYPE, DYN_TYPE],
-        differs,
-    )?;
-    env.add_overload(
-        CONTAINS,
-        "contains(dyn,dyn)",
-        vec![DYN_TYPE, DYN_TYPE],
-        contains,
-    )
+    env.add_overload(DIFFERS, "differs(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], differs)?;
+    env.add_overload(CONTAINS, "contains(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], contains)
 }
 
 type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
@@ -167,17 +147,11 @@ fn boolean<'b, 'v>(value: bool) -> CowVal<'b, 'v> {
 }
 
 fn wrong_arguments<T>(function: &str, arguments: &Arguments<'_, '_>) -> Result<T, ExecutionError> {
-    let types = arguments
-        .iter()
-        .map(|value| value.get_type().name().to_owned())
-        .collect();
+    let types = arguments.iter().map(|value| value.get_type().name().to_owned()).collect();
     Err(ExecutionError::no_such_overload(function, types))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature of an overload"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     if let [text, pattern] = arguments.as_slice()
         && let Some(text) = text.downcast_ref::<CelString>()
@@ -188,10 +162,7 @@ fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     wrong_arguments(MATCHES, &arguments)
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature of an overload"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [a, b] => Ok(boolean(view::equal(a.as_ref(), b.as_ref()))),
@@ -199,10 +170,7 @@ fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature of an overload"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [a, b] => Ok(boolean(!view::equal(a.as_ref(), b.as_ref()))),
@@ -210,10 +178,7 @@ fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "the signature of an overload"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn contains<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
         [value, container] => view::contains(container.as_ref(), value.as_ref()).map(boolean),

@@ -33,49 +33,21 @@ fn refusal(source: &str) -> (usize, String) {
 #[test]
 fn the_cases_of_the_reference_hold() {
     for (source, arguments, expected) in [
-        (
-            r#"args.text.matches("^Hello, .*!$")"#,
-            r#"{"text":"Hello, world!"}"#,
-            "true",
-        ),
-        (
-            r#"args.text.matches("^Hello, .*!$")"#,
-            r#"{"text":"hello, world!"}"#,
-            "false",
-        ),
+        (r#"args.text.matches("^Hello, .*!$")"#, r#"{"text":"Hello, world!"}"#, "true"),
+        (r#"args.text.matches("^Hello, .*!$")"#, r#"{"text":"hello, world!"}"#, "false"),
         ("int(args.count) >= 40", r#"{"count":42}"#, "true"),
         ("int(args.count) >= 40", r#"{"count":"42"}"#, "true"),
         ("int(args.count) >= 40", r#"{"count":39}"#, "false"),
         ("int(args.count) >= 40", r#"{"count":[]}"#, "failed"),
-        (
-            r#"args["payload"]["value"] == 123"#,
-            r#"{"payload":{"value":123}}"#,
-            "true",
-        ),
-        (
-            r#"args["payload"]["value"] == 123"#,
-            r#"{"payload":{"value":123.0}}"#,
-            "true",
-        ),
-        (
-            r#"args["payload"]["value"] == 123"#,
-            r#"{"payload":{"value":"123"}}"#,
-            "false",
-        ),
-        (
-            r#"args["payload"]["value"] == 123"#,
-            r#"{"payload":{}}"#,
-            "failed",
-        ),
+        (r#"args["payload"]["value"] == 123"#, r#"{"payload":{"value":123}}"#, "true"),
+        (r#"args["payload"]["value"] == 123"#, r#"{"payload":{"value":123.0}}"#, "true"),
+        (r#"args["payload"]["value"] == 123"#, r#"{"payload":{"value":"123"}}"#, "false"),
+        (r#"args["payload"]["value"] == 123"#, r#"{"payload":{}}"#, "failed"),
         ("args.missing == 1", "{}", "failed"),
         ("args.text", r#"{"text":"not a boolean"}"#, "failed"),
         ("args.flag", r#"{"flag":true}"#, "true"),
     ] {
-        assert_eq!(
-            outcome(source, arguments),
-            expected,
-            "{source} over {arguments}"
-        );
+        assert_eq!(outcome(source, arguments), expected, "{source} over {arguments}");
     }
 }
 
@@ -134,22 +106,13 @@ fn lists_and_maps_compare_wherever_they_come_from() {
         ("args.list + [4] == [1, 2, 3, 4]", "true"),
         ("[0] + args.list == [0, 1, 2, 3]", "true"),
         ("(args.list + args.same).size() == 6", "true"),
-        (
-            "size(args.list) == 3 && size(args.map) == 2 && args.s.size() == 1",
-            "true",
-        ),
-        (
-            "args.list.all(x, x > 0) && args.list.exists(x, x == 2)",
-            "true",
-        ),
+        ("size(args.list) == 3 && size(args.map) == 2 && args.s.size() == 1", "true"),
+        ("args.list.all(x, x > 0) && args.list.exists(x, x == 2)", "true"),
         ("args.list.exists_one(x, x == 2)", "true"),
         ("args.map.all(k, k in ['a', 'b'])", "true"),
         ("args.list.filter(x, x > 1) == [2, 3]", "true"),
         ("args.pair.join('-') == 'a-b'", "true"),
-        (
-            "type(args.list) == list && type(args.map) == map && type(args.s) == string",
-            "true",
-        ),
+        ("type(args.list) == list && type(args.map) == map && type(args.s) == string", "true"),
         ("args == {'a': 1}", "false"),
         ("meta.progressToken == 7", "true"),
     ] {
@@ -172,18 +135,11 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
             r#"{"path":"/tmp","path":"/etc"}"#,
             r#"{"path":"/tmp","p\u0061th":"/etc"}"#,
         ] {
-            assert_eq!(
-                outcome(source, arguments),
-                "ambiguous",
-                "{source} over {arguments}"
-            );
+            assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
         }
     }
     // What a condition does not read may be in any case of letters.
-    assert_eq!(
-        outcome("args.path == '/tmp'", r#"{"path":"/tmp","A":1,"a":2}"#),
-        "true"
-    );
+    assert_eq!(outcome("args.path == '/tmp'", r#"{"path":"/tmp","A":1,"a":2}"#), "true");
     // A condition that reads no arguments does not care.
     assert_eq!(outcome("true", r#"{"a":1,"a":2}"#), "true");
 }
@@ -191,17 +147,14 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
 #[test]
 fn what_could_only_fail_later_is_refused_at_load() {
     for (source, offset, message) in [
-        ("args.x ==", 9, "mismatched input"),
+        ("args.x ==", 9, "ends too early"),
+        ("args.x == = 1", 10, "unexpected `=`"),
         ("arg.x == 1", 0, "unknown name `arg`; did you mean `args`?"),
         ("args.x == 1 && foo", 15, "unknown name `foo`"),
         ("args.l.all(x, y == 1)", 14, "unknown name `y`"),
         ("args.x.startWith('a')", 16, "did you mean `startsWith`?"),
         ("contain(args.x)", 7, "unknown function `contain`"),
-        (
-            "startsWith(args.x, 'a')",
-            10,
-            "call it as `x.startsWith(…)`",
-        ),
+        ("startsWith(args.x, 'a')", 10, "call it as `x.startsWith(…)`"),
         ("args.x.int() == 1", 10, "call it as `int(x)`"),
         ("args.x.matches(args.y)", 14, "must be a string literal"),
         ("args.x.matches('(')", 14, "not a regular expression"),
@@ -214,11 +167,7 @@ fn what_could_only_fail_later_is_refused_at_load() {
         assert!(text.contains(message), "{source}: {text}");
         assert_eq!(at, offset, "{source}: {text}");
     }
-    assert!(
-        refusal(&format!("'{}' == ''", "x".repeat(5000)))
-            .1
-            .contains("4096")
-    );
+    assert!(refusal(&format!("'{}' == ''", "x".repeat(5000))).1.contains("4096"));
 }
 
 #[test]
@@ -259,11 +208,7 @@ fn every_function_that_is_listed_exists() {
         if *name == functions::MATCHES {
             continue;
         }
-        let source = if global {
-            format!("{name}() == 1")
-        } else {
-            format!("null.{name}()")
-        };
+        let source = if global { format!("{name}() == 1") } else { format!("null.{name}()") };
         match evaluate(&source, "{}") {
             Ok(Outcome::Failed(Failure::Execution(error))) => {
                 assert!(

@@ -41,16 +41,8 @@ pub(super) fn to_val<'a>(json: &'a Json<'a>, ambiguity: &'a Ambiguity) -> Box<dy
         Json::Int(value) => Box::new(CelInt::from(*value)),
         Json::Double(value) => Box::new(CelDouble::from(*value)),
         Json::String(value) => Box::new(CelString::from(value.as_ref())),
-        Json::Array(items) => Box::new(ListView {
-            items,
-            ambiguity,
-            values: OnceLock::new(),
-        }),
-        Json::Object(object) => Box::new(MapView {
-            object,
-            ambiguity,
-            keys: OnceLock::new(),
-        }),
+        Json::Array(items) => Box::new(ListView { items, ambiguity, values: OnceLock::new() }),
+        Json::Object(object) => Box::new(MapView { object, ambiguity, keys: OnceLock::new() }),
     }
 }
 
@@ -113,10 +105,7 @@ pub(super) fn contains(container: &dyn Val, value: &dyn Val) -> Result<bool, Exe
         Some(container) => container.contains(value),
         None => Err(ExecutionError::no_such_overload(
             "@in",
-            vec![
-                value.get_type().name().to_owned(),
-                container.get_type().name().to_owned(),
-            ],
+            vec![value.get_type().name().to_owned(), container.get_type().name().to_owned()],
         )),
     }
 }
@@ -144,12 +133,8 @@ struct ListView<'a> {
 
 impl<'a> ListView<'a> {
     fn values(&self) -> &[Box<dyn Val + 'a>] {
-        self.values.get_or_init(|| {
-            self.items
-                .iter()
-                .map(|item| to_val(item, self.ambiguity))
-                .collect()
-        })
+        self.values
+            .get_or_init(|| self.items.iter().map(|item| to_val(item, self.ambiguity)).collect())
     }
 }
 
@@ -211,11 +196,7 @@ impl<'a> Val for ListView<'a> {
     where
         Self: 'v,
     {
-        Box::new(ListView {
-            items: self.items,
-            ambiguity: self.ambiguity,
-            values: OnceLock::new(),
-        })
+        Box::new(ListView { items: self.items, ambiguity: self.ambiguity, values: OnceLock::new() })
     }
 }
 
@@ -224,24 +205,14 @@ impl Adder for ListView<'_> {
     where
         Self: 'v,
     {
-        let Some(other) = rhs
-            .as_iterable()
-            .filter(|_| rhs.get_type().kind() == Kind::List)
-        else {
+        let Some(other) = rhs.as_iterable().filter(|_| rhs.get_type().kind() == Kind::List) else {
             return Err(ExecutionError::no_such_overload(
                 "_+_",
-                vec![
-                    self.get_type().name().to_owned(),
-                    rhs.get_type().name().to_owned(),
-                ],
+                vec![self.get_type().name().to_owned(), rhs.get_type().name().to_owned()],
             ));
         };
         let mut sum: Vec<Box<dyn Val + 'v>> = Vec::with_capacity(self.items.len());
-        sum.extend(
-            self.items
-                .iter()
-                .map(|item| to_val(item, self.ambiguity) as Box<dyn Val + 'v>),
-        );
+        sum.extend(self.items.iter().map(|item| to_val(item, self.ambiguity) as Box<dyn Val + 'v>));
         let mut other = other.iter();
         while let Some(item) = other.next() {
             sum.push(item.clone_as_boxed());
@@ -268,10 +239,7 @@ impl Indexer for ListView<'_> {
         } else {
             return Err(ExecutionError::no_such_overload(
                 "_[_]",
-                vec![
-                    self.get_type().name().to_owned(),
-                    index.get_type().name().to_owned(),
-                ],
+                vec![self.get_type().name().to_owned(), index.get_type().name().to_owned()],
             ));
         };
         match position.and_then(|position| self.items.get(position)) {
@@ -389,19 +357,13 @@ impl<'a> Val for MapView<'a> {
     where
         Self: 'v,
     {
-        Box::new(MapView {
-            object: self.object,
-            ambiguity: self.ambiguity,
-            keys: OnceLock::new(),
-        })
+        Box::new(MapView { object: self.object, ambiguity: self.ambiguity, keys: OnceLock::new() })
     }
 }
 
 impl Container for MapView<'_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(key
-            .downcast_ref::<CelString>()
-            .is_some_and(|key| self.find(key.inner()).is_some()))
+        Ok(key.downcast_ref::<CelString>().is_some_and(|key| self.find(key.inner()).is_some()))
     }
 }
 
@@ -413,9 +375,7 @@ impl Indexer for MapView<'_> {
         let name = key.downcast_ref::<CelString>().map(CelString::inner);
         match name.and_then(|name| self.find(name)) {
             Some(value) => Ok(CowVal::Owned(to_val(value, self.ambiguity))),
-            None => Err(ExecutionError::NoSuchKey(
-                name.unwrap_or_default().to_owned().into(),
-            )),
+            None => Err(ExecutionError::NoSuchKey(name.unwrap_or_default().to_owned().into())),
         }
     }
 
