@@ -82,7 +82,7 @@ fn yaml_that_is_none_has_a_place() {
     assert!(
         problems("policies: !!set {a}").first().is_some_and(|problem| problem.contains("tags"))
     );
-    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let found = problems(&deep);
     assert!(found.first().is_some_and(|problem| problem.contains("deep")), "{found:?}");
 }
@@ -109,7 +109,7 @@ fn a_condition_is_blamed_at_its_column() {
     for (when, expected) in [
         ("args.x ==", "5:47: "),
         ("'arg.x == 1'", "5:39: "),
-        ("\"äö == foo\"", "5:38: "),
+        ("\"äö == foo\"", "5:39: "),
         ("\"'äö' == foo\"", "5:46: "),
     ] {
         let found = problems(&rule(when));
