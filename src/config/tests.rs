@@ -110,7 +110,7 @@ fn a_condition_is_blamed_at_its_column() {
         ("args.x ==", "5:47: "),
         ("'arg.x == 1'", "5:39: "),
         ("\"äö == foo\"", "5:39: "),
-        ("\"'äö' == foo\"", "5:46: "),
+        ("\"'äö' == foo\"", "5:47: "),
     ] {
         let found = problems(&rule(when));
         assert!(
