@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
@@ -140,13 +140,17 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 /// # Errors
 /// If the address cannot be bound or a runtime cannot be made.
 pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result<()> {
+    let runtime = || Builder::new_current_thread().enable_all().build();
+    let own = runtime()?;
+    // Before the address can be seen: who sees it may send a signal.
+    let signals = own.block_on(async { Signals::register() })?;
     let listener = Listener::bind(address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })?;
     let bound = listener.address(address)?;
+    tracing::info!(address = %bound, threads, "listening");
     let gate = Arc::new(gate);
     let (stop, stopping) = watch::channel(false);
-    let runtime = || Builder::new_current_thread().enable_all().build();
 
     let served = std::thread::scope(|scope| {
         let mut workers = Vec::new();
@@ -155,24 +159,11 @@ pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result
             let (gate, stopping) = (Arc::clone(&gate), stopping.clone());
             workers.push(scope.spawn(move || runtime.block_on(accept(listener, gate, stopping))));
         }
-        let runtime = runtime()?;
-        let last = listener.share()?;
-        let own = runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            tracing::info!(address = %bound, threads, "listening");
-            let stop_on_signal = async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                tracing::info!("stopping");
-                stop.send_replace(true);
-                std::future::pending::<()>().await;
-            };
+        let served = own.block_on(async {
+            let accepting = accept(listener.share()?, gate, stopping.clone());
             tokio::select! {
-                served = accept(last, Arc::clone(&gate), stopping.clone()) => served,
-                () = stop_on_signal => Ok(()),
+                served = accepting => served,
+                () = signals.forward(&stop) => Ok(()),
             }
         });
         // If this thread failed, the others must not go on for ever.
@@ -181,12 +172,38 @@ pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result
             Ok(served) => served,
             Err(_panic) => Err(io::Error::other("a worker thread panicked")),
         });
-        others.fold(own, Result::and)
+        others.fold(served, Result::and)
     });
     if let Address::Unix(path) = address {
         std::fs::remove_file(path)?;
     }
     served
+}
+
+/// The signals that ask the process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn register() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Passes the first one on, and never ends: those who serve end by it.
+    async fn forward(mut self, stop: &watch::Sender<bool>) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        std::future::pending().await
+    }
 }
 
 /// Accepts and serves connections until told to stop.

@@ -102,7 +102,7 @@ fn allowed(rules: &[Rule], default_allow: bool, granted: &[usize]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_challenge_is_there_exactly_if_scopes_help_and_names_those_that_do(

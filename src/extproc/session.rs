@@ -33,7 +33,7 @@ pub(super) struct Setup {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) event: Event,
-    /// Comes with the first message; Envoys before 1.35 leave it out.
+    /// Comes with the first message; old Envoys leave it out.
     pub(super) setup: Option<Setup>,
     /// The claims that `jwt_authn` verified.
     pub(super) verified: Option<Claims>,

@@ -229,39 +229,36 @@ impl Policy {
     }
 }
 
-/// The scopes that would turn a denial into an allow: of the Allow rules that
-/// take the call but for their scopes, and that no Deny rule before them would
-/// then take it from, the one with the fewest, the first among equals.
+/// The scopes that would turn a denial into an allow. The candidates are the
+/// Allow rules that take the call but for their scopes; those of them whose
+/// scopes, once granted, make an Allow rule the first to take the call, compete:
+/// the fewest scopes win, the first among equals.
 ///
-/// All of that rule's scopes, those that are granted already too: a client that
+/// All of the rule's scopes, those that are granted already too: a client that
 /// gets a token with just these can make the call.
 ///
 /// Granting scopes makes more rules match, never fewer. So the rule that denied
-/// still would, and only rules before it count: those in `looks`.
+/// still would, and only rules before it can be candidates: those in `looks`.
 fn challenge<'p>(
     looks: &mut [Look<'p>],
     granted: &ScopeSet,
     subject: &Subject<'_>,
     call: &ToolCall<'_>,
 ) -> Result<Option<&'p [String]>, Problem> {
-    for look in looks.iter_mut().filter(|look| !look.granted) {
+    for look in looks.iter_mut() {
         look.ask(subject, call)?;
     }
-    let open = |look: &&Look<'p>| !look.granted && look.takes();
+    let looks = &*looks;
+    let decider = |more: &ScopeSet| {
+        looks.iter().find(|look| look.takes() && look.rule.scopes.set.is_within(granted, more))
+    };
     let best = looks
         .iter()
-        .filter(open)
-        .filter(|look| look.rule.action == Action::Allow)
-        .filter(|candidate| {
-            let more = &candidate.rule.scopes.set;
-            !looks.iter().filter(open).any(|other| {
-                other.rule.action == Action::Deny
-                    && other.index < candidate.index
-                    && other.rule.scopes.set.is_within(granted, more)
-            })
-        })
-        .min_by_key(|candidate| candidate.rule.scopes.names.len());
-    Ok(best.map(|candidate| candidate.rule.scopes.names.as_slice()))
+        .filter(|look| look.rule.action == Action::Allow && !look.granted && look.takes())
+        .map(|look| &look.rule.scopes)
+        .filter(|scopes| decider(&scopes.set).is_some_and(|look| look.rule.action == Action::Allow))
+        .min_by_key(|scopes| scopes.names.len());
+    Ok(best.map(|scopes| scopes.names.as_slice()))
 }
 
 /// What was found of one rule that was looked at.
