@@ -213,10 +213,7 @@ async fn accept(
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut drain = stopping.clone();
-    let stop = async move {
-        // An error means that the sender is gone: stop then, too.
-        let _gone = stopping.wait_for(|stop| *stop).await;
-    };
+    let stop = async move { stopped(&mut stopping).await };
     let router = Server::builder().add_service(ExtProc::server(gate));
     let served = async {
         match listener {
@@ -233,13 +230,20 @@ async fn accept(
         .map_err(io::Error::other)
     };
     let too_late = async {
-        let _gone = drain.wait_for(|stop| *stop).await;
+        stopped(&mut drain).await;
         tokio::time::sleep(DRAIN).await;
     };
     tokio::select! {
         served = served => served,
         () = too_late => Ok(()),
     }
+}
+
+/// Returns when it is time to stop.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // What is awaited holds a read lock until it is dropped. An error means
+    // that the sender is gone: stop then, too.
+    drop(stopping.wait_for(|stop| *stop).await);
 }
 
 #[cfg(test)]

@@ -30,7 +30,9 @@ pub fn init(format: Option<LogFormat>) -> Result<(), tracing_subscriber::util::T
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal)
-        .with_target(false);
+        .with_target(false)
+        // A log that nobody reads any more must not end the process.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.finish().try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),

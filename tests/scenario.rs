@@ -1,11 +1,11 @@
 //! The end-to-end scenario of envoyproxy/ai-gateway's own authorization tests,
 //! with a real Envoy, signed tokens, and a real MCP client and server.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, MODES, call, change, send, start, token};
+use crate::support::{Http, MODES, call, change, mcp_authz, send, start, token};
 
 const METADATA_URL: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 
@@ -128,6 +128,46 @@ async fn what_calls_no_tool_goes_through() {
             let reply = send(http.request(method).bearer_auth(&token)).await;
             assert!(![401, 403, 500].contains(&reply.status), "{mode:?} {method}: {reply:?}");
             assert_eq!(stack.server.requests(), requests + count + 1, "{mode:?} {method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn check_says_offline_what_envoy_answers() {
+    let stack = start(POLICY, &MODES[0].config()).await;
+    let http = Http::new(&stack);
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/quickstart/policy.yaml");
+    let calls = [
+        call("echo", &json!({"text": "Hello, world!"})),
+        call("echo", &json!({"text": "hello, world!"})),
+        call("echo", &json!({})),
+        call("sum", &json!({"a": 1, "b": 1})),
+        call("countdown", &json!({"from": 1})),
+        call("", &json!({})),
+        "[]".to_owned(),
+    ];
+    for scope in ["", "echo", "sum", "echo sum", "all-access"] {
+        let token = token(scope);
+        for body in &calls {
+            let requests = stack.server.requests();
+            let reply = send(http.post(Some(&token), body.clone())).await;
+            let passed = stack.server.requests() > requests;
+
+            let file = stack.dir().join("request.json");
+            std::fs::write(&file, body).unwrap();
+            let output = mcp_authz()
+                .args(["check", "--policy", policy, "--output", "json", "--token", &token])
+                .arg("--request")
+                .arg(&file)
+                .output()
+                .unwrap();
+            let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(checked["decision"] == "Allow", passed, "{scope}: {body}");
+            assert_eq!(checked["wwwAuthenticate"].as_str(), reply.challenge(), "{scope}: {body}");
+            if !passed {
+                assert_eq!(checked["httpStatus"], reply.status, "{scope}: {body}");
+                assert_eq!(checked["reason"], reply.refusal().2, "{scope}: {body}");
+            }
         }
     }
 }

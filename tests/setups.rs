@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::client::{Answer, Client};
-use crate::stack::{POLICY, Stack};
+use crate::stack::{POLICY, Sidecar, Stack};
 use crate::support::{
     BUFFERED, Http, MODES, Mode, Reply, SEND_HEADERS, call, change, mcp_authz, send, start, token,
 };
@@ -167,9 +167,27 @@ async fn the_log_tells_of_a_denial_and_holds_no_secret() {
 #[tokio::test]
 async fn sigterm_ends_the_sidecar() {
     let dir = tempfile::tempdir().unwrap();
-    let sidecar = crate::stack::Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
-    let socket = sidecar.socket.clone();
+    let sidecar = Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
+    let socket = sidecar.socket().to_owned();
     let status = sidecar.terminate().unwrap();
     assert!(status.success(), "{status}");
     assert!(!socket.exists());
+}
+
+/// The other kind of address, and the whole way through it.
+#[tokio::test]
+async fn it_serves_over_tcp_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::start_on("127.0.0.1:0", mcp_authz(), POLICY, dir.path()).await.unwrap();
+    let port = sidecar.address.rsplit(':').next().unwrap();
+    let address = format!("{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}");
+    for mode in MODES {
+        let config = change(&mode.config(), &[("{pipe: {path: '@SOCKET@'}}", &address)]);
+        // The stack starts a sidecar of its own, which nobody asks.
+        let stack = start(POLICY, &format!("{config}# @SOCKET@\n")).await;
+        let client = Client::connect(&stack.url(), &token("echo")).await.unwrap();
+        let answer = client.call("echo", &json!({"text": "Hello, x!"})).await.unwrap();
+        assert_eq!(answer, Answer::Text("Hello, x!".to_owned()), "{mode:?}");
+        assert_eq!(forbidden_call(&stack, "sum").await.status, 403, "{mode:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::envoy::{self, Envoy};
@@ -45,7 +46,7 @@ impl Stack {
             envoy_config,
             &[
                 ("@JWKS@", issuer.jwks()),
-                ("@SOCKET@", &sidecar.socket.to_string_lossy()),
+                ("@SOCKET@", &sidecar.socket().to_string_lossy()),
                 ("@MCP_PORT@", &server.port.to_string()),
             ],
         )?;
@@ -80,28 +81,38 @@ pub fn fill(text: &str, words: &[(&str, &str)]) -> Result<String, Error> {
 #[derive(Debug)]
 pub struct Sidecar {
     process: Child,
-    pub socket: PathBuf,
+    /// Where it listens, as it says itself.
+    pub address: String,
     log: PathBuf,
 }
 
 impl Sidecar {
-    /// Starts it on a Unix socket and waits until it listens.
-    pub async fn start(mut command: Command, policy: &str, dir: &Path) -> Result<Self, Error> {
+    /// Starts it on a Unix socket in `dir` and waits until it listens.
+    pub async fn start(command: Command, policy: &str, dir: &Path) -> Result<Self, Error> {
+        let listen = format!("unix:{}", dir.join("mcp-authz.sock").display());
+        Self::start_on(&listen, command, policy, dir).await
+    }
+
+    /// Starts it on an address and waits until it listens.
+    pub async fn start_on(
+        listen: &str,
+        mut command: Command,
+        policy: &str,
+        dir: &Path,
+    ) -> Result<Self, Error> {
         let policy_path = dir.join("policy.yaml");
-        let socket = dir.join("mcp-authz.sock");
         let log = dir.join("mcp-authz.log");
         fs::write(&policy_path, policy)?;
         let process = command
-            .arg("serve")
-            .arg("--policy")
+            .args(["serve", "--log-format", "json", "--listen", listen, "--policy"])
             .arg(&policy_path)
-            .arg(format!("--listen=unix:{}", socket.display()))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
-        let mut sidecar = Self { process, socket, log };
+        let mut sidecar = Self { process, address: String::new(), log };
         let deadline = Instant::now() + READY_WITHIN;
-        while tokio::net::UnixStream::connect(&sidecar.socket).await.is_err() {
+        while !sidecar.is_listening() {
             if let Some(status) = sidecar.process.try_wait()? {
                 return Err(format!("mcp-authz ended ({status}): {}", sidecar.log()).into());
             }
@@ -111,6 +122,21 @@ impl Sidecar {
             tokio::time::sleep(POLL).await;
         }
         Ok(sidecar)
+    }
+
+    /// Looks in its log for where it listens.
+    fn is_listening(&mut self) -> bool {
+        let log = self.log();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let listening = lines.find(|line| line.get("message") == Some(&"listening".into()));
+        let address = listening.as_ref().and_then(|line| line.get("address")?.as_str());
+        self.address = address.unwrap_or_default().to_owned();
+        !self.address.is_empty()
+    }
+
+    /// The path of its Unix socket.
+    pub fn socket(&self) -> &Path {
+        Path::new(self.address.trim_start_matches("unix:"))
     }
 
     /// What it has logged so far.
