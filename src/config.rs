@@ -146,7 +146,7 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
     let mut table = ScopeTable::default();
     let rules = fields
         .required("rules", problems)
-        .and_then(|item| rules::rules(&item, &mut table, problems));
+        .and_then(|item| rules::rules(&item, backend.as_ref(), &mut table, problems));
     Some(Policy {
         name: name?,
         backend: backend?,
@@ -222,6 +222,11 @@ fn scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
                 "`{text}` is not a scope: one word of printable ASCII without \
                  quotes and backslashes (RFC 6749, section 3.3)"
             );
+            item.problem(problems, message);
+        }
+        if text == "offline_access" {
+            let message = "`offline_access` asks for a refresh token and permits nothing; it is \
+                           never part of a challenge";
             item.problem(problems, message);
         }
         if items.iter().take(index).any(|other| other.as_text() == text) {

@@ -118,6 +118,9 @@ impl Gate {
         if head.values("content-encoding").any(compressed) {
             return Err(Refusal::compressed());
         }
+        if head.values("content-type").any(is_not_utf8) {
+            return Err(Refusal::unsupported_charset());
+        }
         let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
         if head
             .values("content-length")
@@ -174,6 +177,27 @@ impl Gate {
     pub fn too_large(&self) -> Refusal {
         Refusal::too_large(self.limits.max_body_bytes)
     }
+}
+
+/// Whether a Content-Type asks its reader to take the body for something else
+/// than UTF-8. JSON has no other encoding ([RFC 8259, section 8.1]), but some
+/// servers believe the header, and in UTF-7 other bytes are quotes.
+///
+/// [RFC 8259, section 8.1]: https://www.rfc-editor.org/rfc/rfc8259#section-8.1
+fn is_not_utf8(content_type: &[u8]) -> bool {
+    const CHARSET: &[u8] = b"charset";
+    const UTF_8: [&[u8]; 2] = [b"utf-8", b"utf8"];
+
+    let lower = content_type.to_ascii_lowercase();
+    lower.split(|&byte| byte == b';' || byte == b',').any(|parameter| {
+        let at = parameter.windows(CHARSET.len()).position(|window| window == CHARSET);
+        let Some(after) = at.and_then(|at| parameter.get(at + CHARSET.len()..)) else {
+            return false;
+        };
+        let value = after.trim_ascii().strip_prefix(b"=").unwrap_or_default().trim_ascii();
+        let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        !UTF_8.contains(&quoted.unwrap_or(value))
+    })
 }
 
 /// The claims of the request's own token. Two tokens are no token: whoever

@@ -59,7 +59,14 @@ impl<'a> Object<'a> {
 
     fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Fault> {
         let duplicate = if members.len() > Self::SORTED_ABOVE {
-            members.sort_by(|(a, _), (b, _)| fold_cmp(a, b).then_with(|| a.cmp(b)));
+            if members.iter().all(|(key, _)| key.is_ascii()) {
+                members.sort_by(|(a, _), (b, _)| fold_cmp(a, b).then_with(|| a.cmp(b)));
+            } else {
+                // Folding is slow: once a key, not once a comparison.
+                members.sort_by_cached_key(|(key, _)| {
+                    (folded(key).collect::<String>(), key.clone().into_owned())
+                });
+            }
             members.windows(2).any(|pair| match pair {
                 [(a, _), (b, _)] => a == b,
                 _ => false,
@@ -133,8 +140,8 @@ pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> 
 }
 
 /// Whether two keys are the same to a reader that ignores letters' case, such
-/// as Go's `encoding/json`. Compares the lower case of the upper case, so that
-/// `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`, and `ı` as `i`.
+/// as Go's `encoding/json`: `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`,
+/// `ı` as `i`, `ẞ` and `ß` as `ss`.
 pub fn fold_eq(a: &str, b: &str) -> bool {
     fold_cmp(a, b).is_eq()
 }
@@ -147,10 +154,15 @@ fn fold_cmp(a: &str, b: &str) -> Ordering {
             .map(|byte| byte.to_ascii_lowercase())
             .cmp(b.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
-    fn folded(text: &str) -> impl Iterator<Item = char> {
-        text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
-    }
     folded(a).cmp(folded(b))
+}
+
+/// Each of the three steps unites letters that the others leave apart.
+fn folded(text: &str) -> impl Iterator<Item = char> {
+    text.chars()
+        .flat_map(char::to_lowercase)
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
 }
 
 /// Why a text is not JSON, and where.

@@ -37,7 +37,7 @@
 //! | it is not one JSON-RPC 2.0 message, or a batch | 400, -32600 |
 //! | a call without a usable tool name or arguments | 400, -32602 |
 //! | `Mcp-Method`, `Mcp-Name` or `MCP-Protocol-Version` disagree with the body | 400, -32020 |
-//! | the body is compressed | 415, -32600 |
+//! | the body is compressed, or said to be in another charset than UTF-8 | 415, -32600 |
 //! | the body is too large, or Envoy cut it off | 413, -32600 |
 //! | Envoy is set up so that calls could go on unjudged | 500, -32603, and an error in the log with the remedy |
 //! | Envoy breaks the protocol, the stream breaks, a bug | the gRPC stream fails; Envoy answers 500 |

@@ -11,7 +11,8 @@
 //! | `Method`, `NAME`, `paramſ` | matches keys without regard to case (Go) |
 //! | invalid UTF-8, a byte order mark | replaces it, skips it, or stops |
 //! | several values, a batch | reads the first, or all |
-//! | a tool name with a control character | cuts a string at NUL |
+//! | a tool name with a control character, a key with NUL | cuts a string at NUL |
+//! | a method that is not visible ASCII | trims it, or cuts it |
 //! | deep nesting, numbers beyond a double | fails, or rounds |
 //!
 //! Arguments are only checked to be well-formed here; [`Arguments`] reads them

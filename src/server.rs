@@ -202,7 +202,7 @@ impl Signals {
         }
         tracing::info!("stopping");
         stop.send_replace(true);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -159,6 +159,19 @@ async fn compressed_and_large_bodies_are_refused() {
             let expected = (415, -32600, "compressed_body".to_owned());
             assert_eq!(reply.refusal(), expected, "{mode:?} {encoding}");
         }
+        for content_type in [
+            "application/json; charset=utf-7",
+            "application/json;Charset=\"UTF-16\"",
+            "application/json; charset = shift_jis",
+            "application/json; charset=utf-8; charset=utf-7",
+            "application/json; charset",
+            "text/plain, application/json; charset=gbk",
+        ] {
+            let request = Http::new(&stack).request("POST").bearer_auth(token(""));
+            let reply = send(request.header("content-type", content_type).body(body.clone())).await;
+            let expected = (415, -32600, "unsupported_charset".to_owned());
+            assert_eq!(reply.refusal(), expected, "{mode:?} {content_type}");
+        }
         let large = call("countdown", &json!({"from": 1, "rest": "x".repeat(2000)}));
         let expected = (413, -32600, "body_too_large".to_owned());
         let reply = post(&stack, large.clone(), &[]).await;
@@ -173,8 +186,12 @@ async fn compressed_and_large_bodies_are_refused() {
         assert_eq!(reply.refusal(), expected, "{mode:?}");
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
 
-        post(&stack, body, &[("content-encoding", "identity")]).await;
+        post(&stack, body.clone(), &[("content-encoding", "identity")]).await;
         assert_eq!(stack.server.requests(), 1, "{mode:?}");
+        let request = Http::new(&stack).request("POST").bearer_auth(token(""));
+        let utf8 = request.header("content-type", "application/json; charset=\"UTF-8\"");
+        send(utf8.body(body)).await;
+        assert_eq!(stack.server.requests(), 2, "{mode:?}");
     }
 }
 

@@ -169,7 +169,7 @@ async fn sigterm_ends_the_sidecar() {
     let dir = tempfile::tempdir().unwrap();
     let sidecar = Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
     let socket = sidecar.socket().to_owned();
-    let status = sidecar.terminate().unwrap();
+    let status = sidecar.terminate().await.unwrap();
     assert!(status.success(), "{status}");
     assert!(!socket.exists());
 }

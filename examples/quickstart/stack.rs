@@ -145,12 +145,21 @@ impl Sidecar {
     }
 
     /// Asks it to end, as Kubernetes does, and waits until it has.
-    pub fn terminate(mut self) -> Result<ExitStatus, Error> {
+    pub async fn terminate(mut self) -> Result<ExitStatus, Error> {
         let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
         if !asked.success() {
             return Err("`kill` failed".into());
         }
-        Ok(self.process.wait()?)
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            match self.process.try_wait()? {
+                Some(status) => return Ok(status),
+                None if Instant::now() > deadline => {
+                    return Err(format!("mcp-authz does not end: {}", self.log()).into());
+                }
+                None => tokio::time::sleep(POLL).await,
+            }
+        }
     }
 
     /// Ends it without a word, as a crash would.

@@ -140,7 +140,14 @@ impl<'n> Item<'n> {
         range: std::ops::RangeInclusive<usize>,
         problems: &mut Problems,
     ) -> Option<usize> {
-        let number = self.scalar().and_then(|scalar| scalar.text.parse().ok());
+        let number = self.scalar().filter(|scalar| scalar.kind == ScalarKind::Number);
+        let is_decimal = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_digit())
+                && (text == "0" || !text.starts_with('0'))
+        };
+        let number = number
+            .filter(|scalar| is_decimal(&scalar.text))
+            .and_then(|scalar| scalar.text.parse().ok());
         let number = number.filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = range.into_inner();

@@ -3,20 +3,31 @@
 use super::decode::{Item, Problems};
 use super::problem::Place;
 use super::{ACTIONS, scopes};
-use crate::policy::{Condition, RequiredScopes, Rule, ScopeTable, Target, ToolPattern, When};
+use crate::policy::{
+    BackendFrom, Condition, RequiredScopes, Rule, ScopeTable, Target, ToolPattern, When,
+};
 
+/// Reads the rules of a policy whose backends are told by `backend_from`, which
+/// is `None` if that was a mistake.
 pub(super) fn rules(
     item: &Item<'_>,
+    backend_from: Option<&BackendFrom>,
     table: &mut ScopeTable,
     problems: &mut Problems,
 ) -> Option<Vec<Rule>> {
     // Every rule is read before the first that failed ends it all.
+    let items = item.items(problems)?;
     let rules: Vec<Option<Rule>> =
-        item.items(problems)?.iter().map(|item| rule(item, table, problems)).collect();
+        items.iter().map(|item| rule(item, backend_from, table, problems)).collect();
     rules.into_iter().collect()
 }
 
-fn rule(item: &Item<'_>, table: &mut ScopeTable, problems: &mut Problems) -> Option<Rule> {
+fn rule(
+    item: &Item<'_>,
+    backend_from: Option<&BackendFrom>,
+    table: &mut ScopeTable,
+    problems: &mut Problems,
+) -> Option<Rule> {
     let fields = item.fields(&["name", "action", "source", "target"], problems)?;
     let name = fields.get("name").and_then(|item| item.string(problems));
     let action = fields.required("action", problems).and_then(|item| item.word(&ACTIONS, problems));
@@ -25,7 +36,7 @@ fn rule(item: &Item<'_>, table: &mut ScopeTable, problems: &mut Problems) -> Opt
         None => Vec::new(),
     };
     let targets = match fields.get("target") {
-        Some(target) => Some(targets(&target, problems)?),
+        Some(target) => Some(targets(&target, backend_from, problems)?),
         None => None,
     };
     Some(Rule { name, action: action?, scopes: RequiredScopes::new(required, table), targets })
@@ -40,32 +51,52 @@ fn source_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
     jwt.map(|item| scopes(&item, problems)).unwrap_or_default()
 }
 
-fn targets(item: &Item<'_>, problems: &mut Problems) -> Option<Vec<Target>> {
+fn targets(
+    item: &Item<'_>,
+    backend_from: Option<&BackendFrom>,
+    problems: &mut Problems,
+) -> Option<Vec<Target>> {
     let fields = item.fields(&["tools"], problems)?;
     let items = fields.required("tools", problems)?.items(problems)?;
-    let targets: Vec<Option<Target>> = items.iter().map(|item| target(item, problems)).collect();
+    let targets: Vec<Option<Target>> =
+        items.iter().map(|item| target(item, backend_from, problems)).collect();
     targets.into_iter().collect()
 }
 
-fn target(item: &Item<'_>, problems: &mut Problems) -> Option<Target> {
+fn target(
+    item: &Item<'_>,
+    backend_from: Option<&BackendFrom>,
+    problems: &mut Problems,
+) -> Option<Target> {
     let fields = item.fields(&["backend", "tool", "toolName", "when"], problems)?;
-    let backend = fields.get("backend").map(|item| item.string(problems));
-    let tool = match (fields.get("tool"), fields.get("toolName")) {
-        (Some(tool), None) | (None, Some(tool)) => tool.string(problems),
+    let tool_item = match (fields.get("tool"), fields.get("toolName")) {
+        (Some(tool), None) | (None, Some(tool)) => Some(tool),
         (Some(_), Some(second)) => {
             second.problem(problems, "`toolName` is another word for `tool`: give one of them");
             None
         }
         (None, None) => {
-            problems.add(
-                fields.place(),
-                &item.path,
-                "the key `tool` is missing (`*` means every tool)",
-            );
+            let message = "the key `tool` is missing (`*` means every tool)";
+            problems.add(fields.place(), &item.path, message);
             None
         }
     };
+    let backend_item = fields.get("backend");
+    let tool = tool_item.as_ref().and_then(|item| item.string(problems));
+    let backend = backend_item.as_ref().map(|item| item.string(problems));
     let when = fields.get("when").map(|item| when(&item, problems));
+
+    if let (Some(item), Some(tool)) = (&tool_item, &tool) {
+        let prefixed = backend_item.is_none().then_some(backend_from).flatten();
+        if let Some(mistake) = tool_mistake(tool, prefixed) {
+            item.problem(problems, mistake);
+        }
+    }
+    if let (Some(item), Some(Some(backend)), Some(from)) = (&backend_item, &backend, backend_from)
+        && let Some(mistake) = backend_mistake(backend, from)
+    {
+        item.problem(problems, mistake);
+    }
     Some(Target {
         backend: backend.unwrap_or_default(),
         tool: ToolPattern::new(tool?),
@@ -75,6 +106,46 @@ fn target(item: &Item<'_>, problems: &mut Problems) -> Option<Target> {
             None => None,
         },
     })
+}
+
+/// Why a tool's name can match no call, if it cannot. `prefixed` tells backends
+/// if the target names none.
+fn tool_mistake(tool: &str, prefixed: Option<&BackendFrom>) -> Option<String> {
+    if tool.trim() != tool || tool.contains(char::is_control) {
+        return Some(format!(
+            "`{}` never matches: it has spaces around it or control characters",
+            tool.escape_debug()
+        ));
+    }
+    let Some(BackendFrom::ToolNamePrefix(separator)) = prefixed else { return None };
+    let (backend, rest) = tool.split_once(separator)?;
+    let names_both = !backend.is_empty() && !rest.is_empty();
+    names_both.then(|| {
+        format!(
+            "`{tool}` has a backend's name in front, and the tool's name is what follows it: write \
+             `backend: {backend}, tool: {rest}`"
+        )
+    })
+}
+
+/// Why a backend can match no call, if it cannot.
+fn backend_mistake(backend: &str, from: &BackendFrom) -> Option<String> {
+    if backend.contains('*') {
+        return Some(format!(
+            "`{backend}`: a backend is named in full; leave `backend` out to mean all of them"
+        ));
+    }
+    match from {
+        BackendFrom::Name(only) if only != backend => Some(format!(
+            "`{backend}` never matches: the policy says that every tool is of the backend `{only}`"
+        )),
+        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
+            Some(format!(
+                "`{backend}` never matches: a backend's name ends before the first `{separator}`"
+            ))
+        }
+        BackendFrom::Name(_) | BackendFrom::ToolNamePrefix(_) => None,
+    }
 }
 
 fn when(item: &Item<'_>, problems: &mut Problems) -> Option<When> {

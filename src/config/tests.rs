@@ -64,6 +64,51 @@ fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
     }
 }
 
+/// A Deny rule that matches nothing looks as if it closed something.
+#[test]
+fn a_target_that_can_match_no_call_is_a_mistake() {
+    let prefix = "{toolNamePrefix: '__'}";
+    let name = "{name: github}";
+    for (backend, target, good) in [
+        (prefix, "backend: '*', tool: drop", false),
+        (prefix, "backend: 'git*', tool: drop", false),
+        (prefix, "backend: git__hub, tool: drop", false),
+        (prefix, "tool: github__drop", false),
+        (prefix, "tool: 'github__*'", false),
+        (prefix, "tool: __drop", true),
+        (prefix, "backend: github, tool: a__b", true),
+        (name, "backend: gitlab, tool: drop", false),
+        (name, "backend: github, tool: drop", true),
+        (name, "tool: github__drop", true),
+        (name, "tool: 'drop '", false),
+        (name, "tool: \"drop\\0\"", false),
+    ] {
+        let text = format!(
+            "policies:\n- name: p\n  backend: {backend}\n  rules:\n  - {{action: Deny, target: {{tools: [{{{target}}}]}}}}\n"
+        );
+        assert_eq!(problems(&text).is_empty(), good, "{backend} {target}: {:?}", problems(&text));
+    }
+}
+
+#[test]
+fn a_number_is_plain() {
+    for number in ["+5", "'10'", "010", "1e3", "0x10", "-1", "1.0", "ten", ""] {
+        let text = format!("limits: {{maxBodyBytes: {number}}}\n{MINIMAL}");
+        assert!(!problems(&text).is_empty(), "{number}");
+    }
+    assert!(problems(&format!("limits: {{maxBodyBytes: 1000}}\n{MINIMAL}")).is_empty());
+}
+
+#[test]
+fn a_comment_that_swallows_what_follows_is_a_mistake() {
+    let rule = "policies:\n- name: p\n  rules:\n  - action: Allow\n    target:\n      tools:\n      - tool: t\n        when: ";
+    let lines = "args.a == 1 // the account\n          && args.b == 2\n";
+    for style in [">-\n          ", ">\n          ", ""] {
+        assert!(!problems(&format!("{rule}{style}{lines}")).is_empty(), "{style:?}");
+    }
+    assert!(problems(&format!("{rule}|\n          {lines}")).is_empty());
+}
+
 #[test]
 fn a_key_twice_is_a_mistake_wherever_it_stands() {
     let text = "policies:\n- name: p\n  rules:\n  - action: Deny\n    action: Allow\n";

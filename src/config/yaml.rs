@@ -188,6 +188,7 @@ impl<'t> Loader<'t> {
 
     fn mapping(&mut self) -> Result<Vec<(Key, Node)>, Problem> {
         let mut members: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, place) = self.next()?;
             let name = match event {
@@ -195,12 +196,9 @@ impl<'t> Loader<'t> {
                 Event::Scalar(text, ..) => text.into_owned(),
                 _ => return Err(problem(place, "a key must be a word")),
             };
-            if let Some((first, _)) = members.iter().find(|(key, _)| key.name == name) {
-                let line = first.place.line;
-                self.problems.push(problem(
-                    place,
-                    format!("the key `{name}` stands here again, after line {line}"),
-                ));
+            if let Some(line) = lines.insert(name.clone(), place.line) {
+                let message = format!("the key `{name}` stands here again, after line {line}");
+                self.problems.push(problem(place, message));
             }
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place)?;

@@ -119,7 +119,7 @@ fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
     };
     let Struct { mut fields } = filter_metadata.remove(namespace)?;
     let payload = match key {
-        Some(key) => into_struct(fields.remove(key)?)?,
+        Some(key) => fields.remove(key).and_then(payload)?,
         None => only_payload(fields)?,
     };
     let Struct { mut fields } = payload;
@@ -130,22 +130,18 @@ fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
 /// known which one is meant.
 fn only_payload(fields: HashMap<String, Value>) -> Option<Struct> {
-    let mut payloads =
-        fields.into_values().filter_map(into_struct).filter(|payload| !is_failure(payload));
+    let mut payloads = fields.into_values().filter_map(payload);
     payloads.next().filter(|_| payloads.next().is_none())
 }
 
 /// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
-/// **not** valid here too: exactly `code` and `message`.
-fn is_failure(Struct { fields }: &Struct) -> bool {
-    fields.len() == 2 && fields.contains_key("code") && fields.contains_key("message")
-}
-
-fn into_struct(Value { kind }: Value) -> Option<Struct> {
-    match kind? {
-        Kind::StructValue(value) => Some(value),
-        _ => None,
-    }
+/// **not** valid where it writes payloads: exactly `code` and `message`.
+fn payload(Value { kind }: Value) -> Option<Struct> {
+    let Some(Kind::StructValue(payload)) = kind else { return None };
+    let Struct { fields } = &payload;
+    let is_failure =
+        fields.len() == 2 && fields.contains_key("code") && fields.contains_key("message");
+    (!is_failure).then_some(payload)
 }
 
 fn scope_claim(Value { kind }: Value) -> Option<ScopeClaim> {

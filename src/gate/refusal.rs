@@ -122,6 +122,17 @@ impl Refusal {
         Self::new(415, Blame::Request, &error)
     }
 
+    /// A body that its reader should not take for UTF-8.
+    pub(super) fn unsupported_charset() -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: "only UTF-8 is accepted: send it without another charset in Content-Type",
+            reason: "unsupported_charset",
+            ..Error::default()
+        };
+        Self::new(415, Blame::Request, &error)
+    }
+
     /// A body above the limit.
     pub(super) fn too_large(max_body_bytes: usize) -> Self {
         let error = Error {

@@ -207,12 +207,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Calls `member` after each key; it must read the member's value.
+    /// Calls `member` after each key; it must read the member's value. A key
+    /// that holds NUL is refused: some decoders cut it there.
     pub(crate) fn object(
         &mut self,
-        member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), JsonError>,
+        mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {
-        self.members(Self::string, member)
+        self.members(Self::string, |reader, key| {
+            if key.contains('\0') {
+                return reader.syntax("a key holds NUL");
+            }
+            member(reader, key)
+        })
     }
 
     fn members<K>(

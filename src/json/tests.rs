@@ -113,7 +113,15 @@ fn a_name_is_found_only_where_every_reader_finds_it() {
         // Go's decoder folds the long s and the Kelvin sign too.
         assert_eq!(find("\"pa\u{17f}s\":1", "pass"), "CaseVariant");
         assert_eq!(find("\"\u{212a}ey\":1", "key"), "CaseVariant");
+        assert_eq!(find("\"STRA\u{1e9e}E\":1", "straße"), "CaseVariant");
+        assert_eq!(find("\"straße\":1", "straße"), "1");
     }
+}
+
+#[test]
+fn a_key_with_nul_is_refused_where_keys_are_read() {
+    assert_eq!(fault(r#"{"x\u0000y":1}"#), Fault::Syntax("a key holds NUL"));
+    assert!(read(r#"["x\u0000y"]"#, DEPTH).is_ok());
 }
 
 #[test]

@@ -8,6 +8,11 @@ use super::malformed::{Malformed, Problem};
 use crate::json::{self, Json, JsonError, Kind, Object, Reader, fold_eq, has_duplicate};
 
 const TOOLS_CALL: &str = "tools/call";
+/// Twice what the specification recommends at most (2025-11-25, "Tool Names"):
+/// gateways put a backend's name in front. Names are logged and repeated.
+const MAX_NAME_BYTES: usize = 256;
+/// Ids are repeated in answers.
+const MAX_ID_BYTES: usize = 1024;
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
@@ -71,9 +76,9 @@ pub fn read<'a>(
     let text = std::str::from_utf8(body)
         .map_err(|error| Malformed::without_id(Problem::NotUtf8(error.valid_up_to())))?;
     let envelope = envelope(text, max_depth)?;
-    let id = envelope
-        .id
-        .and_then(|(kind, text)| matches!(kind, Kind::String | Kind::Number).then_some(text));
+    let id = envelope.id.and_then(|(kind, text)| {
+        (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
+    });
     envelope
         .message(id, headers, max_depth)
         .map_err(|problem| Malformed { problem, id: id.map(str::to_owned) })
@@ -281,13 +286,16 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NotJsonRpc("it is a request and a response at once"));
         }
         if self.id.is_some() && id.is_none() {
-            return Err(Problem::NotJsonRpc("`id` is neither a string nor a number"));
+            return Err(Problem::NotJsonRpc("`id` is neither a string nor a number, or too long"));
+        }
+        if !method.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Problem::NotJsonRpc("`method` holds more than visible ASCII"));
         }
         headers.check(&self.mirror(method))?;
         if method == TOOLS_CALL {
             return self.tool_call(id, max_depth).map(Message::ToolCall);
         }
-        if fold_eq(method.trim(), TOOLS_CALL) {
+        if fold_eq(method, TOOLS_CALL) {
             return Err(Problem::NotJsonRpc("`method` is almost `tools/call`, but not quite"));
         }
         Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
@@ -328,6 +336,9 @@ impl<'a> Envelope<'a> {
         };
         if name.is_empty() {
             return Err(Problem::NoUsableCall("`params.name` is empty"));
+        }
+        if name.len() > MAX_NAME_BYTES {
+            return Err(Problem::NoUsableCall("`params.name` is longer than 256 bytes"));
         }
         if name.contains(char::is_control) {
             return Err(Problem::NoUsableCall("`params.name` holds a control character"));

@@ -58,6 +58,19 @@ fn each_refusal_has_its_code_reason_and_id() {
         (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "-32600 not_json_rpc Some(\"1\")"),
         (r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#, "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#, "-32600 not_json_rpc None"),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping","method\u0000":"tools/call"}"#,
+            "-32700 not_json None",
+        ),
+        (r#"{"params":{"name":"a","name\u0000":"b"}}"#, "-32700 not_json None"),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/call\u0000x"}"#,
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
+        (
+            "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\u{200b}\"}",
+            "-32600 not_json_rpc Some(\"1\")",
+        ),
         (r#"{"jsonrpc":"2.0","id":1}"#, "-32600 not_json_rpc Some(\"1\")"),
         (r#"{"jsonrpc":"2.0","result":1}"#, "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, "-32600 not_json_rpc Some(\"1\")"),
@@ -77,8 +90,10 @@ fn each_refusal_has_its_code_reason_and_id() {
 
 #[test]
 fn a_call_without_a_usable_tool_is_refused() {
+    let long = format!(r#","params":{{"name":"{}"}}"#, "x".repeat(257));
     for params in [
         "",
+        &long,
         r#","params":null"#,
         r#","params":["echo"]"#,
         r#","params":{}"#,

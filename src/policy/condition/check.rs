@@ -45,6 +45,17 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
         .parser()
         .parse_with_source_info(source)
         .map_err(|errors| syntax_errors(source, errors))?;
+    if let Some(offset) = trailing_comment(env, source, &expr) {
+        let message = "what follows `//` is a comment and has no effect, even if the file has it in \
+                       lines below: YAML joins them; use YAML's own comments (#)";
+        return Err(vec![ConditionError { offset, message: message.to_owned() }]);
+    }
+    if let Expr::Literal(literal) = &expr.expr
+        && !matches!(literal, LiteralValue::Boolean(_))
+    {
+        let message = "the condition is a constant that is neither true nor false".to_owned();
+        return Err(vec![ConditionError { offset: 0, message }]);
+    }
     let mut check = Check {
         env,
         positions: &positions,
@@ -62,6 +73,15 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
     } else {
         Err(errors)
     }
+}
+
+/// Where a comment begins that runs to the end: without it, the expression is
+/// the same.
+fn trailing_comment(env: &Env, source: &str, expr: &IdedExpr) -> Option<usize> {
+    source.match_indices("//").map(|(at, _)| at).find(|at| {
+        let before = source.get(..*at).unwrap_or_default();
+        env.parser().parse(before).is_ok_and(|before| before == *expr)
+    })
 }
 
 fn syntax_errors(source: &str, errors: ParseErrors) -> Vec<ConditionError> {
@@ -248,6 +268,11 @@ impl Check<'_> {
         }
         call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_qualified || is_operator(&call.func_name) {
+            if compares_optional(call) {
+                let message = "an optional value never equals a plain one: write \
+                               `args.?x.orValue(…)`, or `args.x` without `?`";
+                self.error(id, message.to_owned());
+            }
             redirect_comparison(call);
             return;
         }
@@ -345,7 +370,9 @@ fn is_operator(name: &str) -> bool {
 
 /// The crate compares its lists and maps with no others. Where an operand could
 /// be a view, the comparison goes to a function of ours; where one is a scalar
-/// literal it need not, and stays as fast as it was.
+/// literal it need not, and stays as fast as it was. `<` and its like copy both
+/// operands into the error if their types differ, which a list of a caller's
+/// multiplies; those functions look at the types first.
 fn redirect_comparison(call: &mut CallExpr) {
     let [left, right] = call.args.as_slice() else {
         return;
@@ -354,12 +381,41 @@ fn redirect_comparison(call: &mut CallExpr) {
     let function = match call.func_name.as_str() {
         operators::EQUALS if !scalars => functions::EQUALS,
         operators::NOT_EQUALS if !scalars => functions::DIFFERS,
+        operators::LESS if !scalars => functions::LESS,
+        operators::LESS_EQUALS if !scalars => functions::LESS_EQUALS,
+        operators::GREATER if !scalars => functions::GREATER,
+        operators::GREATER_EQUALS if !scalars => functions::GREATER_EQUALS,
         operators::IN if !is_scalar(&left.expr) && !is_list_of_scalars(&right.expr) => {
             functions::CONTAINS
         }
         _ => return,
     };
     call.func_name = function.to_owned();
+}
+
+/// Whether `args.?x` is compared with a literal, which is always false.
+fn compares_optional(call: &CallExpr) -> bool {
+    let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN];
+    match call.args.as_slice() {
+        [left, right] if compares.contains(&call.func_name.as_str()) => {
+            let literal = |expr| is_scalar(expr) || is_list_of_scalars(expr);
+            (is_optional(&left.expr) && literal(&right.expr))
+                || (literal(&left.expr) && is_optional(&right.expr))
+        }
+        _ => false,
+    }
+}
+
+fn is_optional(expr: &Expr) -> bool {
+    match expr {
+        Expr::Call(call) => match call.func_name.as_str() {
+            operators::OPT_SELECT | operators::OPT_INDEX => true,
+            operators::INDEX => call.args.first().is_some_and(|operand| is_optional(&operand.expr)),
+            _ => false,
+        },
+        Expr::Select(select) => !select.test && is_optional(&select.operand.expr),
+        _ => false,
+    }
 }
 
 fn is_scalar(expr: &Expr) -> bool {

@@ -1,7 +1,9 @@
 //! The functions that a condition may call.
 
 use std::any::Any;
+use std::cmp::Ordering;
 
+use cel::common::functions::Function;
 use cel::common::types::{CelBool, CelString, DYN_TYPE, STRING_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
@@ -13,6 +15,11 @@ use super::view;
 pub(super) const EQUALS: &str = "@equals";
 /// Called instead of `!=` where an operand may be a list or a map.
 pub(super) const DIFFERS: &str = "@differs";
+/// Called instead of the four comparisons where no operand is a literal.
+pub(super) const LESS: &str = "@less";
+pub(super) const LESS_EQUALS: &str = "@less_equals";
+pub(super) const GREATER: &str = "@greater";
+pub(super) const GREATER_EQUALS: &str = "@greater_equals";
 /// Called instead of `in` where a list or a map may be looked for.
 pub(super) const CONTAINS: &str = "@contains";
 pub(super) const MATCHES: &str = "matches";
@@ -136,7 +143,17 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     )?;
     env.add_overload(EQUALS, "equals(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], equals)?;
     env.add_overload(DIFFERS, "differs(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], differs)?;
-    env.add_overload(CONTAINS, "contains(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], contains)
+    env.add_overload(CONTAINS, "contains(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], contains)?;
+    let comparisons: [(&str, Function); 4] = [
+        (LESS, |arguments| compare(&arguments, Ordering::is_lt)),
+        (LESS_EQUALS, |arguments| compare(&arguments, Ordering::is_le)),
+        (GREATER, |arguments| compare(&arguments, Ordering::is_gt)),
+        (GREATER_EQUALS, |arguments| compare(&arguments, Ordering::is_ge)),
+    ];
+    for (name, function) in comparisons {
+        env.add_overload(name, name, vec![DYN_TYPE, DYN_TYPE], function)?;
+    }
+    Ok(())
 }
 
 type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
@@ -184,4 +201,15 @@ fn contains<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
         [value, container] => view::contains(container.as_ref(), value.as_ref()).map(boolean),
         _ => wrong_arguments("@in", &arguments),
     }
+}
+
+/// A comparison that looks at the types first.
+fn compare<'b, 'v>(arguments: &Arguments<'b, 'v>, holds: fn(Ordering) -> bool) -> Answer<'b, 'v> {
+    if let [a, b] = arguments.as_slice()
+        && view::comparable(a.get_type().kind(), b.get_type().kind())
+        && let Some(comparer) = a.as_comparer()
+    {
+        return comparer.compare(b.as_ref()).map(|ordering| boolean(holds(ordering)));
+    }
+    wrong_arguments("_<_", arguments)
 }

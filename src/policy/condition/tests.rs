@@ -114,6 +114,19 @@ fn lists_and_maps_compare_wherever_they_come_from() {
         ("args.pair.join('-') == 'a-b'", "true"),
         ("type(args.list) == list && type(args.map) == map && type(args.s) == string", "true"),
         ("args == {'a': 1}", "false"),
+        ("args.map == {'a': 1, 'b': [2], 'c': 3}", "false"),
+        ("optional.of([1, 2, 3]) == args.?list", "true"),
+        ("args.?list == optional.of([1, 2, 3])", "true"),
+        ("args.?nope == optional.none()", "true"),
+        ("args.list in args.map", "failed"),
+        ("args.map[args.list] == 1", "failed"),
+        ("1 in args.map", "false"),
+        ("args.list[2.0] == 3", "true"),
+        ("args.list[0.5] == 3", "failed"),
+        ("args.list[0] < args.list[1] && args.s <= args.s", "true"),
+        ("args.list[0] > args.list[1] || args.list[0] >= args.list[1]", "false"),
+        ("args.list[0] < args.s", "failed"),
+        ("args.list[0] == args.s", "false"),
         ("meta.progressToken == 7", "true"),
     ] {
         assert_eq!(outcome(source, arguments), expected, "{source}");
@@ -138,6 +151,21 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
             assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
         }
     }
+    for source in [
+        "args.filter == {'all': true}",
+        "{'all': true} == args.filter",
+        "args.filter != {'all': true}",
+        "[args.filter] == [{'all': true}]",
+        "{'all': true} in [args.filter]",
+        "args.filter in [{'all': true}]",
+    ] {
+        for arguments in [r#"{"filter":{"All":true}}"#, r#"{"filter":{"all":true,"ALL":1}}"#] {
+            assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
+        }
+    }
+    // A string may hold what looks like a comment, and a comment may be followed.
+    assert_eq!(outcome("args.path == 'http://x'", r#"{"path":"http://x"}"#), "true");
+    assert_eq!(outcome("// greeting\nargs.path == 'x'", r#"{"path":"x"}"#), "true");
     // What a condition does not read may be in any case of letters.
     assert_eq!(outcome("args.path == '/tmp'", r#"{"path":"/tmp","A":1,"a":2}"#), "true");
     // A condition that reads no arguments does not care.
@@ -160,6 +188,11 @@ fn what_could_only_fail_later_is_refused_at_load() {
         ("args.x.matches('(')", 14, "not a regular expression"),
         ("args.x.matches('\\\\d{1,50000}')", 14, "when compiled"),
         ("args.l.all(x)", 10, "wrong number of arguments"),
+        ("args.?x == 'a'", 8, "an optional value never equals"),
+        ("'a' in args.?x.y", 4, "an optional value never equals"),
+        ("args[?'x'] in ['a']", 11, "an optional value never equals"),
+        ("'args.x'", 0, "neither true nor false"),
+        ("args.a == 1 // and && args.b == 2", 12, "has no effect"),
         ("Foo{a: 1} == 1", 3, "messages such as `Foo`"),
         ("request.host == 'x'", 0, "unknown name `request`"),
     ] {

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cel::ExecutionError;
 use cel::common::traits::{Adder, Container, Indexer, Iterable, Iterator, Sizer, Zeroer};
 use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelNull, CelString, CelUInt, Kind, LIST_TYPE, MAP_TYPE,
-    Type,
+    CelBool, CelDouble, CelInt, CelList, CelNull, CelOptional, CelString, CelUInt, Kind, LIST_TYPE,
+    MAP_TYPE, Type,
 };
 use cel::common::value::{CowVal, Val};
 
@@ -63,29 +63,46 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
             }
         }
         (Kind::Map, Kind::Map) => {
-            let (Some(keys), Some(left), Some(right)) =
-                (a.as_iterable(), a.as_indexer(), b.as_indexer())
+            let (Some(keys), Some(other_keys), Some(left), Some(right)) =
+                (a.as_iterable(), b.as_iterable(), a.as_indexer(), b.as_indexer())
             else {
                 return false;
             };
-            if size(a) != size(b) {
-                return false;
+            // Every key of either map is looked up in the other, so that a view
+            // meets the keys that differ from it in letters' case only.
+            let mut same = true;
+            let mut other_keys = other_keys.iter();
+            while let Some(key) = other_keys.next() {
+                same &= left.get(key).is_ok();
             }
             let mut keys = keys.iter();
             while let Some(key) = keys.next() {
-                match (left.get(key), right.get(key)) {
-                    (Ok(a), Ok(b)) if equal(a.as_ref(), b.as_ref()) => {}
-                    _ => return false,
-                }
+                same &= match (left.get(key), right.get(key)) {
+                    (Ok(a), Ok(b)) => equal(a.as_ref(), b.as_ref()),
+                    _ => false,
+                };
             }
-            true
+            same
         }
-        _ => a.equals(b),
+        (Kind::Opaque, Kind::Opaque) => {
+            match (a.downcast_ref::<CelOptional>(), b.downcast_ref::<CelOptional>()) {
+                (Some(a), Some(b)) => match (a.inner(), b.inner()) {
+                    (Some(a), Some(b)) => equal(a, b),
+                    (a, b) => a.is_none() && b.is_none(),
+                },
+                _ => a.equals(b),
+            }
+        }
+        (left, right) if comparable(left, right) => a.equals(b),
+        _ => false,
     }
 }
 
-fn size(value: &dyn Val) -> Option<i64> {
-    value.as_sizer().map(|sizer| *sizer.size().inner())
+/// Whether values of these kinds can be equal, or one less than the other. Asked
+/// first because the crate copies both values into the error if they cannot.
+pub(super) fn comparable(a: Kind, b: Kind) -> bool {
+    let is_number = |kind| matches!(kind, Kind::Int | Kind::UInt | Kind::Double);
+    a == b || (is_number(a) && is_number(b))
 }
 
 /// Whether a list, or a map's keys, hold a value equal to `value`.
@@ -236,6 +253,8 @@ impl Indexer for ListView<'_> {
             usize::try_from(*index.inner()).ok()
         } else if let Some(index) = index.downcast_ref::<CelUInt>() {
             usize::try_from(*index.inner()).ok()
+        } else if let Some(index) = index.downcast_ref::<CelDouble>() {
+            whole(*index.inner())
         } else {
             return Err(ExecutionError::no_such_overload(
                 "_[_]",
@@ -254,6 +273,17 @@ impl Indexer for ListView<'_> {
     {
         self.get(index).map(CowVal::into_owned)
     }
+}
+
+/// A double that is the number of an item.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the range is checked, and `as` saturates"
+)]
+fn whole(index: f64) -> Option<usize> {
+    let in_range = (0.0..=f64::from(u32::MAX)).contains(&index) && index.fract() == 0.0;
+    in_range.then_some(index as usize)
 }
 
 impl Iterable for ListView<'_> {
@@ -361,9 +391,24 @@ impl<'a> Val for MapView<'a> {
     }
 }
 
+/// JSON has no keys but strings. Another key that CEL has is not there; what is
+/// no key at all is an error, as it is with the crate's own maps.
+fn not_a_string_key(key: &dyn Val) -> Result<(), ExecutionError> {
+    match key.get_type().kind() {
+        Kind::Boolean | Kind::Int | Kind::UInt | Kind::Double => Ok(()),
+        _ => Err(ExecutionError::UnexpectedType {
+            got: key.get_type().name().to_owned(),
+            want: "map key".to_owned(),
+        }),
+    }
+}
+
 impl Container for MapView<'_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
-        Ok(key.downcast_ref::<CelString>().is_some_and(|key| self.find(key.inner()).is_some()))
+        match key.downcast_ref::<CelString>() {
+            Some(key) => Ok(self.find(key.inner()).is_some()),
+            None => not_a_string_key(key).map(|()| false),
+        }
     }
 }
 
@@ -372,10 +417,13 @@ impl Indexer for MapView<'_> {
     where
         Self: 'v,
     {
-        let name = key.downcast_ref::<CelString>().map(CelString::inner);
-        match name.and_then(|name| self.find(name)) {
+        let Some(name) = key.downcast_ref::<CelString>().map(CelString::inner) else {
+            not_a_string_key(key)?;
+            return Err(ExecutionError::NoSuchKey(String::new().into()));
+        };
+        match self.find(name) {
             Some(value) => Ok(CowVal::Owned(to_val(value, self.ambiguity))),
-            None => Err(ExecutionError::NoSuchKey(name.unwrap_or_default().to_owned().into())),
+            None => Err(ExecutionError::NoSuchKey(name.to_owned().into())),
         }
     }
 
