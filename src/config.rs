@@ -15,7 +15,9 @@ pub use problem::{LoadError, Place, Problem};
 
 use self::decode::{Fields, Item, Problems};
 use crate::gate::{ClaimsFrom, Gate, Limits};
-use crate::policy::{Action, BackendFrom, Policy, ScopeTable, Unauthenticated, is_scope_token};
+use crate::policy::{
+    Action, BackendFrom, ConditionErrors, Policy, ScopeTable, Unauthenticated, is_scope_token,
+};
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
@@ -27,6 +29,8 @@ const DEEPEST_JSON: usize = 512;
 /// The prefix that MCP gateways put between backend and tool.
 const DEFAULT_SEPARATOR: &str = "__";
 
+const CONDITION_ERRORS: [(&str, ConditionErrors); 2] =
+    [("Deny", ConditionErrors::Deny), ("NoMatch", ConditionErrors::NoMatch)];
 const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action::Deny)];
 
 /// Loads a policy file.
@@ -123,7 +127,9 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
             "backend",
             "resourceMetadataURL",
             "scopesSupported",
+            "scopeHierarchy",
             "unauthenticated",
+            "conditionErrors",
             "defaultAction",
             "rules",
         ],
@@ -143,7 +149,14 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         Some(item) => item.word(&ACTIONS, problems),
         None => Some(Action::Deny),
     };
-    let mut table = ScopeTable::default();
+    let condition_errors = match fields.get("conditionErrors") {
+        Some(item) => item.word(&CONDITION_ERRORS, problems),
+        None => Some(ConditionErrors::Deny),
+    };
+    let mut table = match fields.get("scopeHierarchy") {
+        Some(item) => scope_hierarchy(&item, problems),
+        None => ScopeTable::default(),
+    };
     let rules = fields
         .required("rules", problems)
         .and_then(|item| rules::rules(&item, backend.as_ref(), &mut table, problems));
@@ -153,6 +166,7 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         resource_metadata_url,
         scopes_supported,
         unauthenticated: unauthenticated?,
+        condition_errors: condition_errors?,
         default_action: default_action?,
         rules: rules?,
         scopes: table,
@@ -212,17 +226,37 @@ fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
     None
 }
 
+/// Broader scopes with the narrower ones that they imply.
+fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
+    let entries = item.entries(problems).unwrap_or_default();
+    let mut pairs = Vec::new();
+    for (key, narrower) in &entries {
+        if !is_scope_token(&key.name) {
+            problems.add(key.place, &item.path, not_a_scope(&key.name));
+        }
+        pairs.push((key.name.clone(), scopes(narrower, problems)));
+    }
+    ScopeTable::with_hierarchy(&pairs).unwrap_or_else(|cycle| {
+        let way = cycle.scopes.join("` implies `");
+        item.problem(problems, format!("a scope implies itself: `{way}`"));
+        ScopeTable::default()
+    })
+}
+
+fn not_a_scope(text: &str) -> String {
+    format!(
+        "`{text}` is not a scope: one word of printable ASCII without quotes and backslashes \
+         (RFC 6749, section 3.3)"
+    )
+}
+
 /// A list of scope-tokens.
 fn scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
     let items = item.strings(problems).unwrap_or_default();
     for (index, item) in items.iter().enumerate() {
         let text = item.as_text();
         if !is_scope_token(text) {
-            let message = format!(
-                "`{text}` is not a scope: one word of printable ASCII without \
-                 quotes and backslashes (RFC 6749, section 3.3)"
-            );
-            item.problem(problems, message);
+            item.problem(problems, not_a_scope(text));
         }
         if text == "offline_access" {
             let message = "`offline_access` asks for a refresh token and permits nothing; it is \

@@ -18,7 +18,7 @@ mod target;
 
 pub use condition::Condition;
 pub use decide::{Decision, Evaluation, Permit, Reason, RuleTrace, TargetTrace};
-pub use scope::{ScopeSet, ScopeTable, is_scope_token};
+pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
 pub use target::{BackendFrom, Subject, Target, ToolPattern, When};
 
 /// What a rule, or the end of the list, does with a call.
@@ -39,6 +39,16 @@ pub enum Unauthenticated {
     Challenge,
 }
 
+/// What a Deny rule is whose condition has no boolean value. In an Allow rule
+/// such a condition is never a match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionErrors {
+    /// It denies.
+    Deny,
+    /// It does not match, so that rules after it can still allow the call.
+    NoMatch,
+}
+
 /// One rule: what is left out matches every call.
 #[derive(Debug)]
 pub struct Rule {
@@ -52,11 +62,15 @@ pub struct Rule {
     pub targets: Option<Vec<Target>>,
 }
 
-/// The scopes that a rule requires, as written and as a set.
+/// The scopes that a rule requires.
 #[derive(Debug, Default)]
 pub struct RequiredScopes {
+    /// As written.
     names: Vec<String>,
+    /// As a set.
     set: ScopeSet,
+    /// What a token has that is granted these: with all that they imply.
+    granted: ScopeSet,
 }
 
 impl RequiredScopes {
@@ -66,7 +80,8 @@ impl RequiredScopes {
             set.insert(table.intern(name));
             set
         });
-        Self { names, set }
+        let granted = table.granted(names.iter().map(String::as_str));
+        Self { names, set, granted }
     }
 
     /// As written in the rule.
@@ -88,6 +103,8 @@ pub struct Policy {
     pub scopes_supported: Vec<String>,
     /// What becomes of a request without a verified token.
     pub unauthenticated: Unauthenticated,
+    /// What a Deny rule is whose condition has no boolean value.
+    pub condition_errors: ConditionErrors,
     /// What becomes of a call that no rule matches.
     pub default_action: Action,
     /// In the order in which they are tried.

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 const SCOPES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// Which scope implies which, if there is a hierarchy.
+const IMPLIES: [(usize, &[usize]); 2] = [(0, &[1]), (2, &[0, 3])];
 /// Conditions with what they say of a call with `{"n": 1}`.
 const CONDITIONS: [(&str, Option<bool>); 4] = [
     ("args.n == 1", Some(true)),
@@ -34,7 +36,21 @@ fn rule() -> impl Strategy<Value = Rule> {
     })
 }
 
-fn gate(rules: &[Rule], default_allow: bool) -> Gate {
+/// What surrounds the rules.
+#[derive(Debug, Clone, Copy)]
+struct Around {
+    default_allow: bool,
+    hierarchy: bool,
+    errors_deny: bool,
+}
+
+fn around() -> impl Strategy<Value = Around> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(default_allow, hierarchy, errors_deny)| Around { default_allow, hierarchy, errors_deny },
+    )
+}
+
+fn gate(rules: &[Rule], around: Around) -> Gate {
     let action = |allow| if allow { "Allow" } else { "Deny" };
     let rules: Vec<_> = rules
         .iter()
@@ -59,7 +75,18 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
             json
         })
         .collect();
-    let policy = json!({"name": "p", "rules": rules, "defaultAction": action(default_allow)});
+    let mut policy = json!({
+        "name": "p",
+        "rules": rules,
+        "defaultAction": action(around.default_allow),
+        "conditionErrors": if around.errors_deny { "Deny" } else { "NoMatch" },
+    });
+    if around.hierarchy {
+        let names = |scopes: &[usize]| scopes.iter().map(|&n| SCOPES[n]).collect::<Vec<_>>();
+        for (broader, narrower) in IMPLIES {
+            policy["scopeHierarchy"][SCOPES[broader]] = json!(names(narrower));
+        }
+    }
     config::parse(&json!({"policies": [policy]}).to_string()).unwrap()
 }
 
@@ -77,7 +104,7 @@ fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
 
 /// The rules' meaning, in the words of the documentation: what a rule makes of
 /// the call, apart from its scopes.
-fn takes(rule: &Rule) -> bool {
+fn takes(rule: &Rule, around: Around) -> bool {
     let Some(targets) = &rule.targets else {
         return true;
     };
@@ -87,18 +114,38 @@ fn takes(rule: &Rule) -> bool {
         .map(|(_, condition)| condition.map_or(Some(true), |condition| CONDITIONS[condition].1))
         .collect();
     let matches = said.contains(&Some(true));
-    matches || (!rule.allow && said.contains(&None))
+    matches || (!rule.allow && around.errors_deny && said.contains(&None))
+}
+
+/// Scopes with all that they imply.
+fn closed(scopes: &[usize], around: Around) -> Vec<usize> {
+    let mut closed = scopes.to_vec();
+    while around.hierarchy {
+        let before = closed.len();
+        for (broader, narrower) in IMPLIES {
+            if closed.contains(&broader) {
+                closed.extend(
+                    narrower.iter().filter(|scope| !closed.contains(scope)).collect::<Vec<_>>(),
+                );
+            }
+        }
+        if closed.len() == before {
+            break;
+        }
+    }
+    closed
 }
 
 /// The rule that decides, if one does.
-fn decider(rules: &[Rule], granted: &[usize]) -> Option<usize> {
-    rules
-        .iter()
-        .position(|rule| rule.scopes.iter().all(|scope| granted.contains(scope)) && takes(rule))
+fn decider(rules: &[Rule], around: Around, granted: &[usize]) -> Option<usize> {
+    let granted = closed(granted, around);
+    rules.iter().position(|rule| {
+        rule.scopes.iter().all(|scope| granted.contains(scope)) && takes(rule, around)
+    })
 }
 
-fn allowed(rules: &[Rule], default_allow: bool, granted: &[usize]) -> bool {
-    decider(rules, granted).map_or(default_allow, |index| rules[index].allow)
+fn allowed(rules: &[Rule], around: Around, granted: &[usize]) -> bool {
+    decider(rules, around, granted).map_or(around.default_allow, |index| rules[index].allow)
 }
 
 proptest! {
@@ -107,19 +154,19 @@ proptest! {
     #[test]
     fn a_challenge_is_there_exactly_if_scopes_help_and_names_those_that_do(
         rules in prop::collection::vec(rule(), 1..8),
-        default_allow: bool,
+        around in around(),
         granted in prop::sample::subsequence((0..SCOPES.len()).collect::<Vec<_>>(), 0..=3),
     ) {
-        let gate = gate(&rules, default_allow);
+        let gate = gate(&rules, around);
         let answer = ask(&gate, &granted);
-        prop_assert_eq!(answer.is_ok(), allowed(&rules, default_allow, &granted));
+        prop_assert_eq!(answer.is_ok(), allowed(&rules, around, &granted));
         let Err(challenge) = answer else { return Ok(()) };
 
         // Every set of scopes of an Allow rule that flips the denial.
         let with = |scopes: &[usize]| [granted.as_slice(), scopes].concat();
         let flips: Vec<&Rule> = rules
             .iter()
-            .filter(|rule| rule.allow && allowed(&rules, default_allow, &with(&rule.scopes)))
+            .filter(|rule| rule.allow && allowed(&rules, around, &with(&rule.scopes)))
             .collect();
         prop_assert_eq!(challenge.is_some(), !flips.is_empty(), "there is a challenge iff scopes help");
         let Some(challenge) = challenge else { return Ok(()) };
@@ -128,13 +175,13 @@ proptest! {
             .iter()
             .map(|name| SCOPES.iter().position(|scope| scope == name).unwrap())
             .collect();
-        prop_assert!(allowed(&rules, default_allow, &with(&named)), "granting them flips it");
+        prop_assert!(allowed(&rules, around, &with(&named)), "granting them flips it");
         prop_assert_eq!(ask(&gate, &with(&named)), Ok(()));
         // It is all that one rule asks for which would then allow the call: a
         // client may get a token with just these. None such asks for less.
-        let end = decider(&rules, &granted).unwrap_or(rules.len());
+        let end = decider(&rules, around, &granted).unwrap_or(rules.len());
         let flipping = |rule: &&Rule| {
-            rule.allow && takes(rule) && allowed(&rules, default_allow, &with(&rule.scopes))
+            rule.allow && takes(rule, around) && allowed(&rules, around, &with(&rule.scopes))
         };
         let smallest = rules[..end].iter().filter(flipping).min_by_key(|rule| rule.scopes.len());
         prop_assert_eq!(Some(&named), smallest.map(|rule| &rule.scopes));

@@ -71,6 +71,17 @@ impl<'n> Item<'n> {
         Some(Fields { place: self.node.place, path: self.path.clone(), members })
     }
 
+    /// A mapping from words of the author's to something.
+    pub(super) fn entries(&self, problems: &mut Problems) -> Option<Vec<(&'n Key, Item<'n>)>> {
+        let Value::Mapping(members) = &self.node.value else {
+            self.expected(problems, "a mapping");
+            return None;
+        };
+        let item =
+            |(key, node): &'n (Key, Node)| (key, Item { node, path: join(&self.path, &key.name) });
+        Some(members.iter().map(item).collect())
+    }
+
     /// A list with at least one item.
     pub(super) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         match &self.node.value {

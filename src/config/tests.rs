@@ -91,6 +91,30 @@ fn a_target_that_can_match_no_call_is_a_mistake() {
 }
 
 #[test]
+fn a_scope_cannot_imply_itself() {
+    let policy = |hierarchy: &str| {
+        problems(&format!(
+            "policies:\n- name: p\n  scopeHierarchy: {hierarchy}\n  rules: [{{action: Deny}}]\n"
+        ))
+    };
+    assert!(policy("{a: [b, c], b: [c]}").is_empty());
+    let found = policy("{a: [b], b: [c], c: [a]}");
+    assert!(found[0].contains("`a` implies `b` implies `c` implies `a`"), "{found:?}");
+    for wrong in [
+        "",
+        "[a]",
+        "{a: b}",
+        "{a: []}",
+        "{a: ['x y']}",
+        "{'x y': [a]}",
+        "{a: [b, b]}",
+        "{a: [b], a: [c]}",
+    ] {
+        assert!(!policy(wrong).is_empty(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_number_is_plain() {
     for number in ["+5", "'10'", "010", "1e3", "0x10", "-1", "1.0", "ten", ""] {
         let text = format!("limits: {{maxBodyBytes: {number}}}\n{MINIMAL}");

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::condition::Outcome;
-use super::{Action, Policy, Rule, ScopeSet, Subject, Target};
+use super::{Action, ConditionErrors, Policy, Rule, ScopeSet, Subject, Target};
 use crate::claims::Claims;
 use crate::mcp::{Problem, ToolCall};
 
@@ -101,6 +101,7 @@ pub struct Evaluation<'p> {
 /// What is known of a rule whose backend and tool match the call.
 #[derive(Debug)]
 struct Look<'p> {
+    policy: &'p Policy,
     index: usize,
     rule: &'p Rule,
     /// Whether the rule's scopes are granted.
@@ -148,13 +149,16 @@ impl Look<'_> {
         Ok(truth)
     }
 
-    /// Whether the rule takes the call once its scopes are granted. A condition
-    /// without a boolean value is no match, except that it must not open what a
-    /// Deny rule would close.
+    /// Whether the rule takes the call once its scopes are granted.
     fn takes(&self) -> bool {
         match self.truth {
             Some(Truth::True) => true,
-            Some(Truth::Failed) => self.rule.action == Action::Deny,
+            // It must not open what a Deny rule would close, unless the policy
+            // says so.
+            Some(Truth::Failed) => {
+                self.rule.action == Action::Deny
+                    && self.policy.condition_errors == ConditionErrors::Deny
+            }
             Some(Truth::False) | None => false,
         }
     }
@@ -179,7 +183,7 @@ impl Policy {
         claims: Option<&Claims>,
     ) -> Result<Evaluation<'p>, Problem> {
         let subject = self.backend.subject(call);
-        let granted = self.scopes.set(claims.into_iter().flat_map(Claims::scopes));
+        let granted = self.scopes.granted(claims.into_iter().flat_map(Claims::scopes));
         let none = ScopeSet::default();
         let mut looks = Vec::new();
         let mut decided = None;
@@ -188,6 +192,7 @@ impl Policy {
                 continue;
             }
             let mut look = Look {
+                policy: self,
                 index,
                 rule,
                 granted: rule.scopes.set.is_within(&granted, &none),
@@ -256,7 +261,9 @@ fn challenge<'p>(
         .iter()
         .filter(|look| look.rule.action == Action::Allow && !look.granted && look.takes())
         .map(|look| &look.rule.scopes)
-        .filter(|scopes| decider(&scopes.set).is_some_and(|look| look.rule.action == Action::Allow))
+        .filter(|scopes| {
+            decider(&scopes.granted).is_some_and(|look| look.rule.action == Action::Allow)
+        })
         .min_by_key(|scopes| scopes.names.len());
     Ok(best.map(|scopes| scopes.names.as_slice()))
 }
@@ -328,10 +335,7 @@ impl<'p> Evaluation<'p> {
     }
 
     fn missing(&self, rule: &'p Rule) -> Vec<&'p str> {
-        let none = ScopeSet::default();
-        let missing = |name: &&String| {
-            !self.policy.scopes.set([name.as_str()]).is_within(&self.granted, &none)
-        };
+        let missing = |name: &&String| !self.policy.scopes.is_in(name, &self.granted);
         rule.scopes.names.iter().filter(missing).map(String::as_str).collect()
     }
 }

@@ -2,26 +2,91 @@
 
 use std::collections::HashMap;
 
-/// Numbers for the scopes that a policy names. A token's other scopes cannot
-/// matter to it and are not kept.
+/// Numbers for the scopes that a policy names, and which of them imply others.
+/// A token's other scopes cannot matter to the policy and are not kept.
 #[derive(Debug, Default)]
 pub struct ScopeTable {
     numbers: HashMap<String, usize>,
+    /// By number: the scope with all that it implies, transitively. A scope
+    /// without an entry implies itself.
+    implied: Vec<ScopeSet>,
+}
+
+/// A scope that implies itself by way of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopeCycle {
+    /// The way from the scope back to it.
+    pub scopes: Vec<String>,
 }
 
 impl ScopeTable {
+    /// A table in which broader scopes imply narrower ones, transitively.
+    ///
+    /// # Errors
+    /// If a scope implies itself.
+    pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, ScopeCycle> {
+        let mut table = Self::default();
+        for (scope, _) in broader {
+            let number = table.intern(scope);
+            let mut closure = ScopeSet::default();
+            let mut way = Vec::new();
+            table.close(scope, broader, &mut closure, &mut way)?;
+            table.implied.resize_with(table.implied.len().max(number + 1), ScopeSet::default);
+            if let Some(implied) = table.implied.get_mut(number) {
+                *implied = closure;
+            }
+        }
+        Ok(table)
+    }
+
+    /// Adds a scope and what it implies; `way` is how it was come by.
+    fn close(
+        &mut self,
+        scope: &str,
+        broader: &[(String, Vec<String>)],
+        closure: &mut ScopeSet,
+        way: &mut Vec<String>,
+    ) -> Result<(), ScopeCycle> {
+        let again = way.iter().any(|seen| seen == scope);
+        way.push(scope.to_owned());
+        if again {
+            return Err(ScopeCycle { scopes: std::mem::take(way) });
+        }
+        let number = self.intern(scope);
+        if closure.contains(number) {
+            way.pop();
+            return Ok(());
+        }
+        closure.insert(number);
+        for (_, narrower) in broader.iter().filter(|(name, _)| name == scope) {
+            for scope in narrower {
+                self.close(scope, broader, closure, way)?;
+            }
+        }
+        way.pop();
+        Ok(())
+    }
+
     /// The number of a scope, a new one if it had none.
     pub fn intern(&mut self, scope: &str) -> usize {
         let next = self.numbers.len();
         *self.numbers.entry(scope.to_owned()).or_insert(next)
     }
 
-    /// The set of those scopes that the policy names.
-    pub fn set<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> ScopeSet {
+    /// Whether a scope is in a set.
+    pub fn is_in(&self, scope: &str, set: &ScopeSet) -> bool {
+        self.numbers.get(scope).is_some_and(|&number| set.contains(number))
+    }
+
+    /// The set of those scopes that the policy names, with all that they imply.
+    pub fn granted<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> ScopeSet {
         let mut set = ScopeSet::default();
         for scope in scopes {
             if let Some(&number) = self.numbers.get(scope) {
                 set.insert(number);
+                if let Some(implied) = self.implied.get(number) {
+                    set.extend(implied);
+                }
             }
         }
         set
@@ -41,6 +106,20 @@ impl ScopeSet {
         }
         if let Some(bits) = self.0.get_mut(word) {
             *bits |= 1 << (number % 64);
+        }
+    }
+
+    fn contains(&self, number: usize) -> bool {
+        self.0.get(number / 64).is_some_and(|bits| bits & (1 << (number % 64)) != 0)
+    }
+
+    /// Adds all scopes of another set.
+    fn extend(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (bits, more) in self.0.iter_mut().zip(&other.0) {
+            *bits |= more;
         }
     }
 
@@ -73,13 +152,45 @@ mod tests {
         names.iter().for_each(|name| {
             table.intern(name);
         });
-        let set = |numbers: &[usize]| table.set(numbers.iter().map(|n| names[*n].as_str()));
+        let set = |numbers: &[usize]| table.granted(numbers.iter().map(|n| names[*n].as_str()));
         let none = ScopeSet::default();
         assert!(none.is_within(&none, &none));
         assert!(set(&[1, 129]).is_within(&set(&[1]), &set(&[129, 3])));
         assert!(!set(&[1, 129]).is_within(&set(&[1]), &set(&[128])));
         assert!(!set(&[64]).is_within(&set(&[0]), &none));
-        assert_eq!(table.set(["unknown"]), none);
+        assert_eq!(table.granted(["unknown"]), none);
+    }
+
+    #[test]
+    fn broader_scopes_imply_narrower_ones_transitively() {
+        let pairs = |pairs: &[(&str, &[&str])]| {
+            pairs
+                .iter()
+                .map(|(broad, narrow)| {
+                    ((*broad).to_owned(), narrow.iter().map(|&name| name.to_owned()).collect())
+                })
+                .collect::<Vec<(String, Vec<String>)>>()
+        };
+        let mut table =
+            ScopeTable::with_hierarchy(&pairs(&[("b", &["c"]), ("a", &["b", "d"]), ("e", &["d"])]))
+                .unwrap();
+        let other = table.intern("x");
+        let has = |scope: &str, other: &str| table.is_in(other, &table.granted([scope]));
+        for (scope, implied) in
+            [("a", "a"), ("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("e", "d")]
+        {
+            assert!(has(scope, implied), "{scope} implies {implied}");
+        }
+        for (scope, other) in
+            [("c", "b"), ("b", "a"), ("b", "d"), ("e", "a"), ("a", "x"), ("x", "a")]
+        {
+            assert!(!has(scope, other), "{scope} does not imply {other}");
+        }
+        assert_eq!(other, 5);
+        let cycle =
+            ScopeTable::with_hierarchy(&pairs(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"])]));
+        assert_eq!(cycle.unwrap_err().scopes, ["a", "b", "c", "a"]);
+        assert!(ScopeTable::with_hierarchy(&pairs(&[("a", &["a"])])).is_err());
     }
 
     #[test]
