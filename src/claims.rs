@@ -7,55 +7,52 @@
 
 use serde_json::{Map, Value};
 
-/// The claims that decisions read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+use crate::json::{Json, Object};
+
+/// The claims of a token.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Claims {
     scopes: Vec<String>,
-}
-
-/// A claim's value as far as scopes can be in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ScopeClaim {
-    /// Scopes with spaces between them ([RFC 8693, section 4.2]).
-    ///
-    /// [RFC 8693, section 4.2]: https://www.rfc-editor.org/rfc/rfc8693#section-4.2
-    Text(String),
-    /// One scope an element, as some authorization servers write it.
-    List(Vec<String>),
+    all: Object<'static>,
 }
 
 impl Claims {
-    /// The names of the claims that hold scopes: the standard one, and the one
-    /// of several authorization servers.
+    /// The names of the claims that hold scopes: the standard one
+    /// ([RFC 8693, section 4.2]), and the one of several authorization servers.
+    ///
+    /// [RFC 8693, section 4.2]: https://www.rfc-editor.org/rfc/rfc8693#section-4.2
     pub const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
-    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`].
-    pub fn new(claims: impl IntoIterator<Item = ScopeClaim>) -> Self {
+    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]: a text with spaces
+    /// between them, or a list of one scope an element. Anything else grants
+    /// nothing.
+    pub fn new(all: Object<'static>) -> Self {
         let mut scopes = Vec::new();
-        for claim in claims {
+        for claim in Self::SCOPE_CLAIMS.into_iter().filter_map(|name| all.get(name)) {
             match claim {
-                ScopeClaim::Text(text) => {
-                    scopes.extend(
-                        text.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned),
-                    );
+                Json::String(text) => {
+                    let words = text.split(' ').filter(|scope| !scope.is_empty());
+                    scopes.extend(words.map(str::to_owned));
                 }
-                ScopeClaim::List(list) => scopes.extend(list),
+                Json::Array(items) => {
+                    scopes.extend(items.iter().filter_map(text).map(str::to_owned));
+                }
+                _ => {}
             }
         }
-        Self { scopes }
+        Self { scopes, all }
     }
 
-    /// The claims of a JSON object. What is not a string or a list of strings
-    /// grants nothing.
+    /// The claims of a JSON object.
     pub fn from_json(claims: &Map<String, Value>) -> Self {
-        let scope_claim = |name| match claims.get(name)? {
-            Value::String(text) => Some(ScopeClaim::Text(text.clone())),
-            Value::Array(items) => Some(ScopeClaim::List(
-                items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            )),
-            _ => None,
-        };
-        Self::new(Self::SCOPE_CLAIMS.into_iter().filter_map(scope_claim))
+        Self::new(object(claims))
+    }
+
+    /// The claim at a dotted path: `org.departments` is the member
+    /// `departments` of the claim `org`. A name that holds dots itself, such as
+    /// a URL, is found whole first.
+    pub fn find(&self, path: &str) -> Option<&Json<'static>> {
+        find(&self.all, path)
     }
 
     /// The claims of a bearer token, **without** verifying it.
@@ -67,6 +64,41 @@ impl Claims {
     /// The scopes that the token grants.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(String::as_str)
+    }
+}
+
+fn find<'c>(object: &'c Object<'static>, path: &str) -> Option<&'c Json<'static>> {
+    let within = |(dot, _)| match object.get(path.get(..dot)?)? {
+        Json::Object(inner) => find(inner, path.get(dot + 1..)?),
+        _ => None,
+    };
+    object.get(path).or_else(|| path.match_indices('.').find_map(within))
+}
+
+/// The text of a value that is one.
+pub(crate) fn text<'j>(value: &'j Json<'_>) -> Option<&'j str> {
+    match value {
+        Json::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn object(members: &Map<String, Value>) -> Object<'static> {
+    Object::from_map(members.iter().map(|(key, value)| (key.clone(), json(value))))
+}
+
+fn json(value: &Value) -> Json<'static> {
+    match value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => Json::Bool(*value),
+        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(int), _) => Json::Int(int),
+            (None, Some(double)) => Json::Double(double),
+            (None, None) => Json::Null,
+        },
+        Value::String(text) => Json::String(text.clone().into()),
+        Value::Array(items) => Json::Array(items.iter().map(json).collect()),
+        Value::Object(members) => Json::Object(object(members)),
     }
 }
 
@@ -96,6 +128,20 @@ mod tests {
         assert_eq!(scopes(r#"{"scp":"a","scope":"b"}"#), ["b", "a"]);
         assert_eq!(scopes(r#"{"scp":["a",7]}"#), ["a"]);
         assert!(scopes(r#"{"scope":7,"scp":{"a":1},"Scope":"x"}"#).is_empty());
+    }
+
+    #[test]
+    fn claims_are_found_by_path_and_by_names_with_dots() {
+        let json = r#"{"org":{"departments":["a"],"x.y":{"z":"deep"}},"https://e.com/r":"b","a":{"b":"1"},"a.b":"2"}"#;
+        let claims = Claims::from_json(&serde_json::from_str(json).unwrap());
+        let found = |path| claims.find(path).and_then(text);
+        assert!(matches!(claims.find("org.departments"), Some(Json::Array(_))));
+        assert_eq!(found("org.x.y.z"), Some("deep"));
+        assert_eq!(found("https://e.com/r"), Some("b"));
+        assert_eq!(found("a.b"), Some("2"), "the whole name first");
+        for nothing in ["", ".", "org.", "org.nope", "org.departments.a", "Org.departments"] {
+            assert_eq!(claims.find(nothing), None, "{nothing}");
+        }
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Gate {
     }
 
     /// Judges a request by its whole body.
-    pub fn judge<'p, 'b>(&'p self, admitted: &Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
+    pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
         let refused = |refusal| Judgement { answer: Err(refusal), decided: None };
         if body.is_empty() {
             return Judgement { answer: Ok(self.judge_bodiless(admitted)), decided: None };

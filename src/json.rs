@@ -80,6 +80,17 @@ impl<'a> Object<'a> {
         Ok(Self(members))
     }
 
+    /// An object of members whose names differ.
+    pub fn from_map(members: impl IntoIterator<Item = (String, Json<'a>)>) -> Self {
+        let members = members.into_iter().map(|(key, value)| (Cow::Owned(key), value)).collect();
+        Self::new(members).unwrap_or_default()
+    }
+
+    /// The member called just `name`, for objects that no client has written.
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
     /// The member called `name`. Any key that is equal to it but for letters'
     /// case makes the answer [`Found::CaseVariant`], present or not.
     pub fn find<'j>(&'j self, name: &str) -> Found<'j, 'a> {

@@ -11,11 +11,13 @@
 //!
 //! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 
+mod claim;
 pub mod condition;
 mod decide;
 mod scope;
 mod target;
 
+pub use claim::{ClaimType, RequiredClaim};
 pub use condition::Condition;
 pub use decide::{Decision, Evaluation, Permit, Reason, RuleTrace, TargetTrace};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
@@ -58,6 +60,8 @@ pub struct Rule {
     pub action: Action,
     /// All of these must be granted.
     pub scopes: RequiredScopes,
+    /// All of these must hold.
+    pub claims: Vec<RequiredClaim>,
     /// One of these must match; `None` matches every tool.
     pub targets: Option<Vec<Target>>,
 }
@@ -87,6 +91,13 @@ impl RequiredScopes {
     /// As written in the rule.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+}
+
+impl Policy {
+    /// Whether a decision can depend on claims other than scopes.
+    pub fn reads_claims(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.claims.is_empty())
     }
 }
 

@@ -63,6 +63,7 @@ fn check_tells_programs_what_was_decided() {
             "rule": "greetings",
             "action": "Allow",
             "decided": false,
+            "claims": [],
             "scopes": {"required": ["echo"], "missing": ["echo"]},
             "targets": [{
                 "backend": "mcp-backend-authorization",

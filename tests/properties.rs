@@ -1,6 +1,6 @@
 //! What must hold of every policy, token and call.
 
-use mcp_authz::claims::{Claims, ScopeClaim};
+use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::{Gate, Head};
 use proptest::prelude::*;
@@ -92,8 +92,8 @@ fn gate(rules: &[Rule], around: Around) -> Gate {
 
 /// `Ok` if the call is allowed, otherwise the scopes of the challenge.
 fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
-    let scopes = granted.iter().map(|&scope| SCOPES[scope].to_owned()).collect();
-    let claims = Claims::new([ScopeClaim::List(scopes)]);
+    let scopes: Vec<_> = granted.iter().map(|&scope| SCOPES[scope]).collect();
+    let claims = Claims::from_json(json!({"scope": scopes}).as_object().unwrap());
     let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;
     match gate.judge(&admitted, body).answer {
@@ -120,7 +120,10 @@ fn takes(rule: &Rule, around: Around) -> bool {
 /// Scopes with all that they imply.
 fn closed(scopes: &[usize], around: Around) -> Vec<usize> {
     let mut closed = scopes.to_vec();
-    while around.hierarchy {
+    if !around.hierarchy {
+        return closed;
+    }
+    loop {
         let before = closed.len();
         for (broader, narrower) in IMPLIES {
             if closed.contains(&broader) {
@@ -130,10 +133,9 @@ fn closed(scopes: &[usize], around: Around) -> Vec<usize> {
             }
         }
         if closed.len() == before {
-            break;
+            return closed;
         }
     }
-    closed
 }
 
 /// The rule that decides, if one does.

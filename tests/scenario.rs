@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, MODES, call, change, mcp_authz, send, start, token};
+use crate::support::{Http, MODES, call, change, issuer, mcp_authz, send, start, token};
 
 const METADATA_URL: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 
@@ -128,6 +128,35 @@ async fn what_calls_no_tool_goes_through() {
             let reply = send(http.request(method).bearer_auth(&token)).await;
             assert!(![401, 403, 500].contains(&reply.status), "{mode:?} {method}: {reply:?}");
             assert_eq!(stack.server.requests(), requests + count + 1, "{mode:?} {method}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn claims_are_read_from_what_envoy_verified() {
+    const CLAIMS: &str = "
+policies:
+- name: claims
+  rules:
+  - action: Allow
+    source:
+      jwt:
+        scopes: [sum]
+        claims: [{name: org.departments, valueType: StringArray, values: [engineering]}]
+";
+    for mode in MODES {
+        let stack = start(CLAIMS, &mode.config()).await;
+        for (departments, status) in [
+            (json!(["sales", "engineering"]), 200),
+            (json!("engineering"), 200),
+            (json!(["sales"]), 403),
+            (json!(null), 403),
+        ] {
+            let claims = json!({"scp": ["sum"], "org": {"departments": departments}, "n": 1.5});
+            let token = issuer().sign(claims.as_object().unwrap().clone()).unwrap();
+            let connected = Client::connect(&stack.url(), &token).await.unwrap();
+            let answer = connected.call("sum", &json!({"a": 1, "b": 1})).await.unwrap();
+            assert_eq!(answer == text("2"), status == 200, "{mode:?} {claims}: {answer:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rsa::pkcs1::{EncodeRsaPrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 pub const ISSUER: &str = "https://idp.example.com";
 pub const AUDIENCE: &str = "mcp";
@@ -43,15 +43,21 @@ impl Issuer {
 
     /// A token for a caller with these scopes.
     pub fn token(&self, subject: &str, scope: &str) -> Result<String, Error> {
+        let claims = [("sub", json!(subject)), ("scope", json!(scope))];
+        self.sign(claims.map(|(name, value)| (name.to_owned(), value)))
+    }
+
+    /// A token with these claims and those that every token has.
+    pub fn sign(&self, claims: impl IntoIterator<Item = (String, Value)>) -> Result<String, Error> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let claims = json!({
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": subject,
-            "scope": scope,
-            "iat": now.as_secs(),
-            "exp": (now + LIFETIME).as_secs(),
-        });
+        let usual = [
+            ("iss", json!(ISSUER)),
+            ("aud", json!(AUDIENCE)),
+            ("iat", json!(now.as_secs())),
+            ("exp", json!((now + LIFETIME).as_secs())),
+        ];
+        let usual = usual.map(|(name, value)| (name.to_owned(), value));
+        let claims: Map<String, Value> = usual.into_iter().chain(claims).collect();
         let header = Header { kid: Some(KEY_ID.to_owned()), ..Header::new(Algorithm::RS256) };
         Ok(encode(&header, &claims, &self.key)?)
     }

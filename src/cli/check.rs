@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::claims::Claims;
 use crate::config;
 use crate::gate::{Blame, ClaimsFrom, Gate, Head, Judgement, Refusal};
-use crate::policy::{Action, Policy, RuleTrace, TargetTrace};
+use crate::policy::{Action, Policy, RequiredClaim, RuleTrace, TargetTrace};
 
 /// Decide one request without Envoy and explain the decision
 ///
@@ -227,6 +227,9 @@ fn rule_json(rule: &RuleTrace<'_>) -> Value {
         "rule": rule_name(rule),
         "action": action(rule.action),
         "decided": rule.decided,
+        "claims": rule.claims.iter().map(|(claim, holds)| json!({
+            "name": claim.name, "values": claim.values, "holds": holds,
+        })).collect::<Vec<_>>(),
         "scopes": { "required": rule.scopes, "missing": rule.missing_scopes },
         "targets": rule.targets.as_ref().map(|targets| {
             targets.iter().map(target_json).collect::<Vec<_>>()
@@ -265,6 +268,10 @@ fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
     match &rule.targets {
         None => line(text, "      ✓ every tool"),
         Some(targets) => targets.iter().for_each(|target| target_text(text, target)),
+    }
+    for (claim, holds) in &rule.claims {
+        let RequiredClaim { name, values, .. } = claim;
+        line(text, &format!("      {} claim {name}: {}", mark(*holds), values.join(" or ")));
     }
     for scope in rule.scopes {
         let missing = rule.missing_scopes.contains(&scope.as_str());

@@ -3,8 +3,10 @@
 use super::decode::{Item, Problems};
 use super::problem::Place;
 use super::{ACTIONS, scopes};
+use crate::claims::Claims;
 use crate::policy::{
-    BackendFrom, Condition, RequiredScopes, Rule, ScopeTable, Target, ToolPattern, When,
+    BackendFrom, ClaimType, Condition, RequiredClaim, RequiredScopes, Rule, ScopeTable, Target,
+    ToolPattern, When,
 };
 
 /// Reads the rules of a policy whose backends are told by `backend_from`, which
@@ -31,24 +33,62 @@ fn rule(
     let fields = item.fields(&["name", "action", "source", "target"], problems)?;
     let name = fields.get("name").and_then(|item| item.string(problems));
     let action = fields.required("action", problems).and_then(|item| item.word(&ACTIONS, problems));
-    let required = match fields.get("source") {
-        Some(source) => source_scopes(&source, problems),
-        None => Vec::new(),
+    let (scopes, claims) = match fields.get("source") {
+        Some(source) => source_of(&source, problems),
+        None => (Vec::new(), Vec::new()),
     };
     let targets = match fields.get("target") {
         Some(target) => Some(targets(&target, backend_from, problems)?),
         None => None,
     };
-    Some(Rule { name, action: action?, scopes: RequiredScopes::new(required, table), targets })
+    Some(Rule {
+        name,
+        action: action?,
+        scopes: RequiredScopes::new(scopes, table),
+        claims,
+        targets,
+    })
 }
 
-fn source_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
-    let jwt = item
-        .fields(&["jwt"], problems)
-        .and_then(|source| source.required("jwt", problems))
-        .and_then(|jwt| jwt.fields(&["scopes"], problems))
-        .and_then(|jwt| jwt.required("scopes", problems));
-    jwt.map(|item| scopes(&item, problems)).unwrap_or_default()
+/// The scopes and claims that a caller must have.
+fn source_of(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<RequiredClaim>) {
+    let jwt = item.fields(&["jwt"], problems).and_then(|source| source.required("jwt", problems));
+    let Some(jwt) = jwt else { return (Vec::new(), Vec::new()) };
+    let Some(fields) = jwt.fields(&["scopes", "claims"], problems) else {
+        return (Vec::new(), Vec::new());
+    };
+    let scope_list = fields.get("scopes").map(|item| scopes(&item, problems));
+    let claim_list = fields.get("claims").map(|item| claims(&item, problems));
+    if scope_list.is_none() && claim_list.is_none() {
+        jwt.problem(problems, "expected `scopes`, `claims` or both");
+    }
+    (scope_list.unwrap_or_default(), claim_list.unwrap_or_default())
+}
+
+fn claims(item: &Item<'_>, problems: &mut Problems) -> Vec<RequiredClaim> {
+    let items = item.items(problems).unwrap_or_default();
+    items.iter().filter_map(|item| claim(item, problems)).collect()
+}
+
+fn claim(item: &Item<'_>, problems: &mut Problems) -> Option<RequiredClaim> {
+    const TYPES: [(&str, ClaimType); 2] =
+        [("String", ClaimType::String), ("StringArray", ClaimType::StringArray)];
+
+    let fields = item.fields(&["name", "valueType", "values"], problems)?;
+    let name_item = fields.required("name", problems);
+    let name = name_item.as_ref().and_then(|item| item.string(problems));
+    if let (Some(item), Some(name)) = (&name_item, &name)
+        && Claims::SCOPE_CLAIMS.contains(&name.as_str())
+    {
+        item.problem(problems, format!("`{name}` holds scopes: require them with `scopes`"));
+    }
+    let value_type =
+        fields.required("valueType", problems).and_then(|item| item.word(&TYPES, problems));
+    let values = fields
+        .required("values", problems)
+        .and_then(|item| item.strings(problems))
+        .map(|items| items.iter().map(|item| item.as_text().to_owned()).collect::<Vec<String>>());
+    Some(RequiredClaim { name: name?, value_type: value_type?, values: values? })
 }
 
 fn targets(

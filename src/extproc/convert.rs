@@ -24,12 +24,13 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::session::{Answer, BodyMode, Chunk, Event, Message, Setup};
-use crate::claims::{Claims, ScopeClaim};
-use crate::gate::{ClaimsFrom, Head, Refusal};
+use crate::claims::Claims;
+use crate::gate::{ClaimsFrom, Gate, Head, Refusal};
+use crate::json::{Json, Object};
 
 /// Envoy's message as one of ours, and whether it waits for no answer
 /// (`observability_mode`).
-pub(super) fn message(request: ProcessingRequest, claims_from: &ClaimsFrom) -> (Message, bool) {
+pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> (Message, bool) {
     let ProcessingRequest {
         metadata_context,
         attributes: _,
@@ -42,7 +43,7 @@ pub(super) fn message(request: ProcessingRequest, claims_from: &ClaimsFrom) -> (
     let message = Message {
         event: request.map_or(Event::Unknown, event),
         setup: protocol_config.map(setup),
-        verified: metadata_context.and_then(|metadata| verified(metadata, claims_from)),
+        verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
     };
     (message, observability_mode)
 }
@@ -112,9 +113,9 @@ fn body_mode(mode: i32) -> BodyMode {
 
 /// The claims that `jwt_authn` put into dynamic metadata, where no client can
 /// write.
-fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
+fn verified(metadata: Metadata, gate: &Gate) -> Option<Claims> {
     let Metadata { mut filter_metadata, typed_filter_metadata: _ } = metadata;
-    let ClaimsFrom::Metadata { namespace, key } = claims_from else {
+    let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
         return None;
     };
     let Struct { mut fields } = filter_metadata.remove(namespace)?;
@@ -122,9 +123,10 @@ fn verified(metadata: Metadata, claims_from: &ClaimsFrom) -> Option<Claims> {
         Some(key) => fields.remove(key).and_then(payload)?,
         None => only_payload(fields)?,
     };
-    let Struct { mut fields } = payload;
-    let scope_claim = |name| scope_claim(fields.remove(name)?);
-    Some(Claims::new(Claims::SCOPE_CLAIMS.into_iter().filter_map(scope_claim)))
+    // What no rule reads need not be converted.
+    let is_read = |name: &str| gate.policy.reads_claims() || Claims::SCOPE_CLAIMS.contains(&name);
+    let read = payload.fields.into_iter().filter(|(name, _)| is_read(name));
+    Some(Claims::new(Object::from_map(read.map(|(name, value)| (name, json(value))))))
 }
 
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
@@ -144,19 +146,27 @@ fn payload(Value { kind }: Value) -> Option<Struct> {
     (!is_failure).then_some(payload)
 }
 
-fn scope_claim(Value { kind }: Value) -> Option<ScopeClaim> {
-    match kind? {
-        Kind::StringValue(text) => Some(ScopeClaim::Text(text)),
-        Kind::ListValue(list) => Some(ScopeClaim::List(
-            list.values
-                .into_iter()
-                .filter_map(|Value { kind }| match kind? {
-                    Kind::StringValue(text) => Some(text),
-                    _ => None,
-                })
-                .collect(),
+fn json(Value { kind }: Value) -> Json<'static> {
+    match kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::NumberValue(value)) => number(value),
+        Some(Kind::StringValue(text)) => Json::String(text.into()),
+        Some(Kind::ListValue(list)) => Json::Array(list.values.into_iter().map(json).collect()),
+        Some(Kind::StructValue(value)) => Json::Object(Object::from_map(
+            value.fields.into_iter().map(|(name, value)| (name, json(value))),
         )),
-        _ => None,
+    }
+}
+
+/// Protobuf has doubles only; those that were integers become them again.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn number(value: f64) -> Json<'static> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    if value.fract() == 0.0 && (-EXACT..=EXACT).contains(&value) {
+        Json::Int(value as i64)
+    } else {
+        Json::Double(value)
     }
 }
 

@@ -99,7 +99,7 @@ impl Stream for Conversation {
 
 impl Conversation {
     fn take(&mut self, request: ProcessingRequest) -> Result<(), Status> {
-        let (message, observed) = convert::message(request, &self.gate.claims_from);
+        let (message, observed) = convert::message(request, &self.gate);
         let taken = self.session.on(&self.gate, message, &mut self.answers);
         if observed {
             warn_of_observability_mode();

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::condition::Outcome;
-use super::{Action, ConditionErrors, Policy, Rule, ScopeSet, Subject, Target};
+use super::{Action, ConditionErrors, Policy, RequiredClaim, Rule, ScopeSet, Subject, Target};
 use crate::claims::Claims;
 use crate::mcp::{Problem, ToolCall};
 
@@ -94,11 +94,12 @@ pub struct Evaluation<'p> {
     /// What was decided.
     pub decision: Decision<'p>,
     policy: &'p Policy,
+    claims: Option<&'p Claims>,
     granted: ScopeSet,
     looks: Vec<Look<'p>>,
 }
 
-/// What is known of a rule whose backend and tool match the call.
+/// What is known of a rule whose backend, tool and claims match the call.
 #[derive(Debug)]
 struct Look<'p> {
     policy: &'p Policy,
@@ -180,7 +181,7 @@ impl Policy {
     pub fn evaluate<'p>(
         &'p self,
         call: &ToolCall<'_>,
-        claims: Option<&Claims>,
+        claims: Option<&'p Claims>,
     ) -> Result<Evaluation<'p>, Problem> {
         let subject = self.backend.subject(call);
         let granted = self.scopes.granted(claims.into_iter().flat_map(Claims::scopes));
@@ -189,6 +190,9 @@ impl Policy {
         let mut decided = None;
         for (index, rule) in self.rules.iter().enumerate() {
             if rule.targets.is_some() && selecting(rule, &subject).next().is_none() {
+                continue;
+            }
+            if !rule.claims.iter().all(|claim| claim.holds(claims)) {
                 continue;
             }
             let mut look = Look {
@@ -230,7 +234,7 @@ impl Policy {
                 Decision { verdict: Verdict::Deny { remedy }, reason, rule }
             }
         };
-        Ok(Evaluation { decision, policy: self, granted, looks })
+        Ok(Evaluation { decision, policy: self, claims, granted, looks })
     }
 }
 
@@ -281,6 +285,8 @@ pub struct RuleTrace<'p> {
     pub decided: bool,
     /// Whether it has targets, and what was found of each.
     pub targets: Option<Vec<TargetTrace<'p>>>,
+    /// The claims that it requires, and whether they hold.
+    pub claims: Vec<(&'p RequiredClaim, bool)>,
     /// The scopes that it requires.
     pub scopes: &'p [String],
     /// Those of them that are not granted.
@@ -327,6 +333,11 @@ impl<'p> Evaluation<'p> {
                             .map(|(number, target)| target_trace(target, number, &subject, look))
                             .collect()
                     }),
+                    claims: rule
+                        .claims
+                        .iter()
+                        .map(|claim| (claim, claim.holds(self.claims)))
+                        .collect(),
                     scopes: rule.scopes.names(),
                     missing_scopes: self.missing(rule),
                 }
