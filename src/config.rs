@@ -10,13 +10,15 @@ mod rules;
 mod yaml;
 
 use std::path::Path;
+use std::sync::Arc;
 
 pub use problem::{LoadError, Place, Problem};
 
 use self::decode::{Fields, Item, Problems};
 use crate::gate::{ClaimsFrom, Gate, Limits};
 use crate::policy::{
-    Action, BackendFrom, ConditionErrors, Policy, ScopeTable, Unauthenticated, is_scope_token,
+    Action, BackendFrom, ConditionErrors, HostPattern, Matching, PathPrefix, Policy, ScopeTable,
+    Unauthenticated, is_scope_token,
 };
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
@@ -63,23 +65,24 @@ fn gate(root: &Item<'_>, problems: &mut Problems) -> Option<Gate> {
         Some(item) => limits(&item, problems),
         None => Some(DEFAULT_LIMITS),
     };
-    let policies: Vec<Option<Policy>> = fields
-        .required("policies", problems)?
-        .items(problems)?
-        .iter()
-        .enumerate()
-        .map(|(index, item)| {
-            if index > 0 {
-                item.problem(
-                    problems,
-                    "this policy never applies: the first one takes every request",
-                );
-            }
-            policy(item, problems)
-        })
-        .collect();
-    let policy = policies.into_iter().next()??;
-    Some(Gate { claims_from: claims_from?, limits: limits?, policy })
+    let items = fields.required("policies", problems)?.items(problems)?;
+    let mut policies: Vec<Arc<Policy>> = Vec::new();
+    for item in &items {
+        let Some(policy) = policy(item, problems) else { continue };
+        if let Some(first) = policies.iter().find(|first| first.name == policy.name) {
+            item.problem(problems, format!("another policy is called `{}` too", first.name));
+        }
+        let taken = policies
+            .iter()
+            .find(|first| first.matching.is_everything() || first.matching == policy.matching);
+        if let Some(first) = taken {
+            let message =
+                format!("this policy never applies: `{}` takes all of its requests", first.name);
+            item.problem(problems, message);
+        }
+        policies.push(Arc::new(policy));
+    }
+    Some(Gate { claims_from: claims_from?, limits: limits?, policies })
 }
 
 fn metadata(namespace: Option<String>, key: Option<String>) -> ClaimsFrom {
@@ -124,6 +127,7 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
     let fields = item.fields(
         &[
             "name",
+            "match",
             "backend",
             "resourceMetadataURL",
             "scopesSupported",
@@ -136,6 +140,10 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         problems,
     )?;
     let name = fields.required("name", problems).and_then(|item| item.string(problems));
+    let matching = match fields.get("match") {
+        Some(item) => matching(&item, problems),
+        None => Some(Matching::default()),
+    };
     let backend = match fields.get("backend") {
         Some(item) => backend(&item, problems),
         None => Some(BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned())),
@@ -162,6 +170,7 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         .and_then(|item| rules::rules(&item, backend.as_ref(), &mut table, problems));
     Some(Policy {
         name: name?,
+        matching: matching?,
         backend: backend?,
         resource_metadata_url,
         scopes_supported,
@@ -171,6 +180,48 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         rules: rules?,
         scopes: table,
     })
+}
+
+fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
+    let fields = item.fields(&["hosts", "pathPrefixes", "routes"], problems)?;
+    let texts = |key, problems: &mut Problems| match fields.get(key) {
+        Some(item) => item.strings(problems).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
+    let routes = texts("routes", problems);
+    let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
+    let matching = Matching {
+        hosts: parsed(&hosts, HostPattern::parse, host, problems),
+        path_prefixes: parsed(
+            &prefixes,
+            PathPrefix::parse,
+            "a plain path, such as `/mcp`",
+            problems,
+        ),
+        routes: routes.iter().map(|item| item.as_text().to_owned()).collect(),
+    };
+    if matching.is_everything() {
+        item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
+    }
+    Some(matching)
+}
+
+/// What texts are parsed to; those that are not `what` are problems.
+fn parsed<T>(
+    items: &[Item<'_>],
+    parse: impl Fn(&str) -> Option<T>,
+    what: &str,
+    problems: &mut Problems,
+) -> Vec<T> {
+    let parsed = items.iter().filter_map(|item| {
+        let value = parse(item.as_text());
+        if value.is_none() {
+            item.problem(problems, format!("`{}` is not {what}", item.as_text()));
+        }
+        value
+    });
+    parsed.collect()
 }
 
 fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {

@@ -9,9 +9,11 @@ mod refusal;
 
 pub use refusal::{Blame, Refusal};
 
+use std::sync::Arc;
+
 use crate::claims::{Claims, bearer_token};
 use crate::mcp::{self, Malformed, Message, MirroredHeaders, NotGoverned};
-use crate::policy::{Evaluation, Permit, Policy, Unauthenticated};
+use crate::policy::{Evaluation, Permit, Policy, Route, Unauthenticated};
 
 /// Where claims are taken from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub struct Gate {
     pub claims_from: ClaimsFrom,
     /// What a request may cost.
     pub limits: Limits,
-    /// The policy of every request.
-    pub policy: Policy,
+    /// The first that matches a request judges it; without one it is refused.
+    pub policies: Vec<Arc<Policy>>,
 }
 
 /// The head of an HTTP request.
@@ -52,6 +54,12 @@ pub struct Gate {
 pub struct Head {
     /// The method, such as `POST`.
     pub method: String,
+    /// The `:authority` or `Host`.
+    pub host: String,
+    /// The path with its query.
+    pub path: String,
+    /// Envoy's name of the route (attribute `xds.route_name`), if it was sent.
+    pub route: Option<String>,
     /// Names in lower case, in the order in which they came.
     pub headers: Vec<(String, Vec<u8>)>,
 }
@@ -72,8 +80,16 @@ impl Head {
 /// A request whose head was accepted and whose body is still to be judged.
 #[derive(Debug)]
 pub struct Admitted {
+    policy: Arc<Policy>,
     head: Head,
     claims: Option<Claims>,
+}
+
+impl Admitted {
+    /// The policy that judges it.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
 }
 
 /// Proof that a request may go on.
@@ -101,18 +117,35 @@ impl Gate {
     /// Judges a request by its head alone. `verified` are the claims of
     /// `jwt_authn`'s metadata; they count only if claims are taken from there.
     pub fn admit(&self, head: Head, verified: Option<Claims>) -> Result<Admitted, Refusal> {
+        let route = Route { host: &head.host, path: &head.path, name: head.route.as_deref() };
+        let policy = self.policies.iter().find(|policy| policy.matching.matches(&route));
+        let Some(policy) = policy else { return Err(Refusal::no_policy()) };
+        let policy = Arc::clone(policy);
+        match self.admit_by(&policy, &head, verified) {
+            Ok(claims) => Ok(Admitted { policy, head, claims }),
+            Err(refusal) => Err(refusal.by(&policy)),
+        }
+    }
+
+    /// The claims of the request, if its policy and the limits let it in.
+    fn admit_by(
+        &self,
+        policy: &Policy,
+        head: &Head,
+        verified: Option<Claims>,
+    ) -> Result<Option<Claims>, Refusal> {
         let claims = match self.claims_from {
             ClaimsFrom::Metadata { .. } => verified,
-            ClaimsFrom::AuthorizationHeader => unverified(&head),
+            ClaimsFrom::AuthorizationHeader => unverified(head),
         };
         // A CORS preflight cannot carry a token; it names no tool either, since
         // a body of it would be judged like any other.
         if claims.is_none()
-            && self.policy.unauthenticated == Unauthenticated::Challenge
+            && policy.unauthenticated == Unauthenticated::Challenge
             && head.method != "OPTIONS"
         {
             let token_came = head.bearer_tokens().next().is_some();
-            return Err(Refusal::unauthenticated(&self.policy, token_came));
+            return Err(Refusal::unauthenticated(policy, token_came));
         }
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
         if head.values("content-encoding").any(compressed) {
@@ -129,7 +162,7 @@ impl Gate {
         {
             return Err(self.too_large());
         }
-        Ok(Admitted { head, claims })
+        Ok(claims)
     }
 
     /// Judges a request that has no body: there is no message in it.
@@ -139,7 +172,9 @@ impl Gate {
 
     /// Judges a request by its whole body.
     pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
-        let refused = |refusal| Judgement { answer: Err(refusal), decided: None };
+        let policy = admitted.policy.as_ref();
+        let refused =
+            |refusal: Refusal| Judgement { answer: Err(refusal.by(policy)), decided: None };
         if body.is_empty() {
             return Judgement { answer: Ok(self.judge_bodiless(admitted)), decided: None };
         }
@@ -158,7 +193,7 @@ impl Gate {
             }
             Err(malformed) => return refused(Refusal::malformed(&malformed)),
         };
-        let evaluation = match self.policy.evaluate(&call, admitted.claims.as_ref()) {
+        let evaluation = match policy.evaluate(&call, admitted.claims.as_ref()) {
             Ok(evaluation) => evaluation,
             Err(problem) => {
                 let id = call.id.map(str::to_owned);
@@ -168,9 +203,16 @@ impl Gate {
         let decision = &evaluation.decision;
         let answer = match decision.permit() {
             Ok(permit) => Ok(Clearance(Proof::Permit(permit))),
-            Err(scopes) => Err(Refusal::denied(&self.policy, &call, decision.reason(), scopes)),
+            Err(scopes) => {
+                Err(Refusal::denied(policy, &call, decision.reason(), scopes).by(policy))
+            }
         };
         Judgement { answer, decided: Some((call, evaluation)) }
+    }
+
+    /// Whether a decision can depend on claims other than scopes.
+    pub fn reads_claims(&self) -> bool {
+        self.policies.iter().any(|policy| policy.reads_claims())
     }
 
     /// The refusal of a body that is larger than the limit.

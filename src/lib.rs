@@ -7,7 +7,7 @@
 //!    into dynamic metadata.
 //! 2. Envoy's `ext_proc` filter opens a stream, sends the head of the request,
 //!    then its body ([`extproc`]). Envoy holds the request until it is answered.
-//! 3. The gate looks at the head: is there a token, is the body of a kind that
+//! 3. The gate looks at the head: which policy is for it, is there a token, is the body of a kind that
 //!    can be read ([`gate::Gate::admit`])?
 //! 4. The body is read strictly, as one JSON-RPC 2.0 message ([`mcp`]).
 //! 5. A `tools/call` becomes backend, tool and arguments; the rules are tried in
@@ -31,6 +31,7 @@
 //!
 //! | failure | answer |
 //! |---|---|
+//! | no policy matches the request | 403, no `WWW-Authenticate` |
 //! | the policy denies | 403, with `WWW-Authenticate` exactly if more scopes would turn this call into an allow |
 //! | no verified token, and the policy says `unauthenticated: Challenge` | 401 with `WWW-Authenticate` |
 //! | the body is not UTF-8, not strict JSON, ambiguous or too deep | 400, JSON-RPC -32700 |

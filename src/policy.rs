@@ -14,12 +14,14 @@
 mod claim;
 pub mod condition;
 mod decide;
+mod matching;
 mod scope;
 mod target;
 
 pub use claim::{ClaimType, RequiredClaim};
 pub use condition::Condition;
 pub use decide::{Decision, Evaluation, Permit, Reason, RuleTrace, TargetTrace};
+pub use matching::{HostPattern, Matching, PathPrefix, Route};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
 pub use target::{BackendFrom, Subject, Target, ToolPattern, When};
 
@@ -106,6 +108,8 @@ impl Policy {
 pub struct Policy {
     /// For logs and for `check`.
     pub name: String,
+    /// The requests that it is for.
+    pub matching: Matching,
     /// How a tool name tells the backend.
     pub backend: BackendFrom,
     /// Where clients find the protected resource metadata (RFC 9728).

@@ -68,6 +68,52 @@ async fn denials_have_a_challenge_only_if_scopes_would_help() {
 }
 
 #[tokio::test]
+async fn the_first_policy_that_matches_judges_and_without_one_nothing_passes() {
+    const POLICIES: &str = r#"
+policies:
+- {name: by-route, match: {routes: [special]}, rules: [{action: Allow}]}
+- {name: by-host, match: {hosts: ["*.example.com"], pathPrefixes: [/mcp]}, rules: [{action: Allow}]}
+- {name: by-path, match: {pathPrefixes: [/mcp/a]}, rules: [{action: Deny}]}
+"#;
+    let route = "- match: {prefix: /}\n                route: {cluster";
+    let named = "- match: {prefix: /special}\n                name: special\n                route: {cluster: mcp_server}\n              - match: {prefix: /}\n                route: {cluster";
+    let attributes = "message_timeout: 1s\n              request_attributes: [xds.route_name]";
+    for mode in MODES {
+        let config = change(&mode.config(), &[(route, named), ("message_timeout: 1s", attributes)]);
+        let stack = start(POLICIES, &config).await;
+        let base = format!("http://127.0.0.1:{}", stack.envoy.port);
+        let client = reqwest::Client::new();
+        for (path, host, method, expected) in [
+            ("/special", "x", "POST", None),
+            ("/mcp", "a.example.com:1", "POST", None),
+            ("/mcp", "a.example.com", "GET", None),
+            ("/mcp/a", "x", "POST", Some("deny_rule")),
+            ("/mcp/a", "x", "GET", None),
+            ("/mcp", "x", "POST", Some("no_policy")),
+            ("/mcp", "x", "GET", Some("no_policy")),
+            ("/mcpx", "a.example.com", "POST", Some("no_policy")),
+            ("/mcp/%2e%2e/x", "a.example.com", "POST", Some("no_policy")),
+        ] {
+            let requests = stack.server.requests();
+            let mut request = client
+                .request(method.parse().unwrap(), format!("{base}{path}"))
+                .header("host", host)
+                .bearer_auth(token(""));
+            if method == "POST" {
+                request = request.body(call("countdown", &json!({"from": 1})));
+            }
+            let reply = send(request).await;
+            let passed = stack.server.requests() > requests;
+            assert_eq!(passed, expected.is_none(), "{mode:?} {method} {host}{path}: {reply:?}");
+            if let Some(reason) = expected {
+                assert_eq!(reply.refusal(), (403, 403, reason.to_owned()));
+                assert_eq!(reply.challenge(), None);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_are_not_one_message_are_refused() {
     let deep = format!("{}1{}", "[".repeat(9), "]".repeat(9));
     let with = |text: &str| {

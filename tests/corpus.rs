@@ -6,7 +6,8 @@
 //! {"case": "what it shows",
 //!  "claims": {"scope": "a"},                        null or left out: no token
 //!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body"
-//!  "headers": {"mcp-name": "echo"},                 may be left out
+//!  "headers": {"mcp-name": "echo"},                 may be left out, as may
+//!  "host": "a.b", "path": "/mcp", "route": "r",     these
 //!  "expect": ["Allow", "allow_rule", "rules[0]", null]}
 //! ```
 //!
@@ -42,8 +43,12 @@ fn body(case: &Value) -> String {
 fn decide(gate: &Gate, case: &Value) -> Value {
     let claims = case["claims"].as_object().map(Claims::from_json);
     let headers = case["headers"].as_object().into_iter().flatten();
+    let text = |key: &str| case[key].as_str().map(str::to_owned);
     let head = Head {
         method: "POST".to_owned(),
+        host: text("host").unwrap_or_default(),
+        path: text("path").unwrap_or_default(),
+        route: text("route"),
         headers: headers
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
             .collect(),

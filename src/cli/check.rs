@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::claims::Claims;
 use crate::config;
-use crate::gate::{Blame, ClaimsFrom, Gate, Head, Judgement, Refusal};
-use crate::policy::{Action, Policy, RequiredClaim, RuleTrace, TargetTrace};
+use crate::gate::{Blame, ClaimsFrom, Head, Judgement, Refusal};
+use crate::policy::{Action, RequiredClaim, RuleTrace, TargetTrace};
 
 /// Decide one request without Envoy and explain the decision
 ///
@@ -48,6 +48,18 @@ pub(super) struct Args {
     #[arg(long, value_name = "METHOD", default_value = "POST")]
     http_method: String,
 
+    /// The host that the request is for (match.hosts)
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+
+    /// The path that it is for (match.pathPrefixes)
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+
+    /// Envoy's name of the route that it takes (match.routes)
+    #[arg(long, value_name = "NAME")]
+    route: Option<String>,
+
     /// For people or for programs
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
@@ -78,16 +90,26 @@ fn check(args: &Args) -> Result<ExitCode, String> {
     gate.claims_from = ClaimsFrom::Metadata { namespace: String::new(), key: None };
     let claims = claims(args)?;
     let body = body(&args.request)?;
-    let head = Head { method: args.http_method.clone(), headers: headers(args)? };
+    let head = Head {
+        method: args.http_method.clone(),
+        host: args.host.clone().unwrap_or_default(),
+        path: args.path.clone().unwrap_or_default(),
+        route: args.route.clone(),
+        headers: headers(args)?,
+    };
 
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
         Err(refusal) => {
             let refused = Judgement { answer: Err(refusal), decided: None };
-            return Ok(report(&gate, &refused, args.output));
+            let policy =
+                refused.answer.as_ref().err().and_then(|refusal| refusal.policy.as_deref());
+            return Ok(report(policy, &refused, args.output));
         }
     };
-    Ok(report(&gate, &gate.judge(&admitted, &body), args.output))
+    let judgement = gate.judge(&admitted, &body);
+    let policy = Some(admitted.policy().name.as_str());
+    Ok(report(policy, &judgement, args.output))
 }
 
 fn claims(args: &Args) -> Result<Option<Claims>, String> {
@@ -125,8 +147,8 @@ fn headers(args: &Args) -> Result<Vec<(String, Vec<u8>)>, String> {
     args.headers.iter().map(header).collect()
 }
 
-fn report(gate: &Gate, judgement: &Judgement<'_, '_>, output: Output) -> ExitCode {
-    let report = Report::new(&gate.policy, judgement);
+fn report(policy: Option<&str>, judgement: &Judgement<'_, '_>, output: Output) -> ExitCode {
+    let report = Report::new(policy, judgement);
     match output {
         Output::Text => print!("{}", report.text()),
         Output::Json => println!("{:#}", report.json()),
@@ -140,7 +162,8 @@ fn report(gate: &Gate, judgement: &Judgement<'_, '_>, output: Output) -> ExitCod
 
 /// What is said about a judgement, in either format.
 struct Report<'r> {
-    policy: &'r Policy,
+    /// `None` if no policy is for the request.
+    policy: Option<&'r str>,
     refusal: Option<&'r Refusal>,
     reason: &'static str,
     rule: Option<String>,
@@ -148,7 +171,7 @@ struct Report<'r> {
 }
 
 impl<'r> Report<'r> {
-    fn new(policy: &'r Policy, judgement: &'r Judgement<'_, '_>) -> Self {
+    fn new(policy: Option<&'r str>, judgement: &'r Judgement<'_, '_>) -> Self {
         let refusal = judgement.answer.as_ref().err();
         let (reason, rule, rules) = match &judgement.decided {
             Some((call, evaluation)) => {
@@ -171,7 +194,7 @@ impl<'r> Report<'r> {
             "decision": self.decision(),
             "httpStatus": self.refusal.map_or(200, |refusal| refusal.status),
             "reason": self.reason,
-            "policy": self.policy.name,
+            "policy": self.policy,
             "rule": self.rule,
             "requiredScopes": self.refusal.map(|refusal| &refusal.required_scopes[..]).unwrap_or_default(),
             "wwwAuthenticate": self.refusal.and_then(|refusal| refusal.www_authenticate.as_deref()),
@@ -198,10 +221,13 @@ impl<'r> Report<'r> {
     }
 
     fn because(&self) -> String {
+        let Some(policy) = self.policy else {
+            return format!("{}: no policy is for it", self.reason);
+        };
         let by = match &self.rule {
-            Some(rule) => format!("rule {rule} of policy `{}`", self.policy.name),
-            None if self.rules.is_empty() => format!("policy `{}`", self.policy.name),
-            None => format!("the default action of policy `{}`", self.policy.name),
+            Some(rule) => format!("rule {rule} of policy `{policy}`"),
+            None if self.rules.is_empty() => format!("policy `{policy}`"),
+            None => format!("the default action of policy `{policy}`"),
         };
         match self.reason {
             "not_governed" => "the request calls no tool".to_owned(),

@@ -60,12 +60,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
              whoever can write a header can claim any scope unless Envoy verifies tokens before"
         );
     }
-    tracing::info!(
-        policy = gate.policy.name,
-        rules = gate.policy.rules.len(),
-        version = env!("CARGO_PKG_VERSION"),
-        "policy loaded"
-    );
+    for policy in &gate.policies {
+        tracing::info!(
+            policy = policy.name,
+            rules = policy.rules.len(),
+            version = env!("CARGO_PKG_VERSION"),
+            "policy loaded"
+        );
+    }
     let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = args.threads.map_or(cores, |threads| threads.min(cores));
     match server::serve(gate, &args.listen, threads) {

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crate::config::{self, LoadError};
+use crate::gate::Gate;
+use crate::policy::Policy;
 
 /// Check policy files and list every mistake
 ///
@@ -23,12 +26,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     for path in &args.paths {
         match config::load(path) {
             Ok(gate) => {
-                let rules = gate.policy.rules.len();
-                println!(
-                    "{}: good, policy `{}` with {rules} rules",
-                    path.display(),
-                    gate.policy.name
-                );
+                println!("{}: good, {}", path.display(), described(&gate));
             }
             Err(error) => {
                 mistakes += match &error {
@@ -44,4 +42,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     eprintln!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
     ExitCode::FAILURE
+}
+
+/// "policy `a` with 3 rules, policy `b` with 1 rule"
+fn described(gate: &Gate) -> String {
+    let policy = |policy: &Arc<Policy>| {
+        let rules = policy.rules.len();
+        let noun = if rules == 1 { "rule" } else { "rules" };
+        format!("policy `{}` with {rules} {noun}", policy.name)
+    };
+    gate.policies.iter().map(policy).collect::<Vec<_>>().join(", ")
 }

@@ -15,9 +15,9 @@ fn what_is_left_out_has_the_documented_default() {
     let gate = parse(MINIMAL).unwrap();
     assert_eq!(gate.claims_from, metadata(None, None));
     assert_eq!(gate.limits, Limits { max_body_bytes: 4 << 20, max_json_depth: 64 });
-    assert_eq!(gate.policy.backend, BackendFrom::ToolNamePrefix("__".to_owned()));
-    assert_eq!(gate.policy.unauthenticated, Unauthenticated::Forbid);
-    assert_eq!(gate.policy.default_action, Action::Deny);
+    assert_eq!(gate.policies[0].backend, BackendFrom::ToolNamePrefix("__".to_owned()));
+    assert_eq!(gate.policies[0].unauthenticated, Unauthenticated::Forbid);
+    assert_eq!(gate.policies[0].default_action, Action::Deny);
     assert_eq!(Reason::DenyDefault.to_string(), "deny_default");
 }
 
@@ -228,12 +228,32 @@ fn a_url_that_would_break_the_header_is_refused() {
 }
 
 #[test]
-fn a_second_policy_that_never_applies_is_a_mistake() {
-    let text =
-        "policies:\n- {name: a, rules: [{action: Deny}]}\n- {name: b, rules: [{action: Allow}]}\n";
-    assert!(
-        problems(text).first().is_some_and(
-            |problem| problem.starts_with("3:3: policies[1]: this policy never applies")
-        )
-    );
+fn a_policy_that_never_applies_is_a_mistake() {
+    let file = |first: &str, second: &str| {
+        problems(&format!(
+            "policies:\n- {{name: a, {first}rules: [{{action: Deny}}]}}\n- {{name: b, {second}rules: [{{action: Deny}}]}}\n"
+        ))
+    };
+    let (x, y) = ("match: {hosts: [x]}, ", "match: {hosts: [y]}, ");
+    assert!(file(x, y).is_empty() && file(x, "").is_empty());
+    for found in [file("", ""), file("", y), file(x, x)] {
+        assert!(found[0].starts_with("3:3: policies[1]: this policy never applies"), "{found:?}");
+    }
+    for wrong in [
+        "match: , ",
+        "match: {}, ",
+        "match: {hosts: []}, ",
+        "match: {hosts: x}, ",
+        "match: {host: [x]}, ",
+        "match: {hosts: ['x:80']}, ",
+        "match: {hosts: ['*']}, ",
+        "match: {pathPrefixes: [mcp]}, ",
+        "match: {pathPrefixes: [/a/../b]}, ",
+        "match: {routes: [7]}, ",
+        "match: {hosts: [x], pathPrefixes: }, ",
+    ] {
+        assert!(!file(wrong, "").is_empty(), "{wrong}");
+    }
+    let same_name = "policies:\n- {name: a, match: {hosts: [x]}, rules: [{action: Deny}]}\n- {name: a, rules: [{action: Deny}]}\n";
+    assert!(problems(same_name)[0].contains("another policy is called `a`"));
 }

@@ -33,7 +33,7 @@ use crate::json::{Json, Object};
 pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> (Message, bool) {
     let ProcessingRequest {
         metadata_context,
-        attributes: _,
+        mut attributes,
         observability_mode,
         protocol_config,
         flow_control_init: _,
@@ -41,17 +41,24 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> (Message, bool
         request,
     } = request;
     let message = Message {
-        event: request.map_or(Event::Unknown, event),
+        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes)),
         setup: protocol_config.map(setup),
         verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
     };
     (message, observability_mode)
 }
 
-fn event(request: Request) -> Event {
+/// The filter's name, under which Envoy sends the `request_attributes`.
+const EXT_PROC: &str = "envoy.filters.http.ext_proc";
+/// The attribute that names the route.
+const ROUTE_NAME: &str = "xds.route_name";
+
+fn event(request: Request, attributes: &mut HashMap<String, Struct>) -> Event {
     match request {
         Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
-            Event::RequestHeaders { head: head(headers.unwrap_or_default()), end_of_stream }
+            let mut head = head(headers.unwrap_or_default());
+            head.route = route_name(attributes);
+            Event::RequestHeaders { head, end_of_stream }
         }
         Request::RequestBody(body) => Event::RequestBody(chunk(body)),
         Request::RequestTrailers(HttpTrailers { trailers: _ }) => Event::RequestTrailers,
@@ -60,6 +67,13 @@ fn event(request: Request) -> Event {
         }
         Request::ResponseBody(body) => Event::ResponseBody(chunk(body)),
         Request::ResponseTrailers(HttpTrailers { trailers: _ }) => Event::ResponseTrailers,
+    }
+}
+
+fn route_name(attributes: &mut HashMap<String, Struct>) -> Option<String> {
+    match attributes.get_mut(EXT_PROC)?.fields.remove(ROUTE_NAME)?.kind? {
+        Kind::StringValue(name) => Some(name),
+        _ => None,
     }
 }
 
@@ -79,11 +93,16 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
     for HeaderValue { key, value, raw_value } in headers {
         // Envoy fills one of the two.
         let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
-        if key == ":method" {
-            head.method = String::from_utf8_lossy(&value).into_owned();
-        } else {
-            head.headers.push((key, value));
-        }
+        let pseudo = match key.as_str() {
+            ":method" => &mut head.method,
+            ":authority" => &mut head.host,
+            ":path" => &mut head.path,
+            _ => {
+                head.headers.push((key, value));
+                continue;
+            }
+        };
+        *pseudo = String::from_utf8_lossy(&value).into_owned();
     }
     head
 }
@@ -124,7 +143,7 @@ fn verified(metadata: Metadata, gate: &Gate) -> Option<Claims> {
         None => only_payload(fields)?,
     };
     // What no rule reads need not be converted.
-    let is_read = |name: &str| gate.policy.reads_claims() || Claims::SCOPE_CLAIMS.contains(&name);
+    let is_read = |name: &str| gate.reads_claims() || Claims::SCOPE_CLAIMS.contains(&name);
     let read = payload.fields.into_iter().filter(|(name, _)| is_read(name));
     Some(Claims::new(Object::from_map(read.map(|(name, value)| (name, json(value))))))
 }
@@ -202,7 +221,8 @@ fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
-    let Refusal { status, reason, blame: _, www_authenticate, required_scopes: _, body } = refusal;
+    let Refusal { status, reason, blame: _, policy: _, www_authenticate, required_scopes: _, body } =
+        refusal;
     let mut set_headers = vec![header("content-type", "application/json".to_owned())];
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {

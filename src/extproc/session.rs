@@ -202,7 +202,7 @@ impl Session {
         };
         let admitted = match gate.admit(head, verified) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(gate, refusal, answers),
+            Err(refusal) => return self.refuse(refusal, answers),
         };
         if end_of_stream {
             return self.release(gate.judge_bodiless(&admitted), [Answer::RequestHeaders], answers);
@@ -236,7 +236,8 @@ impl Session {
             }
             (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
                 if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                    return self.refuse(gate, Refusal::cut_off(), answers);
+                    let refusal = Refusal::cut_off().by(admitted.policy());
+                    return self.refuse(refusal, answers);
                 }
                 match self.judge(gate, &admitted, &chunk.bytes) {
                     Ok(clearance) => self.release(clearance, [Answer::RequestBody], answers),
@@ -248,7 +249,8 @@ impl Session {
             }
             (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
                 if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
-                    return self.refuse(gate, gate.too_large(), answers);
+                    let refusal = gate.too_large().by(admitted.policy());
+                    return self.refuse(refusal, answers);
                 }
                 if body.is_empty() {
                     body = chunk.bytes;
@@ -299,7 +301,7 @@ impl Session {
 
     fn judge(&self, gate: &Gate, admitted: &Admitted, body: &[u8]) -> Result<Clearance, Refusal> {
         let judgement = gate.judge(admitted, body);
-        log(gate, &judgement);
+        log(admitted, &judgement);
         judgement.answer
     }
 
@@ -317,12 +319,11 @@ impl Session {
 
     fn refuse(
         &mut self,
-        gate: &Gate,
         refusal: Refusal,
         answers: &mut impl Extend<Answer>,
     ) -> Result<(), Violation> {
         tracing::info!(
-            policy = gate.policy.name,
+            policy = refusal.policy,
             status = refusal.status,
             reason = refusal.reason,
             "request refused"
@@ -368,8 +369,8 @@ impl Session {
 }
 
 /// One line for a decision. It holds no argument, no claim and no token.
-fn log(gate: &Gate, judgement: &Judgement<'_, '_>) {
-    let policy = gate.policy.name.as_str();
+fn log(admitted: &Admitted, judgement: &Judgement<'_, '_>) {
+    let policy = admitted.policy().name.as_str();
     let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.decision.rule());
     let tool = judgement.decided.as_ref().map(|(call, _)| call.name.as_ref());
     match &judgement.answer {

@@ -16,6 +16,8 @@ pub struct Refusal {
     pub reason: &'static str,
     /// Whose fault it is.
     pub blame: Blame,
+    /// The name of the policy that judged, for logs.
+    pub policy: Option<String>,
     /// The value of `WWW-Authenticate`, if there is a challenge.
     pub www_authenticate: Option<String>,
     /// The scopes of the challenge.
@@ -46,10 +48,27 @@ impl Refusal {
             status,
             reason: error.reason,
             blame,
+            policy: None,
             www_authenticate: None,
             required_scopes: error.scopes.to_vec(),
             body: error.body(),
         }
+    }
+
+    /// The same, with the policy that judged.
+    pub fn by(self, policy: &Policy) -> Self {
+        Self { policy: Some(policy.name.clone()), ..self }
+    }
+
+    /// A request that no policy is for.
+    pub(super) fn no_policy() -> Self {
+        let error = Error {
+            code: 403,
+            message: "access denied: no policy covers this address",
+            reason: "no_policy",
+            ..Error::default()
+        };
+        Self::new(403, Blame::Policy, &error)
     }
 
     /// A call that the policy does not allow.

@@ -1,0 +1,185 @@
+//! Which requests a policy is for.
+
+/// What of a request picks its policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Route<'r> {
+    /// The `:authority` or `Host`, with a port or without.
+    pub host: &'r str,
+    /// The path with its query.
+    pub path: &'r str,
+    /// Envoy's name of the route, if it was sent.
+    pub name: Option<&'r str>,
+}
+
+/// The requests that a policy is for: all that are given must match, and of
+/// each list any. Nothing given is for every request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// Host names.
+    pub hosts: Vec<HostPattern>,
+    /// Paths with all that is below them.
+    pub path_prefixes: Vec<PathPrefix>,
+    /// Envoy's names of routes.
+    pub routes: Vec<String>,
+}
+
+impl Matching {
+    /// Whether the policy is for a request.
+    pub fn matches(&self, route: &Route<'_>) -> bool {
+        let Self { hosts, path_prefixes, routes } = self;
+        (hosts.is_empty() || hosts.iter().any(|host| host.matches(route.host)))
+            && (path_prefixes.is_empty()
+                || path_prefixes.iter().any(|prefix| prefix.matches(route.path)))
+            && (routes.is_empty() || routes.iter().any(|name| route.name == Some(name)))
+    }
+
+    /// Whether it is for every request.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A host name, or with `*.` in front all names below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPattern {
+    /// In lower case, without `*`: `.example.com` if it was `*.example.com`.
+    name: String,
+    below: bool,
+}
+
+impl HostPattern {
+    /// `None` if it is neither `name` nor `*.name`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, below) = match text.strip_prefix('*') {
+            Some(suffix) => (suffix, true),
+            None => (text, false),
+        };
+        let bare = if below { name.strip_prefix('.')? } else { name };
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        bare.split('.').all(is_label).then(|| Self { name: name.to_ascii_lowercase(), below })
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        let without_port = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        };
+        let host = without_port.strip_suffix('.').unwrap_or(without_port).to_ascii_lowercase();
+        if self.below {
+            host.len() > self.name.len() && host.ends_with(&self.name)
+        } else {
+            host == self.name
+        }
+    }
+}
+
+/// A path and all that is below it: `/mcp` is for `/mcp` and `/mcp/x`, not for
+/// `/mcpx`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPrefix {
+    /// Without a slash at its end.
+    path: String,
+}
+
+impl PathPrefix {
+    /// `None` if it is not a plain path.
+    pub fn parse(text: &str) -> Option<Self> {
+        let path = text.strip_suffix('/').unwrap_or(text);
+        let plain = text.starts_with('/') && is_plain(text) && !text.contains(['?', '#', '*', '%']);
+        plain.then(|| Self { path: path.to_owned() })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        let Some(rest) = path.strip_prefix(&self.path) else { return false };
+        (rest.is_empty() || rest.starts_with('/')) && is_plain(path)
+    }
+}
+
+/// Whether all readers take a path for the same one. A path that a server may
+/// still shorten or decode into another is below no prefix.
+fn is_plain(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let encoded = ["%2e", "%2f", "%5c", "%25"].iter().any(|code| lower.contains(code));
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    let inner = inner.strip_suffix('/').unwrap_or(inner);
+    let dots = inner.split('/').any(|segment| {
+        let segment = segment.split(';').next().unwrap_or_default();
+        segment == "." || segment == ".."
+    });
+    !encoded && !dots && !path.contains("//") && !path.contains('\\')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_match_without_port_and_letters_case() {
+        let matches = |pattern: &str, host| HostPattern::parse(pattern).unwrap().matches(host);
+        for host in ["mcp.example.com", "MCP.example.com:8443", "mcp.example.com."] {
+            assert!(matches("Mcp.Example.com", host), "{host}");
+        }
+        for host in ["x.mcp.example.com", "mcp.example.com.evil", "", "mcp.example.com:x"] {
+            assert!(!matches("mcp.example.com", host), "{host}");
+        }
+        assert!(matches("*.example.com", "a.b.example.com:1"));
+        for host in ["example.com", ".example.com", "xexample.com", "a.example.com.evil"] {
+            assert!(!matches("*.example.com", host), "{host}");
+        }
+        for bad in ["", "*", "*.", "a..b", "*example.com", "a.*.b", "a:1", "a/b", "a b", "ä"] {
+            assert_eq!(HostPattern::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_a_prefix_only_if_every_server_says_so() {
+        let matches = |prefix: &str, path| PathPrefix::parse(prefix).unwrap().matches(path);
+        for prefix in ["/mcp", "/mcp/"] {
+            for path in ["/mcp", "/mcp/", "/mcp/x", "/mcp?x=/../", "/mcp/x.y", "/mcp/..x"] {
+                assert!(matches(prefix, path), "{prefix} {path}");
+            }
+            for path in [
+                "/mcpx",
+                "/",
+                "",
+                "/MCP",
+                "/a/mcp",
+                "/mcp/../admin",
+                "/mcp/..",
+                "/mcp/./x",
+                "/mcp//x",
+                "/mcp/%2e%2e/admin",
+                "/mcp/%2Fx",
+                "/mcp\\..\\admin",
+                "/mcp/%252e",
+                "/mcp/..;/admin",
+            ] {
+                assert!(!matches(prefix, path), "{prefix} {path}");
+            }
+        }
+        assert!(matches("/", "/anything"));
+        for bad in ["", "mcp", "/a?b", "/a#b", "/a/*", "/a/../b", "/a//b", "/%61"] {
+            assert_eq!(PathPrefix::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_given_must_match() {
+        let matching = Matching {
+            hosts: vec![HostPattern::parse("a.b").unwrap()],
+            path_prefixes: vec![PathPrefix::parse("/mcp").unwrap()],
+            routes: vec!["one".to_owned(), "two".to_owned()],
+        };
+        let route = Route { host: "a.b", path: "/mcp", name: Some("two") };
+        assert!(matching.matches(&route));
+        assert!(!matching.matches(&Route { host: "b.a", ..route }));
+        assert!(!matching.matches(&Route { path: "/", ..route }));
+        assert!(!matching.matches(&Route { name: Some("three"), ..route }));
+        assert!(!matching.matches(&Route { name: None, ..route }));
+        assert!(Matching::default().matches(&Route::default()));
+    }
+}
