@@ -5,6 +5,7 @@ mod serve;
 mod validate;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,4 +45,23 @@ where
         Command::Check(args) => check::run(&args),
         Command::Validate(args) => validate::run(&args),
     }
+}
+
+/// Writes to standard output. `Err`: it could not be written, and that was said.
+fn output(text: &str) -> Result<(), ()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        // Whoever reads it has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => {
+            complain(&format!("standard output: {error}"));
+            Err(())
+        }
+    }
+}
+
+/// Writes a line to standard error. If that fails there is nobody to tell.
+fn complain(message: &str) {
+    let _nobody_to_tell = writeln!(std::io::stderr().lock(), "{message}");
 }

@@ -45,8 +45,8 @@ pub fn load(path: &Path) -> Result<Gate, LoadError> {
 /// Reads the text of a policy file, YAML or JSON. The problems are all there
 /// are, in the order of the file.
 pub fn parse(text: &str) -> Result<Gate, Vec<Problem>> {
-    let root = yaml::parse(text)?;
-    let mut problems = Problems::default();
+    let (root, found) = yaml::parse(text).map_err(|problem| vec![problem])?;
+    let mut problems = Problems::from(found);
     let gate = gate(&Item::root(&root), &mut problems);
     let problems = problems.into_sorted();
     match gate {
@@ -92,24 +92,21 @@ fn metadata(namespace: Option<String>, key: Option<String>) -> ClaimsFrom {
 fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
     let fields = item.fields(&["from", "metadata"], problems)?;
     let from_metadata = match fields.get("from") {
-        Some(from) => from.word(&[("metadata", true), ("authorizationHeader", false)], problems)?,
-        None => true,
+        Some(from) => from.word(&[("metadata", true), ("authorizationHeader", false)], problems),
+        None => Some(true),
     };
-    let Some(metadata_item) = fields.get("metadata") else {
-        return Some(if from_metadata {
-            metadata(None, None)
-        } else {
-            ClaimsFrom::AuthorizationHeader
-        });
-    };
-    if !from_metadata {
-        metadata_item
-            .problem(problems, "`metadata` has no meaning with `from: authorizationHeader`");
+    let metadata_item = fields.get("metadata");
+    if let (Some(item), Some(false)) = (&metadata_item, from_metadata) {
+        let message = "`metadata` has no meaning with `from: authorizationHeader`";
+        item.problem(problems, message);
     }
-    let fields = metadata_item.fields(&["namespace", "key"], problems)?;
-    let namespace = fields.get("namespace").map(|item| item.string(problems));
-    let key = fields.get("key").map(|item| item.string(problems));
-    Some(metadata(namespace.unwrap_or_default(), key.unwrap_or_default()))
+    let place = metadata_item.and_then(|item| item.fields(&["namespace", "key"], problems));
+    let mut text = |key| place.as_ref()?.get(key)?.string(problems);
+    let (namespace, key) = (text("namespace"), text("key"));
+    match from_metadata? {
+        true => Some(metadata(namespace, key)),
+        false => Some(ClaimsFrom::AuthorizationHeader),
+    }
 }
 
 fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {

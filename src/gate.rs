@@ -251,3 +251,6 @@ fn unverified(head: &Head) -> Option<Claims> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

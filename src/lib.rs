@@ -53,6 +53,8 @@
 //! function of its inputs: it reads no file, clock, socket or environment. A
 //! test holds all of this in place.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "printing panics if nobody reads")]
+
 pub mod challenge;
 pub mod claims;
 pub mod cli;

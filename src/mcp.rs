@@ -3,7 +3,8 @@
 //!
 //! The body is read once more by the MCP server, with whatever JSON decoder it
 //! happens to use. A message is therefore accepted only if every decoder takes
-//! the same tool name and the same arguments from it:
+//! the same tool from it, and the same arguments as far as a condition reads
+//! them:
 //!
 //! | refused | because some decoder |
 //! |---|---|

@@ -43,6 +43,13 @@ pub enum Unauthenticated {
     Challenge,
 }
 
+impl Rule {
+    /// What people call the rule: its name, or its place in the list.
+    pub fn label(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("rules[{index}]"))
+    }
+}
+
 /// What a Deny rule is whose condition has no boolean value. In an Allow rule
 /// such a condition is never a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

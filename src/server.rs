@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -74,11 +74,39 @@ impl fmt::Display for Address {
     }
 }
 
-/// A bound address. A Unix socket is removed when it is dropped.
+/// A bound address.
 #[derive(Debug)]
 enum Listener {
     Tcp(StdTcpListener),
     Unix(StdUnixListener),
+}
+
+/// The file of a Unix socket; it is removed when this is dropped, unless another
+/// process has put its own there.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), device_and_inode: Self::identity(path)? })
+    }
+
+    fn identity(path: &Path) -> io::Result<(u64, u64)> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = Self::identity(&self.path).is_ok_and(|found| found == self.device_and_inode);
+        if is_ours && let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
 }
 
 impl Listener {
@@ -141,43 +169,67 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
 /// If the address cannot be bound or a runtime cannot be made.
 pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result<()> {
     let runtime = || Builder::new_current_thread().enable_all().build();
-    let own = runtime()?;
+    let own_runtime = runtime()?;
     // Before the address can be seen: who sees it may send a signal.
-    let signals = own.block_on(async { Signals::register() })?;
-    let listener = Listener::bind(address).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })?;
+    let signals = own_runtime.block_on(async { Signals::register() })?;
+    let listener = Listener::bind(address).map_err(|error| cannot_listen(address, &error))?;
+    let _socket_file = match address {
+        Address::Unix(path) => Some(SocketFile::of(path)?),
+        Address::Tcp(_) => None,
+    };
     let bound = listener.address(address)?;
+    // All that can fail comes before the first thread is there.
+    let others: Vec<(Listener, Runtime)> = (1..threads.get())
+        .map(|_| Ok((listener.share()?, runtime()?)))
+        .collect::<io::Result<_>>()?;
     tracing::info!(address = %bound, threads, "listening");
     let gate = Arc::new(gate);
     let (stop, stopping) = watch::channel(false);
 
-    let served = std::thread::scope(|scope| {
-        let mut workers = Vec::new();
-        for _ in 1..threads.get() {
-            let (listener, runtime) = (listener.share()?, runtime()?);
+    std::thread::scope(|scope| {
+        let spawn = |(listener, runtime): (Listener, Runtime)| {
             let (gate, stopping) = (Arc::clone(&gate), stopping.clone());
-            workers.push(scope.spawn(move || runtime.block_on(accept(listener, gate, stopping))));
-        }
-        let served = own.block_on(async {
-            let accepting = accept(listener.share()?, gate, stopping.clone());
+            let stop = StopOnDrop(stop.clone());
+            scope.spawn(move || {
+                let _stop = stop;
+                runtime.block_on(accept(listener, gate, stopping))
+            })
+        };
+        let others: Vec<_> = others.into_iter().map(spawn).collect();
+        let stop_all = StopOnDrop(stop.clone());
+        let served = own_runtime.block_on(async {
+            // The socket closes when the last thread stops accepting: each has
+            // its own handle, and there is no other.
             tokio::select! {
-                served = accepting => served,
-                () = signals.forward(&stop) => Ok(()),
+                served = accept(listener, Arc::clone(&gate), stopping.clone()) => served,
+                never = signals.forward(&stop) => never,
             }
         });
-        // If this thread failed, the others must not go on for ever.
-        stop.send_replace(true);
-        let others = workers.into_iter().map(|worker| match worker.join() {
+        drop(stop_all);
+        let others = others.into_iter().map(|worker| match worker.join() {
             Ok(served) => served,
             Err(_panic) => Err(io::Error::other("a worker thread panicked")),
         });
         others.fold(served, Result::and)
-    });
-    if let Address::Unix(path) = address {
-        std::fs::remove_file(path)?;
+    })
+}
+
+fn cannot_listen(address: &Address, error: &io::Error) -> io::Error {
+    let hint = match (address, error.kind()) {
+        (Address::Unix(_), io::ErrorKind::NotFound) => " (its directory must exist)",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{hint}"))
+}
+
+/// Tells all threads to stop when it is dropped: whoever ends first, by an error
+/// or a panic, ends them all.
+struct StopOnDrop(watch::Sender<bool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
     }
-    served
 }
 
 /// The signals that ask the process to stop.
@@ -195,14 +247,14 @@ impl Signals {
     }
 
     /// Passes the first one on, and never ends: those who serve end by it.
-    async fn forward(mut self, stop: &watch::Sender<bool>) {
+    async fn forward(mut self, stop: &watch::Sender<bool>) -> io::Result<()> {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
         tracing::info!("stopping");
         stop.send_replace(true);
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 

@@ -49,6 +49,8 @@ fn check_tells_programs_what_was_decided() {
             "httpStatus": 403,
             "reason": "insufficient_scope",
             "policy": "quickstart",
+            "backend": "mcp-backend-authorization",
+            "tool": "echo",
             "rule": null,
             "requiredScopes": ["echo"],
             "wwwAuthenticate": "Bearer error=\"insufficient_scope\", scope=\"echo\", \
@@ -107,6 +109,7 @@ fn check_tells_people_what_matched_and_what_did_not() {
     let shown = text(&output.stdout);
     for line in [
         "Deny: insufficient_scope, by the default action of policy `quickstart`",
+        "call: tool echo of backend mcp-backend-authorization",
         "answer: HTTP 403",
         "  ✗ greetings (Allow)",
         "      ✓ tool echo of backend mcp-backend-authorization",
@@ -128,7 +131,7 @@ fn check_says_what_is_wrong_with_its_own_arguments() {
         (&["--token", "x.y"], "--token: not a JSON Web Token"),
         (&["--header", "nonsense"], "--header: `nonsense` is not `NAME: VALUE`"),
         (&["--token", "x", "--claims", "{}"], "cannot be used with"),
-        (&["--polcy", "x"], "--policy"),
+        (&["--polcy", "x"], "a similar argument exists"),
     ] {
         let all = [["check", "--policy", POLICY, "--request", "/dev/null"].as_slice(), arguments]
             .concat();

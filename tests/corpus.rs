@@ -68,11 +68,10 @@ fn decide(gate: &Gate, case: &Value) -> Value {
         };
     };
     let decision = &evaluation.decision;
-    let rules = evaluation.explain(call);
-    let rule = rules
-        .iter()
-        .find(|rule| rule.decided)
-        .map(|rule| rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned));
+    let rule = evaluation.rule_label();
+    let explained = evaluation.explain(call);
+    let decided = explained.iter().find(|rule| rule.decided).map(|rule| rule.label.clone());
+    assert_eq!(decided, rule, "{case}");
     let (verdict, scopes) = match (decision.permit(), &judgement.answer) {
         (Ok(_), Ok(_)) => ("Allow", None),
         (Err(scopes), Err(refusal)) => {

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use mcp_authz::config;
 
+use crate::support::mcp_authz;
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
@@ -48,4 +50,24 @@ fn the_readme_names_the_commands_that_ci_runs() {
 #[test]
 fn the_scenario_of_the_corpus_is_the_quickstart() {
     assert_eq!(read("tests/corpus/scenario/policy.yaml"), read("examples/quickstart/policy.yaml"));
+}
+
+/// What the README shows of `check` is what it prints.
+#[test]
+fn the_readme_shows_what_check_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let (policy, call) = (dir.path().join("policy.yaml"), dir.path().join("call.json"));
+    let example = blocks("yaml").into_iter().find(|block| block.contains("greetings")).unwrap();
+    fs::write(&policy, example).unwrap();
+    fs::write(&call, &blocks("json")[0]).unwrap();
+    let shown = blocks("console").into_iter().find(|block| block.starts_with("$ ")).unwrap();
+    let (_command, printed) = shown.split_once('\n').unwrap();
+    let output = mcp_authz()
+        .args(["check", "--claims", r#"{"scope": "echo"}"#, "--policy"])
+        .arg(&policy)
+        .arg("--request")
+        .arg(&call)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
 }

@@ -20,8 +20,8 @@ async fn forbidden_call(stack: &Stack, scope: &str) -> Reply {
 #[tokio::test]
 async fn body_modes_in_which_a_call_would_go_on_unjudged_are_refused() {
     for (body_mode, remedy) in [
-        ("request_body_mode: NONE", "request_body_mode is None"),
-        ("request_body_mode: STREAMED", "request_body_mode is Streamed"),
+        ("request_body_mode: NONE", "request_body_mode is NONE"),
+        ("request_body_mode: STREAMED", "request_body_mode is STREAMED"),
     ] {
         let config = change(&Mode::Buffered.config(), &[(BUFFERED, body_mode)]);
         let stack = start(POLICY, &config).await;
@@ -190,4 +190,22 @@ async fn it_serves_over_tcp_as_well() {
         assert_eq!(answer, Answer::Text("Hello, x!".to_owned()), "{mode:?}");
         assert_eq!(forbidden_call(&stack, "sum").await.status, 403, "{mode:?}");
     }
+}
+
+/// What an operator asked for: nothing is enforced, and the log says so loudly.
+#[tokio::test]
+async fn observability_mode_is_reported_as_what_it_is() {
+    let config = change(
+        &Mode::Buffered.config(),
+        &[(
+            "failure_mode_allow: false",
+            "failure_mode_allow: false\n              observability_mode: true",
+        )],
+    );
+    let stack = start(POLICY, &config).await;
+    let reply = forbidden_call(&stack, "").await;
+    assert_ne!(reply.status, 403, "{reply:?}");
+    let log = stack.sidecar.log();
+    assert!(log.contains("nothing is judged or enforced"), "{log}");
+    assert!(!log.contains("misconfigured") && !log.contains("call denied"), "{log}");
 }

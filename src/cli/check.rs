@@ -1,6 +1,5 @@
 //! `mcp-authz check`
 
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,10 +7,11 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
+use super::{complain, output};
 use crate::claims::Claims;
 use crate::config;
 use crate::gate::{Blame, ClaimsFrom, Head, Judgement, Refusal};
-use crate::policy::{Action, RequiredClaim, RuleTrace, TargetTrace};
+use crate::policy::{Action, RequiredClaim, RuleTrace, Subject, TargetTrace};
 
 /// Decide one request without Envoy and explain the decision
 ///
@@ -78,24 +78,37 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match check(args) {
         Ok(code) => code,
         Err(message) => {
-            eprintln!("{message}");
+            complain(&message);
             ExitCode::from(UNDECIDED)
         }
     }
 }
 
 fn check(args: &Args) -> Result<ExitCode, String> {
-    let mut gate = config::load(&args.policy).map_err(|error| error.to_string())?;
-    // What Envoy would have verified, or the token itself, is given here.
-    gate.claims_from = ClaimsFrom::Metadata { namespace: String::new(), key: None };
-    let claims = claims(args)?;
+    let gate = config::load(&args.policy).map_err(|error| error.to_string())?;
+    let mut headers = headers(args)?;
+    let claims = match gate.claims_from {
+        // What Envoy would have verified is given here.
+        ClaimsFrom::Metadata { .. } => claims(args)?,
+        ClaimsFrom::AuthorizationHeader => {
+            if args.claims.is_some() {
+                let message =
+                    "--claims: the policy says `jwt.from: authorizationHeader`; give --token";
+                return Err(message.to_owned());
+            }
+            let header =
+                |token: &String| ("authorization".to_owned(), format!("Bearer {token}").into());
+            headers.extend(args.token.as_ref().map(header));
+            None
+        }
+    };
     let body = body(&args.request)?;
     let head = Head {
         method: args.http_method.clone(),
         host: args.host.clone().unwrap_or_default(),
         path: args.path.clone().unwrap_or_default(),
         route: args.route.clone(),
-        headers: headers(args)?,
+        headers,
     };
 
     let admitted = match gate.admit(head, claims) {
@@ -147,16 +160,19 @@ fn headers(args: &Args) -> Result<Vec<(String, Vec<u8>)>, String> {
     args.headers.iter().map(header).collect()
 }
 
-fn report(policy: Option<&str>, judgement: &Judgement<'_, '_>, output: Output) -> ExitCode {
+fn report(policy: Option<&str>, judgement: &Judgement<'_, '_>, format: Output) -> ExitCode {
     let report = Report::new(policy, judgement);
-    match output {
-        Output::Text => print!("{}", report.text()),
-        Output::Json => println!("{:#}", report.json()),
-    }
-    match &judgement.answer {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(Refusal { blame: Blame::Policy, .. }) => ExitCode::FAILURE,
-        Err(Refusal { blame: Blame::Request | Blame::Operator, .. }) => ExitCode::from(UNDECIDED),
+    let written = match format {
+        Output::Text => output(&report.text()),
+        Output::Json => output(&format!("{:#}\n", report.json())),
+    };
+    match (written, &judgement.answer) {
+        (Err(()), _) => ExitCode::from(UNDECIDED),
+        (Ok(()), Ok(_)) => ExitCode::SUCCESS,
+        (Ok(()), Err(Refusal { blame: Blame::Policy, .. })) => ExitCode::FAILURE,
+        (Ok(()), Err(Refusal { blame: Blame::Request | Blame::Operator, .. })) => {
+            ExitCode::from(UNDECIDED)
+        }
     }
 }
 
@@ -166,6 +182,8 @@ struct Report<'r> {
     policy: Option<&'r str>,
     refusal: Option<&'r Refusal>,
     reason: &'static str,
+    /// What the policy takes the call for.
+    subject: Option<Subject<'r>>,
     rule: Option<String>,
     rules: Vec<RuleTrace<'r>>,
 }
@@ -173,16 +191,18 @@ struct Report<'r> {
 impl<'r> Report<'r> {
     fn new(policy: Option<&'r str>, judgement: &'r Judgement<'_, '_>) -> Self {
         let refusal = judgement.answer.as_ref().err();
-        let (reason, rule, rules) = match &judgement.decided {
-            Some((call, evaluation)) => {
-                let decision = &evaluation.decision;
-                let rules = evaluation.explain(call);
-                let rule = rules.iter().find(|rule| rule.decided).map(rule_name);
-                (decision.reason().as_str(), rule, rules)
-            }
-            None => (refusal.map_or("not_governed", |refusal| refusal.reason), None, Vec::new()),
-        };
-        Self { policy, refusal, reason, rule, rules }
+        let reason = refusal.map_or("not_governed", |refusal| refusal.reason);
+        match &judgement.decided {
+            Some((call, evaluation)) => Self {
+                policy,
+                refusal,
+                reason: evaluation.decision.reason().as_str(),
+                subject: Some(evaluation.subject(call)),
+                rule: evaluation.rule_label(),
+                rules: evaluation.explain(call),
+            },
+            None => Self { policy, refusal, reason, subject: None, rule: None, rules: Vec::new() },
+        }
     }
 
     fn decision(&self) -> &'static str {
@@ -190,55 +210,61 @@ impl<'r> Report<'r> {
     }
 
     fn json(&self) -> Value {
+        let refusal = self.refusal;
         json!({
             "decision": self.decision(),
-            "httpStatus": self.refusal.map_or(200, |refusal| refusal.status),
+            "httpStatus": refusal.map_or(200, |refusal| refusal.status),
             "reason": self.reason,
             "policy": self.policy,
+            "backend": self.subject.and_then(|subject| subject.backend),
+            "tool": self.subject.map(|subject| subject.tool),
             "rule": self.rule,
-            "requiredScopes": self.refusal.map(|refusal| &refusal.required_scopes[..]).unwrap_or_default(),
-            "wwwAuthenticate": self.refusal.and_then(|refusal| refusal.www_authenticate.as_deref()),
+            "requiredScopes": refusal.map(|refusal| &refusal.required_scopes[..]).unwrap_or_default(),
+            "wwwAuthenticate": refusal.and_then(|refusal| refusal.www_authenticate.as_deref()),
             "rules": self.rules.iter().map(rule_json).collect::<Vec<_>>(),
         })
     }
 
     fn text(&self) -> String {
-        let mut text = format!("{}: {}\n", self.decision(), self.because());
+        let mut lines = vec![format!("{}: {}", self.decision(), self.because())];
+        if let Some(subject) = self.subject {
+            let backend = match subject.backend {
+                Some(backend) => format!("of backend {backend}"),
+                None => "of no backend".to_owned(),
+            };
+            lines.push(format!("call: tool {} {backend}", subject.tool.escape_debug()));
+        }
         if let Some(refusal) = self.refusal {
-            line(&mut text, &format!("answer: HTTP {}", refusal.status));
+            lines.push(format!("answer: HTTP {}", refusal.status));
             if let Some(challenge) = &refusal.www_authenticate {
-                line(&mut text, &format!("WWW-Authenticate: {challenge}"));
+                lines.push(format!("WWW-Authenticate: {challenge}"));
             }
-            line(&mut text, &format!("body: {}", refusal.body));
+            lines.push(format!("body: {}", refusal.body));
         }
         if !self.rules.is_empty() {
-            line(&mut text, "rules, in order:");
+            lines.push("rules, in order:".to_owned());
         }
-        for rule in &self.rules {
-            rule_text(&mut text, rule);
-        }
-        text
+        lines.extend(self.rules.iter().flat_map(rule_lines));
+        lines.push(String::new());
+        lines.join("\n")
     }
 
     fn because(&self) -> String {
-        let Some(policy) = self.policy else {
-            return format!("{}: no policy is for it", self.reason);
+        let reason = self.reason;
+        let policy = match (self.policy, self.refusal) {
+            (_, None) if self.subject.is_none() => return "the request calls no tool".to_owned(),
+            (_, Some(Refusal { blame: Blame::Request | Blame::Operator, .. })) => {
+                return format!("the request cannot be judged ({reason})");
+            }
+            (None, _) => return format!("{reason}: no policy is for it"),
+            (Some(policy), _) => policy,
         };
-        let by = match &self.rule {
-            Some(rule) => format!("rule {rule} of policy `{policy}`"),
-            None if self.rules.is_empty() => format!("policy `{policy}`"),
-            None => format!("the default action of policy `{policy}`"),
-        };
-        match self.reason {
-            "not_governed" => "the request calls no tool".to_owned(),
-            reason => format!("{reason}, by {by}"),
+        match &self.rule {
+            Some(rule) => format!("{reason}, by rule {rule} of policy `{policy}`"),
+            None if self.subject.is_none() => format!("{reason}, by policy `{policy}`"),
+            None => format!("{reason}, by the default action of policy `{policy}`"),
         }
     }
-}
-
-/// A rule as people find it in the file.
-fn rule_name(rule: &RuleTrace<'_>) -> String {
-    rule.name.map_or_else(|| format!("rules[{}]", rule.index), str::to_owned)
 }
 
 fn action(action: Action) -> &'static str {
@@ -250,7 +276,7 @@ fn action(action: Action) -> &'static str {
 
 fn rule_json(rule: &RuleTrace<'_>) -> Value {
     json!({
-        "rule": rule_name(rule),
+        "rule": rule.label,
         "action": action(rule.action),
         "decided": rule.decided,
         "claims": rule.claims.iter().map(|(claim, holds)| json!({
@@ -276,45 +302,43 @@ fn target_json(target: &TargetTrace<'_>) -> Value {
     })
 }
 
-fn line(text: &mut String, content: &str) {
-    // Writing to a `String` cannot fail.
-    let _written = writeln!(text, "{content}");
-}
-
 fn mark(matched: bool) -> char {
     if matched { '✓' } else { '✗' }
 }
 
-fn rule_text(text: &mut String, rule: &RuleTrace<'_>) {
+fn rule_lines(rule: &RuleTrace<'_>) -> Vec<String> {
     let decides = if rule.decided { ", decides" } else { "" };
-    line(
-        text,
-        &format!("  {} {} ({}{decides})", mark(rule.decided), rule_name(rule), action(rule.action)),
-    );
+    let mut lines =
+        vec![format!("  {} {} ({}{decides})", mark(rule.decided), rule.label, action(rule.action))];
     match &rule.targets {
-        None => line(text, "      ✓ every tool"),
-        Some(targets) => targets.iter().for_each(|target| target_text(text, target)),
+        None => lines.push("      ✓ every tool".to_owned()),
+        Some(targets) => lines.extend(targets.iter().flat_map(|target| target_lines(target, rule))),
     }
-    for (claim, holds) in &rule.claims {
-        let RequiredClaim { name, values, .. } = claim;
-        line(text, &format!("      {} claim {name}: {}", mark(*holds), values.join(" or ")));
+    for (RequiredClaim { name, values, .. }, holds) in &rule.claims {
+        lines.push(format!("      {} claim {name}: {}", mark(*holds), values.join(" or ")));
     }
     for scope in rule.scopes {
         let missing = rule.missing_scopes.contains(&scope.as_str());
         let granted = if missing { "not granted" } else { "granted" };
-        line(text, &format!("      {} scope {scope}: {granted}", mark(!missing)));
+        lines.push(format!("      {} scope {scope}: {granted}", mark(!missing)));
     }
+    lines
 }
 
-fn target_text(text: &mut String, target: &TargetTrace<'_>) {
+fn target_lines(target: &TargetTrace<'_>, rule: &RuleTrace<'_>) -> Vec<String> {
     let backend =
         target.backend.map(|backend| format!(" of backend {backend}")).unwrap_or_default();
-    line(text, &format!("      {} tool {}{backend}", mark(target.selected), target.tool));
-    let Some(when) = target.when else { return };
-    let (matched, outcome) = match &target.outcome {
-        Some(Ok(value)) => (*value, format!(": {value}")),
-        Some(Err(error)) => (false, format!(": {error}")),
-        None => return,
-    };
-    line(text, &format!("        {} when {when}{outcome}", mark(matched)));
+    let mut lines = vec![format!("      {} tool {}{backend}", mark(target.selected), target.tool)];
+    if let (Some(when), true) = (target.when, target.selected) {
+        lines.push(match &target.outcome {
+            Some(Ok(value)) => format!("        {} when {when}: {value}", mark(*value)),
+            // It decides only if it is a Deny rule.
+            Some(Err(error)) if rule.decided => {
+                format!("        ✗ when {when}: {error}; what cannot be told is denied")
+            }
+            Some(Err(error)) => format!("        ✗ when {when}: {error}"),
+            None => format!("        - when {when}: not asked"),
+        });
+    }
+    lines
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
+use super::complain;
 use crate::config;
 use crate::gate::ClaimsFrom;
 use crate::server::{self, Address};
@@ -44,13 +45,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     if let Err(error) = telemetry::init(args.log_format) {
-        eprintln!("mcp-authz: {error}");
+        complain(&format!("mcp-authz: {error}"));
         return ExitCode::FAILURE;
     }
     let gate = match config::load(&args.policy) {
         Ok(gate) => gate,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -73,7 +74,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match server::serve(gate, &args.listen, threads) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error}");
+            complain(&format!("mcp-authz: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::{complain, output};
 use crate::config::{self, LoadError};
 use crate::gate::Gate;
 use crate::policy::Policy;
@@ -23,24 +24,26 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let mut mistakes = 0;
+    let mut text = String::new();
     for path in &args.paths {
-        match config::load(path) {
-            Ok(gate) => {
-                println!("{}: good, {}", path.display(), described(&gate));
-            }
+        let found = match config::load(path) {
+            Ok(gate) => format!("{}: good, {}", path.display(), described(&gate)),
             Err(error) => {
                 mistakes += match &error {
                     LoadError::Unreadable { .. } => 1,
                     LoadError::Invalid { problems, .. } => problems.len(),
                 };
-                println!("{error}");
+                error.to_string()
             }
-        }
+        };
+        text.push_str(&found);
+        text.push('\n');
     }
-    if mistakes == 0 {
+    let written = output(&text);
+    if mistakes == 0 && written.is_ok() {
         return ExitCode::SUCCESS;
     }
-    eprintln!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" });
+    complain(&format!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" }));
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,12 @@ use crate::words::nearest;
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<Problem>);
 
+impl From<Vec<Problem>> for Problems {
+    fn from(problems: Vec<Problem>) -> Self {
+        Self(problems)
+    }
+}
+
 impl Problems {
     pub(super) fn add(&mut self, place: Place, path: &str, message: impl Into<String>) {
         self.0.push(Problem { place, path: path.to_owned(), message: message.into() });

@@ -159,7 +159,7 @@ fn tool_mistake(tool: &str, prefixed: Option<&BackendFrom>) -> Option<String> {
     }
     let Some(BackendFrom::ToolNamePrefix(separator)) = prefixed else { return None };
     let (backend, rest) = tool.split_once(separator)?;
-    let names_both = !backend.is_empty() && !rest.is_empty();
+    let names_both = !backend.is_empty() && !backend.contains('*') && !rest.is_empty();
     names_both.then(|| {
         format!(
             "`{tool}` has a backend's name in front, and the tool's name is what follows it: write \

@@ -172,9 +172,45 @@ fn aliases_cannot_multiply_without_bound() {
         let items = vec![format!("*a{}", n - 1); 10].join(",");
         text.push_str(&format!("a{n}: &a{n} [{items}]\n"));
     }
-    assert!(problems(&text).iter().any(|problem| problem.contains("more than 1000000 values")));
+    assert!(problems(&text).iter().any(|problem| problem.contains("too large or too deep")));
     let reused = "policies:\n- name: p\n  rules:\n  - {action: Allow, source: &s {jwt: {scopes: [a]}}}\n  - {action: Deny, source: *s}\n";
     assert!(problems(reused).is_empty());
+}
+
+/// Each alias is shallow where it stands, but deep with what it stands for.
+#[test]
+fn aliases_cannot_nest_without_bound() {
+    let mut text = format!("a0: &a0 {}x{}\n", "[".repeat(50), "]".repeat(50));
+    for n in 1..200 {
+        let (open, close) = ("[".repeat(50), "]".repeat(50));
+        text.push_str(&format!("a{n}: &a{n} {open}*a{}{close}\n", n - 1));
+    }
+    assert!(problems(&text).iter().any(|problem| problem.contains("too large or too deep")));
+}
+
+#[test]
+fn one_mistake_does_not_hide_another() {
+    let text = "\
+jwt: {from: header, metadata: {namespaces: x}}
+polices: []
+policies:
+- name: p
+  name: q
+  rules:
+  - action: allow
+";
+    let found = problems(text);
+    let expected = [
+        "1:13: jwt.from",
+        "1:32: jwt.metadata: unknown key `namespaces`",
+        "2:1: unknown key `polices`",
+        "5:3: the key `name` stands here again",
+        "7:13: policies[0].rules[0].action",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (problem, start) in found.iter().zip(expected) {
+        assert!(problem.starts_with(start), "{problem}\nis not\n{start}");
+    }
 }
 
 #[test]

@@ -64,7 +64,9 @@ impl Node {
 }
 
 /// Reads the one document of a file.
-pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
+/// What is wrong with it as YAML, but not so that it cannot be read further, is
+/// in the list.
+pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
     let mut loader = Loader {
         lines: text.lines().collect(),
         parser: Parser::new_from_str(text),
@@ -73,14 +75,8 @@ pub(super) fn parse(text: &str) -> Result<Node, Vec<Problem>> {
         depth: 0,
         problems: Vec::new(),
     };
-    match loader.stream() {
-        Ok(node) if loader.problems.is_empty() => Ok(node),
-        Ok(_) => Err(loader.problems),
-        Err(problem) => {
-            loader.problems.push(problem);
-            Err(loader.problems)
-        }
-    }
+    let node = loader.stream()?;
+    Ok((node, loader.problems))
 }
 
 struct Loader<'t> {
@@ -169,9 +165,12 @@ impl<'t> Loader<'t> {
                 let Some(node) = self.anchors.get(&id) else {
                     return Err(problem(place, "an alias of a value that is not complete"));
                 };
-                let value = node.value.clone();
-                self.nodes += count(&value);
-                (0, value)
+                let (nodes, depth) = extent(&node.value);
+                self.nodes += nodes;
+                if self.nodes > MAX_NODES || self.depth + depth > MAX_DEPTH {
+                    return Err(problem(place, "this alias makes the file too large or too deep"));
+                }
+                (0, node.value.clone())
             }
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 return Err(problem(place, "tags are not supported here"));
@@ -222,11 +221,17 @@ impl<'t> Loader<'t> {
     }
 }
 
-fn count(value: &Value) -> usize {
+/// How many values there are within one, and how deep.
+fn extent(value: &Value) -> (usize, usize) {
+    let within = |items: &mut dyn Iterator<Item = &Node>| {
+        items
+            .map(|item| extent(&item.value))
+            .fold((1, 0), |(nodes, deepest), (more, depth)| (nodes + more, deepest.max(depth + 1)))
+    };
     match value {
-        Value::Scalar(_) => 1,
-        Value::Sequence(items) => items.iter().map(|item| 1 + count(&item.value)).sum(),
-        Value::Mapping(members) => members.iter().map(|(_, item)| 1 + count(&item.value)).sum(),
+        Value::Scalar(_) => (1, 0),
+        Value::Sequence(items) => within(&mut items.iter()),
+        Value::Mapping(members) => within(&mut members.iter().map(|(_, item)| item)),
     }
 }
 

@@ -28,24 +28,22 @@ use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Head, Refusal};
 use crate::json::{Json, Object};
 
-/// Envoy's message as one of ours, and whether it waits for no answer
-/// (`observability_mode`).
-pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> (Message, bool) {
+/// Envoy's message as one of ours.
+pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> Message {
     let ProcessingRequest {
         metadata_context,
         mut attributes,
-        observability_mode,
+        observability_mode: _,
         protocol_config,
         flow_control_init: _,
         client_window_update: _,
         request,
     } = request;
-    let message = Message {
+    Message {
         event: request.map_or(Event::Unknown, |request| event(request, &mut attributes)),
         setup: protocol_config.map(setup),
         verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
-    };
-    (message, observability_mode)
+    }
 }
 
 /// The filter's name, under which Envoy sends the `request_attributes`.
@@ -243,5 +241,59 @@ fn header(key: &str, value: String) -> HeaderValueOption {
         }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         ..HeaderValueOption::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn text(text: &str) -> Value {
+        Value { kind: Some(Kind::StringValue(text.to_owned())) }
+    }
+
+    fn object(members: &[(&str, Value)]) -> Value {
+        let fields = members.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        Value { kind: Some(Kind::StructValue(Struct { fields: fields.collect() })) }
+    }
+
+    fn scopes(jwt: &str, payloads: &[(&str, Value)]) -> Option<Vec<String>> {
+        let file = format!("{jwt}\npolicies: [{{name: p, rules: [{{action: Deny}}]}}]");
+        let gate = config::parse(&file).unwrap();
+        let fields = payloads.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let namespace = Struct { fields: fields.collect() };
+        let filter_metadata =
+            [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into_iter().collect();
+        let metadata = Metadata { filter_metadata, ..Metadata::default() };
+        let claims = verified(metadata, &gate)?;
+        Some(claims.scopes().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn claims_come_from_the_one_payload_or_the_one_that_is_named() {
+        const NAMED: &str = "jwt: {metadata: {key: b}}";
+        let (a, b) = (object(&[("scope", text("a"))]), object(&[("scope", text("b"))]));
+        let failed = object(&[("code", text("2")), ("message", text("Jwt is expired"))]);
+        let granted = |scope: &str| Some(vec![scope.to_owned()]);
+
+        assert_eq!(scopes("", &[("x", a.clone())]), granted("a"));
+        assert_eq!(scopes("", &[("x", a.clone()), ("y", b.clone())]), None, "which one is meant?");
+        assert_eq!(scopes("", &[("x", a.clone()), ("failed", failed.clone())]), granted("a"));
+        assert_eq!(scopes("", &[("failed", failed.clone())]), None);
+        assert_eq!(scopes("", &[("x", text("a"))]), None);
+        assert_eq!(scopes("", &[]), None);
+        assert_eq!(scopes(NAMED, &[("a", a.clone()), ("b", b)]), granted("b"));
+        assert_eq!(scopes(NAMED, &[("a", a)]), None);
+        assert_eq!(scopes(NAMED, &[("b", failed)]), None);
+        assert_eq!(scopes("jwt: {metadata: {namespace: other}}", &[("a", text("a"))]), None);
+    }
+
+    #[test]
+    fn whole_numbers_become_integers_again() {
+        assert_eq!(number(42.0), Json::Int(42));
+        assert_eq!(number(-0.0), Json::Int(0));
+        assert_eq!(number(1.5), Json::Double(1.5));
+        assert_eq!(number(1e300), Json::Double(1e300));
     }
 }

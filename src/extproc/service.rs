@@ -34,9 +34,7 @@ impl ExtProc {
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        ExternalProcessorServer::new(Self { gate })
-            .max_decoding_message_size(largest)
-            .max_encoding_message_size(usize::MAX)
+        ExternalProcessorServer::new(Self { gate }).max_decoding_message_size(largest)
     }
 }
 
@@ -99,25 +97,26 @@ impl Stream for Conversation {
 
 impl Conversation {
     fn take(&mut self, request: ProcessingRequest) -> Result<(), Status> {
-        let (message, observed) = convert::message(request, &self.gate);
-        let taken = self.session.on(&self.gate, message, &mut self.answers);
-        if observed {
-            warn_of_observability_mode();
-            self.answers.clear();
+        if request.observability_mode {
+            report_observability_mode();
+            return Ok(());
         }
-        taken.map_err(|violation| {
+        let message = convert::message(request, &self.gate);
+        self.session.on(&self.gate, message, &mut self.answers).map_err(|violation| {
             tracing::error!("Envoy broke the protocol: {violation}");
             Status::invalid_argument(violation.to_string())
         })
     }
 }
 
-fn warn_of_observability_mode() {
+/// In this mode Envoy waits for no answer and heeds none. Nothing that is sent
+/// could stop a call.
+fn report_observability_mode() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        tracing::warn!(
-            "Envoy's ext_proc filter is in observability_mode: decisions are logged, but nothing is \
-             enforced"
+        tracing::error!(
+            "Envoy's ext_proc filter is in observability_mode, so nothing is judged or enforced: \
+             remove observability_mode from its configuration"
         );
     });
 }

@@ -22,6 +22,20 @@ pub(super) enum BodyMode {
     Other(i32),
 }
 
+/// As Envoy's configuration spells it.
+impl fmt::Display for BodyMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("NONE"),
+            Self::Streamed => f.write_str("STREAMED"),
+            Self::Buffered => f.write_str("BUFFERED"),
+            Self::BufferedPartial => f.write_str("BUFFERED_PARTIAL"),
+            Self::FullDuplexStreamed => f.write_str("FULL_DUPLEX_STREAMED"),
+            Self::Other(number) => write!(f, "{number}, which this version does not know"),
+        }
+    }
+}
+
 /// What Envoy tells about itself in the first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setup {
@@ -99,7 +113,7 @@ impl fmt::Display for Misconfiguration {
         match self {
             Self::BodyMode(mode) => write!(
                 f,
-                "processing_mode.request_body_mode is {mode:?}, so calls would go on before they \
+                "processing_mode.request_body_mode is {mode}, so calls would go on before they \
                  are judged: set it to BUFFERED or FULL_DUPLEX_STREAMED"
             ),
             Self::NoHeaders => f.write_str(
@@ -371,7 +385,7 @@ impl Session {
 /// One line for a decision. It holds no argument, no claim and no token.
 fn log(admitted: &Admitted, judgement: &Judgement<'_, '_>) {
     let policy = admitted.policy().name.as_str();
-    let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.decision.rule());
+    let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.rule_label());
     let tool = judgement.decided.as_ref().map(|(call, _)| call.name.as_ref());
     match &judgement.answer {
         Ok(_) => tracing::debug!(policy, rule, tool, "request continues"),

@@ -111,8 +111,7 @@ impl Refusal {
         } else {
             ("no_token", "authentication required: log in and send an access token")
         };
-        let scopes = &policy.scopes_supported;
-        let error = Error { code: 401, message, reason, scopes, ..Error::default() };
+        let error = Error { code: 401, message, reason, ..Error::default() };
         let mut refusal = Self::new(401, Blame::Policy, &error);
         refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
         refusal
@@ -167,7 +166,7 @@ impl Refusal {
     pub fn cut_off() -> Self {
         let error = Error {
             code: INVALID_REQUEST,
-            message: "the body is larger than the proxy's buffer",
+            message: "the body did not come whole: it is larger than the proxy's buffer, or has trailers",
             reason: "body_cut_off",
             ..Error::default()
         };

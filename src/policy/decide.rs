@@ -160,7 +160,9 @@ impl Look<'_> {
                 self.rule.action == Action::Deny
                     && self.policy.condition_errors == ConditionErrors::Deny
             }
-            Some(Truth::False) | None => false,
+            Some(Truth::False) => false,
+            // Not asked: the direction that opens nothing.
+            None => self.rule.action == Action::Deny,
         }
     }
 }
@@ -275,10 +277,8 @@ fn challenge<'p>(
 /// What was found of one rule that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleTrace<'p> {
-    /// Its place in the list, from 0.
-    pub index: usize,
-    /// Its name, if it has one.
-    pub name: Option<&'p str>,
+    /// Its name, or its place in the list.
+    pub label: String,
     /// What it does.
     pub action: Action,
     /// Whether it decided.
@@ -310,6 +310,17 @@ pub struct TargetTrace<'p> {
 }
 
 impl<'p> Evaluation<'p> {
+    /// What people call the rule that decided.
+    pub fn rule_label(&self) -> Option<String> {
+        let index = self.decision.rule?;
+        self.policy.rules.get(index).map(|rule| rule.label(index))
+    }
+
+    /// What the policy takes a call for.
+    pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
+        self.policy.backend.subject(call)
+    }
+
     /// The rules that were looked at, in order: all up to the one that decided.
     pub fn explain(&self, call: &ToolCall<'_>) -> Vec<RuleTrace<'p>> {
         let subject = self.policy.backend.subject(call);
@@ -322,8 +333,7 @@ impl<'p> Evaluation<'p> {
             .map(|(index, rule)| {
                 let look = self.looks.iter().find(|look| look.index == index);
                 RuleTrace {
-                    index,
-                    name: rule.name.as_deref(),
+                    label: rule.label(index),
                     action: rule.action,
                     decided: self.decision.rule == Some(index),
                     targets: rule.targets.as_ref().map(|targets| {

@@ -1,0 +1,64 @@
+use super::*;
+use crate::config;
+
+/// {"scope":"a"} and {"scope":"b"}, signed by nobody.
+const A: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
+const B: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImIifQ.AAAA";
+
+fn gate(from: &str) -> Gate {
+    let text = format!("jwt: {{from: {from}}}\npolicies: [{{name: p, rules: [{{action: Deny}}]}}]");
+    config::parse(&text).unwrap()
+}
+
+/// The scopes that a request with these `Authorization` headers is granted.
+fn granted(gate: &Gate, authorization: &[&str], verified: Option<Claims>) -> Option<Vec<String>> {
+    let header = |value: &&str| ("authorization".to_owned(), value.as_bytes().to_vec());
+    let head = Head { headers: authorization.iter().map(header).collect(), ..Head::default() };
+    let admitted = gate.admit(head, verified).unwrap();
+    admitted.claims.map(|claims| claims.scopes().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_request_s_own_token_counts_only_if_it_is_the_only_one() {
+    let gate = gate("authorizationHeader");
+    let scopes = |authorization: &[&str]| granted(&gate, authorization, None);
+    assert_eq!(scopes(&[A]), Some(vec!["a".to_owned()]));
+    assert_eq!(scopes(&["Basic eA==", B]), Some(vec!["b".to_owned()]));
+    for none in [[].as_slice(), &[A, B], &[A, A], &["Bearer x"], &["Basic eA=="]] {
+        assert_eq!(scopes(none), None, "{none:?}");
+    }
+}
+
+#[test]
+fn one_source_of_claims_is_never_replaced_by_the_other() {
+    let verified = || Claims::from_unverified_token(B.trim_start_matches("Bearer ")).ok();
+    let b = Some(vec!["b".to_owned()]);
+    assert_eq!(granted(&gate("metadata"), &[A], None), None);
+    assert_eq!(granted(&gate("metadata"), &[A], verified()), b);
+    assert_eq!(granted(&gate("authorizationHeader"), &[], verified()), None);
+}
+
+#[test]
+fn a_charset_other_than_utf8_is_found_however_it_is_written() {
+    for utf8 in [
+        "",
+        "application/json",
+        "application/json; charset=utf-8",
+        "a;CHARSET = \"UTF-8\"",
+        "a; x=y",
+    ] {
+        assert!(!is_not_utf8(utf8.as_bytes()), "{utf8}");
+    }
+    for other in [
+        "a;charset=utf-7",
+        "a; charset=\"utf-16\"",
+        "a; charset",
+        "a; charset=",
+        "a; charset*=utf-8",
+        "a; charset=utf-8; charset=x",
+        "a, b; charset=gbk",
+        "a; charset='utf-8'",
+    ] {
+        assert!(is_not_utf8(other.as_bytes()), "{other}");
+    }
+}
