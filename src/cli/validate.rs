@@ -40,11 +40,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
         text.push('\n');
     }
     let written = output(&text);
-    if mistakes == 0 && written.is_ok() {
-        return ExitCode::SUCCESS;
+    if mistakes > 0 {
+        complain(&format!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" }));
     }
-    complain(&format!("{mistakes} {}", if mistakes == 1 { "mistake" } else { "mistakes" }));
-    ExitCode::FAILURE
+    if mistakes == 0 && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// "policy `a` with 3 rules, policy `b` with 1 rule"
