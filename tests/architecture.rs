@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("challenge", &["policy"]),
     ("gate", &["challenge", "claims", "mcp", "policy"]),
     ("config", &["claims", "gate", "policy", "words"]),
-    ("extproc", &["claims", "gate", "json"]),
+    ("extproc", &["claims", "gate", "json", "mcp", "policy"]),
     ("server", &["extproc", "gate"]),
     ("cli", &["claims", "config", "gate", "policy", "server", "telemetry"]),
 ];

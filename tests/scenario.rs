@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Answer, Client};
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, MODES, call, change, issuer, mcp_authz, send, start, token};
+use crate::support::{BUFFERED, Http, MODES, call, change, issuer, mcp_authz, send, start, token};
 
 const METADATA_URL: &str = "https://mcp.example.com/.well-known/oauth-protected-resource/mcp";
 
@@ -199,6 +199,50 @@ async fn check_says_offline_what_envoy_answers() {
             }
         }
     }
+}
+
+/// With trailers to come, not even the last part of a body ends the stream.
+#[tokio::test]
+async fn a_call_with_trailers_is_judged_too() {
+    let with_trailers = (
+        "stat_prefix: mcp",
+        "stat_prefix: mcp\n          http_protocol_options: {enable_trailers: true}",
+    );
+    let buffered = MODES[0].config();
+    let send_trailers =
+        (BUFFERED, "request_body_mode: BUFFERED\n                request_trailer_mode: SEND");
+    for config in [buffered.clone(), change(&buffered, &[send_trailers]), MODES[1].config()] {
+        let stack = start(POLICY, &change(&config, &[with_trailers])).await;
+        for (scope, body, passes) in [
+            ("echo", call("echo", &json!({"text": "Hello, world!"})), true),
+            ("sum", call("echo", &json!({"text": "Hello, world!"})), false),
+            ("sum", String::new(), true),
+        ] {
+            let requests = stack.server.requests();
+            let status = post_with_trailers(&stack, &token(scope), &body).await;
+            assert_eq!(stack.server.requests() > requests, passes, "{status} {body}\n{config}");
+            assert_eq!(status == 403, !passes, "{status} {body}\n{config}");
+            assert_ne!(status, 500, "{body}\n{config}");
+        }
+    }
+}
+
+/// Sends a chunked body with a trailer, and returns the status.
+async fn post_with_trailers(stack: &Stack, token: &str, body: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let chunk =
+        if body.is_empty() { String::new() } else { format!("{:x}\r\n{body}\r\n", body.len()) };
+    let request = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nTrailer: x-end\r\n\r\n\
+         {chunk}0\r\nx-end: 1\r\n\r\n"
+    );
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", stack.envoy.port)).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply.split(' ').nth(1).unwrap_or_else(|| panic!("{reply}")).parse().unwrap()
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 
-use super::session::{Answer, BodyMode, Chunk, Event, Message, Setup};
+use super::session::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
 use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Head, Refusal};
 use crate::json::{Json, Object};
@@ -61,10 +61,12 @@ fn event(request: Request, attributes: &mut HashMap<String, Struct>) -> Event {
         Request::RequestBody(body) => Event::RequestBody(chunk(body)),
         Request::RequestTrailers(HttpTrailers { trailers: _ }) => Event::RequestTrailers,
         Request::ResponseHeaders(HttpHeaders { headers: _, attributes: _, end_of_stream: _ }) => {
-            Event::ResponseHeaders
+            Event::Response(ResponsePart::Headers)
         }
-        Request::ResponseBody(body) => Event::ResponseBody(chunk(body)),
-        Request::ResponseTrailers(HttpTrailers { trailers: _ }) => Event::ResponseTrailers,
+        Request::ResponseBody(body) => Event::Response(ResponsePart::Body(chunk(body))),
+        Request::ResponseTrailers(HttpTrailers { trailers: _ }) => {
+            Event::Response(ResponsePart::Trailers)
+        }
     }
 }
 

@@ -8,7 +8,9 @@
 use std::fmt;
 
 use crate::claims::Claims;
-use crate::gate::{Admitted, Blame, Clearance, Gate, Head, Judgement, Refusal};
+use crate::gate::{Admitted, Blame, Clearance, Gate, Head, Refusal};
+use crate::mcp::ToolCall;
+use crate::policy::Evaluation;
 
 /// How Envoy is set to send bodies (`processing_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,11 +63,17 @@ pub(super) enum Event {
     },
     RequestBody(Chunk),
     RequestTrailers,
-    ResponseHeaders,
-    ResponseBody(Chunk),
-    ResponseTrailers,
+    Response(ResponsePart),
     /// None of those that this version knows.
     Unknown,
+}
+
+/// A part of the server's response.
+#[derive(Debug)]
+pub(super) enum ResponsePart {
+    Headers,
+    Body(Chunk),
+    Trailers,
 }
 
 /// A part of a body.
@@ -157,6 +165,20 @@ enum Whole {
     AtEndOfStream,
 }
 
+/// What a message leads to.
+#[derive(Debug)]
+enum Step {
+    /// Nothing is decided by it.
+    Go { to: State, answer: Option<Answer> },
+    /// The request may go on, with what was held of it. It takes a proof.
+    Release(#[expect(dead_code, reason = "a proof, to be had and not looked at")] Clearance, Held),
+    /// The request is answered here.
+    Refuse(Refusal),
+}
+
+/// What was held of a request: its parts in the order in which they go on.
+type Held = [Option<Answer>; 3];
+
 impl Session {
     pub(super) fn new() -> Self {
         Self { state: State::Start, response_body: BodyMode::None }
@@ -175,230 +197,181 @@ impl Session {
         answers: &mut impl Extend<Answer>,
     ) -> Result<(), Violation> {
         let Message { event, setup, verified } = message;
-        match std::mem::replace(&mut self.state, State::Refused) {
-            State::Start => {
-                if let Some(setup) = setup {
-                    self.response_body = setup.response_body;
-                }
-                self.start(gate, event, setup, verified, answers)
+        // A violation leaves it refused.
+        let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
+            (State::Refused, _) => return Ok(()),
+            (State::Start, event) => {
+                self.response_body = setup.map_or(BodyMode::None, |setup| setup.response_body);
+                self.start(gate, event, setup, verified)?
             }
-            State::Refused => Ok(()),
-            state => self.continued(gate, state, event, answers),
-        }
+            (state, Event::Response(part)) => {
+                // Of the server, or of a filter while we were waiting.
+                Step::Go { to: state, answer: Some(self.response(part)) }
+            }
+            (state, event) => continued(gate, state, event)?,
+        };
+        self.state = match step {
+            Step::Go { to, answer } => {
+                answers.extend(answer);
+                to
+            }
+            Step::Release(_, held) => {
+                answers.extend(held.into_iter().flatten());
+                State::Released
+            }
+            Step::Refuse(refusal) => {
+                answers.extend([Answer::Refuse(refusal)]);
+                State::Refused
+            }
+        };
+        Ok(())
     }
 
     fn start(
-        &mut self,
+        &self,
         gate: &Gate,
         event: Event,
         setup: Option<Setup>,
         verified: Option<Claims>,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
+    ) -> Result<Step, Violation> {
         let whole = match setup.map(|setup| setup.request_body) {
             Some(BodyMode::Buffered) => Some(Whole::Always),
             Some(BodyMode::BufferedPartial) => Some(Whole::AtEndOfStream),
             Some(BodyMode::FullDuplexStreamed) => None,
-            Some(mode) => return self.misconfigured(Misconfiguration::BodyMode(mode), answers),
-            None => return self.misconfigured(Misconfiguration::NoSetup, answers),
+            Some(mode) => return Ok(misconfigured(Misconfiguration::BodyMode(mode))),
+            None => return Ok(misconfigured(Misconfiguration::NoSetup)),
         };
         let (head, end_of_stream) = match event {
             Event::RequestHeaders { head, end_of_stream } => (head, end_of_stream),
             Event::RequestBody(_) | Event::RequestTrailers => {
-                return self.misconfigured(Misconfiguration::NoHeaders, answers);
+                return Ok(misconfigured(Misconfiguration::NoHeaders));
             }
             // A filter in front of us answered the request itself.
-            Event::ResponseHeaders | Event::ResponseBody(_) | Event::ResponseTrailers => {
-                self.state = State::Released;
-                return self.response(event, answers);
+            Event::Response(part) => {
+                return Ok(Step::Go { to: State::Released, answer: Some(self.response(part)) });
             }
             Event::Unknown => return Err(Violation("the first message is of an unknown kind")),
         };
         let admitted = match gate.admit(head, verified) {
             Ok(admitted) => admitted,
-            Err(refusal) => return self.refuse(refusal, answers),
+            Err(refusal) => return Ok(refuse(refusal, None)),
         };
-        if end_of_stream {
-            return self.release(gate.judge_bodiless(&admitted), [Answer::RequestHeaders], answers);
-        }
-        self.state = match whole {
-            // The filter holds the headers until it has the body's answer too.
-            Some(whole) => {
-                answers.extend([Answer::RequestHeaders]);
-                State::Buffering { admitted, whole }
+        Ok(match whole {
+            _ if end_of_stream => {
+                let held = [Some(Answer::RequestHeaders), None, None];
+                Step::Release(gate.judge_bodiless(&admitted), held)
             }
-            None => State::Holding { admitted, body: Vec::new() },
-        };
-        Ok(())
-    }
-
-    fn continued(
-        &mut self,
-        gate: &Gate,
-        state: State,
-        event: Event,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
-        match (state, event) {
-            (
-                state,
-                event @ (Event::ResponseHeaders | Event::ResponseBody(_) | Event::ResponseTrailers),
-            ) => {
-                // The answer of the server, or of a filter while we were waiting.
-                self.state = state;
-                self.response(event, answers)
-            }
-            (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
-                if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                    let refusal = Refusal::cut_off().by(admitted.policy());
-                    return self.refuse(refusal, answers);
-                }
-                match self.judge(gate, &admitted, &chunk.bytes) {
-                    Ok(clearance) => self.release(clearance, [Answer::RequestBody], answers),
-                    Err(refusal) => self.refuse_logged(refusal, answers),
-                }
-            }
-            (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
-                self.release(gate.judge_bodiless(&admitted), [Answer::RequestTrailers], answers)
-            }
-            (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
-                if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
-                    let refusal = gate.too_large().by(admitted.policy());
-                    return self.refuse(refusal, answers);
-                }
-                if body.is_empty() {
-                    body = chunk.bytes;
-                } else {
-                    body.extend_from_slice(&chunk.bytes);
-                }
-                if !chunk.end_of_stream {
-                    self.state = State::Holding { admitted, body };
-                    return Ok(());
-                }
-                match self.judge(gate, &admitted, &body) {
-                    Ok(clearance) => {
-                        let body = Chunk { bytes: body, end_of_stream: true };
-                        let held = [Answer::RequestHeaders, Answer::StreamRequestBody(body)];
-                        self.release(clearance, held, answers)
-                    }
-                    Err(refusal) => self.refuse_logged(refusal, answers),
-                }
-            }
-            (State::Holding { admitted, body }, Event::RequestTrailers) => {
-                match self.judge(gate, &admitted, &body) {
-                    Ok(clearance) => {
-                        let body = Chunk { bytes: body, end_of_stream: false };
-                        let held = [
-                            Answer::RequestHeaders,
-                            Answer::StreamRequestBody(body),
-                            Answer::RequestTrailers,
-                        ];
-                        self.release(clearance, held, answers)
-                    }
-                    Err(refusal) => self.refuse_logged(refusal, answers),
-                }
-            }
-            (State::Released, Event::RequestTrailers) => {
-                self.state = State::Released;
-                answers.extend([Answer::RequestTrailers]);
-                Ok(())
-            }
-            (State::Released, Event::RequestBody(_)) => {
-                Err(Violation("a part of the body came after the decision"))
-            }
-            (_, Event::RequestHeaders { .. }) => Err(Violation("request headers came twice")),
-            (_, Event::Unknown) => Err(Violation("a message of an unknown kind")),
-            // `on` takes care of these two.
-            (State::Start | State::Refused, _) => Err(Violation("a message after the end")),
-        }
-    }
-
-    fn judge(&self, gate: &Gate, admitted: &Admitted, body: &[u8]) -> Result<Clearance, Refusal> {
-        let judgement = gate.judge(admitted, body);
-        log(admitted, &judgement);
-        judgement.answer
-    }
-
-    /// The only way out for a request: it takes a proof.
-    fn release<const N: usize>(
-        &mut self,
-        _clearance: Clearance,
-        held: [Answer; N],
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
-        self.state = State::Released;
-        answers.extend(held);
-        Ok(())
-    }
-
-    fn refuse(
-        &mut self,
-        refusal: Refusal,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
-        tracing::info!(
-            policy = refusal.policy,
-            status = refusal.status,
-            reason = refusal.reason,
-            "request refused"
-        );
-        self.refuse_logged(refusal, answers)
-    }
-
-    fn refuse_logged(
-        &mut self,
-        refusal: Refusal,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
-        self.state = State::Refused;
-        answers.extend([Answer::Refuse(refusal)]);
-        Ok(())
-    }
-
-    fn misconfigured(
-        &mut self,
-        what: Misconfiguration,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
-        let refusal = Refusal::misconfigured();
-        tracing::error!(
-            reason = refusal.reason,
-            "Envoy's ext_proc filter is misconfigured: {what}"
-        );
-        self.refuse_logged(refusal, answers)
+            // Envoy's filter holds the headers until it has the body's answer.
+            Some(whole) => Step::Go {
+                to: State::Buffering { admitted, whole },
+                answer: Some(Answer::RequestHeaders),
+            },
+            None => Step::Go { to: State::Holding { admitted, body: Vec::new() }, answer: None },
+        })
     }
 
     /// Responses are none of our business, but Envoy waits for an answer.
-    fn response(&self, event: Event, answers: &mut impl Extend<Answer>) -> Result<(), Violation> {
-        answers.extend([match event {
-            Event::ResponseHeaders => Answer::ResponseHeaders,
-            Event::ResponseBody(chunk) if self.response_body == BodyMode::FullDuplexStreamed => {
+    fn response(&self, part: ResponsePart) -> Answer {
+        match part {
+            ResponsePart::Headers => Answer::ResponseHeaders,
+            ResponsePart::Body(chunk) if self.response_body == BodyMode::FullDuplexStreamed => {
                 Answer::StreamResponseBody(chunk)
             }
-            Event::ResponseBody(_) => Answer::ResponseBody,
-            _ => Answer::ResponseTrailers,
-        }]);
-        Ok(())
+            ResponsePart::Body(_) => Answer::ResponseBody,
+            ResponsePart::Trailers => Answer::ResponseTrailers,
+        }
     }
 }
 
-/// One line for a decision. It holds no argument, no claim and no token.
-fn log(admitted: &Admitted, judgement: &Judgement<'_, '_>) {
-    let policy = admitted.policy().name.as_str();
-    let rule = judgement.decided.as_ref().and_then(|(_, evaluation)| evaluation.rule_label());
-    let tool = judgement.decided.as_ref().map(|(call, _)| call.name.as_ref());
-    match &judgement.answer {
-        Ok(_) => tracing::debug!(policy, rule, tool, "request continues"),
-        Err(refusal) => {
-            let Refusal { status, reason, blame, required_scopes, .. } = refusal;
-            let what = match blame {
-                Blame::Policy => "call denied",
-                Blame::Request | Blame::Operator => "request refused",
-            };
-            let required_scopes = required_scopes.join(" ");
-            tracing::info!(policy, status, reason, rule, tool, required_scopes, "{what}");
+/// What comes of the request after its headers.
+fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
+    Ok(match (state, event) {
+        (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
+            if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
+                return Ok(refuse(Refusal::cut_off().by(admitted.policy()), None));
+            }
+            judge(gate, &admitted, chunk.bytes, |_| [Some(Answer::RequestBody), None, None])
         }
+        (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
+            let held = [Some(Answer::RequestTrailers), None, None];
+            Step::Release(gate.judge_bodiless(&admitted), held)
+        }
+        (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
+            if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
+                return Ok(refuse(gate.too_large().by(admitted.policy()), None));
+            }
+            if body.is_empty() {
+                body = chunk.bytes;
+            } else {
+                body.extend_from_slice(&chunk.bytes);
+            }
+            if !chunk.end_of_stream {
+                return Ok(Step::Go { to: State::Holding { admitted, body }, answer: None });
+            }
+            judge(gate, &admitted, body, |bytes| {
+                let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: true });
+                [Some(Answer::RequestHeaders), Some(body), None]
+            })
+        }
+        (State::Holding { admitted, body }, Event::RequestTrailers) => {
+            judge(gate, &admitted, body, |bytes| {
+                // Without a body Envoy waits for no part of it.
+                let is_empty = bytes.is_empty();
+                let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: false });
+                let body = if is_empty { None } else { Some(body) };
+                [Some(Answer::RequestHeaders), body, Some(Answer::RequestTrailers)]
+            })
+        }
+        (State::Released, Event::RequestTrailers) => {
+            Step::Go { to: State::Released, answer: Some(Answer::RequestTrailers) }
+        }
+        (State::Released, Event::RequestBody(_)) => {
+            return Err(Violation("a part of the body came after the decision"));
+        }
+        (_, Event::RequestHeaders { .. }) => return Err(Violation("request headers came twice")),
+        (_, Event::Unknown) => return Err(Violation("a message of an unknown kind")),
+        // `on` takes care of all these.
+        (State::Start | State::Refused, _) | (_, Event::Response(_)) => {
+            return Err(Violation("a message out of order"));
+        }
+    })
+}
+
+/// Judges a whole body; `held` is what goes on if it may.
+fn judge(
+    gate: &Gate,
+    admitted: &Admitted,
+    body: Vec<u8>,
+    held: impl FnOnce(Vec<u8>) -> Held,
+) -> Step {
+    let judgement = gate.judge(admitted, &body);
+    match judgement.answer {
+        Ok(clearance) => {
+            tracing::debug!(policy = admitted.policy().name, "request continues");
+            Step::Release(clearance, held(body))
+        }
+        Err(refusal) => refuse(refusal, judgement.decided.as_ref()),
     }
+}
+
+/// Refuses, with one line in the log. It holds no argument, no claim, no token.
+fn refuse(refusal: Refusal, decided: Option<&(ToolCall<'_>, Evaluation<'_>)>) -> Step {
+    let Refusal { status, reason, blame, policy, required_scopes, .. } = &refusal;
+    let rule = decided.and_then(|(_, evaluation)| evaluation.rule_label());
+    let tool = decided.map(|(call, _)| call.name.as_ref());
+    let scopes = required_scopes.join(" ");
+    let what = match blame {
+        Blame::Policy => "call denied",
+        Blame::Request | Blame::Operator => "request refused",
+    };
+    tracing::info!(policy, status, reason, rule, tool, required_scopes = scopes, "{what}");
+    Step::Refuse(refusal)
+}
+
+fn misconfigured(what: Misconfiguration) -> Step {
+    let refusal = Refusal::misconfigured();
+    tracing::error!(reason = refusal.reason, "Envoy's ext_proc filter is misconfigured: {what}");
+    Step::Refuse(refusal)
 }
 
 #[cfg(test)]

@@ -117,6 +117,16 @@ fn a_streamed_call_is_held_until_it_is_decided() {
     );
     check(mode, vec![headers(false), body(&call("bad"), true)], &["403 insufficient_scope"]);
     check(mode, vec![headers(true)], &["RequestHeaders"]);
+    check(
+        mode,
+        vec![headers(false), Event::RequestTrailers],
+        &["RequestHeaders", "RequestTrailers"],
+    );
+    check(
+        mode,
+        vec![headers(false), body(b"", true)],
+        &["RequestHeaders", "StreamRequestBody 0 true"],
+    );
 
     let (words, decided) = converse(Some(mode), vec![headers(false), body(&good, false)]);
     assert_eq!((words, decided), (Vec::new(), false), "nothing is let go before the end");
@@ -140,7 +150,9 @@ fn a_body_above_the_limit_is_refused_as_soon_as_it_is_known() {
 #[test]
 fn every_other_set_up_is_refused() {
     for mode in [BodyMode::None, BodyMode::Streamed, BodyMode::Other(5)] {
-        for event in [headers(true), headers(false), body(b"", true), Event::ResponseHeaders] {
+        for event in
+            [headers(true), headers(false), body(b"", true), Event::Response(ResponsePart::Headers)]
+        {
             check(mode, vec![event], &["500 misconfigured"]);
         }
     }
@@ -160,17 +172,19 @@ fn responses_are_answered_in_every_state() {
         BodyMode::Buffered,
         vec![
             headers(true),
-            Event::ResponseHeaders,
-            Event::ResponseBody(chunk()),
-            Event::ResponseTrailers,
+            Event::Response(ResponsePart::Headers),
+            Event::Response(ResponsePart::Body(chunk())),
+            Event::Response(ResponsePart::Trailers),
         ],
         &["RequestHeaders", "ResponseHeaders", &echo, "ResponseTrailers"],
     );
     // A filter in front of us refused the request.
-    check(BodyMode::Buffered, vec![Event::ResponseHeaders], &["ResponseHeaders"]);
+    check(BodyMode::Buffered, vec![Event::Response(ResponsePart::Headers)], &["ResponseHeaders"]);
     // A filter refused it while the body was on its way.
-    let (words, decided) =
-        converse(Some(BodyMode::Buffered), vec![headers(false), Event::ResponseHeaders]);
+    let (words, decided) = converse(
+        Some(BodyMode::Buffered),
+        vec![headers(false), Event::Response(ResponsePart::Headers)],
+    );
     assert_eq!(
         (words.as_slice(), decided),
         (["RequestHeaders", "ResponseHeaders"].map(String::from).as_slice(), false)
