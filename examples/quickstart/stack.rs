@@ -106,6 +106,8 @@ impl Sidecar {
         let process = command
             .args(["serve", "--log-format", "json", "--listen", listen, "--policy"])
             .arg(&policy_path)
+            // Its log tells where it listens.
+            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
