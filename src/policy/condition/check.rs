@@ -50,10 +50,8 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
                        lines below: YAML joins them; use YAML's own comments (#)";
         return Err(vec![ConditionError { offset, message: message.to_owned() }]);
     }
-    if let Expr::Literal(literal) = &expr.expr
-        && !matches!(literal, LiteralValue::Boolean(_))
-    {
-        let message = "the condition is a constant that is neither true nor false".to_owned();
+    if is_never_boolean(&expr.expr) {
+        let message = "the condition can be neither true nor false".to_owned();
         return Err(vec![ConditionError { offset: 0, message }]);
     }
     let mut check = Check {
@@ -72,6 +70,24 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
         Ok(Condition { env: Arc::clone(env), expr, patterns, reads_args, reads_meta })
     } else {
         Err(errors)
+    }
+}
+
+/// Whether the value of an expression is of another type, whatever it reads.
+fn is_never_boolean(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
+        Expr::List(_) | Expr::Map(_) => true,
+        Expr::Call(call) => [
+            operators::ADD,
+            operators::SUBSTRACT,
+            operators::MULTIPLY,
+            operators::DIVIDE,
+            operators::MODULO,
+            operators::NEGATE,
+        ]
+        .contains(&call.func_name.as_str()),
+        _ => false,
     }
 }
 
@@ -260,14 +276,14 @@ impl Check<'_> {
         }
         let qualifier = call.target.as_ref().and_then(|target| qualified_name(&target.expr));
         let qualified = qualifier.map(|qualifier| format!("{qualifier}.{}", call.func_name));
-        let is_qualified = qualified.is_some_and(|name| functions::GLOBAL.contains(&name.as_str()));
+        let qualified = qualified.and_then(|name| functions::find(functions::GLOBAL, &name));
         if let Some(target) = &mut call.target
-            && !is_qualified
+            && qualified.is_none()
         {
             self.expr(target);
         }
         call.args.iter_mut().for_each(|argument| self.expr(argument));
-        if is_qualified || is_operator(&call.func_name) {
+        if is_operator(&call.func_name) {
             if compares_optional(call) {
                 let message = "an optional value never equals a plain one: write \
                                `args.?x.orValue(…)`, or `args.x` without `?`";
@@ -277,24 +293,24 @@ impl Check<'_> {
             return;
         }
         let known = if call.target.is_some() { functions::MEMBER } else { functions::GLOBAL };
-        if !known.contains(&call.func_name.as_str()) {
-            let message = unknown_function(&call.func_name, known);
-            self.error(id, message);
-        } else if call.func_name == functions::MATCHES
-            && let Err(message) = self.compile_pattern(call)
-        {
+        let checked = match qualified.or_else(|| functions::find(known, &call.func_name)) {
+            Some(function) => function.takes(call.args.len()).and_then(|()| {
+                if function.name == functions::MATCHES {
+                    self.compile_pattern(call)
+                } else {
+                    Ok(())
+                }
+            }),
+            None => Err(unknown_function(&call.func_name, call.target.is_some())),
+        };
+        if let Err(message) = checked {
             self.error(id, message);
         }
     }
 
     /// Replaces the pattern of `matches` by the name of a compiled one.
     fn compile_pattern(&mut self, call: &mut CallExpr) -> Result<(), String> {
-        let expected = if call.target.is_some() { 1 } else { 2 };
-        let Some(pattern) = call.args.get_mut(expected - 1) else {
-            return Err(
-                "`matches` takes a text and a pattern: `args.x.matches(\"^a+$\")`".to_owned()
-            );
-        };
+        let Some(pattern) = call.args.last_mut() else { return Ok(()) };
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return Err("the pattern of `matches` must be a string literal, so that it can be \
                         compiled and checked now"
@@ -318,12 +334,15 @@ fn one_line(error: &regex::Error) -> String {
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-fn unknown_function(name: &str, known: &[&'static str]) -> String {
-    let elsewhere = functions::GLOBAL.iter().chain(functions::MEMBER).any(|other| *other == name);
-    let all = known.iter().chain(functions::MACROS).copied();
-    let hint = match crate::words::nearest(name, all) {
-        _ if elsewhere && known == functions::GLOBAL => format!("; call it as `x.{name}(…)`"),
-        _ if elsewhere => format!("; call it as `{name}(x)`"),
+fn unknown_function(name: &str, is_member: bool) -> String {
+    let (here, elsewhere, instead) = if is_member {
+        (functions::MEMBER, functions::GLOBAL, format!("{name}(x)"))
+    } else {
+        (functions::GLOBAL, functions::MEMBER, format!("x.{name}(…)"))
+    };
+    let known = here.iter().map(|function| function.name).chain(functions::MACROS.iter().copied());
+    let hint = match crate::words::nearest(name, known) {
+        _ if functions::find(elsewhere, name).is_some() => format!("; call it as `{instead}`"),
         Some(word) => format!("; did you mean `{word}`?"),
         None => String::new(),
     };

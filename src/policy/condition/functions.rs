@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::cmp::Ordering;
 
-use cel::common::functions::Function;
+use cel::common::functions::Function as Overload;
 use cel::common::types::{CelBool, CelString, DYN_TYPE, STRING_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
@@ -24,60 +24,89 @@ pub(super) const GREATER_EQUALS: &str = "@greater_equals";
 pub(super) const CONTAINS: &str = "@contains";
 pub(super) const MATCHES: &str = "matches";
 
+/// A function with the number of its arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Function {
+    pub(super) name: &'static str,
+    least: usize,
+    most: usize,
+}
+
+impl Function {
+    /// Whether it can be called with so many arguments; otherwise what it takes.
+    pub(super) fn takes(self, arguments: usize) -> Result<(), String> {
+        let Self { name, least, most } = self;
+        if (least..=most).contains(&arguments) {
+            return Ok(());
+        }
+        let expected = if least == most { least.to_string() } else { format!("{least} or {most}") };
+        let noun = if most == 1 { "argument" } else { "arguments" };
+        Err(format!("`{name}` takes {expected} {noun}, not {arguments}"))
+    }
+}
+
+const fn function(name: &'static str, least: usize, most: usize) -> Function {
+    Function { name, least, most }
+}
+
 /// Functions called as `f(x)`; a name with a dot is qualified.
-pub(super) const GLOBAL: &[&str] = &[
-    "bool",
-    "bytes",
-    "double",
-    "duration",
-    "dyn",
-    "int",
-    "matches",
-    "optional.none",
-    "optional.of",
-    "optional.ofNonZeroValue",
-    "size",
-    "string",
-    "strings.quote",
-    "timestamp",
-    "type",
-    "uint",
+pub(super) const GLOBAL: &[Function] = &[
+    function("bool", 1, 1),
+    function("bytes", 1, 1),
+    function("double", 1, 1),
+    function("duration", 1, 1),
+    function("dyn", 1, 1),
+    function("int", 1, 1),
+    function("matches", 2, 2),
+    function("optional.none", 0, 0),
+    function("optional.of", 1, 1),
+    function("optional.ofNonZeroValue", 1, 1),
+    function("size", 1, 1),
+    function("string", 1, 1),
+    function("strings.quote", 1, 1),
+    function("timestamp", 1, 1),
+    function("type", 1, 1),
+    function("uint", 1, 1),
 ];
 
-/// Functions called as `x.f(y)`.
-pub(super) const MEMBER: &[&str] = &[
-    "charAt",
-    "contains",
-    "endsWith",
-    "format",
-    "getDate",
-    "getDayOfMonth",
-    "getDayOfWeek",
-    "getDayOfYear",
-    "getFullYear",
-    "getHours",
-    "getMilliseconds",
-    "getMinutes",
-    "getMonth",
-    "getSeconds",
-    "hasValue",
-    "indexOf",
-    "join",
-    "lastIndexOf",
-    "lowerAscii",
-    "matches",
-    "or",
-    "orValue",
-    "replace",
-    "reverse",
-    "size",
-    "split",
-    "startsWith",
-    "substring",
-    "trim",
-    "upperAscii",
-    "value",
+/// Functions called as `x.f(y)`; `x` is not counted.
+pub(super) const MEMBER: &[Function] = &[
+    function("charAt", 1, 1),
+    function("contains", 1, 1),
+    function("endsWith", 1, 1),
+    function("format", 1, 1),
+    function("getDate", 0, 1),
+    function("getDayOfMonth", 0, 1),
+    function("getDayOfWeek", 0, 1),
+    function("getDayOfYear", 0, 1),
+    function("getFullYear", 0, 1),
+    function("getHours", 0, 1),
+    function("getMilliseconds", 0, 1),
+    function("getMinutes", 0, 1),
+    function("getMonth", 0, 1),
+    function("getSeconds", 0, 1),
+    function("hasValue", 0, 0),
+    function("indexOf", 1, 2),
+    function("join", 0, 1),
+    function("lastIndexOf", 1, 2),
+    function("lowerAscii", 0, 0),
+    function("matches", 1, 1),
+    function("or", 1, 1),
+    function("orValue", 1, 1),
+    function("replace", 2, 3),
+    function("reverse", 0, 0),
+    function("size", 0, 0),
+    function("split", 1, 2),
+    function("startsWith", 1, 1),
+    function("substring", 1, 2),
+    function("trim", 0, 0),
+    function("upperAscii", 0, 0),
+    function("value", 0, 0),
 ];
+
+pub(super) fn find(functions: &[Function], name: &str) -> Option<Function> {
+    functions.iter().copied().find(|function| function.name == name)
+}
 
 /// Macros: the parser expands them, so a call of one that is still there has the
 /// wrong number of arguments.
@@ -144,7 +173,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload(EQUALS, "equals(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], equals)?;
     env.add_overload(DIFFERS, "differs(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], differs)?;
     env.add_overload(CONTAINS, "contains(dyn,dyn)", vec![DYN_TYPE, DYN_TYPE], contains)?;
-    let comparisons: [(&str, Function); 4] = [
+    let comparisons: [(&str, Overload); 4] = [
         (LESS, |arguments| compare(&arguments, Ordering::is_lt)),
         (LESS_EQUALS, |arguments| compare(&arguments, Ordering::is_le)),
         (GREATER, |arguments| compare(&arguments, Ordering::is_gt)),

@@ -192,6 +192,13 @@ fn what_could_only_fail_later_is_refused_at_load() {
         ("'a' in args.?x.y", 4, "an optional value never equals"),
         ("args[?'x'] in ['a']", 11, "an optional value never equals"),
         ("'args.x'", 0, "neither true nor false"),
+        ("args.x + 1", 0, "neither true nor false"),
+        ("[args.x]", 0, "neither true nor false"),
+        ("args.x.contains()", 15, "`contains` takes 1 argument, not 0"),
+        ("args.x.startsWith('a', 'b')", 17, "`startsWith` takes 1 argument, not 2"),
+        ("size(args.x, 2) == 1", 4, "`size` takes 1 argument, not 2"),
+        ("args.x.replace('a') == 'b'", 14, "`replace` takes 2 or 3 arguments, not 1"),
+        ("optional.of() == args.?x", 11, "`optional.of` takes 1 argument, not 0"),
         ("args.a == 1 // and && args.b == 2", 12, "has no effect"),
         ("Foo{a: 1} == 1", 3, "messages such as `Foo`"),
         ("request.host == 'x'", 0, "unknown name `request`"),
@@ -236,18 +243,24 @@ fn no_expression_exhausts_the_stack() {
 
 #[test]
 fn every_function_that_is_listed_exists() {
-    for name in functions::GLOBAL.iter().chain(functions::MEMBER) {
-        let global = functions::GLOBAL.contains(name);
-        if *name == functions::MATCHES {
+    let globals = functions::GLOBAL.iter().map(|function| (function, true));
+    let members = functions::MEMBER.iter().map(|function| (function, false));
+    for (function, is_global) in globals.chain(members) {
+        let name = function.name;
+        if name == functions::MATCHES {
             continue;
         }
-        let source = if global { format!("{name}() == 1") } else { format!("null.{name}()") };
+        let count = (0..4).find(|count| function.takes(*count).is_ok()).unwrap();
+        let arguments = vec!["null"; count].join(", ");
+        let source = if is_global {
+            format!("{name}({arguments}) == 1")
+        } else {
+            format!("null.{name}({arguments})")
+        };
         match evaluate(&source, "{}") {
             Ok(Outcome::Failed(Failure::Execution(error))) => {
-                assert!(
-                    !matches!(*error, ExecutionError::UndeclaredReference(_)),
-                    "{name}: {error}"
-                );
+                let undeclared = matches!(*error, ExecutionError::UndeclaredReference(_));
+                assert!(!undeclared, "{name}: {error}");
             }
             Ok(_) => {}
             Err(problem) => panic!("{name}: {problem}"),
