@@ -146,6 +146,19 @@ impl Sidecar {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Waits until it has logged a text: with what no answer waits for, the log
+    /// may come later.
+    pub async fn logs(&self, text: &str) -> bool {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !self.log().contains(text) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        true
+    }
+
     /// Asks it to end, as Kubernetes does, and waits until it has.
     pub async fn terminate(mut self) -> Result<ExitStatus, Error> {
         let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
