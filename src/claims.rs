@@ -55,10 +55,30 @@ impl Claims {
         find(&self.all, path)
     }
 
-    /// The claims of a bearer token, **without** verifying it.
+    /// The claims of a JSON Web Token, **without** verifying it.
     pub fn from_unverified_token(token: &str) -> Result<Self, jsonwebtoken::errors::Error> {
+        // The decoder takes what is around the last two dots, whatever comes
+        // before: a verified token, and then a forged payload.
+        if !is_compact(token) {
+            return Err(jsonwebtoken::errors::ErrorKind::InvalidToken.into());
+        }
         let claims: Map<String, Value> = jsonwebtoken::dangerous::insecure_decode_claims(token)?;
         Ok(Self::from_json(&claims))
+    }
+
+    /// The claims of the token in all the `Authorization` headers of a request,
+    /// **without** verifying it; `None` if there is not one for sure.
+    ///
+    /// What verified a token in front of us must have taken the same one. So this
+    /// is only the one token that Envoy's `jwt_authn` finds too: in a single
+    /// header, behind `Bearer ` in just these letters, with nothing around it.
+    pub fn from_unverified_headers<'h>(
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Option<Self> {
+        let mut headers = authorization.into_iter();
+        let (header, None) = (headers.next()?, headers.next()) else { return None };
+        let token = std::str::from_utf8(header.strip_prefix(b"Bearer ")?).ok()?;
+        Self::from_unverified_token(token).ok()
     }
 
     /// The scopes that the token grants.
@@ -102,14 +122,23 @@ fn json(value: &Value) -> Json<'static> {
     }
 }
 
-/// The token of an `Authorization` header with the Bearer scheme, whose name is
-/// the same in any letters' case ([RFC 9110, section 11.1]).
+/// Whether a text is three parts of base64url with dots between ([RFC 7515,
+/// section 7.1]).
+///
+/// [RFC 7515, section 7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
+fn is_compact(token: &str) -> bool {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    token.split('.').count() == 3 && token.split('.').all(|part| part.bytes().all(is_base64url))
+}
+
+/// Whether an `Authorization` header tries the Bearer scheme, whose name is the
+/// same in any letters' case ([RFC 9110, section 11.1]). Says nothing of the
+/// token.
 ///
 /// [RFC 9110, section 11.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.1
-pub fn bearer_token(authorization: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(authorization).ok()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+pub fn is_bearer(authorization: &[u8]) -> bool {
+    let scheme = authorization.split(|&byte| byte == b' ').next().unwrap_or_default();
+    scheme.len() < authorization.len() && scheme.eq_ignore_ascii_case(b"bearer")
 }
 
 #[cfg(test)]
@@ -146,15 +175,24 @@ mod tests {
 
     #[test]
     fn a_bearer_token_is_found_and_decoded_but_not_verified() {
-        assert_eq!(bearer_token(b"Bearer abc"), Some("abc"));
-        assert_eq!(bearer_token(b"bEARER abc"), Some("abc"));
-        assert_eq!(bearer_token(b"Basic abc"), None);
-        assert_eq!(bearer_token(b"Bearer"), None);
+        assert!(is_bearer(b"Bearer abc"));
+        assert!(is_bearer(b"bEARER abc"));
+        assert!(!is_bearer(b"Basic abc"));
+        assert!(!is_bearer(b"Bearer"));
         // {"alg":"none"} . {"scope":"a"} . signature of nothing
         let token = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
         let claims = Claims::from_unverified_token(token).unwrap();
         assert_eq!(claims.scopes().collect::<Vec<_>>(), ["a"]);
-        assert!(Claims::from_unverified_token("not.a.token").is_err());
-        assert!(Claims::from_unverified_token("").is_err());
+        for no_token in [
+            "not.a.token".to_owned(),
+            String::new(),
+            format!("x.{token}"),
+            format!("{token} {token}"),
+            format!("{token}, Bearer {token}"),
+            format!(" {token}"),
+            format!("{token}="),
+        ] {
+            assert!(Claims::from_unverified_token(&no_token).is_err(), "{no_token}");
+        }
     }
 }

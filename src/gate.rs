@@ -11,7 +11,7 @@ pub use refusal::{Blame, Refusal};
 
 use std::sync::Arc;
 
-use crate::claims::{Claims, bearer_token};
+use crate::claims::{Claims, is_bearer};
 use crate::mcp::{self, Malformed, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{Evaluation, Permit, Policy, Route, Unauthenticated};
 
@@ -72,8 +72,8 @@ impl Head {
             .map(|(_, value)| value.as_slice())
     }
 
-    fn bearer_tokens(&self) -> impl Iterator<Item = &str> {
-        self.values("authorization").filter_map(bearer_token)
+    fn authorization(&self) -> impl Iterator<Item = &[u8]> {
+        self.values("authorization")
     }
 }
 
@@ -136,7 +136,9 @@ impl Gate {
     ) -> Result<Option<Claims>, Refusal> {
         let claims = match self.claims_from {
             ClaimsFrom::Metadata { .. } => verified,
-            ClaimsFrom::AuthorizationHeader => unverified(head),
+            ClaimsFrom::AuthorizationHeader => {
+                Claims::from_unverified_headers(head.authorization())
+            }
         };
         // A CORS preflight cannot carry a token; it names no tool either, since
         // a body of it would be judged like any other.
@@ -144,7 +146,7 @@ impl Gate {
             && policy.unauthenticated == Unauthenticated::Challenge
             && head.method != "OPTIONS"
         {
-            let token_came = head.bearer_tokens().next().is_some();
+            let token_came = head.authorization().any(is_bearer);
             return Err(Refusal::unauthenticated(policy, token_came));
         }
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
@@ -240,16 +242,6 @@ fn is_not_utf8(content_type: &[u8]) -> bool {
         let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
         !UTF_8.contains(&quoted.unwrap_or(value))
     })
-}
-
-/// The claims of the request's own token. Two tokens are no token: whoever
-/// reads the request next may take the other one.
-fn unverified(head: &Head) -> Option<Claims> {
-    let mut tokens = head.bearer_tokens();
-    match (tokens.next(), tokens.next()) {
-        (Some(token), None) => Claims::from_unverified_token(token).ok(),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

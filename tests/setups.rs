@@ -131,6 +131,45 @@ async fn the_authorization_header_counts_only_if_the_policy_says_so() {
     assert!([401, 403].contains(&reply.status), "{reply:?}");
 }
 
+/// Envoy verifies the token that it finds; the claims must be of that very one.
+#[tokio::test]
+async fn a_forged_token_beside_the_verified_one_grants_nothing() {
+    let config =
+        change(&Mode::Buffered.config(), &[("payload_in_metadata: jwt_payload", "forward: true")]);
+    let policy = format!("jwt: {{from: authorizationHeader}}\n{POLICY}");
+    let stack = start(&policy, &config).await;
+    let verified = token("sum");
+    // {"alg":"none"} and {"scope":"echo all-access"}
+    let payload = "eyJzY29wZSI6ImVjaG8gYWxsLWFjY2VzcyJ9";
+    let forged = format!("eyJhbGciOiJub25lIn0.{payload}.AAAA");
+    let url = stack.url();
+    let by_query = format!("{url}?access_token={verified}");
+    for (url, headers) in [
+        (&url, vec![format!("Bearer {verified}, Bearer {forged}")]),
+        (&url, vec![format!("Bearer {verified} x.{payload}.x")]),
+        (&url, vec![format!("Bearer {verified},x.{payload}.x")]),
+        (&url, vec![format!("Basic Bearer {verified}"), format!("bearer {forged}")]),
+        (&url, vec![format!("Bearer {verified}"), format!("bearer {forged}")]),
+        (&url, vec![format!("bearer {forged}"), format!("Bearer {verified}")]),
+        (&by_query, vec![format!("bearer {forged}")]),
+        (&by_query, vec![format!("BEARER {forged}")]),
+        (&by_query, vec![format!("Bearer  {forged}")]),
+        (&by_query, vec![format!("Bearer {forged}")]),
+    ] {
+        let mut request = reqwest::Client::new()
+            .post(url)
+            .header("content-type", "application/json")
+            .body(call("echo", &json!({"text": "anything"})));
+        for header in &headers {
+            request = request.header("authorization", header);
+        }
+        let reply = send(request).await;
+        assert!([401, 403].contains(&reply.status), "{headers:?}: {reply:?}");
+        assert_eq!(stack.server.requests(), 0, "{headers:?}: {reply:?}");
+        assert_eq!(stack.server.requests(), 0, "{headers:?}: {reply:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_sidecar_that_is_gone_opens_nothing() {
     for mode in MODES {

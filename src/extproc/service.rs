@@ -11,7 +11,7 @@ use std::sync::Once;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::convert::{
     self, ExternalProcessor, ExternalProcessorServer, ProcessingRequest, ProcessingResponse,
@@ -80,7 +80,14 @@ impl Stream for Conversation {
                     }
                 }
                 Some(Err(status)) if !this.session.is_decided() => {
-                    tracing::warn!(code = ?status.code(), "stream failed before a decision: {}", status.message());
+                    match status.code() {
+                        // Clients that leave in the middle of a body are no news.
+                        Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
+                        code => {
+                            let message = status.message();
+                            tracing::warn!(?code, "stream failed before a decision: {message}");
+                        }
+                    }
                     return Poll::Ready(Some(Err(status)));
                 }
                 // Envoy goes on without us if we end a stream cleanly.

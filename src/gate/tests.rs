@@ -23,8 +23,20 @@ fn the_request_s_own_token_counts_only_if_it_is_the_only_one() {
     let gate = gate("authorizationHeader");
     let scopes = |authorization: &[&str]| granted(&gate, authorization, None);
     assert_eq!(scopes(&[A]), Some(vec!["a".to_owned()]));
-    assert_eq!(scopes(&["Basic eA==", B]), Some(vec!["b".to_owned()]));
-    for none in [[].as_slice(), &[A, B], &[A, A], &["Bearer x"], &["Basic eA=="]] {
+    let lower = B.replace("Bearer", "bearer");
+    let two_spaces = B.replace("Bearer", "Bearer ");
+    let two_tokens = format!("{A}, {B}");
+    for none in [
+        [].as_slice(),
+        &[A, B],
+        &[A, A],
+        &["Bearer x"],
+        &["Basic eA=="],
+        &["Basic eA==", B],
+        &[&lower],
+        &[&two_spaces],
+        &[&two_tokens],
+    ] {
         assert_eq!(scopes(none), None, "{none:?}");
     }
 }

@@ -127,9 +127,14 @@ fn plainly(message: &str) -> String {
     if message.contains("'<EOF>'") {
         return "the condition ends too early: something is missing here".to_owned();
     }
-    let unexpected = ["mismatched input ", "extraneous input ", "token recognition error at: "]
-        .into_iter()
-        .find_map(|kind| message.strip_prefix(kind));
+    let unexpected = [
+        "mismatched input ",
+        "extraneous input ",
+        "token recognition error at: ",
+        "no viable alternative at input ",
+    ]
+    .into_iter()
+    .find_map(|kind| message.strip_prefix(kind));
     match unexpected.map(|rest| rest.split(" expecting ").next().unwrap_or(rest)) {
         Some(input) => format!("unexpected `{}`", input.trim_matches(['\'', ' '])),
         None => message.to_owned(),
