@@ -55,6 +55,17 @@ impl Claims {
         find(&self.all, path)
     }
 
+    /// The claim of just this name, unless it holds scopes.
+    pub fn other_than_scopes(&self, name: &str) -> Option<&Json<'static>> {
+        if Self::SCOPE_CLAIMS.contains(&name) { None } else { self.all.get(name) }
+    }
+
+    /// The names of the claims that do not hold scopes.
+    pub fn names_other_than_scopes(&self) -> impl Iterator<Item = &str> {
+        let names = self.all.iter().map(|(name, _)| name);
+        names.filter(|name| !Self::SCOPE_CLAIMS.contains(name))
+    }
+
     /// The claims of a JSON Web Token, **without** verifying it.
     pub fn from_unverified_token(token: &str) -> Result<Self, jsonwebtoken::errors::Error> {
         // The decoder takes what is around the last two dots, whatever comes

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, no decision of its own.
 
 mod check;
+mod report;
 mod serve;
 mod validate;
 

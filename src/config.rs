@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 pub use problem::{LoadError, Place, Problem};
 
-use self::decode::{Fields, Item, Problems};
+use self::decode::{Fields, Item, Problems, one_of};
 use crate::gate::{ClaimsFrom, Gate, Limits};
 use crate::policy::{
-    Action, BackendFrom, ConditionErrors, HostPattern, Matching, PathPrefix, Policy, ScopeTable,
-    Unauthenticated, is_scope_token,
+    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
+    Policy, ScopeTable, Unauthenticated, is_scope_token,
 };
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
@@ -33,6 +33,10 @@ const DEFAULT_SEPARATOR: &str = "__";
 
 const CONDITION_ERRORS: [(&str, ConditionErrors); 2] =
     [("Deny", ConditionErrors::Deny), ("NoMatch", ConditionErrors::NoMatch)];
+const ENFORCEMENTS: [(&str, Enforcement); 2] =
+    [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
+const BATCHES: [(&str, Batches); 2] =
+    [("Reject", Batches::Reject), ("Authorize", Batches::Authorize)];
 const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action::Deny)];
 
 /// Loads a policy file.
@@ -130,7 +134,9 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
             "scopesSupported",
             "scopeHierarchy",
             "unauthenticated",
+            "enforcement",
             "conditionErrors",
+            "batches",
             "defaultAction",
             "rules",
         ],
@@ -158,6 +164,14 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         Some(item) => item.word(&CONDITION_ERRORS, problems),
         None => Some(ConditionErrors::Deny),
     };
+    let enforcement = match fields.get("enforcement") {
+        Some(item) => item.word(&ENFORCEMENTS, problems),
+        None => Some(Enforcement::Enforce),
+    };
+    let batches = match fields.get("batches") {
+        Some(item) => item.word(&BATCHES, problems),
+        None => Some(Batches::Reject),
+    };
     let mut table = match fields.get("scopeHierarchy") {
         Some(item) => scope_hierarchy(&item, problems),
         None => ScopeTable::default(),
@@ -172,6 +186,8 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
         resource_metadata_url,
         scopes_supported,
         unauthenticated: unauthenticated?,
+        enforcement: enforcement?,
+        batches: batches?,
         condition_errors: condition_errors?,
         default_action: default_action?,
         rules: rules?,
@@ -180,13 +196,14 @@ fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<Policy> {
 }
 
 fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
-    let fields = item.fields(&["hosts", "pathPrefixes", "routes"], problems)?;
+    let fields = item.fields(&["hosts", "pathPrefixes", "routes", "onlyByName"], problems)?;
     let texts = |key, problems: &mut Problems| match fields.get(key) {
         Some(item) => item.strings(problems).unwrap_or_default(),
         None => Vec::new(),
     };
     let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
     let routes = texts("routes", problems);
+    let only_by_name = fields.get("onlyByName");
     let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
     let matching = Matching {
         hosts: parsed(&hosts, HostPattern::parse, host, problems),
@@ -197,7 +214,16 @@ fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
             problems,
         ),
         routes: routes.iter().map(|item| item.as_text().to_owned()).collect(),
+        only_by_name: only_by_name.is_some(),
     };
+    if let Some(item) = &only_by_name {
+        let alone = Matching { only_by_name: true, ..Matching::default() };
+        if item.word(&[("true", ())], problems).is_some() && matching != alone {
+            let message = "a policy that only Envoy's metadata names matches nothing by itself: \
+                           give `onlyByName` alone";
+            item.problem(problems, message);
+        }
+    }
     if matching.is_everything() {
         item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
     }
@@ -222,22 +248,42 @@ fn parsed<T>(
 }
 
 fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
-    let fields = item.fields(&["toolNamePrefix", "name"], problems)?;
-    match (fields.get("toolNamePrefix"), fields.get("name")) {
-        (Some(separator), None) => separator.string(problems).map(BackendFrom::ToolNamePrefix),
-        (None, Some(name)) => name.string(problems).map(BackendFrom::Name),
-        (Some(_), Some(second)) => {
-            second.problem(
-                problems,
-                "a backend is told by `toolNamePrefix` or by `name`, not by both",
-            );
+    const KEYS: [&str; 4] = ["toolNamePrefix", "name", "header", "attribute"];
+
+    let fields = item.fields(&KEYS, problems)?;
+    let given: Vec<_> = KEYS.into_iter().filter_map(|key| Some((key, fields.get(key)?))).collect();
+    match given.as_slice() {
+        [] => {
+            item.problem(problems, format!("expected {}", one_of(&KEYS)));
             None
         }
-        (None, None) => {
-            item.problem(problems, "expected `toolNamePrefix` or `name`");
+        [(key, value)] => {
+            let text = value.string(problems)?;
+            Some(match *key {
+                "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
+                "header" => BackendFrom::Header(header_name(value, &text, problems)?),
+                "attribute" => BackendFrom::Attribute(text),
+                _ => BackendFrom::Name(text),
+            })
+        }
+        [(first, _), (_, second), ..] => {
+            let message = format!("a backend is told in one way, and `{first}` is one already");
+            second.problem(problems, message);
             None
         }
     }
+}
+
+/// A header's name in lower case ([RFC 9110, section 5.1]).
+///
+/// [RFC 9110, section 5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.1
+fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.bytes().all(is_name) {
+        return Some(name.to_ascii_lowercase());
+    }
+    item.problem(problems, format!("`{name}` is not a header name, such as `x-mcp-backend`"));
+    None
 }
 
 fn unauthenticated(fields: &Fields<'_>, problems: &mut Problems) -> Option<Unauthenticated> {

@@ -2,9 +2,11 @@
 //! Envoy and the policy. `serve` and `check` ask the same gate.
 //!
 //! A request goes on only with a [`Clearance`], and only the gate makes one:
-//! from a [`Permit`], from the proof that a message calls no tool, or because
-//! there is no message. Every other path ends in a [`Refusal`].
+//! from [`Permit`]s, from the proof that a message calls no tool, because there
+//! is no message, or because the policy is in Shadow. Every other path ends in a
+//! [`Refusal`].
 
+mod calls;
 mod refusal;
 
 pub use refusal::{Blame, Refusal};
@@ -12,8 +14,11 @@ pub use refusal::{Blame, Refusal};
 use std::sync::Arc;
 
 use crate::claims::{Claims, is_bearer};
-use crate::mcp::{self, Malformed, Message, MirroredHeaders, NotGoverned};
-use crate::policy::{Evaluation, Permit, Policy, Route, Unauthenticated};
+use crate::head::Head;
+use crate::mcp::{self, Accept, Message, MirroredHeaders, NotGoverned, ToolCall};
+use crate::policy::{
+    Batches, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, Unauthenticated,
+};
 
 /// Where claims are taken from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,34 +54,6 @@ pub struct Gate {
     pub policies: Vec<Arc<Policy>>,
 }
 
-/// The head of an HTTP request.
-#[derive(Debug, Clone, Default)]
-pub struct Head {
-    /// The method, such as `POST`.
-    pub method: String,
-    /// The `:authority` or `Host`.
-    pub host: String,
-    /// The path with its query.
-    pub path: String,
-    /// Envoy's name of the route (attribute `xds.route_name`), if it was sent.
-    pub route: Option<String>,
-    /// Names in lower case, in the order in which they came.
-    pub headers: Vec<(String, Vec<u8>)>,
-}
-
-impl Head {
-    fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-        self.headers
-            .iter()
-            .filter(move |(header, _)| header == name)
-            .map(|(_, value)| value.as_slice())
-    }
-
-    fn authorization(&self) -> impl Iterator<Item = &[u8]> {
-        self.values("authorization")
-    }
-}
-
 /// A request whose head was accepted and whose body is still to be judged.
 #[derive(Debug)]
 pub struct Admitted {
@@ -90,40 +67,104 @@ impl Admitted {
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
+
+    /// What a call of this request is decided by, beside its parameters.
+    pub fn facts<'f>(&'f self, call: &'f ToolCall<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
+        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), call)
+    }
 }
 
 /// Proof that a request may go on.
 #[derive(Debug)]
-#[expect(dead_code, reason = "the fields are the proofs; nobody has to look at them")]
+#[expect(dead_code, reason = "a proof, to be had and not looked at")]
 pub struct Clearance(Proof);
 
 #[derive(Debug)]
+#[expect(dead_code, reason = "proofs, to be had and not looked at")]
 enum Proof {
-    Permit(Permit),
+    /// All its calls, of which there are none in what is not governed.
+    Calls(Vec<Permit>),
     NotGoverned(NotGoverned),
     NoMessage,
+    /// The policy enforces nothing.
+    Shadow,
 }
 
-/// The answer to a judged request and what is known about it.
+/// The answer to a request and what is known about it.
 #[derive(Debug)]
 pub struct Judgement<'p, 'b> {
     /// Go on, or refuse.
     pub answer: Result<Clearance, Refusal>,
-    /// The call with its evaluation, if it came to that.
-    pub decided: Option<(mcp::ToolCall<'b>, Evaluation<'p>)>,
+    /// What the answer would be if the policy were enforced.
+    pub shadowed: Option<Refusal>,
+    /// The calls with their evaluations, as far as it came to that: in a batch
+    /// there can be several.
+    pub calls: Vec<Judged<'p, 'b>>,
+}
+
+/// A call with its evaluation.
+#[derive(Debug)]
+pub struct Judged<'p, 'b> {
+    /// As it came.
+    pub call: ToolCall<'b>,
+    /// What was decided.
+    pub evaluation: Evaluation<'p>,
+}
+
+impl<'p, 'b> Judgement<'p, 'b> {
+    fn cleared(proof: Proof) -> Self {
+        Self { answer: Ok(Clearance(proof)), shadowed: None, calls: Vec::new() }
+    }
+
+    /// A refusal by a policy, if it is enforced.
+    fn refused(policy: &Policy, refusal: Refusal) -> Self {
+        let refusal = refusal.by(policy);
+        match policy.enforcement {
+            Enforcement::Enforce => Err(refusal).into(),
+            Enforcement::Shadow => Self { shadowed: Some(refusal), ..Self::cleared(Proof::Shadow) },
+        }
+    }
+
+    /// The refusal, whether it is enforced or not.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.answer.as_ref().err().or(self.shadowed.as_ref())
+    }
+
+    /// The call that decided: the first that was denied, or the first.
+    pub fn decisive(&self) -> Option<&Judged<'p, 'b>> {
+        let denied = self.calls.iter().find(|judged| judged.evaluation.decision.permit().is_err());
+        denied.or(self.calls.first())
+    }
+}
+
+impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
+    fn from(answer: Result<Clearance, Refusal>) -> Self {
+        Self { answer, shadowed: None, calls: Vec::new() }
+    }
 }
 
 impl Gate {
     /// Judges a request by its head alone. `verified` are the claims of
     /// `jwt_authn`'s metadata; they count only if claims are taken from there.
-    pub fn admit(&self, head: Head, verified: Option<Claims>) -> Result<Admitted, Refusal> {
-        let route = Route { host: &head.host, path: &head.path, name: head.route.as_deref() };
-        let policy = self.policies.iter().find(|policy| policy.matching.matches(&route));
-        let Some(policy) = policy else { return Err(Refusal::no_policy()) };
+    ///
+    /// # Errors
+    /// What is answered without a look at the body.
+    pub fn admit(
+        &self,
+        head: Head,
+        verified: Option<Claims>,
+    ) -> Result<Admitted, Box<Judgement<'static, 'static>>> {
+        let policy = match &head.policy {
+            Some(name) => self.policies.iter().find(|policy| policy.name == *name),
+            None => self.policies.iter().find(|policy| policy.matching.matches(&head)),
+        };
+        let Some(policy) = policy else {
+            return Err(Box::new(Err(Refusal::no_policy(head.policy.as_deref())).into()));
+        };
         let policy = Arc::clone(policy);
         match self.admit_by(&policy, &head, verified) {
             Ok(claims) => Ok(Admitted { policy, head, claims }),
-            Err(refusal) => Err(refusal.by(&policy)),
+            Err(refusal) => Err(Box::new(Judgement::refused(&policy, refusal))),
         }
     }
 
@@ -172,53 +213,54 @@ impl Gate {
         Clearance(Proof::NoMessage)
     }
 
+    /// Judges a request whose body is larger than the limit.
+    pub fn judge_too_large<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
+        Judgement::refused(&admitted.policy, self.too_large())
+    }
+
+    /// Judges a request of whose body Envoy sent only the beginning.
+    pub fn judge_cut_off<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
+        Judgement::refused(&admitted.policy, Refusal::cut_off())
+    }
+
     /// Judges a request by its whole body.
     pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
-        let policy = admitted.policy.as_ref();
-        let refused =
-            |refusal: Refusal| Judgement { answer: Err(refusal.by(policy)), decided: None };
         if body.is_empty() {
-            return Judgement { answer: Ok(self.judge_bodiless(admitted)), decided: None };
+            return Ok(self.judge_bodiless(admitted)).into();
         }
         if body.len() > self.limits.max_body_bytes {
-            return refused(self.too_large());
+            return self.judge_too_large(admitted);
         }
+        let policy = admitted.policy();
         let mut mirrored = MirroredHeaders::default();
         for (name, value) in &admitted.head.headers {
             mirrored.add(name, value);
         }
-        let call = match mcp::read(body, &mirrored, self.limits.max_json_depth) {
-            Ok(Message::ToolCall(call)) => call,
-            Ok(Message::NotGoverned(proof)) => {
-                let answer = Ok(Clearance(Proof::NotGoverned(proof)));
-                return Judgement { answer, decided: None };
-            }
-            Err(malformed) => return refused(Refusal::malformed(&malformed)),
+        let accept = Accept {
+            max_depth: self.limits.max_json_depth,
+            batches: policy.batches == Batches::Authorize,
         };
-        let evaluation = match policy.evaluate(&call, admitted.claims.as_ref()) {
-            Ok(evaluation) => evaluation,
-            Err(problem) => {
-                let id = call.id.map(str::to_owned);
-                return refused(Refusal::malformed(&Malformed { problem, id }));
+        match mcp::read(body, &mirrored, accept) {
+            Ok(Message::ToolCall(call)) => calls::judge(admitted, vec![call], false),
+            Ok(Message::NotGoverned(proof)) => Judgement::cleared(Proof::NotGoverned(proof)),
+            Ok(Message::Batch(messages)) => {
+                let call = |message| match message {
+                    Message::ToolCall(call) => Some(call),
+                    // A batch holds no batch.
+                    Message::NotGoverned(_) | Message::Batch(_) => None,
+                };
+                calls::judge(admitted, messages.into_iter().filter_map(call).collect(), true)
             }
-        };
-        let decision = &evaluation.decision;
-        let answer = match decision.permit() {
-            Ok(permit) => Ok(Clearance(Proof::Permit(permit))),
-            Err(scopes) => {
-                Err(Refusal::denied(policy, &call, decision.reason(), scopes).by(policy))
-            }
-        };
-        Judgement { answer, decided: Some((call, evaluation)) }
+            Err(malformed) => Judgement::refused(policy, Refusal::malformed(&malformed)),
+        }
     }
 
     /// Whether a decision can depend on claims other than scopes.
     pub fn reads_claims(&self) -> bool {
-        self.policies.iter().any(|policy| policy.reads_claims())
+        self.policies.iter().any(|policy| policy.rules.reads().claims)
     }
 
-    /// The refusal of a body that is larger than the limit.
-    pub fn too_large(&self) -> Refusal {
+    fn too_large(&self) -> Refusal {
         Refusal::too_large(self.limits.max_body_bytes)
     }
 }

@@ -61,6 +61,7 @@ pub mod cli;
 pub mod config;
 pub mod extproc;
 pub mod gate;
+pub mod head;
 pub mod json;
 pub mod mcp;
 pub mod policy;

@@ -25,4 +25,4 @@ mod message;
 
 pub use headers::MirroredHeaders;
 pub use malformed::{Malformed, Problem};
-pub use message::{Arguments, Message, NotGoverned, ToolCall, read};
+pub use message::{Accept, Arguments, Message, NotGoverned, TOOLS_CALL, ToolCall, read};

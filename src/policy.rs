@@ -14,16 +14,20 @@
 mod claim;
 pub mod condition;
 mod decide;
+mod facts;
 mod matching;
 mod scope;
 mod target;
+mod trace;
 
 pub use claim::{ClaimType, RequiredClaim};
-pub use condition::Condition;
-pub use decide::{Decision, Evaluation, Permit, Reason, RuleTrace, TargetTrace};
-pub use matching::{HostPattern, Matching, PathPrefix, Route};
+pub use condition::{Condition, ConditionError, Reads};
+pub use decide::{Decision, Evaluation, Permit, Reason};
+pub use facts::{Facts, NoSubject};
+pub use matching::{HostPattern, Matching, PathPrefix};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
-pub use target::{BackendFrom, Subject, Target, ToolPattern, When};
+pub use target::{BackendFrom, Subject, Target, ToolPattern};
+pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
 
 /// What a rule, or the end of the list, does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +47,22 @@ pub enum Unauthenticated {
     Challenge,
 }
 
-impl Rule {
-    /// What people call the rule: its name, or its place in the list.
-    pub fn label(&self, index: usize) -> String {
-        self.name.clone().unwrap_or_else(|| format!("rules[{index}]"))
-    }
+/// What is done with a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// What it refuses does not go on.
+    Enforce,
+    /// It is logged; everything goes on.
+    Shadow,
+}
+
+/// What becomes of a batch of messages (MCP 2025-03-26).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batches {
+    /// It is refused.
+    Reject,
+    /// It may go on if every call in it may.
+    Authorize,
 }
 
 /// What a Deny rule is whose condition has no boolean value. In an Allow rule
@@ -73,6 +88,21 @@ pub struct Rule {
     pub claims: Vec<RequiredClaim>,
     /// One of these must match; `None` matches every tool.
     pub targets: Option<Vec<Target>>,
+    /// Must be true of the request.
+    pub cel: Option<Condition>,
+}
+
+impl Rule {
+    /// What people call the rule: its name, or its place in the list.
+    pub fn label(&self, index: usize) -> String {
+        self.name.clone().unwrap_or_else(|| format!("rules[{index}]"))
+    }
+
+    /// Its conditions, those of its targets first.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let targets = self.targets.iter().flatten();
+        targets.filter_map(|target| target.when.as_ref()).chain(&self.cel)
+    }
 }
 
 /// The scopes that a rule requires.
@@ -103,10 +133,35 @@ impl RequiredScopes {
     }
 }
 
-impl Policy {
-    /// Whether a decision can depend on claims other than scopes.
-    pub fn reads_claims(&self) -> bool {
-        self.rules.iter().any(|rule| !rule.claims.is_empty())
+/// Rules in the order in which they are tried.
+#[derive(Debug, Default)]
+pub struct Rules {
+    list: Vec<Rule>,
+    /// What all conditions read.
+    reads: Reads,
+}
+
+impl Rules {
+    /// The rules of a policy.
+    pub fn new(list: Vec<Rule>) -> Self {
+        let mut reads = Reads::default();
+        list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
+        reads.claims |= list.iter().any(|rule| !rule.claims.is_empty());
+        Self { list, reads }
+    }
+
+    /// What a decision can depend on beside the call's tool and the scopes that
+    /// rules require.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
+    }
+}
+
+impl std::ops::Deref for Rules {
+    type Target = [Rule];
+
+    fn deref(&self) -> &[Rule] {
+        &self.list
     }
 }
 
@@ -125,12 +180,16 @@ pub struct Policy {
     pub scopes_supported: Vec<String>,
     /// What becomes of a request without a verified token.
     pub unauthenticated: Unauthenticated,
+    /// What is done with decisions.
+    pub enforcement: Enforcement,
+    /// What becomes of a batch of messages.
+    pub batches: Batches,
     /// What a Deny rule is whose condition has no boolean value.
     pub condition_errors: ConditionErrors,
     /// What becomes of a call that no rule matches.
     pub default_action: Action,
     /// In the order in which they are tried.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// Every scope that a rule names.
     pub scopes: ScopeTable,
 }

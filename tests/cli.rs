@@ -56,6 +56,7 @@ fn check_tells_programs_what_was_decided() {
             "wwwAuthenticate": "Bearer error=\"insufficient_scope\", scope=\"echo\", \
                 resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/mcp\", \
                 error_description=\"this call requires the scope echo\"",
+            "shadow": false,
             "rules": rules,
         })
     );
@@ -66,13 +67,13 @@ fn check_tells_programs_what_was_decided() {
             "action": "Allow",
             "decided": false,
             "claims": [],
+            "cel": null,
             "scopes": {"required": ["echo"], "missing": ["echo"]},
             "targets": [{
                 "backend": "mcp-backend-authorization",
                 "tool": "echo",
                 "selected": true,
-                "when": "args.text.matches(\"^Hello, .*!$\")",
-                "outcome": true,
+                "when": {"condition": "args.text.matches(\"^Hello, .*!$\")", "outcome": true},
             }],
         })
     );

@@ -8,17 +8,21 @@
 //!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body"
 //!  "headers": {"mcp-name": "echo"},                 may be left out, as may
 //!  "host": "a.b", "path": "/mcp", "route": "r",     these
+//!  "attributes": {"xds.cluster_name": "a"},         what Envoy sends
+//!  "policy": "name",                                what its metadata names
 //!  "expect": ["Allow", "allow_rule", "rules[0]", null]}
 //! ```
 //!
-//! where `expect` is decision, reason, rule and scopes of the challenge.
+//! where `expect` is decision (Allow, Deny, or Shadow: denied but it goes on),
+//! reason, rule and scopes of the challenge.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
-use mcp_authz::gate::{Gate, Head};
+use mcp_authz::gate::{Gate, Judgement};
+use mcp_authz::head::Head;
 use serde_json::{Value, json};
 
 fn folders() -> Vec<PathBuf> {
@@ -43,44 +47,53 @@ fn body(case: &Value) -> String {
 fn decide(gate: &Gate, case: &Value) -> Value {
     let claims = case["claims"].as_object().map(Claims::from_json);
     let headers = case["headers"].as_object().into_iter().flatten();
+    let attributes = case["attributes"].as_object().into_iter().flatten();
     let text = |key: &str| case[key].as_str().map(str::to_owned);
     let head = Head {
         method: "POST".to_owned(),
         host: text("host").unwrap_or_default(),
         path: text("path").unwrap_or_default(),
-        route: text("route"),
         headers: headers
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
             .collect(),
-    };
+        attributes: attributes
+            .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
+            .collect(),
+        policy: text("policy"),
+    }
+    .on_route(case["route"].as_str());
     let body = body(case);
-    let admitted = gate.admit(head, claims);
-    let refused = |refusal: &mcp_authz::gate::Refusal| json!(["Deny", refusal.reason, null, null]);
-    let admitted = match &admitted {
+    let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
-        Err(refusal) => return refused(refusal),
+        Err(judgement) => return verdict(case, &judgement, None),
     };
-    let judgement = gate.judge(admitted, body.as_bytes());
-    let Some((call, evaluation)) = &judgement.decided else {
-        return match &judgement.answer {
-            Ok(_) => json!(["Allow", "not_governed", null, null]),
-            Err(refusal) => refused(refusal),
-        };
-    };
-    let decision = &evaluation.decision;
+    let judgement = gate.judge(&admitted, body.as_bytes());
+    let Some(judged) = judgement.decisive() else { return verdict(case, &judgement, None) };
+    let evaluation = &judged.evaluation;
     let rule = evaluation.rule_label();
-    let explained = evaluation.explain(call);
+    let facts = admitted.facts(&judged.call).unwrap();
+    let explained = evaluation.explain(&facts);
     let decided = explained.iter().find(|rule| rule.decided).map(|rule| rule.label.clone());
     assert_eq!(decided, rule, "{case}");
-    let (verdict, scopes) = match (decision.permit(), &judgement.answer) {
-        (Ok(_), Ok(_)) => ("Allow", None),
-        (Err(scopes), Err(refusal)) => {
-            assert_eq!(scopes.is_some(), refusal.www_authenticate.is_some(), "{case}");
-            ("Deny", scopes)
-        }
-        (_, answer) => panic!("{case}: {decision:?} is answered with {answer:?}"),
+    if judgement.calls.len() == 1 && judgement.shadowed.is_none() {
+        let permit = evaluation.decision.permit();
+        assert_eq!(permit.is_ok(), judgement.answer.is_ok(), "{case}");
+    }
+    verdict(case, &judgement, rule)
+}
+
+/// A judgement in the four words of a case.
+fn verdict(case: &Value, judgement: &Judgement<'_, '_>, rule: Option<String>) -> Value {
+    let Some(refusal) = judgement.refusal() else {
+        let evaluation = judgement.decisive().map(|judged| &judged.evaluation);
+        let reason = evaluation.map_or("not_governed", |found| found.decision.reason().as_str());
+        return json!(["Allow", reason, rule, null]);
     };
-    json!([verdict, decision.reason().as_str(), rule, scopes])
+    let scopes = Some(&refusal.required_scopes).filter(|scopes| !scopes.is_empty());
+    let is_challenged = refusal.status == 403 && refusal.www_authenticate.is_some();
+    assert_eq!(scopes.is_some(), is_challenged, "{case}");
+    let verdict = if judgement.shadowed.is_some() { "Shadow" } else { "Deny" };
+    json!([verdict, refusal.reason, rule, scopes])
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
-use mcp_authz::gate::{Gate, Head};
+use mcp_authz::gate::Gate;
+use mcp_authz::head::Head;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -222,7 +222,7 @@ fn suggestion(word: &str, known: &[&str]) -> String {
 }
 
 /// "`a`", "`a` or `b`", "`a`, `b` or `c`".
-fn one_of(words: &[&str]) -> String {
+pub(super) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),

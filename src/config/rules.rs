@@ -5,8 +5,8 @@ use super::problem::Place;
 use super::{ACTIONS, scopes};
 use crate::claims::Claims;
 use crate::policy::{
-    BackendFrom, ClaimType, Condition, RequiredClaim, RequiredScopes, Rule, ScopeTable, Target,
-    ToolPattern, When,
+    BackendFrom, ClaimType, Condition, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable,
+    Target, ToolPattern,
 };
 
 /// Reads the rules of a policy whose backends are told by `backend_from`, which
@@ -16,12 +16,12 @@ pub(super) fn rules(
     backend_from: Option<&BackendFrom>,
     table: &mut ScopeTable,
     problems: &mut Problems,
-) -> Option<Vec<Rule>> {
+) -> Option<Rules> {
     // Every rule is read before the first that failed ends it all.
     let items = item.items(problems)?;
     let rules: Vec<Option<Rule>> =
         items.iter().map(|item| rule(item, backend_from, table, problems)).collect();
-    rules.into_iter().collect()
+    rules.into_iter().collect::<Option<Vec<_>>>().map(Rules::new)
 }
 
 fn rule(
@@ -30,23 +30,29 @@ fn rule(
     table: &mut ScopeTable,
     problems: &mut Problems,
 ) -> Option<Rule> {
-    let fields = item.fields(&["name", "action", "source", "target"], problems)?;
+    let fields = item.fields(&["name", "action", "source", "target", "cel"], problems)?;
     let name = fields.get("name").and_then(|item| item.string(problems));
     let action = fields.required("action", problems).and_then(|item| item.word(&ACTIONS, problems));
     let (scopes, claims) = match fields.get("source") {
         Some(source) => source_of(&source, problems),
         None => (Vec::new(), Vec::new()),
     };
-    let targets = match fields.get("target") {
-        Some(target) => Some(targets(&target, backend_from, problems)?),
-        None => None,
-    };
+    let targets = fields.get("target").map(|target| targets(&target, backend_from, problems));
+    let cel = fields.get("cel").map(|item| condition(&item, problems));
     Some(Rule {
         name,
         action: action?,
         scopes: RequiredScopes::new(scopes, table),
         claims,
-        targets,
+        // What is not valid must not become nothing.
+        targets: match targets {
+            Some(targets) => Some(targets?),
+            None => None,
+        },
+        cel: match cel {
+            Some(cel) => Some(cel?),
+            None => None,
+        },
     })
 }
 
@@ -124,7 +130,7 @@ fn target(
     let backend_item = fields.get("backend");
     let tool = tool_item.as_ref().and_then(|item| item.string(problems));
     let backend = backend_item.as_ref().map(|item| item.string(problems));
-    let when = fields.get("when").map(|item| when(&item, problems));
+    let when = fields.get("when").map(|item| condition(&item, problems));
 
     if let (Some(item), Some(tool)) = (&tool_item, &tool) {
         let prefixed = backend_item.is_none().then_some(backend_from).flatten();
@@ -184,18 +190,18 @@ fn backend_mistake(backend: &str, from: &BackendFrom) -> Option<String> {
                 "`{backend}` never matches: a backend's name ends before the first `{separator}`"
             ))
         }
-        BackendFrom::Name(_) | BackendFrom::ToolNamePrefix(_) => None,
+        _ => None,
     }
 }
 
-fn when(item: &Item<'_>, problems: &mut Problems) -> Option<When> {
+fn condition(item: &Item<'_>, problems: &mut Problems) -> Option<Condition> {
     let scalar = item.text(problems)?;
-    let source = scalar.text.clone();
-    match Condition::compile(&source) {
-        Ok(condition) => Some(When { source, condition }),
+    let source = scalar.text.as_str();
+    match Condition::compile(source) {
+        Ok(condition) => Some(condition),
         Err(errors) => {
             for error in errors {
-                let before = source.get(..error.offset).unwrap_or(&source);
+                let before = source.get(..error.offset).unwrap_or(source);
                 let (place, prefix) = match scalar.text_starts {
                     Some(Place { line, column }) => {
                         (Place { line, column: column + before.chars().count() }, String::new())

@@ -64,7 +64,11 @@ fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
         "target: {tools: [{tool: a, when: true}]}",
         "target: {tools: [{tool: a, toolName: a}]}",
         "Target: {tools: [{tool: a}]}",
-        "cel: 'true'",
+        "cel:",
+        "cel: true",
+        "cel: ''",
+        "cel: [args.x == 1]",
+        "when: args.x == 1",
         "scopes: [a]",
         "action: Deny",
     ] {

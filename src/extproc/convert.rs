@@ -25,11 +25,13 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::session::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
 use crate::claims::Claims;
-use crate::gate::{ClaimsFrom, Gate, Head, Refusal};
+use crate::gate::{ClaimsFrom, Gate, Refusal};
+use crate::head::Head;
 use crate::json::{Json, Object};
 
-/// Envoy's message as one of ours.
-pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> Message {
+/// Envoy's message as one of ours, on a stream for which Envoy may name the
+/// policy.
+pub(super) fn message(request: ProcessingRequest, gate: &Gate, policy: Option<&str>) -> Message {
     let ProcessingRequest {
         metadata_context,
         mut attributes,
@@ -40,7 +42,7 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> Message {
         request,
     } = request;
     Message {
-        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes)),
+        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes, policy)),
         setup: protocol_config.map(setup),
         verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
     }
@@ -48,14 +50,17 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate) -> Message {
 
 /// The filter's name, under which Envoy sends the `request_attributes`.
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
-/// The attribute that names the route.
-const ROUTE_NAME: &str = "xds.route_name";
 
-fn event(request: Request, attributes: &mut HashMap<String, Struct>) -> Event {
+fn event(
+    request: Request,
+    attributes: &mut HashMap<String, Struct>,
+    policy: Option<&str>,
+) -> Event {
     match request {
         Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
-            head.route = route_name(attributes);
+            head.attributes = texts(attributes);
+            head.policy = policy.map(str::to_owned);
             Event::RequestHeaders { head, end_of_stream }
         }
         Request::RequestBody(body) => Event::RequestBody(chunk(body)),
@@ -70,11 +75,14 @@ fn event(request: Request, attributes: &mut HashMap<String, Struct>) -> Event {
     }
 }
 
-fn route_name(attributes: &mut HashMap<String, Struct>) -> Option<String> {
-    match attributes.get_mut(EXT_PROC)?.fields.remove(ROUTE_NAME)?.kind? {
-        Kind::StringValue(name) => Some(name),
+/// The attributes that are texts.
+fn texts(attributes: &mut HashMap<String, Struct>) -> Vec<(String, String)> {
+    let attributes = attributes.remove(EXT_PROC).map(|Struct { fields }| fields);
+    let text = |(name, Value { kind })| match kind {
+        Some(Kind::StringValue(text)) => Some((name, text)),
         _ => None,
-    }
+    };
+    attributes.into_iter().flatten().filter_map(text).collect()
 }
 
 fn chunk(body: HttpBody) -> Chunk {
@@ -221,8 +229,16 @@ fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
-    let Refusal { status, reason, blame: _, policy: _, www_authenticate, required_scopes: _, body } =
-        refusal;
+    let Refusal {
+        status,
+        reason,
+        blame: _,
+        policy: _,
+        www_authenticate,
+        required_scopes: _,
+        body,
+        hint: _,
+    } = refusal;
     let mut set_headers = vec![header("content-type", "application/json".to_owned())];
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {

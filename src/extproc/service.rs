@@ -11,6 +11,7 @@ use std::sync::Once;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::convert::{
@@ -19,6 +20,9 @@ use super::convert::{
 use super::session::{Answer, Session};
 use crate::gate::Gate;
 
+/// The gRPC metadata in which Envoy may name the policy that judges
+/// (`grpc_service.initial_metadata`, also per route).
+const POLICY_METADATA: &str = "x-mcp-authz-policy";
 /// What a message may hold beside the body: headers, claims, attributes.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 
@@ -46,8 +50,13 @@ impl ExternalProcessor for ExtProc {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Conversation>, Status> {
+        let mut named = request.metadata().get_all(POLICY_METADATA).iter().peekable();
+        // What is no text or comes twice names none that there is.
+        let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
+        let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
+            policy,
             requests: request.into_inner(),
             session: Session::new(),
             answers: VecDeque::new(),
@@ -59,6 +68,8 @@ impl ExternalProcessor for ExtProc {
 #[derive(Debug)]
 pub struct Conversation {
     gate: Arc<Gate>,
+    /// The policy that Envoy names.
+    policy: Option<String>,
     requests: Streaming<ProcessingRequest>,
     session: Session,
     answers: VecDeque<Answer>,
@@ -108,7 +119,7 @@ impl Conversation {
             report_observability_mode();
             return Ok(());
         }
-        let message = convert::message(request, &self.gate);
+        let message = convert::message(request, &self.gate, self.policy.as_deref());
         self.session.on(&self.gate, message, &mut self.answers).map_err(|violation| {
             tracing::error!("Envoy broke the protocol: {violation}");
             Status::invalid_argument(violation.to_string())

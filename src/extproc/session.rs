@@ -8,9 +8,8 @@
 use std::fmt;
 
 use crate::claims::Claims;
-use crate::gate::{Admitted, Blame, Clearance, Gate, Head, Refusal};
-use crate::mcp::ToolCall;
-use crate::policy::Evaluation;
+use crate::gate::{Admitted, Blame, Clearance, Gate, Judgement, Refusal};
+use crate::head::Head;
 
 /// How Envoy is set to send bodies (`processing_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +138,7 @@ impl fmt::Display for Misconfiguration {
 #[derive(Debug)]
 pub(super) struct Session {
     state: State,
+    request_body: BodyMode,
     response_body: BodyMode,
 }
 
@@ -150,8 +150,10 @@ enum State {
     Buffering { admitted: Admitted, whole: Whole },
     /// Headers and body come as they are, and are held back here.
     Holding { admitted: Admitted, body: Vec<u8> },
-    /// The request may go on.
+    /// The request may go on, and has.
     Released,
+    /// The request may go on, though parts of its body are still to come.
+    Passing,
     /// The request was answered.
     Refused,
 }
@@ -171,7 +173,13 @@ enum Step {
     /// Nothing is decided by it.
     Go { to: State, answer: Option<Answer> },
     /// The request may go on, with what was held of it. It takes a proof.
-    Release(#[expect(dead_code, reason = "a proof, to be had and not looked at")] Clearance, Held),
+    Release {
+        #[expect(dead_code, reason = "a proof, to be had and not looked at")]
+        proof: Clearance,
+        held: Held,
+        /// Whether parts of the body are still to come.
+        more: bool,
+    },
     /// The request is answered here.
     Refuse(Refusal),
 }
@@ -181,12 +189,13 @@ type Held = [Option<Answer>; 3];
 
 impl Session {
     pub(super) fn new() -> Self {
-        Self { state: State::Start, response_body: BodyMode::None }
+        let (request_body, response_body) = (BodyMode::None, BodyMode::None);
+        Self { state: State::Start, request_body, response_body }
     }
 
     /// Whether the stream may end now.
     pub(super) fn is_decided(&self) -> bool {
-        matches!(self.state, State::Released | State::Refused)
+        matches!(self.state, State::Released | State::Passing | State::Refused)
     }
 
     /// Takes a message and appends the answers to it.
@@ -201,6 +210,7 @@ impl Session {
         let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
             (State::Refused, _) => return Ok(()),
             (State::Start, event) => {
+                self.request_body = setup.map_or(BodyMode::None, |setup| setup.request_body);
                 self.response_body = setup.map_or(BodyMode::None, |setup| setup.response_body);
                 self.start(gate, event, setup, verified)?
             }
@@ -208,6 +218,7 @@ impl Session {
                 // Of the server, or of a filter while we were waiting.
                 Step::Go { to: state, answer: Some(self.response(part)) }
             }
+            (State::Passing, event) => self.pass(event)?,
             (state, event) => continued(gate, state, event)?,
         };
         self.state = match step {
@@ -215,9 +226,9 @@ impl Session {
                 answers.extend(answer);
                 to
             }
-            Step::Release(_, held) => {
+            Step::Release { proof: _, held, more } => {
                 answers.extend(held.into_iter().flatten());
-                State::Released
+                if more { State::Passing } else { State::Released }
             }
             Step::Refuse(refusal) => {
                 answers.extend([Answer::Refuse(refusal)]);
@@ -254,12 +265,15 @@ impl Session {
         };
         let admitted = match gate.admit(head, verified) {
             Ok(admitted) => admitted,
-            Err(refusal) => return Ok(refuse(refusal, None)),
+            Err(judgement) => {
+                let held = [Some(Answer::RequestHeaders), None, None];
+                return Ok(answer(*judgement, held, !end_of_stream));
+            }
         };
         Ok(match whole {
             _ if end_of_stream => {
                 let held = [Some(Answer::RequestHeaders), None, None];
-                Step::Release(gate.judge_bodiless(&admitted), held)
+                Step::Release { proof: gate.judge_bodiless(&admitted), held, more: false }
             }
             // Envoy's filter holds the headers until it has the body's answer.
             Some(whole) => Step::Go {
@@ -268,6 +282,25 @@ impl Session {
             },
             None => Step::Go { to: State::Holding { admitted, body: Vec::new() }, answer: None },
         })
+    }
+
+    /// What is still to come of a request that may go on.
+    fn pass(&self, event: Event) -> Result<Step, Violation> {
+        let (answer, to) = match event {
+            Event::RequestBody(chunk) => {
+                let to = if chunk.end_of_stream { State::Released } else { State::Passing };
+                match self.request_body {
+                    BodyMode::FullDuplexStreamed => (Answer::StreamRequestBody(chunk), to),
+                    _ => (Answer::RequestBody, to),
+                }
+            }
+            Event::RequestTrailers => (Answer::RequestTrailers, State::Released),
+            Event::RequestHeaders { .. } => return Err(Violation("request headers came twice")),
+            Event::Response(_) | Event::Unknown => {
+                return Err(Violation("a message of an unknown kind"));
+            }
+        };
+        Ok(Step::Go { to, answer: Some(answer) })
     }
 
     /// Responses are none of our business, but Envoy waits for an answer.
@@ -287,23 +320,29 @@ impl Session {
 fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
     Ok(match (state, event) {
         (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
+            let held = [Some(Answer::RequestBody), None, None];
             if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                return Ok(refuse(Refusal::cut_off().by(admitted.policy()), None));
+                return Ok(answer(gate.judge_cut_off(&admitted), held, true));
             }
-            judge(gate, &admitted, chunk.bytes, |_| [Some(Answer::RequestBody), None, None])
+            answer(gate.judge(&admitted, &chunk.bytes), held, false)
         }
         (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
             let held = [Some(Answer::RequestTrailers), None, None];
-            Step::Release(gate.judge_bodiless(&admitted), held)
+            Step::Release { proof: gate.judge_bodiless(&admitted), held, more: false }
         }
         (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
-            if body.len() + chunk.bytes.len() > gate.limits.max_body_bytes {
-                return Ok(refuse(gate.too_large().by(admitted.policy()), None));
-            }
+            let is_too_large = body.len() + chunk.bytes.len() > gate.limits.max_body_bytes;
             if body.is_empty() {
                 body = chunk.bytes;
             } else {
                 body.extend_from_slice(&chunk.bytes);
+            }
+            if is_too_large {
+                let judgement = gate.judge_too_large(&admitted);
+                let end_of_stream = chunk.end_of_stream;
+                let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
+                let held = [Some(Answer::RequestHeaders), Some(body), None];
+                return Ok(answer(judgement, held, !end_of_stream));
             }
             if !chunk.end_of_stream {
                 return Ok(Step::Go { to: State::Holding { admitted, body }, answer: None });
@@ -331,7 +370,7 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
         (_, Event::RequestHeaders { .. }) => return Err(Violation("request headers came twice")),
         (_, Event::Unknown) => return Err(Violation("a message of an unknown kind")),
         // `on` takes care of all these.
-        (State::Start | State::Refused, _) | (_, Event::Response(_)) => {
+        (State::Start | State::Refused | State::Passing, _) | (_, Event::Response(_)) => {
             return Err(Violation("a message out of order"));
         }
     })
@@ -345,31 +384,49 @@ fn judge(
     held: impl FnOnce(Vec<u8>) -> Held,
 ) -> Step {
     let judgement = gate.judge(admitted, &body);
+    log(&judgement);
     match judgement.answer {
-        Ok(clearance) => {
-            tracing::debug!(policy = admitted.policy().name, "request continues");
-            Step::Release(clearance, held(body))
-        }
-        Err(refusal) => refuse(refusal, judgement.decided.as_ref()),
+        Ok(proof) => Step::Release { proof, held: held(body), more: false },
+        Err(refusal) => Step::Refuse(refusal),
     }
 }
 
-/// Refuses, with one line in the log. It holds no argument, no claim, no token.
-fn refuse(refusal: Refusal, decided: Option<&(ToolCall<'_>, Evaluation<'_>)>) -> Step {
-    let Refusal { status, reason, blame, policy, required_scopes, .. } = &refusal;
-    let rule = decided.and_then(|(_, evaluation)| evaluation.rule_label());
-    let tool = decided.map(|(call, _)| call.name.as_ref());
-    let scopes = required_scopes.join(" ");
-    let what = match blame {
-        Blame::Policy => "call denied",
-        Blame::Request | Blame::Operator => "request refused",
+/// Answers; `held` is what goes on if it may, and `more` whether parts of the
+/// body are still to come then.
+fn answer(judgement: Judgement<'_, '_>, held: Held, more: bool) -> Step {
+    log(&judgement);
+    match judgement.answer {
+        Ok(proof) => Step::Release { proof, held, more },
+        Err(refusal) => Step::Refuse(refusal),
+    }
+}
+
+/// One line in the log. It holds no argument, no claim, no token.
+fn log(judgement: &Judgement<'_, '_>) {
+    let Some(refusal) = judgement.refusal() else {
+        tracing::debug!("request continues");
+        return;
     };
-    tracing::info!(policy, status, reason, rule, tool, required_scopes = scopes, "{what}");
-    Step::Refuse(refusal)
+    let Refusal { status, reason, blame, policy, required_scopes, hint, .. } = refusal;
+    let decisive = judgement.decisive();
+    let rule = decisive.and_then(|judged| judged.evaluation.rule_label());
+    let tool = decisive.map(|judged| judged.call.name.as_ref());
+    let scopes = required_scopes.join(" ");
+    let shadow = judgement.shadowed.is_some();
+    let what = match (blame, shadow) {
+        (Blame::Policy, false) => "call denied",
+        (Blame::Policy, true) => "call would be denied",
+        (Blame::Request | Blame::Operator, false) => "request refused",
+        (Blame::Request | Blame::Operator, true) => "request would be refused",
+    };
+    tracing::info!(policy, status, reason, rule, tool, required_scopes = scopes, shadow, "{what}");
+    if let Some(hint) = hint {
+        tracing::error!(reason, "Envoy is misconfigured: {hint}");
+    }
 }
 
 fn misconfigured(what: Misconfiguration) -> Step {
-    let refusal = Refusal::misconfigured();
+    let refusal = Refusal::misconfigured(what.to_string());
     tracing::error!(reason = refusal.reason, "Envoy's ext_proc filter is misconfigured: {what}");
     Step::Refuse(refusal)
 }

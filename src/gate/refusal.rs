@@ -24,6 +24,8 @@ pub struct Refusal {
     pub required_scopes: Vec<String>,
     /// `application/json`.
     pub body: String,
+    /// What an operator has to change; for the log only.
+    pub hint: Option<String>,
 }
 
 /// Whose fault a refusal is, which tells where it is logged and how.
@@ -52,6 +54,7 @@ impl Refusal {
             www_authenticate: None,
             required_scopes: error.scopes.to_vec(),
             body: error.body(),
+            hint: None,
         }
     }
 
@@ -60,15 +63,26 @@ impl Refusal {
         Self { policy: Some(policy.name.clone()), ..self }
     }
 
-    /// A request that no policy is for.
-    pub(super) fn no_policy() -> Self {
+    /// A request that no policy is for, though Envoy may name one.
+    pub(super) fn no_policy(named: Option<&str>) -> Self {
         let error = Error {
             code: 403,
             message: "access denied: no policy covers this address",
             reason: "no_policy",
             ..Error::default()
         };
-        Self::new(403, Blame::Policy, &error)
+        let refusal = Self::new(403, Blame::Policy, &error);
+        match named {
+            None => refusal,
+            Some(name) => Self {
+                blame: Blame::Operator,
+                hint: Some(format!(
+                    "Envoy names the policy `{name}` in its gRPC metadata, but there is none of \
+                     that name"
+                )),
+                ..refusal
+            },
+        }
     }
 
     /// A call that the policy does not allow.
@@ -163,7 +177,7 @@ impl Refusal {
     }
 
     /// A body of which Envoy sent only the beginning.
-    pub fn cut_off() -> Self {
+    pub(super) fn cut_off() -> Self {
         let error = Error {
             code: INVALID_REQUEST,
             message: "the body did not come whole: it is larger than the proxy's buffer, or has trailers",
@@ -174,7 +188,7 @@ impl Refusal {
     }
 
     /// Envoy is set up so that calls could go on unjudged.
-    pub fn misconfigured() -> Self {
+    pub fn misconfigured(hint: String) -> Self {
         let error = Error {
             code: INTERNAL_ERROR,
             message: "the proxy in front of this server is misconfigured; its operator finds the \
@@ -182,7 +196,15 @@ impl Refusal {
             reason: "misconfigured",
             ..Error::default()
         };
-        Self::new(500, Blame::Operator, &error)
+        Self { hint: Some(hint), ..Self::new(500, Blame::Operator, &error) }
+    }
+
+    /// Envoy does not send the attribute that names the backend.
+    pub(super) fn no_attribute(name: &str) -> Self {
+        Self::misconfigured(format!(
+            "Envoy did not send the attribute `{name}`, which names the backend of a call: add it \
+             to the ext_proc filter's request_attributes"
+        ))
     }
 }
 

@@ -29,6 +29,11 @@ impl<'a> Reader<'a> {
         Self { text, at: 0, depth: 0, max_depth }
     }
 
+    /// A reader of the part of a text between two character boundaries.
+    pub(crate) fn within(text: &'a str, start: usize, end: usize, max_depth: usize) -> Self {
+        Self { text: text.get(..end).unwrap_or_default(), at: start, depth: 0, max_depth }
+    }
+
     /// How far the text has been read, in bytes.
     pub(crate) fn offset(&self) -> usize {
         self.at
@@ -57,7 +62,7 @@ impl<'a> Reader<'a> {
 
     /// The text from `start` up to here. Both ends are next to ASCII, so they
     /// are character boundaries.
-    fn since(&self, start: usize) -> &'a str {
+    pub(crate) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
@@ -189,7 +194,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn array(
+    pub(crate) fn array(
         &mut self,
         mut item: impl FnMut(&mut Self) -> Result<(), JsonError>,
     ) -> Result<(), JsonError> {

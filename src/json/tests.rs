@@ -165,9 +165,10 @@ fn same(ours: &Json<'_>, theirs: &serde_json::Value) -> bool {
         (Json::Null, serde_json::Value::Null) => true,
         (Json::Bool(a), serde_json::Value::Bool(b)) => a == b,
         (Json::Int(a), serde_json::Value::Number(b)) => Some(*a) == b.as_i64(),
-        // serde_json rounds the last digit differently unless asked not to.
+        // serde_json rounds the last digit differently unless asked not to; that of
+        // a subnormal number is worth more.
         (Json::Double(a), serde_json::Value::Number(b)) => {
-            b.as_f64().is_some_and(|b| (a - b).abs() <= b.abs() * 1e-15)
+            b.as_f64().is_some_and(|b| (a - b).abs() <= (b.abs() * 1e-15).max(1e-315))
         }
         (Json::String(a), serde_json::Value::String(b)) => a == b,
         (Json::Array(a), serde_json::Value::Array(b)) => {

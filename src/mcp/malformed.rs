@@ -41,6 +41,8 @@ pub enum Problem {
     NoUsableCall(&'static str),
     /// This header says something else than the body.
     HeaderMismatch(&'static str),
+    /// The header that names the backend came several times, or is no text.
+    UnclearBackend,
 }
 
 impl Problem {
@@ -54,7 +56,7 @@ impl Problem {
             | Self::NotJson(_)
             | Self::CaseVariantKey(_)
             | Self::CaseVariantArgument => -32700,
-            Self::Batch | Self::NotJsonRpc(_) => -32600,
+            Self::Batch | Self::NotJsonRpc(_) | Self::UnclearBackend => -32600,
             Self::NoUsableCall(_) => -32602,
             Self::HeaderMismatch(_) => -32020,
         }
@@ -72,6 +74,7 @@ impl Problem {
             Self::NotJsonRpc(_) => "not_json_rpc",
             Self::NoUsableCall(_) => "no_usable_call",
             Self::HeaderMismatch(_) => "header_mismatch",
+            Self::UnclearBackend => "unclear_backend",
         }
     }
 }
@@ -94,6 +97,7 @@ impl fmt::Display for Problem {
             Self::HeaderMismatch(header) => {
                 format!("the header `{header}` and the body disagree").into()
             }
+            Self::UnclearBackend => "the header that names the backend does not come just once".into(),
         };
         f.write_str(&text)
     }

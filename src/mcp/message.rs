@@ -7,21 +7,36 @@ use super::headers::{Mirror, MirroredHeaders};
 use super::malformed::{Malformed, Problem};
 use crate::json::{self, Json, JsonError, Kind, Object, Reader, fold_eq, has_duplicate};
 
-const TOOLS_CALL: &str = "tools/call";
+/// The method that calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
 /// Twice what the specification recommends at most (2025-11-25, "Tool Names"):
 /// gateways put a backend's name in front. Names are logged and repeated.
 const MAX_NAME_BYTES: usize = 256;
 /// Ids are repeated in answers.
 const MAX_ID_BYTES: usize = 1024;
+/// More than clients send; each costs an evaluation.
+const MAX_BATCH: usize = 100;
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one a body, and a box costs every call")]
 pub enum Message<'a> {
     /// A `tools/call`, with an id or (as a notification) without.
     ToolCall(ToolCall<'a>),
     /// Anything else: another method, or a response.
     NotGoverned(NotGoverned),
+    /// Several of these, if batches are accepted.
+    Batch(Vec<Message<'a>>),
+}
+
+/// What is accepted of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accept {
+    /// How deep arrays and objects may be nested.
+    pub max_depth: usize,
+    /// Whether it may be a batch: an array of messages (MCP 2025-03-26).
+    pub batches: bool,
 }
 
 /// Proof that a whole message was read and that it calls no tool. Only
@@ -42,6 +57,8 @@ pub struct ToolCall<'a> {
     pub arguments: Arguments<'a>,
     /// `params._meta`
     pub meta: Arguments<'a>,
+    /// `params`, all of it.
+    pub params: Arguments<'a>,
 }
 
 /// An object among the parameters, read when it is first asked for.
@@ -54,6 +71,10 @@ pub struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
+    fn new(text: Option<(&'a str, usize)>, max_depth: usize) -> Self {
+        Self { text, max_depth, tree: OnceCell::new() }
+    }
+
     /// The object, `{}` if there is none. It is an error if a key occurs twice
     /// in it or in an object within.
     pub fn get(&self) -> Result<&Json<'a>, Problem> {
@@ -66,16 +87,47 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Reads one message and compares it with the headers that mirror it. Arrays
-/// and objects may be nested `max_depth` deep.
+/// Reads a body and compares it with the headers that mirror it.
 pub fn read<'a>(
     body: &'a [u8],
     headers: &MirroredHeaders<'_>,
-    max_depth: usize,
+    accept: Accept,
 ) -> Result<Message<'a>, Malformed> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Malformed::without_id(Problem::NotUtf8(error.valid_up_to())))?;
-    let envelope = envelope(text, max_depth)?;
+    let not_json = |error| Malformed::without_id(Problem::NotJson(error));
+    let mut reader = Reader::new(text, accept.max_depth);
+    if reader.peek().map_err(not_json)? != Kind::Array {
+        return message(Reader::new(text, accept.max_depth), headers, accept.max_depth);
+    }
+    let mut messages = Vec::new();
+    let items = reader.array(|reader| {
+        let (_, message, start) = spanned(reader)?;
+        messages.push((start, start + message.len()));
+        Ok(())
+    });
+    items.and_then(|()| reader.end()).map_err(not_json)?;
+    let invalid = |what| Err(Malformed::without_id(Problem::NotJsonRpc(what)));
+    match messages.len() {
+        _ if !accept.batches => Err(Malformed::without_id(Problem::Batch)),
+        0 => invalid("the batch is empty"),
+        1..=MAX_BATCH => {
+            let each = messages.into_iter().map(|(start, end)| {
+                let reader = Reader::within(text, start, end, accept.max_depth);
+                message(reader, headers, accept.max_depth)
+            });
+            each.collect::<Result<_, _>>().map(Message::Batch)
+        }
+        _ => invalid("the batch holds more than 100 messages"),
+    }
+}
+
+fn message<'a>(
+    reader: Reader<'a>,
+    headers: &MirroredHeaders<'_>,
+    max_depth: usize,
+) -> Result<Message<'a>, Malformed> {
+    let envelope = envelope(reader)?;
     let id = envelope.id.and_then(|(kind, text)| {
         (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
     });
@@ -99,7 +151,8 @@ struct Envelope<'a> {
 /// The members of `params` that have a meaning.
 #[derive(Debug, Default)]
 struct Params<'a> {
-    is_object: bool,
+    /// Itself and where it begins, if it is an object.
+    object: Option<(&'a str, usize)>,
     name: Option<Text<'a>>,
     uri: Option<Text<'a>>,
     arguments: Option<(Kind, &'a str, usize)>,
@@ -158,18 +211,13 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn envelope(text: &str, max_depth: usize) -> Result<Envelope<'_>, Malformed> {
+fn envelope(mut reader: Reader<'_>) -> Result<Envelope<'_>, Malformed> {
     const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
     let not_json = |error| Malformed::without_id(Problem::NotJson(error));
-    let mut reader = Reader::new(text, max_depth);
-    let kind = reader.peek().map_err(not_json)?;
-    if kind != Kind::Object {
+    if reader.peek().map_err(not_json)? != Kind::Object {
         reader.raw().and_then(|_| reader.end()).map_err(not_json)?;
-        return Err(Malformed::without_id(match kind {
-            Kind::Array => Problem::Batch,
-            _ => Problem::NotJsonRpc("it is not an object"),
-        }));
+        return Err(Malformed::without_id(Problem::NotJsonRpc("it is not an object")));
     }
     let mut envelope = Envelope::default();
     reader
@@ -196,11 +244,12 @@ fn envelope(text: &str, max_depth: usize) -> Result<Envelope<'_>, Malformed> {
 fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
     const KEYS: [&str; 4] = ["name", "uri", "arguments", "_meta"];
 
-    let mut params = Params { is_object: reader.peek()? == Kind::Object, ..Params::default() };
-    if !params.is_object {
+    let mut params = Params::default();
+    if reader.peek()? != Kind::Object {
         reader.raw()?;
         return Ok(params);
     }
+    let start = reader.offset();
     reader.object(|reader, key| {
         match params.keys.add(key, &KEYS) {
             Some("name") => params.name = Some(string(reader)?),
@@ -220,6 +269,7 @@ fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
         Ok(())
     })?;
     params.keys.refuse_duplicates(reader.offset())?;
+    params.object = Some((reader.since(start), start));
     Ok(params)
 }
 
@@ -328,7 +378,7 @@ impl<'a> Envelope<'a> {
     }
 
     fn tool_call(self, id: Option<&'a str>, max_depth: usize) -> Result<ToolCall<'a>, Problem> {
-        let Some(params) = self.params.filter(|params| params.is_object) else {
+        let Some(params) = self.params.filter(|params| params.object.is_some()) else {
             return Err(Problem::NoUsableCall("`params` is not an object"));
         };
         let Some(Text::String(name)) = params.name else {
@@ -350,13 +400,14 @@ impl<'a> Envelope<'a> {
                 Some((Kind::Object, text, offset)) => Some((text, offset)),
                 Some(_) => return Err(Problem::NoUsableCall(what)),
             };
-            Ok(Arguments { text, max_depth, tree: OnceCell::new() })
+            Ok(Arguments::new(text, max_depth))
         };
         Ok(ToolCall {
             id,
             name,
             arguments: object(params.arguments, "`params.arguments` is not an object")?,
             meta: object(params.meta, "`params._meta` is not an object")?,
+            params: Arguments::new(params.object, max_depth),
         })
     }
 }

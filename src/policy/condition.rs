@@ -15,7 +15,11 @@
 //!   know both.
 
 mod check;
+mod comparison;
 mod functions;
+mod list;
+mod reads;
+mod syntax;
 mod view;
 
 use std::fmt;
@@ -28,7 +32,10 @@ use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
 use self::functions::Pattern;
-use self::view::{Ambiguity, to_val};
+use self::reads::Node;
+pub use self::reads::Reads;
+use self::view::{Ambiguity, RequestView, to_val};
+use super::Facts;
 use crate::json::{Json, Object};
 use crate::mcp::{Problem, ToolCall};
 
@@ -39,19 +46,20 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
     LazyLock::new(|| functions::environment().map(Arc::new));
 
-/// A condition over the arguments of a call (`when`).
+/// A condition over a call and its request (`when` and `cel`).
 ///
 /// Invariant: every name in it exists, every pattern in it is compiled, and it
 /// is small enough to be evaluated without exhausting the stack.
 pub struct Condition {
+    source: String,
     env: Arc<Env>,
     expr: IdedExpr,
     patterns: Vec<Pattern>,
-    reads_args: bool,
-    reads_meta: bool,
+    reads: Reads,
+    doubts: Vec<ConditionError>,
 }
 
-/// Why an expression is refused, and where in it.
+/// What is wrong with an expression, and where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionError {
     /// Byte offset in the expression.
@@ -118,13 +126,30 @@ impl Condition {
         }
     }
 
+    /// As written in the policy.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// What it can depend on.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// What is probably not meant so, though it can be evaluated.
+    pub fn doubts(&self) -> &[ConditionError] {
+        &self.doubts
+    }
+
     /// Evaluates the condition for a call. It is an error if what it reads is
     /// ambiguous: a key that occurs twice, or in several cases of letters.
-    pub fn evaluate(&self, call: &ToolCall<'_>) -> Result<Outcome, Problem> {
+    pub fn evaluate(&self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
         let nothing = Json::Object(Object::default());
         let scope = Scope {
-            args: if self.reads_args { call.arguments.get()? } else { &nothing },
-            meta: if self.reads_meta { call.meta.get()? } else { &nothing },
+            facts,
+            args: if self.reads.args { call.arguments.get()? } else { &nothing },
+            meta: if self.reads.meta { call.meta.get()? } else { &nothing },
+            params: if self.reads.params { call.params.get()? } else { &nothing },
             patterns: &self.patterns,
             ambiguity: Ambiguity::default(),
         };
@@ -152,8 +177,10 @@ impl Condition {
 
 /// The variables of one evaluation.
 struct Scope<'a> {
+    facts: &'a Facts<'a>,
     args: &'a Json<'a>,
     meta: &'a Json<'a>,
+    params: &'a Json<'a>,
     patterns: &'a [Pattern],
     ambiguity: Ambiguity,
 }
@@ -163,6 +190,14 @@ impl VariableResolver for Scope<'_> {
         match variable {
             check::ARGS => Some(CowVal::Owned(to_val(self.args, &self.ambiguity))),
             check::META => Some(CowVal::Owned(to_val(self.meta, &self.ambiguity))),
+            check::REQUEST => {
+                let view = RequestView {
+                    facts: self.facts,
+                    params: self.params,
+                    ambiguity: &self.ambiguity,
+                };
+                Some(CowVal::Owned(view::request(view, Node::Request)))
+            }
             _ => {
                 let index: usize = variable.strip_prefix(check::PATTERN_PREFIX)?.parse().ok()?;
                 self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern as _))

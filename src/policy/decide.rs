@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::condition::Outcome;
-use super::{Action, ConditionErrors, Policy, RequiredClaim, Rule, ScopeSet, Subject, Target};
-use crate::claims::Claims;
+use super::{Action, Condition, ConditionErrors, Facts, Policy, Rule, ScopeSet, Subject, Target};
 use crate::mcp::{Problem, ToolCall};
 
 /// Proof that a call was decided and may go on. Only a [`Decision`] gives one,
@@ -93,24 +92,31 @@ impl fmt::Display for Reason {
 pub struct Evaluation<'p> {
     /// What was decided.
     pub decision: Decision<'p>,
-    policy: &'p Policy,
-    claims: Option<&'p Claims>,
-    granted: ScopeSet,
-    looks: Vec<Look<'p>>,
+    pub(super) policy: &'p Policy,
+    pub(super) granted: ScopeSet,
+    pub(super) looks: Vec<Look<'p>>,
 }
 
 /// What is known of a rule whose backend, tool and claims match the call.
 #[derive(Debug)]
-struct Look<'p> {
-    policy: &'p Policy,
-    index: usize,
+pub(super) struct Look<'p> {
+    pub(super) index: usize,
     rule: &'p Rule,
     /// Whether the rule's scopes are granted.
     granted: bool,
     /// What the rule's conditions say, once they were asked.
     truth: Option<Truth>,
-    /// What each condition said, by the number of its target.
-    outcomes: Vec<(usize, Outcome)>,
+    /// What each condition said that was asked.
+    pub(super) outcomes: Vec<(Asked, Outcome)>,
+}
+
+/// One of the conditions of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The rule's own.
+    Cel,
+    /// That of the target with this number.
+    When(usize),
 }
 
 /// What the conditions of a rule say together.
@@ -121,50 +127,88 @@ enum Truth {
     Failed,
 }
 
-impl Look<'_> {
-    /// Asks the conditions of the targets that select the call, in order, until
-    /// one is true. A target without a condition is true.
-    fn ask(&mut self, subject: &Subject<'_>, call: &ToolCall<'_>) -> Result<Truth, Problem> {
+impl From<&Outcome> for Truth {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::True => Self::True,
+            Outcome::False => Self::False,
+            Outcome::Failed(_) => Self::Failed,
+        }
+    }
+}
+
+impl<'p> Look<'p> {
+    /// `None` if backend, tool or claims are not the rule's.
+    fn at(policy: &'p Policy, index: usize, facts: &Facts<'_>, granted: &ScopeSet) -> Option<Self> {
+        let rule = policy.rules.get(index)?;
+        if rule.targets.is_some() && selecting(rule, &facts.subject).next().is_none() {
+            return None;
+        }
+        if !rule.claims.iter().all(|claim| claim.holds(facts.claims)) {
+            return None;
+        }
+        let granted = rule.scopes.set.is_within(granted, &ScopeSet::default());
+        Some(Self { index, rule, granted, truth: None, outcomes: Vec::new() })
+    }
+
+    /// Asks the conditions, once.
+    fn ask(&mut self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Truth, Problem> {
         if let Some(truth) = self.truth {
             return Ok(truth);
         }
-        let mut truth = if self.rule.targets.is_some() { Truth::False } else { Truth::True };
-        for (number, target) in selecting(self.rule, subject) {
-            let Some(when) = &target.when else {
-                truth = Truth::True;
-                break;
-            };
-            let outcome = when.condition.evaluate(call)?;
-            let failed = matches!(outcome, Outcome::Failed(_));
-            let holds = matches!(outcome, Outcome::True);
-            self.outcomes.push((number, outcome));
-            if holds {
-                truth = Truth::True;
-                break;
-            }
-            if failed {
-                truth = Truth::Failed;
-            }
-        }
+        let mut outcomes = Vec::new();
+        let truth = truth(self.rule, call, facts, &mut outcomes)?;
+        self.outcomes = outcomes;
         self.truth = Some(truth);
         Ok(truth)
     }
 
-    /// Whether the rule takes the call once its scopes are granted.
-    fn takes(&self) -> bool {
-        match self.truth {
-            Some(Truth::True) => true,
-            // It must not open what a Deny rule would close, unless the policy
-            // says so.
-            Some(Truth::Failed) => {
-                self.rule.action == Action::Deny
-                    && self.policy.condition_errors == ConditionErrors::Deny
-            }
-            Some(Truth::False) => false,
-            // Not asked: the direction that opens nothing.
-            None => self.rule.action == Action::Deny,
+    /// What the conditions would say if there were more scopes.
+    fn ask_if(&mut self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Truth, Problem> {
+        if self.rule.conditions().any(|condition| condition.reads().scopes) {
+            truth(self.rule, call, facts, &mut Vec::new())
+        } else {
+            self.ask(call, facts)
         }
     }
+}
+
+/// What the conditions of a rule say of a call that it names: the rule's own, and
+/// those of the targets that name the call, of which one must be true. A target
+/// without a condition is true.
+fn truth(
+    rule: &Rule,
+    call: &ToolCall<'_>,
+    facts: &Facts<'_>,
+    outcomes: &mut Vec<(Asked, Outcome)>,
+) -> Result<Truth, Problem> {
+    let mut ask = |asked, condition: &Condition| {
+        let outcome = condition.evaluate(call, facts)?;
+        let truth = Truth::from(&outcome);
+        outcomes.push((asked, outcome));
+        Ok(truth)
+    };
+    let own = match &rule.cel {
+        Some(condition) => ask(Asked::Cel, condition)?,
+        None => Truth::True,
+    };
+    if own == Truth::False || rule.targets.is_none() {
+        return Ok(own);
+    }
+    let mut targets = Truth::False;
+    for (number, target) in selecting(rule, &facts.subject) {
+        let said = match &target.when {
+            Some(condition) => ask(Asked::When(number), condition)?,
+            None => Truth::True,
+        };
+        if said == Truth::True {
+            return Ok(own);
+        }
+        if said == Truth::Failed {
+            targets = said;
+        }
+    }
+    Ok(targets)
 }
 
 /// The targets of a rule that name the call's backend and tool.
@@ -180,46 +224,28 @@ impl Policy {
     /// Decides a call. It is an error if what a condition reads of the
     /// arguments is ambiguous: then nothing is decided, and the call must not
     /// go on.
-    pub fn evaluate<'p>(
-        &'p self,
+    pub fn evaluate(
+        &self,
         call: &ToolCall<'_>,
-        claims: Option<&'p Claims>,
-    ) -> Result<Evaluation<'p>, Problem> {
-        let subject = self.backend.subject(call);
-        let granted = self.scopes.granted(claims.into_iter().flat_map(Claims::scopes));
-        let none = ScopeSet::default();
+        facts: &Facts<'_>,
+    ) -> Result<Evaluation<'_>, Problem> {
+        let granted = self.scopes.granted(facts.scopes());
         let mut looks = Vec::new();
         let mut decided = None;
-        for (index, rule) in self.rules.iter().enumerate() {
-            if rule.targets.is_some() && selecting(rule, &subject).next().is_none() {
-                continue;
-            }
-            if !rule.claims.iter().all(|claim| claim.holds(claims)) {
-                continue;
-            }
-            let mut look = Look {
-                policy: self,
-                index,
-                rule,
-                granted: rule.scopes.set.is_within(&granted, &none),
-                truth: None,
-                outcomes: Vec::new(),
-            };
+        for index in 0..self.rules.len() {
+            let Some(mut look) = Look::at(self, index, facts, &granted) else { continue };
             // Conditions cost more than scopes: ask them only if they matter.
-            let takes = look.granted && {
-                look.ask(&subject, call)?;
-                look.takes()
-            };
-            let truth = look.truth;
+            let truth = if look.granted { look.ask(call, facts)? } else { Truth::False };
+            let action = look.rule.action;
             looks.push(look);
-            if takes {
-                decided = Some((index, rule.action, truth));
+            if self.takes(action, truth) {
+                decided = Some((index, action, truth));
                 break;
             }
         }
         let (rule, action, reason) = match decided {
             Some((index, Action::Allow, _)) => (Some(index), Action::Allow, Reason::AllowRule),
-            Some((index, Action::Deny, Some(Truth::Failed))) => {
+            Some((index, Action::Deny, Truth::Failed)) => {
                 (Some(index), Action::Deny, Reason::ConditionError)
             }
             Some((index, Action::Deny, _)) => (Some(index), Action::Deny, Reason::DenyRule),
@@ -231,154 +257,91 @@ impl Policy {
         let decision = match action {
             Action::Allow => Decision { verdict: Verdict::Allow, reason, rule },
             Action::Deny => {
-                let remedy = challenge(&mut looks, &granted, &subject, call)?;
+                let remedy = self.challenge(&mut looks, &granted, call, facts)?;
                 let reason = if remedy.is_some() { Reason::InsufficientScope } else { reason };
                 Decision { verdict: Verdict::Deny { remedy }, reason, rule }
             }
         };
-        Ok(Evaluation { decision, policy: self, claims, granted, looks })
-    }
-}
-
-/// The scopes that would turn a denial into an allow. The candidates are the
-/// Allow rules that take the call but for their scopes; those of them whose
-/// scopes, once granted, make an Allow rule the first to take the call, compete:
-/// the fewest scopes win, the first among equals.
-///
-/// All of the rule's scopes, those that are granted already too: a client that
-/// gets a token with just these can make the call.
-///
-/// Granting scopes makes more rules match, never fewer. So the rule that denied
-/// still would, and only rules before it can be candidates: those in `looks`.
-fn challenge<'p>(
-    looks: &mut [Look<'p>],
-    granted: &ScopeSet,
-    subject: &Subject<'_>,
-    call: &ToolCall<'_>,
-) -> Result<Option<&'p [String]>, Problem> {
-    for look in looks.iter_mut() {
-        look.ask(subject, call)?;
-    }
-    let looks = &*looks;
-    let decider = |more: &ScopeSet| {
-        looks.iter().find(|look| look.takes() && look.rule.scopes.set.is_within(granted, more))
-    };
-    let best = looks
-        .iter()
-        .filter(|look| look.rule.action == Action::Allow && !look.granted && look.takes())
-        .map(|look| &look.rule.scopes)
-        .filter(|scopes| {
-            decider(&scopes.granted).is_some_and(|look| look.rule.action == Action::Allow)
-        })
-        .min_by_key(|scopes| scopes.names.len());
-    Ok(best.map(|scopes| scopes.names.as_slice()))
-}
-
-/// What was found of one rule that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleTrace<'p> {
-    /// Its name, or its place in the list.
-    pub label: String,
-    /// What it does.
-    pub action: Action,
-    /// Whether it decided.
-    pub decided: bool,
-    /// Whether it has targets, and what was found of each.
-    pub targets: Option<Vec<TargetTrace<'p>>>,
-    /// The claims that it requires, and whether they hold.
-    pub claims: Vec<(&'p RequiredClaim, bool)>,
-    /// The scopes that it requires.
-    pub scopes: &'p [String],
-    /// Those of them that are not granted.
-    pub missing_scopes: Vec<&'p str>,
-}
-
-/// What was found of one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TargetTrace<'p> {
-    /// As written in the rule.
-    pub backend: Option<&'p str>,
-    /// As written in the rule.
-    pub tool: &'p str,
-    /// Whether backend and tool are the call's.
-    pub selected: bool,
-    /// The condition.
-    pub when: Option<&'p str>,
-    /// What it said: true, false, or why it has no value; `None` if it was not
-    /// asked. May repeat arguments.
-    pub outcome: Option<Result<bool, String>>,
-}
-
-impl<'p> Evaluation<'p> {
-    /// What people call the rule that decided.
-    pub fn rule_label(&self) -> Option<String> {
-        let index = self.decision.rule?;
-        self.policy.rules.get(index).map(|rule| rule.label(index))
+        Ok(Evaluation { decision, policy: self, granted, looks })
     }
 
-    /// What the policy takes a call for.
-    pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
-        self.policy.backend.subject(call)
+    /// Whether a rule takes a call of which its conditions say this.
+    fn takes(&self, action: Action, truth: Truth) -> bool {
+        match truth {
+            Truth::True => true,
+            Truth::False => false,
+            // It must not open what a Deny rule would close, unless the policy
+            // says so.
+            Truth::Failed => {
+                action == Action::Deny && self.condition_errors == ConditionErrors::Deny
+            }
+        }
     }
 
-    /// The rules that were looked at, in order: all up to the one that decided.
-    pub fn explain(&self, call: &ToolCall<'_>) -> Vec<RuleTrace<'p>> {
-        let subject = self.policy.backend.subject(call);
-        let end = self.decision.rule.map_or(self.policy.rules.len(), |index| index + 1);
-        self.policy
-            .rules
-            .iter()
-            .take(end)
-            .enumerate()
-            .map(|(index, rule)| {
-                let look = self.looks.iter().find(|look| look.index == index);
-                RuleTrace {
-                    label: rule.label(index),
-                    action: rule.action,
-                    decided: self.decision.rule == Some(index),
-                    targets: rule.targets.as_ref().map(|targets| {
-                        targets
-                            .iter()
-                            .enumerate()
-                            .map(|(number, target)| target_trace(target, number, &subject, look))
-                            .collect()
-                    }),
-                    claims: rule
-                        .claims
-                        .iter()
-                        .map(|claim| (claim, claim.holds(self.claims)))
-                        .collect(),
-                    scopes: rule.scopes.names(),
-                    missing_scopes: self.missing(rule),
+    /// The scopes that would turn a denial into an allow. The candidates are the
+    /// Allow rules that take the call but for their scopes; those of them whose
+    /// scopes, once granted, make an Allow rule the first to take the call,
+    /// compete: the fewest scopes win, the first among equals.
+    ///
+    /// All of the rule's scopes, those that are granted already too: a client
+    /// that gets a token with just these can make the call.
+    fn challenge<'p>(
+        &'p self,
+        looks: &mut Vec<Look<'p>>,
+        granted: &ScopeSet,
+        call: &ToolCall<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Option<&'p [String]>, Problem> {
+        // Granting scopes makes more rules match, never fewer, so the rule that
+        // denied still would, and only those before it matter. Unless a condition
+        // reads scopes.
+        if self.rules.reads().scopes {
+            let next = looks.last().map_or(0, |look| look.index + 1);
+            let rest = next..self.rules.len();
+            looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
+        }
+        let is_candidate = |look: &&Look<'p>| look.rule.action == Action::Allow && !look.granted;
+        let mut candidates: Vec<(usize, &'p Rule)> =
+            looks.iter().filter(is_candidate).map(|look| (look.index, look.rule)).collect();
+        candidates.sort_by_key(|(_, rule)| rule.scopes.names.len());
+        for (index, rule) in candidates {
+            if self.would_allow(looks, granted, (index, rule), call, facts)? {
+                return Ok(Some(&rule.scopes.names));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an Allow rule takes the call, and the call is allowed, once the
+    /// rule's scopes are granted.
+    fn would_allow(
+        &self,
+        looks: &mut [Look<'_>],
+        granted: &ScopeSet,
+        (candidate, rule): (usize, &Rule),
+        call: &ToolCall<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<bool, Problem> {
+        let facts = Facts { more_scopes: &rule.scopes.names, ..*facts };
+        let more = &rule.scopes.granted;
+        let mut allowed = false;
+        for look in looks {
+            let is_candidate = look.index == candidate;
+            if allowed && !is_candidate {
+                continue;
+            }
+            let takes = look.rule.scopes.set.is_within(granted, more)
+                && self.takes(look.rule.action, look.ask_if(call, &facts)?);
+            if takes && !allowed {
+                if look.rule.action == Action::Deny {
+                    return Ok(false);
                 }
-            })
-            .collect()
-    }
-
-    fn missing(&self, rule: &'p Rule) -> Vec<&'p str> {
-        let missing = |name: &&String| !self.policy.scopes.is_in(name, &self.granted);
-        rule.scopes.names.iter().filter(missing).map(String::as_str).collect()
-    }
-}
-
-fn target_trace<'p>(
-    target: &'p Target,
-    number: usize,
-    subject: &Subject<'_>,
-    look: Option<&Look<'_>>,
-) -> TargetTrace<'p> {
-    let outcome = look
-        .and_then(|look| look.outcomes.iter().find(|(asked, _)| *asked == number))
-        .map(|(_, outcome)| match outcome {
-            Outcome::True => Ok(true),
-            Outcome::False => Ok(false),
-            Outcome::Failed(failure) => Err(failure.to_string()),
-        });
-    TargetTrace {
-        backend: target.backend.as_deref(),
-        tool: target.tool.as_str(),
-        selected: target.selects(subject),
-        when: target.when.as_ref().map(|when| when.source.as_str()),
-        outcome,
+                allowed = true;
+            }
+            if is_candidate {
+                return Ok(takes);
+            }
+        }
+        Ok(false)
     }
 }

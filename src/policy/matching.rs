@@ -1,15 +1,6 @@
 //! Which requests a policy is for.
 
-/// What of a request picks its policy.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Route<'r> {
-    /// The `:authority` or `Host`, with a port or without.
-    pub host: &'r str,
-    /// The path with its query.
-    pub path: &'r str,
-    /// Envoy's name of the route, if it was sent.
-    pub name: Option<&'r str>,
-}
+use crate::head::Head;
 
 /// The requests that a policy is for: all that are given must match, and of
 /// each list any. Nothing given is for every request.
@@ -21,16 +12,19 @@ pub struct Matching {
     pub path_prefixes: Vec<PathPrefix>,
     /// Envoy's names of routes.
     pub routes: Vec<String>,
+    /// None, unless Envoy names the policy itself.
+    pub only_by_name: bool,
 }
 
 impl Matching {
     /// Whether the policy is for a request.
-    pub fn matches(&self, route: &Route<'_>) -> bool {
-        let Self { hosts, path_prefixes, routes } = self;
-        (hosts.is_empty() || hosts.iter().any(|host| host.matches(route.host)))
+    pub fn matches(&self, head: &Head) -> bool {
+        let Self { hosts, path_prefixes, routes, only_by_name } = self;
+        !only_by_name
+            && (hosts.is_empty() || hosts.iter().any(|host| host.matches(&head.host)))
             && (path_prefixes.is_empty()
-                || path_prefixes.iter().any(|prefix| prefix.matches(route.path)))
-            && (routes.is_empty() || routes.iter().any(|name| route.name == Some(name)))
+                || path_prefixes.iter().any(|prefix| prefix.matches(&head.path)))
+            && (routes.is_empty() || routes.iter().any(|name| head.route() == Some(name)))
     }
 
     /// Whether it is for every request.
@@ -173,13 +167,19 @@ mod tests {
             hosts: vec![HostPattern::parse("a.b").unwrap()],
             path_prefixes: vec![PathPrefix::parse("/mcp").unwrap()],
             routes: vec!["one".to_owned(), "two".to_owned()],
+            only_by_name: false,
         };
-        let route = Route { host: "a.b", path: "/mcp", name: Some("two") };
-        assert!(matching.matches(&route));
-        assert!(!matching.matches(&Route { host: "b.a", ..route }));
-        assert!(!matching.matches(&Route { path: "/", ..route }));
-        assert!(!matching.matches(&Route { name: Some("three"), ..route }));
-        assert!(!matching.matches(&Route { name: None, ..route }));
-        assert!(Matching::default().matches(&Route::default()));
+        let head = |host: &str, path: &str, route| {
+            let (host, path) = (host.to_owned(), path.to_owned());
+            Head { host, path, ..Head::default() }.on_route(route)
+        };
+        assert!(matching.matches(&head("a.b", "/mcp", Some("two"))));
+        assert!(!matching.matches(&head("b.a", "/mcp", Some("two"))));
+        assert!(!matching.matches(&head("a.b", "/", Some("two"))));
+        assert!(!matching.matches(&head("a.b", "/mcp", Some("three"))));
+        assert!(!matching.matches(&head("a.b", "/mcp", None)));
+        assert!(Matching::default().matches(&Head::default()));
+        let by_name = Matching { only_by_name: true, ..Matching::default() };
+        assert!(!by_name.matches(&Head::default()));
     }
 }

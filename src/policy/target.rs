@@ -1,6 +1,7 @@
 //! Which tool of which backend a call means, and which ones a rule means.
 
-use super::Condition;
+use super::{Condition, NoSubject};
+use crate::head::Head;
 use crate::mcp::ToolCall;
 
 /// Where a call's backend is taken from.
@@ -10,6 +11,10 @@ pub enum BackendFrom {
     ToolNamePrefix(String),
     /// Always this one.
     Name(String),
+    /// The value of this header, whose name is in lower case.
+    Header(String),
+    /// The value of this attribute of Envoy.
+    Attribute(String),
 }
 
 /// What a call is about.
@@ -22,18 +27,43 @@ pub struct Subject<'c> {
 }
 
 impl BackendFrom {
-    /// Takes a tool name apart. A name with nothing before or after its first
-    /// separator is a tool of no backend.
-    pub fn subject<'c>(&'c self, call: &'c ToolCall<'_>) -> Subject<'c> {
-        match self {
-            Self::Name(backend) => Subject { backend: Some(backend), tool: &call.name },
-            Self::ToolNamePrefix(separator) => match call.name.split_once(separator) {
+    /// Which tool of which backend a call is for. A name with nothing before or
+    /// after its first separator is a tool of no backend, and so is every tool
+    /// without the header that would tell.
+    ///
+    /// # Errors
+    /// If the header or the attribute leaves it open: what routes the call could
+    /// take it for another backend's.
+    pub fn subject<'c>(
+        &'c self,
+        call: &'c ToolCall<'_>,
+        head: &'c Head,
+    ) -> Result<Subject<'c>, NoSubject<'c>> {
+        let name: &str = &call.name;
+        Ok(match self {
+            Self::Name(backend) => Subject { backend: Some(backend), tool: name },
+            Self::ToolNamePrefix(separator) => match name.split_once(separator) {
                 Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
                     Subject { backend: Some(backend), tool }
                 }
-                _ => Subject { backend: None, tool: &call.name },
+                _ => Subject { backend: None, tool: name },
             },
-        }
+            Self::Header(header) => {
+                let mut values = head.values(header);
+                let backend = match (values.next(), values.next()) {
+                    (None, _) => None,
+                    (Some(value), None) => Some(
+                        std::str::from_utf8(value).map_err(|_not_text| NoSubject::UnclearHeader)?,
+                    ),
+                    (Some(_), Some(_)) => return Err(NoSubject::UnclearHeader),
+                };
+                Subject { backend, tool: name }
+            }
+            Self::Attribute(attribute) => {
+                let backend = head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?;
+                Subject { backend: Some(backend), tool: name }
+            }
+        })
     }
 }
 
@@ -45,16 +75,7 @@ pub struct Target {
     /// The tool, or a pattern of names.
     pub tool: ToolPattern,
     /// Must be true of the arguments.
-    pub when: Option<When>,
-}
-
-/// A condition with the text it was compiled from.
-#[derive(Debug)]
-pub struct When {
-    /// As written in the policy.
-    pub source: String,
-    /// Compiled.
-    pub condition: Condition,
+    pub when: Option<Condition>,
 }
 
 impl Target {
@@ -112,7 +133,7 @@ impl ToolPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::{Message, MirroredHeaders, read};
+    use crate::mcp::{Accept, Message, MirroredHeaders, read};
 
     #[test]
     fn a_star_stands_for_any_characters() {
@@ -150,17 +171,57 @@ mod tests {
             ("__init__", None, "__init__"),
             ("github__", None, "github__"),
         ] {
-            let body = format!(
-                r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{name}"}}}}"#
+            with_call(name, |call| {
+                let head = Head::default();
+                let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+                assert_eq!(prefixed.subject(call, &head), Ok(Subject { backend, tool }));
+                let named = BackendFrom::Name("only".to_owned());
+                let subject = Subject { backend: Some("only"), tool: name };
+                assert_eq!(named.subject(call, &head), Ok(subject));
+            });
+        }
+    }
+
+    #[test]
+    fn a_header_or_an_attribute_names_the_backend_if_it_is_clear() {
+        let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
+        let from_header = BackendFrom::Header("x-backend".to_owned());
+        let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
+        with_call("a__b", |call| {
+            let tool = "a__b";
+            let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
+            assert_eq!(from_header.subject(call, &none), Ok(Subject { backend: None, tool }));
+            assert_eq!(
+                from_attribute.subject(call, &none),
+                Err(NoSubject::NoAttribute("xds.cluster_name"))
             );
-            let Ok(Message::ToolCall(call)) = read(body.as_bytes(), &MirroredHeaders::default(), 8)
-            else {
-                panic!("{name}")
+            let one = Head {
+                headers: vec![header("x-backend", b"x")],
+                attributes: vec![("xds.cluster_name".to_owned(), "y".to_owned())],
+                ..Head::default()
             };
-            let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
-            assert_eq!(prefixed.subject(&call), Subject { backend, tool });
-            let named = BackendFrom::Name("only".to_owned());
-            assert_eq!(named.subject(&call), Subject { backend: Some("only"), tool: name });
+            let backend = |backend| Ok(Subject { backend: Some(backend), tool });
+            assert_eq!(from_header.subject(call, &one), backend("x"));
+            assert_eq!(from_attribute.subject(call, &one), backend("y"));
+            for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]]
+            {
+                let headers = values.iter().map(|value| header("x-backend", value)).collect();
+                let head = Head { headers, ..Head::default() };
+                assert_eq!(from_header.subject(call, &head), Err(NoSubject::UnclearHeader));
+            }
+        });
+    }
+
+    fn with_call(name: &str, test: impl FnOnce(&ToolCall<'_>)) {
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{name}"}}}}"#);
+        match read(
+            body.as_bytes(),
+            &MirroredHeaders::default(),
+            Accept { max_depth: 8, batches: false },
+        ) {
+            Ok(Message::ToolCall(call)) => test(&call),
+            other => panic!("{name}: {other:?}"),
         }
     }
 }

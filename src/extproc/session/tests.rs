@@ -17,6 +17,10 @@ fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
 
+fn shadow() -> Gate {
+    config::parse(&format!("{POLICY}  enforcement: Shadow\n  unauthenticated: Forbid\n")).unwrap()
+}
+
 fn call(tool: &str) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
         .into_bytes()
@@ -33,9 +37,16 @@ fn body(bytes: &[u8], end_of_stream: bool) -> Event {
     Event::RequestBody(Chunk { bytes: bytes.to_vec(), end_of_stream })
 }
 
-/// Runs a conversation; what came of it in one word an answer.
 fn converse(request_body: Option<BodyMode>, events: Vec<Event>) -> (Vec<String>, bool) {
-    let gate = gate();
+    converse_with(&gate(), request_body, events)
+}
+
+/// Runs a conversation; what came of it in one word an answer.
+fn converse_with(
+    gate: &Gate,
+    request_body: Option<BodyMode>,
+    events: Vec<Event>,
+) -> (Vec<String>, bool) {
     let mut session = Session::new();
     let mut words = Vec::new();
     let response_body = BodyMode::FullDuplexStreamed;
@@ -44,7 +55,7 @@ fn converse(request_body: Option<BodyMode>, events: Vec<Event>) -> (Vec<String>,
         let mut answers = Vec::new();
         // Envoy tells its set-up with the first message only.
         let message = Message { event, setup: setup.take(), verified: None };
-        let result = session.on(&gate, message, &mut answers);
+        let result = session.on(gate, message, &mut answers);
         words.extend(answers.into_iter().map(|answer| match answer {
             Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
             Answer::StreamRequestBody(chunk) => {
@@ -228,4 +239,56 @@ fn messages_out_of_order_fail_the_stream() {
             assert!(last.starts_with("violation"), "{description}: {words:?}");
         }
     }
+}
+
+#[test]
+fn in_shadow_everything_goes_on_as_it_came() {
+    let gate = shadow();
+    let bad = call("bad");
+    let large = [b' '; 200];
+    let compressed = |end_of_stream| {
+        let headers = vec![("content-encoding".to_owned(), b"gzip".to_vec())];
+        Event::RequestHeaders { head: Head { headers, ..Head::default() }, end_of_stream }
+    };
+    let length = bad.len();
+    let buffered = ["RequestHeaders", "RequestBody"];
+    let streamed = ["RequestHeaders", &format!("StreamRequestBody {length} true")];
+    for (mode, events, expected) in [
+        (BodyMode::Buffered, vec![headers(false), body(&bad, true)], buffered.as_slice()),
+        (BodyMode::FullDuplexStreamed, vec![headers(false), body(&bad, true)], &streamed),
+        (BodyMode::Buffered, vec![headers(false), body(b"{", true)], &buffered),
+        (BodyMode::Buffered, vec![compressed(false), body(&bad, true)], &buffered),
+        (BodyMode::Buffered, vec![compressed(true)], &["RequestHeaders"]),
+        (BodyMode::BufferedPartial, vec![headers(false), body(&bad, false)], &buffered),
+        (BodyMode::FullDuplexStreamed, vec![compressed(false), body(&bad, true)], &streamed),
+        (
+            BodyMode::FullDuplexStreamed,
+            vec![
+                headers(false),
+                body(&large, false),
+                body(&large, false),
+                body(&large, false),
+                Event::Response(ResponsePart::Headers),
+                Event::RequestTrailers,
+            ],
+            &[
+                "RequestHeaders",
+                "StreamRequestBody 400 false",
+                "StreamRequestBody 200 false",
+                "ResponseHeaders",
+                "RequestTrailers",
+            ],
+        ),
+    ] {
+        let description = format!("{mode:?} {events:?}");
+        let (words, decided) = converse_with(&gate, Some(mode), events);
+        assert_eq!(words, expected, "{description}");
+        assert!(decided, "{description}");
+    }
+    // It does not make a set-up right.
+    let (words, _) = converse_with(&gate, Some(BodyMode::Streamed), vec![headers(false)]);
+    assert_eq!(words, ["500 misconfigured"]);
+    let twice = vec![compressed(false), body(b"", true), body(b"", true)];
+    let (words, _) = converse_with(&gate, Some(BodyMode::Buffered), twice);
+    assert!(words.last().is_some_and(|word| word.starts_with("violation")), "{words:?}");
 }

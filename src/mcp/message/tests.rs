@@ -1,9 +1,21 @@
 use super::*;
 
 fn parse(body: &str) -> Result<String, String> {
-    match read(body.as_bytes(), &MirroredHeaders::default(), 16) {
-        Ok(Message::ToolCall(call)) => Ok(format!("{} {:?}", call.name, call.id)),
-        Ok(Message::NotGoverned(_)) => Ok("not governed".to_owned()),
+    parse_with(body, false)
+}
+
+fn parse_with(body: &str, batches: bool) -> Result<String, String> {
+    fn described(message: &Message<'_>) -> String {
+        match message {
+            Message::ToolCall(call) => format!("{} {:?}", call.name, call.id),
+            Message::NotGoverned(_) => "not governed".to_owned(),
+            Message::Batch(messages) => {
+                messages.iter().map(described).collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+    match read(body.as_bytes(), &MirroredHeaders::default(), Accept { max_depth: 16, batches }) {
+        Ok(message) => Ok(described(&message)),
         Err(Malformed { problem, id }) => {
             Err(format!("{} {} {id:?}", problem.code(), problem.reason()))
         }
@@ -83,7 +95,13 @@ fn each_refusal_has_its_code_reason_and_id() {
         assert_eq!(parse(body), Err(expected.to_owned()), "{body}");
     }
     assert_eq!(
-        read(b"{\"a\":\"\xff\"}", &MirroredHeaders::default(), 16).unwrap_err().problem,
+        read(
+            b"{\"a\":\"\xff\"}",
+            &MirroredHeaders::default(),
+            Accept { max_depth: 16, batches: false }
+        )
+        .unwrap_err()
+        .problem,
         Problem::NotUtf8(6)
     );
 }
@@ -119,7 +137,11 @@ fn arguments_are_read_when_asked_for() {
         let body = format!(
             r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"a"{arguments}}}}}"#
         );
-        match read(body.as_bytes(), &MirroredHeaders::default(), 16) {
+        match read(
+            body.as_bytes(),
+            &MirroredHeaders::default(),
+            Accept { max_depth: 16, batches: false },
+        ) {
             Ok(Message::ToolCall(call)) => call.arguments.get().map(|json| format!("{json:?}")),
             other => panic!("{other:?}"),
         }
@@ -132,4 +154,42 @@ fn arguments_are_read_when_asked_for() {
     assert_eq!(twice.reason(), "duplicate_key");
     let deeper = read_arguments(r#","arguments":{"a":[{"b":1,"b":2}]}"#).unwrap_err();
     assert_eq!(deeper.reason(), "duplicate_key");
+}
+
+#[test]
+fn a_batch_is_read_message_by_message_if_it_is_accepted() {
+    let call = |name: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#)
+    };
+    let ping = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
+    let batch = |messages: &[&str]| format!(" [{}] ", messages.join(" , "));
+    let (a, b) = (call("a"), call("b"));
+    let some = batch(&[&a, ping, &b]);
+    assert_eq!(
+        parse_with(&some, true),
+        Ok("a Some(\"1\"), not governed, b Some(\"1\")".to_owned())
+    );
+    assert_eq!(parse(&some), Err("-32600 batch None".to_owned()));
+    assert_eq!(parse_with(&a, true), parse(&a), "one message is no batch");
+    let nested = batch(&[&batch(&[&a])]);
+    let twice = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","method":"ping"}"#;
+    let nameless = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{}}"#;
+    for (body, expected) in [
+        ("[]", "-32600 not_json_rpc None"),
+        (nested.as_str(), "-32600 not_json_rpc None"),
+        (&batch(&["1"]), "-32600 not_json_rpc None"),
+        (&batch(&[ping, twice]), "-32700 duplicate_key None"),
+        (&batch(&[ping, nameless]), "-32602 no_usable_call Some(\"3\")"),
+        (&format!("{some}{some}"), "-32700 not_json None"),
+        (&batch(&[ping].repeat(101)), "-32600 not_json_rpc None"),
+    ] {
+        assert_eq!(parse_with(body, true), Err(expected.to_owned()), "{body}");
+    }
+    assert!(parse_with(&batch(&[ping].repeat(100)), true).is_ok());
+    // A place in the body, not in the message.
+    let body = format!("[{ping}, {twice}]");
+    let accept = Accept { max_depth: 16, batches: true };
+    let malformed = read(body.as_bytes(), &MirroredHeaders::default(), accept).unwrap_err();
+    let Problem::NotJson(error) = malformed.problem else { panic!("{malformed:?}") };
+    assert!(error.offset > ping.len(), "{error:?}");
 }

@@ -3,16 +3,20 @@
 
 use std::sync::Arc;
 
+use cel::Env;
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
-use cel::{Env, ParseErrors};
 
 use super::functions::{self, Pattern};
-use super::{Condition, ConditionError};
+use super::reads::{Node, Reads};
+use super::syntax::{is_never_boolean, syntax_errors, trailing_comment};
+use super::{Condition, ConditionError, comparison};
+use crate::claims::Claims;
 
 pub(super) const ARGS: &str = "args";
 pub(super) const META: &str = "meta";
+pub(super) const REQUEST: &str = "request";
 /// Names of compiled patterns start so; no name in an expression can.
 pub(super) const PATTERN_PREFIX: &str = "@pattern";
 
@@ -24,6 +28,8 @@ const MAX_DEPTH: usize = 128;
 const PARSER_STACK_BYTES: usize = 64 << 20;
 /// Up to here the stack of the calling thread is enough.
 const PARSED_IN_PLACE_BYTES: usize = 256;
+
+const NEVER_BOOLEAN: &str = "the condition can be neither true nor false";
 
 pub(super) fn compile(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<ConditionError>> {
     if source.len() <= PARSED_IN_PLACE_BYTES {
@@ -51,8 +57,7 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
         return Err(vec![ConditionError { offset, message: message.to_owned() }]);
     }
     if is_never_boolean(&expr.expr) {
-        let message = "the condition can be neither true nor false".to_owned();
-        return Err(vec![ConditionError { offset: 0, message }]);
+        return Err(vec![ConditionError { offset: 0, message: NEVER_BOOLEAN.to_owned() }]);
     }
     let mut check = Check {
         env,
@@ -60,84 +65,19 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
         variables: Vec::new(),
         depth: 0,
         errors: Vec::new(),
+        doubts: Vec::new(),
         patterns: Vec::new(),
-        reads_args: false,
-        reads_meta: false,
+        reads: Reads::default(),
     };
-    check.expr(&mut expr);
-    let Check { errors, patterns, reads_args, reads_meta, .. } = check;
+    if check.part(&mut expr).is_some() && check.errors.is_empty() {
+        check.error(expr.id, NEVER_BOOLEAN.to_owned());
+    }
+    let Check { errors, doubts, patterns, reads, .. } = check;
     if errors.is_empty() {
-        Ok(Condition { env: Arc::clone(env), expr, patterns, reads_args, reads_meta })
+        let (source, env) = (source.to_owned(), Arc::clone(env));
+        Ok(Condition { source, env, expr, patterns, reads, doubts })
     } else {
         Err(errors)
-    }
-}
-
-/// Whether the value of an expression is of another type, whatever it reads.
-fn is_never_boolean(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
-        Expr::List(_) | Expr::Map(_) => true,
-        Expr::Call(call) => [
-            operators::ADD,
-            operators::SUBSTRACT,
-            operators::MULTIPLY,
-            operators::DIVIDE,
-            operators::MODULO,
-            operators::NEGATE,
-        ]
-        .contains(&call.func_name.as_str()),
-        _ => false,
-    }
-}
-
-/// Where a comment begins that runs to the end: without it, the expression is
-/// the same.
-fn trailing_comment(env: &Env, source: &str, expr: &IdedExpr) -> Option<usize> {
-    source.match_indices("//").map(|(at, _)| at).find(|at| {
-        let before = source.get(..*at).unwrap_or_default();
-        env.parser().parse(before).is_ok_and(|before| before == *expr)
-    })
-}
-
-fn syntax_errors(source: &str, errors: ParseErrors) -> Vec<ConditionError> {
-    let at = |(line, column): (isize, isize)| {
-        let before: usize = source
-            .split_inclusive('\n')
-            .take(usize::try_from(line - 1).unwrap_or(0))
-            .map(str::len)
-            .sum();
-        let text = source.get(before..).unwrap_or_default();
-        let characters = usize::try_from(column - 1).unwrap_or(0);
-        let within = text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at);
-        before + within
-    };
-    let mut errors: Vec<ConditionError> = errors
-        .errors
-        .into_iter()
-        .map(|error| ConditionError { offset: at(error.pos), message: plainly(&error.msg) })
-        .collect();
-    errors.dedup();
-    errors
-}
-
-/// The parser's message without the list of all tokens that it would take.
-fn plainly(message: &str) -> String {
-    let message = message.trim_start_matches("Syntax error: ");
-    if message.contains("'<EOF>'") {
-        return "the condition ends too early: something is missing here".to_owned();
-    }
-    let unexpected = [
-        "mismatched input ",
-        "extraneous input ",
-        "token recognition error at: ",
-        "no viable alternative at input ",
-    ]
-    .into_iter()
-    .find_map(|kind| message.strip_prefix(kind));
-    match unexpected.map(|rest| rest.split(" expecting ").next().unwrap_or(rest)) {
-        Some(input) => format!("unexpected `{}`", input.trim_matches(['\'', ' '])),
-        None => message.to_owned(),
     }
 }
 
@@ -148,18 +88,32 @@ struct Check<'c> {
     variables: Vec<String>,
     depth: usize,
     errors: Vec<ConditionError>,
+    doubts: Vec<ConditionError>,
     patterns: Vec<Pattern>,
-    reads_args: bool,
-    reads_meta: bool,
+    reads: Reads,
 }
 
 impl Check<'_> {
-    fn error(&mut self, id: u64, message: String) {
+    fn at(&self, id: u64, message: String) -> ConditionError {
         let offset = self.positions.offset_for(id).map_or(0, |(start, _)| start as usize);
-        self.errors.push(ConditionError { offset, message });
+        ConditionError { offset, message }
     }
 
+    fn error(&mut self, id: u64, message: String) {
+        let error = self.at(id, message);
+        self.errors.push(error);
+    }
+
+    /// Checks an expression whose value is used as a whole.
     fn expr(&mut self, ided: &mut IdedExpr) {
+        if let Some(node) = self.part(ided) {
+            self.reads.whole(node);
+        }
+    }
+
+    /// Checks an expression. If it is a part of `request`, the answer is which,
+    /// and it is not yet known how much of it is read.
+    fn part(&mut self, ided: &mut IdedExpr) -> Option<Node> {
         if self.depth == MAX_DEPTH {
             self.error(
                 ided.id,
@@ -167,37 +121,90 @@ impl Check<'_> {
             );
             // One message says it.
             self.depth += 1;
-            return;
+            return None;
         }
         if self.depth > MAX_DEPTH {
-            return;
+            return None;
         }
         self.depth += 1;
         let id = ided.id;
-        match &mut ided.expr {
-            Expr::Literal(_) | Expr::Unspecified => {}
+        let part = match &mut ided.expr {
+            Expr::Literal(_) | Expr::Unspecified => None,
             Expr::Ident(name) => {
                 let name = name.clone();
-                self.identifier(id, &name);
+                self.identifier(id, &name)
             }
             Expr::Select(_) => self.select(ided),
-            Expr::List(list) => list.elements.iter_mut().for_each(|element| self.expr(element)),
+            Expr::List(list) => {
+                list.elements.iter_mut().for_each(|element| self.expr(element));
+                None
+            }
             Expr::Map(map) => {
                 for entry in &mut map.entries {
                     self.entry(&mut entry.expr);
                 }
+                None
             }
             Expr::Struct(structure) => {
                 let name = structure.type_name.clone();
                 self.error(id, format!("messages such as `{name}` cannot be made here"));
+                None
             }
-            Expr::Comprehension(comprehension) => self.comprehension(comprehension),
+            Expr::Comprehension(comprehension) => {
+                self.comprehension(comprehension);
+                None
+            }
             Expr::Call(_) => self.call(ided),
-        }
+        };
         // Stays where it is once the limit was met, so that checking ends there.
         if self.depth <= MAX_DEPTH {
             self.depth -= 1;
         }
+        part
+    }
+
+    /// A member of a part of `request`.
+    fn member(&mut self, id: u64, node: Node, name: &str) -> Option<Node> {
+        let known = node.members();
+        match node {
+            Node::Headers | Node::HeadersAll => {
+                let lower = name.to_ascii_lowercase();
+                if lower != name {
+                    let message = format!(
+                        "there is never a header `{name}`, because names are in lower case here: \
+                         write `{lower}`"
+                    );
+                    let doubt = self.at(id, message);
+                    self.doubts.push(doubt);
+                }
+                self.reads.headers.insert(lower);
+            }
+            Node::Claims if Claims::SCOPE_CLAIMS.contains(&name) => {
+                self.error(
+                    id,
+                    format!(
+                        "the claim `{name}` is not here: its scopes are `request.auth.jwt.scopes`"
+                    ),
+                );
+            }
+            Node::Claims | Node::Params | Node::Scopes => self.reads.whole(node),
+            _ if known.is_empty() => {
+                self.error(id, format!("there is no `{name}` in a text"));
+            }
+            _ => {
+                let member = node.member(name);
+                if member.is_none() {
+                    let known = known.iter().map(|(name, _)| *name);
+                    let hint = match crate::words::nearest(name, known.clone()) {
+                        Some(word) => format!("; did you mean `{word}`?"),
+                        None => format!(", only {}", known.collect::<Vec<_>>().join(", ")),
+                    };
+                    self.error(id, format!("there is no `{name}` here{hint}"));
+                }
+                return member;
+            }
+        }
+        None
     }
 
     fn entry(&mut self, entry: &mut EntryExpr) {
@@ -210,35 +217,59 @@ impl Check<'_> {
         }
     }
 
-    fn identifier(&mut self, id: u64, name: &str) {
+    fn identifier(&mut self, id: u64, name: &str) -> Option<Node> {
         match name {
             _ if self.variables.iter().any(|variable| variable == name) => {}
-            ARGS => self.reads_args = true,
-            META => self.reads_meta = true,
+            REQUEST => return Some(Node::Request),
+            ARGS => self.reads.args = true,
+            META => self.reads.meta = true,
             _ if self.env.types().find_type(name).is_some() => {}
             _ => {
-                let known =
-                    [ARGS, META].into_iter().chain(self.variables.iter().map(String::as_str));
+                let variables = self.variables.iter().map(String::as_str);
+                let known = [ARGS, META, REQUEST].into_iter().chain(variables);
                 let hint = crate::words::nearest(name, known)
                     .map(|word| format!("; did you mean `{word}`?"))
                     .unwrap_or_default();
                 self.error(
                     id,
-                    format!("unknown name `{name}`{hint} (a condition sees `{ARGS}` and `{META}`)"),
+                    format!(
+                        "unknown name `{name}`{hint} (a condition sees `{ARGS}`, `{META}` and \
+                         `{REQUEST}`)"
+                    ),
                 );
             }
         }
+        None
     }
 
-    fn select(&mut self, ided: &mut IdedExpr) {
+    fn select(&mut self, ided: &mut IdedExpr) -> Option<Node> {
         // Types have qualified names: `google.protobuf.Timestamp`.
         if let Some(name) = qualified_name(&ided.expr)
             && self.env.types().find_type(&name).is_some()
         {
-            return;
+            return None;
         }
-        if let Expr::Select(select) = &mut ided.expr {
-            self.expr(&mut select.operand);
+        let Expr::Select(select) = &mut ided.expr else { return None };
+        let node = self.part(&mut select.operand)?;
+        let member = self.member(ided.id, node, &select.field);
+        // `has` has no value but true and false.
+        member.filter(|_| !select.test)
+    }
+
+    /// `x[y]`, `x[?y]` and `x.?y`: a member of `request` if `y` is a literal.
+    fn index(&mut self, id: u64, call: &mut CallExpr) -> Option<Node> {
+        let [operand, key] = call.args.as_mut_slice() else { return None };
+        let part = self.part(operand);
+        match (part, &key.expr) {
+            (Some(node), Expr::Literal(LiteralValue::String(name))) => {
+                let name = name.inner().to_owned();
+                self.member(id, node, &name)
+            }
+            (part, _) => {
+                part.into_iter().for_each(|node| self.reads.whole(node));
+                self.expr(key);
+                None
+            }
         }
     }
 
@@ -265,11 +296,14 @@ impl Check<'_> {
         self.variables.truncate(outside);
     }
 
-    fn call(&mut self, ided: &mut IdedExpr) {
+    fn call(&mut self, ided: &mut IdedExpr) -> Option<Node> {
         let id = ided.id;
-        let Expr::Call(call) = &mut ided.expr else {
-            return;
-        };
+        let Expr::Call(call) = &mut ided.expr else { return None };
+        if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT]
+            .contains(&call.func_name.as_str())
+        {
+            return self.index(id, call);
+        }
         if functions::MACROS.contains(&call.func_name.as_str()) {
             // Its variable is not one, so the arguments would only mislead.
             let name = call.func_name.clone();
@@ -277,7 +311,7 @@ impl Check<'_> {
                 id,
                 format!("`{name}` is called with the wrong number of arguments or on nothing"),
             );
-            return;
+            return None;
         }
         let qualifier = call.target.as_ref().and_then(|target| qualified_name(&target.expr));
         let qualified = qualifier.map(|qualifier| format!("{qualifier}.{}", call.func_name));
@@ -289,13 +323,13 @@ impl Check<'_> {
         }
         call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_operator(&call.func_name) {
-            if compares_optional(call) {
+            if comparison::with_optional(call) {
                 let message = "an optional value never equals a plain one: write \
                                `args.?x.orValue(…)`, or `args.x` without `?`";
                 self.error(id, message.to_owned());
             }
-            redirect_comparison(call);
-            return;
+            comparison::redirect(call);
+            return None;
         }
         let known = if call.target.is_some() { functions::MEMBER } else { functions::GLOBAL };
         let checked = match qualified.or_else(|| functions::find(known, &call.func_name)) {
@@ -311,6 +345,7 @@ impl Check<'_> {
         if let Err(message) = checked {
             self.error(id, message);
         }
+        None
     }
 
     /// Replaces the pattern of `matches` by the name of a compiled one.
@@ -390,62 +425,4 @@ fn is_operator(name: &str) -> bool {
         operators::IN,
     ]
     .contains(&name)
-}
-
-/// The crate compares its lists and maps with no others. Where an operand could
-/// be a view, the comparison goes to a function of ours; where one is a scalar
-/// literal it need not, and stays as fast as it was. `<` and its like copy both
-/// operands into the error if their types differ, which a list of a caller's
-/// multiplies; those functions look at the types first.
-fn redirect_comparison(call: &mut CallExpr) {
-    let [left, right] = call.args.as_slice() else {
-        return;
-    };
-    let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);
-    let function = match call.func_name.as_str() {
-        operators::EQUALS if !scalars => functions::EQUALS,
-        operators::NOT_EQUALS if !scalars => functions::DIFFERS,
-        operators::LESS if !scalars => functions::LESS,
-        operators::LESS_EQUALS if !scalars => functions::LESS_EQUALS,
-        operators::GREATER if !scalars => functions::GREATER,
-        operators::GREATER_EQUALS if !scalars => functions::GREATER_EQUALS,
-        operators::IN if !is_scalar(&left.expr) && !is_list_of_scalars(&right.expr) => {
-            functions::CONTAINS
-        }
-        _ => return,
-    };
-    call.func_name = function.to_owned();
-}
-
-/// Whether `args.?x` is compared with a literal, which is always false.
-fn compares_optional(call: &CallExpr) -> bool {
-    let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN];
-    match call.args.as_slice() {
-        [left, right] if compares.contains(&call.func_name.as_str()) => {
-            let literal = |expr| is_scalar(expr) || is_list_of_scalars(expr);
-            (is_optional(&left.expr) && literal(&right.expr))
-                || (literal(&left.expr) && is_optional(&right.expr))
-        }
-        _ => false,
-    }
-}
-
-fn is_optional(expr: &Expr) -> bool {
-    match expr {
-        Expr::Call(call) => match call.func_name.as_str() {
-            operators::OPT_SELECT | operators::OPT_INDEX => true,
-            operators::INDEX => call.args.first().is_some_and(|operand| is_optional(&operand.expr)),
-            _ => false,
-        },
-        Expr::Select(select) => !select.test && is_optional(&select.operand.expr),
-        _ => false,
-    }
-}
-
-fn is_scalar(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(_))
-}
-
-fn is_list_of_scalars(expr: &Expr) -> bool {
-    matches!(expr, Expr::List(list) if list.elements.iter().all(|element| is_scalar(&element.expr)))
 }

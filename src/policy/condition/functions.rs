@@ -9,7 +9,7 @@ use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
 use regex::{Regex, RegexBuilder};
 
-use super::view;
+use super::comparison;
 
 /// Called instead of `==` where an operand may be a list or a map.
 pub(super) const EQUALS: &str = "@equals";
@@ -211,7 +211,7 @@ fn matches<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 #[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
-        [a, b] => Ok(boolean(view::equal(a.as_ref(), b.as_ref()))),
+        [a, b] => Ok(boolean(comparison::equal(a.as_ref(), b.as_ref()))),
         _ => wrong_arguments("_==_", &arguments),
     }
 }
@@ -219,7 +219,7 @@ fn equals<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 #[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
-        [a, b] => Ok(boolean(!view::equal(a.as_ref(), b.as_ref()))),
+        [a, b] => Ok(boolean(!comparison::equal(a.as_ref(), b.as_ref()))),
         _ => wrong_arguments("_!=_", &arguments),
     }
 }
@@ -227,7 +227,7 @@ fn differs<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 #[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn contains<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     match arguments.as_slice() {
-        [value, container] => view::contains(container.as_ref(), value.as_ref()).map(boolean),
+        [value, container] => comparison::contains(container.as_ref(), value.as_ref()).map(boolean),
         _ => wrong_arguments("@in", &arguments),
     }
 }
@@ -235,7 +235,7 @@ fn contains<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
 /// A comparison that looks at the types first.
 fn compare<'b, 'v>(arguments: &Arguments<'b, 'v>, holds: fn(Ordering) -> bool) -> Answer<'b, 'v> {
     if let [a, b] = arguments.as_slice()
-        && view::comparable(a.get_type().kind(), b.get_type().kind())
+        && comparison::comparable(a.get_type().kind(), b.get_type().kind())
         && let Some(comparer) = a.as_comparer()
     {
         return comparer.compare(b.as_ref()).map(|ordering| boolean(holds(ordering)));

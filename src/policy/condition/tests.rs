@@ -1,15 +1,39 @@
 use super::*;
-use crate::mcp::{Message, MirroredHeaders, read};
+use crate::claims::Claims;
+use crate::head::Head;
+use crate::mcp::{Accept, Message, MirroredHeaders, read};
+use crate::policy::Subject;
 
 fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
     let condition =
         Condition::compile(source).unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call",
-            "params":{{"name":"t","arguments":{arguments},"_meta":{{"progressToken":7}}}}}}"#
+            "params":{{"name":"b__t","arguments":{arguments},"_meta":{{"progressToken":7}}}}}}"#
     );
-    match read(body.as_bytes(), &MirroredHeaders::default(), 64) {
-        Ok(Message::ToolCall(call)) => condition.evaluate(&call),
+    let claims = r#"{"scope":"x y","scp":["z"],"org":{"departments":["ops"],"Departments":["it"]},
+        "level":3,"https://e.com/role":"admin"}"#;
+    let claims = Claims::from_json(&serde_json::from_str(claims).unwrap());
+    let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
+    let head = Head {
+        method: "POST".to_owned(),
+        host: "Mcp.example.com:8443".to_owned(),
+        path: "/m%63p/x?q=%2f".to_owned(),
+        headers: vec![header("x-a", b"1"), header("x-a", b"2"), header("x-b", b"\xff")],
+        ..Head::default()
+    };
+    let facts = Facts {
+        head: &head,
+        claims: Some(&claims),
+        subject: Subject { backend: Some("b"), tool: "t" },
+        more_scopes: &["w".to_owned()],
+    };
+    match read(
+        body.as_bytes(),
+        &MirroredHeaders::default(),
+        Accept { max_depth: 64, batches: false },
+    ) {
+        Ok(Message::ToolCall(call)) => condition.evaluate(&call, &facts),
         other => panic!("{arguments}: {other:?}"),
     }
 }
@@ -201,13 +225,114 @@ fn what_could_only_fail_later_is_refused_at_load() {
         ("optional.of() == args.?x", 11, "`optional.of` takes 1 argument, not 0"),
         ("args.a == 1 // and && args.b == 2", 12, "has no effect"),
         ("Foo{a: 1} == 1", 3, "messages such as `Foo`"),
-        ("request.host == 'x'", 0, "unknown name `request`"),
+        ("requests.host == 'x'", 0, "did you mean `request`?"),
+        ("request.hosts == 'x'", 7, "there is no `hosts` here; did you mean `host`?"),
+        ("request['hosts'] == 'x'", 7, "did you mean `host`?"),
+        ("has(request.hosts)", 3, "did you mean `host`?"),
+        ("request.zzz == 'x'", 7, "only method, host, path, headers, headers_all, auth, mcp"),
+        ("request.auth.claims.x == 1", 12, "there is no `claims` here, only jwt"),
+        ("request.auth.jwt.claims.scope == 'x'", 23, "are `request.auth.jwt.scopes`"),
+        ("'x' in request.auth.jwt.claims.scp", 30, "are `request.auth.jwt.scopes`"),
+        ("request.host.name == 'x'", 12, "there is no `name` in a text"),
+        ("request.mcp.tools.exists(t, t == 'x')", 11, "did you mean `tool`?"),
+        ("request.host", 7, "neither true nor false"),
+        ("request", 0, "neither true nor false"),
+        ("request.?host == 'x'", 14, "an optional value never equals"),
     ] {
         let (at, text) = refusal(source);
         assert!(text.contains(message), "{source}: {text}");
         assert_eq!(at, offset, "{source}: {text}");
     }
     assert!(refusal(&format!("'{}' == ''", "x".repeat(5000))).1.contains("4096"));
+}
+
+#[test]
+fn a_request_is_seen_as_documented() {
+    for (source, expected) in [
+        ("request.method == 'POST'", "true"),
+        ("request.host.startsWith('Mcp.')", "true"),
+        ("request.path == '/mcp/x'", "true"),
+        ("request.headers['x-a'] == '1'", "true"),
+        ("request.headers_all['x-a'] == ['1', '2']", "true"),
+        ("'2' in request.headers_all['x-a']", "true"),
+        ("request.headers_all.exists(name, name == 'x-b')", "true"),
+        ("size(request.headers) == 2 && 'x-a' in request.headers", "true"),
+        ("request.headers['x-b'] == '\u{fffd}'", "true"),
+        ("request.headers['x-c'] == '1'", "failed"),
+        ("request.headers['x-c'] != '1' || true", "true"),
+        ("has(request.headers.authorization)", "false"),
+        ("request.headers[?'x-c'].orValue('none') == 'none'", "true"),
+        ("request.headers[args.name] == '1'", "true"),
+        ("request.auth.jwt.scopes == ['x', 'y', 'z', 'w']", "true"),
+        ("'x' in request.auth.jwt.scopes && !('q' in request.auth.jwt.scopes)", "true"),
+        ("request.auth.jwt.scopes.exists(s, s.startsWith('z'))", "true"),
+        ("request.auth.jwt.claims.level >= 3", "true"),
+        ("request.auth.jwt.claims.org.departments.exists(d, d == 'ops')", "true"),
+        ("request.auth.jwt.claims['https://e.com/role'] == 'admin'", "true"),
+        ("request.auth.jwt.claims.all(name, !(name in ['scope', 'scp']))", "true"),
+        ("size(request.auth.jwt.claims) == 3", "true"),
+        ("request.auth.jwt.claims[args.claim] == 'x y'", "failed"),
+        ("has(request.auth.jwt.claims.nope)", "false"),
+        ("request.mcp.method == 'tools/call' && request.mcp.backend == 'b'", "true"),
+        ("request.mcp.tool in ['t', 'u']", "true"),
+        ("request.mcp.params.name == 'b__t'", "true"),
+        ("request.mcp.params.arguments.claim == args.claim", "true"),
+        ("request.mcp.params._meta.progressToken == 7", "true"),
+        ("request.mcp == request.mcp && request == request", "true"),
+        ("has(request.auth) && has(request.mcp.params)", "true"),
+        ("request.all(name, name != 'q') && size(request.mcp) == 4", "true"),
+        ("[request].exists(r, r.host == request.host)", "true"),
+        ("[request].exists(r, r.hosts == request.host)", "failed"),
+        ("request.mcp.params.Name == 'b__t'", "ambiguous"),
+        ("request.mcp.params.arguments.CLAIM == 'x' || true", "ambiguous"),
+    ] {
+        assert_eq!(outcome(source, r#"{"claim":"scope","name":"x-a"}"#), expected, "{source}");
+    }
+}
+
+/// Whatever is not listed here is not converted, not sent by Envoy, and not
+/// looked at when a challenge is sought.
+#[test]
+fn what_a_condition_reads_is_known_at_load() {
+    let reads = |source: &str| Condition::compile(source).unwrap().reads().clone();
+    let nothing = Reads::default();
+    assert_eq!(reads("request.host == request.path + request.mcp.tool"), nothing);
+    assert_eq!(reads("args.x == 1"), Reads { args: true, ..nothing.clone() });
+    assert_eq!(reads("meta.x == 1"), Reads { meta: true, ..nothing.clone() });
+    assert_eq!(reads("request.mcp.params.x == 1"), Reads { params: true, ..nothing.clone() });
+    let claims = Reads { claims: true, ..nothing.clone() };
+    assert_eq!(reads("request.auth.jwt.claims.x == 1"), claims);
+    assert_eq!(
+        reads("request['auth'].?jwt.claims[args.x].orValue(1) == 1"),
+        Reads { args: true, ..claims }
+    );
+    let scopes = Reads { scopes: true, ..nothing.clone() };
+    assert_eq!(reads("'x' in request.auth.jwt.scopes"), scopes);
+    assert_eq!(reads("request.auth.jwt.scopes[0] == 'x'"), scopes);
+    let headers = ["x-a".to_owned(), "x-b".to_owned()].into();
+    assert_eq!(
+        reads("request.headers['X-A'] == '' || request.headers_all[?'x-b'].hasValue()"),
+        Reads { headers, ..Reads::default() }
+    );
+    let all = Reads { all_headers: true, ..nothing.clone() };
+    assert_eq!(reads("request.headers.exists(h, h == 'x')"), all);
+    assert_eq!(reads("request.headers[args.x] == ''"), Reads { args: true, ..all.clone() });
+    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, ..nothing.clone() });
+    assert_eq!(
+        reads("[request].exists(r, r.host == '')"),
+        Reads { claims: true, scopes: true, params: true, ..all }
+    );
+    // A variable may have the name.
+    assert_eq!(reads("[1].exists(request, request == 1)"), nothing);
+}
+
+#[test]
+fn a_header_name_with_capitals_is_doubted() {
+    let condition = Condition::compile("request.headers['X-Tenant'] == 'a'").unwrap();
+    let doubts = condition.doubts();
+    assert_eq!(doubts.len(), 1);
+    assert!(doubts[0].message.contains("write `x-tenant`"), "{doubts:?}");
+    assert!(Condition::compile("request.headers['x'] == 'A'").unwrap().doubts().is_empty());
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! The variable `request`: what it holds, and what of it a condition reads.
+
+use std::collections::BTreeSet;
+
+/// A place in the variable `request`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Node {
+    Request,
+    Method,
+    Host,
+    Path,
+    Headers,
+    HeadersAll,
+    Auth,
+    Jwt,
+    Claims,
+    Scopes,
+    Mcp,
+    McpMethod,
+    Backend,
+    Tool,
+    Params,
+}
+
+impl Node {
+    /// What is known to be there, with its names. The members of the others come
+    /// with each request.
+    pub(super) fn members(self) -> &'static [(&'static str, Self)] {
+        match self {
+            Self::Request => &[
+                ("method", Self::Method),
+                ("host", Self::Host),
+                ("path", Self::Path),
+                ("headers", Self::Headers),
+                ("headers_all", Self::HeadersAll),
+                ("auth", Self::Auth),
+                ("mcp", Self::Mcp),
+            ],
+            Self::Auth => &[("jwt", Self::Jwt)],
+            Self::Jwt => &[("claims", Self::Claims), ("scopes", Self::Scopes)],
+            Self::Mcp => &[
+                ("method", Self::McpMethod),
+                ("backend", Self::Backend),
+                ("tool", Self::Tool),
+                ("params", Self::Params),
+            ],
+            Self::Method
+            | Self::Host
+            | Self::Path
+            | Self::Headers
+            | Self::HeadersAll
+            | Self::Claims
+            | Self::Scopes
+            | Self::McpMethod
+            | Self::Backend
+            | Self::Tool
+            | Self::Params => &[],
+        }
+    }
+
+    pub(super) fn member(self, name: &str) -> Option<Self> {
+        self.members().iter().find(|(known, _)| *known == name).map(|(_, node)| *node)
+    }
+}
+
+/// What of a request a condition can depend on. It may be more than it does, and
+/// is never less.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// The arguments of the call.
+    pub args: bool,
+    /// The `_meta` of the call.
+    pub meta: bool,
+    /// All parameters of the call.
+    pub params: bool,
+    /// Claims other than scopes.
+    pub claims: bool,
+    /// The scopes of the token.
+    pub scopes: bool,
+    /// These headers, in lower case.
+    pub headers: BTreeSet<String>,
+    /// Headers that cannot be told beforehand.
+    pub all_headers: bool,
+}
+
+impl Reads {
+    /// Adds what another condition reads.
+    pub fn extend(&mut self, other: &Self) {
+        let Self { args, meta, params, claims, scopes, headers, all_headers } = other;
+        self.args |= args;
+        self.meta |= meta;
+        self.params |= params;
+        self.claims |= claims;
+        self.scopes |= scopes;
+        self.headers.extend(headers.iter().cloned());
+        self.all_headers |= all_headers;
+    }
+
+    /// Adds a place with all that is below it.
+    pub(super) fn whole(&mut self, node: Node) {
+        match node {
+            Node::Headers | Node::HeadersAll => self.all_headers = true,
+            Node::Claims => self.claims = true,
+            Node::Scopes => self.scopes = true,
+            Node::Params => self.params = true,
+            Node::Request | Node::Auth | Node::Jwt | Node::Mcp => {
+                node.members().iter().for_each(|(_, member)| self.whole(*member));
+            }
+            Node::Method
+            | Node::Host
+            | Node::Path
+            | Node::McpMethod
+            | Node::Backend
+            | Node::Tool => {}
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What was found on the way to a decision, for people who ask why.
+
+use super::condition::Outcome;
+use super::decide::{Asked, Evaluation, Look};
+use super::{Action, Condition, Facts, RequiredClaim, Rule, Target};
+
+/// What was found of one rule that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleTrace<'p> {
+    /// Its name, or its place in the list.
+    pub label: String,
+    /// What it does.
+    pub action: Action,
+    /// Whether it decided.
+    pub decided: bool,
+    /// Whether it has targets, and what was found of each.
+    pub targets: Option<Vec<TargetTrace<'p>>>,
+    /// Its own condition, and what it said.
+    pub cel: Option<ConditionTrace<'p>>,
+    /// The claims that it requires, and whether they hold.
+    pub claims: Vec<(&'p RequiredClaim, bool)>,
+    /// The scopes that it requires.
+    pub scopes: &'p [String],
+    /// Those of them that are not granted.
+    pub missing_scopes: Vec<&'p str>,
+}
+
+/// What was found of one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetTrace<'p> {
+    /// As written in the rule.
+    pub backend: Option<&'p str>,
+    /// As written in the rule.
+    pub tool: &'p str,
+    /// Whether backend and tool are the call's.
+    pub selected: bool,
+    /// The condition, and what it said.
+    pub when: Option<ConditionTrace<'p>>,
+}
+
+/// What was found of one condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConditionTrace<'p> {
+    /// As written in the rule.
+    pub source: &'p str,
+    /// What it said: true, false, or why it has no value; `None` if it was not
+    /// asked. May repeat arguments.
+    pub outcome: Option<Result<bool, String>>,
+}
+
+impl<'p> Evaluation<'p> {
+    /// What people call the rule that decided.
+    pub fn rule_label(&self) -> Option<String> {
+        let index = self.decision.rule()?;
+        self.policy.rules.get(index).map(|rule| rule.label(index))
+    }
+
+    /// The rules that were looked at, in order: all up to the one that decided.
+    /// `facts` are those that were decided by.
+    pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleTrace<'p>> {
+        let end = self.decision.rule().map_or(self.policy.rules.len(), |index| index + 1);
+        let rules = self.policy.rules.iter().take(end).enumerate();
+        rules.map(|(index, rule)| self.trace(index, rule, facts)).collect()
+    }
+
+    fn trace(&self, index: usize, rule: &'p Rule, facts: &Facts<'_>) -> RuleTrace<'p> {
+        let look = self.looks.iter().find(|look| look.index == index);
+        let target = |(number, target): (usize, &'p Target)| TargetTrace {
+            backend: target.backend.as_deref(),
+            tool: target.tool.as_str(),
+            selected: target.selects(&facts.subject),
+            when: target
+                .when
+                .as_ref()
+                .map(|condition| condition_trace(condition, Asked::When(number), look)),
+        };
+        let targets = rule.targets.as_ref();
+        RuleTrace {
+            label: rule.label(index),
+            action: rule.action,
+            decided: self.decision.rule() == Some(index),
+            targets: targets.map(|targets| targets.iter().enumerate().map(target).collect()),
+            cel: rule.cel.as_ref().map(|cel| condition_trace(cel, Asked::Cel, look)),
+            claims: rule.claims.iter().map(|claim| (claim, claim.holds(facts.claims))).collect(),
+            scopes: rule.scopes.names(),
+            missing_scopes: self.missing(rule),
+        }
+    }
+
+    fn missing(&self, rule: &'p Rule) -> Vec<&'p str> {
+        let missing = |name: &&String| !self.policy.scopes.is_in(name, &self.granted);
+        rule.scopes.names().iter().filter(missing).map(String::as_str).collect()
+    }
+}
+
+fn condition_trace<'p>(
+    condition: &'p Condition,
+    asked: Asked,
+    look: Option<&Look<'_>>,
+) -> ConditionTrace<'p> {
+    let said = look.and_then(|look| look.outcomes.iter().find(|(which, _)| *which == asked));
+    let outcome = said.map(|(_, outcome)| match outcome {
+        Outcome::True => Ok(true),
+        Outcome::False => Ok(false),
+        Outcome::Failed(failure) => Err(failure.to_string()),
+    });
+    ConditionTrace { source: condition.source(), outcome }
+}
