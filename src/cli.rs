@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, no decision of its own.
 
 mod check;
+mod findings;
 mod report;
 mod serve;
 mod validate;
@@ -9,7 +10,9 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use annotate_snippets::Renderer;
+use anstream::{AutoStream, ColorChoice};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// Decides which MCP tool calls a caller may make, as an external processor
 /// (ext_proc) of Envoy.
@@ -45,6 +48,23 @@ where
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Validate(args) => validate::run(&args),
+    }
+}
+
+/// What a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// With colours on a terminal, unless NO_COLOR says otherwise.
+fn renderer() -> Renderer {
+    match AutoStream::choice(&std::io::stdout()) {
+        ColorChoice::Never => Renderer::plain(),
+        _ => Renderer::styled(),
     }
 }
 

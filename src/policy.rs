@@ -127,6 +127,11 @@ impl RequiredScopes {
         Self { names, set, granted }
     }
 
+    /// Whether who is granted the scopes of another rule is granted these.
+    pub fn is_granted_by(&self, other: &Self) -> bool {
+        self.set.is_within(&other.granted, &ScopeSet::default())
+    }
+
     /// As written in the rule.
     pub fn names(&self) -> &[String] {
         &self.names

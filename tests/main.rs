@@ -33,3 +33,4 @@ mod properties;
 mod scenario;
 mod setups;
 mod support;
+mod validate;

@@ -4,11 +4,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde_json::{Map, Value};
 
 use super::report::Report;
-use super::{complain, output};
+use super::{Output, complain, output};
 use crate::claims::Claims;
 use crate::config;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Judgement, Refusal};
@@ -73,12 +72,6 @@ pub(super) struct Args {
     /// For people or for programs
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     output: Output,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// The exit code for "could not decide".

@@ -1,57 +1,50 @@
 //! Walking the tree of a file, collecting every mistake on the way.
 
-use super::problem::{Place, Problem};
+use super::problem::{Lint, Place, Problems};
+use super::shape::{Field, Shape};
 use super::yaml::{Key, Node, Scalar, ScalarKind, Value};
 use crate::words::nearest;
 
-/// The mistakes found so far.
-#[derive(Debug, Default)]
-pub(super) struct Problems(Vec<Problem>);
-
-impl From<Vec<Problem>> for Problems {
-    fn from(problems: Vec<Problem>) -> Self {
-        Self(problems)
-    }
-}
-
-impl Problems {
-    pub(super) fn add(&mut self, place: Place, path: &str, message: impl Into<String>) {
-        self.0.push(Problem { place, path: path.to_owned(), message: message.into() });
-    }
-
-    /// All of them, in the order of the file.
-    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
-        self.0.sort_by_key(|problem| problem.place);
-        self.0.dedup();
-        self.0
-    }
-}
-
 /// A value with the keys on the way to it.
 #[derive(Debug, Clone)]
-pub(super) struct Item<'n> {
+pub(crate) struct Item<'n> {
     node: &'n Node,
-    pub(super) path: String,
+    pub(crate) path: String,
 }
 
 /// The members of a mapping.
 #[derive(Debug)]
-pub(super) struct Fields<'n> {
+pub(crate) struct Fields<'n> {
     place: Place,
     path: String,
     members: Vec<(&'n Key, &'n Node)>,
 }
 
 impl<'n> Item<'n> {
-    pub(super) fn root(node: &'n Node) -> Self {
+    pub(crate) fn root(node: &'n Node) -> Self {
         Self { node, path: String::new() }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn node(&self) -> &'n Node {
+        self.node
+    }
+
+    pub(crate) fn lint(&self, lint: Lint, problems: &mut Problems, message: impl Into<String>) {
+        problems.lint(lint, self.node.place, &self.path, message);
+    }
+
+    /// The value of a key if this is a mapping that has it.
+    pub(crate) fn peek(&self, key: &str) -> Option<Item<'n>> {
+        let Value::Mapping(members) = &self.node.value else { return None };
+        let (_, node) = members.iter().find(|(found, _)| found.name == key)?;
+        Some(Item { node, path: join(&self.path, key) })
+    }
+
+    pub(crate) fn place(&self) -> Place {
         self.node.place
     }
 
-    pub(super) fn problem(&self, problems: &mut Problems, message: impl Into<String>) {
+    pub(crate) fn problem(&self, problems: &mut Problems, message: impl Into<String>) {
         problems.add(self.node.place, &self.path, message);
     }
 
@@ -59,8 +52,10 @@ impl<'n> Item<'n> {
         self.problem(problems, format!("expected {what}, found {}", self.node.describe()));
     }
 
-    /// A mapping whose keys are all among `known`.
-    pub(super) fn fields(&self, known: &[&str], problems: &mut Problems) -> Option<Fields<'n>> {
+    /// A mapping of a shape: without other keys.
+    pub(crate) fn fields(&self, shape: &Shape, problems: &mut Problems) -> Option<Fields<'n>> {
+        let known: Vec<&str> = shape.fields.iter().map(|Field { key, .. }| *key).collect();
+        let known = known.as_slice();
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, &format!("a mapping with {}", one_of(known)));
             return None;
@@ -78,7 +73,7 @@ impl<'n> Item<'n> {
     }
 
     /// A mapping from words of the author's to something.
-    pub(super) fn entries(&self, problems: &mut Problems) -> Option<Vec<(&'n Key, Item<'n>)>> {
+    pub(crate) fn entries(&self, problems: &mut Problems) -> Option<Vec<(&'n Key, Item<'n>)>> {
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, "a mapping");
             return None;
@@ -89,7 +84,7 @@ impl<'n> Item<'n> {
     }
 
     /// A list with at least one item.
-    pub(super) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+    pub(crate) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => {
                 self.problem(
@@ -120,7 +115,7 @@ impl<'n> Item<'n> {
     }
 
     /// A text that is not empty.
-    pub(super) fn text(&self, problems: &mut Problems) -> Option<&'n Scalar> {
+    pub(crate) fn text(&self, problems: &mut Problems) -> Option<&'n Scalar> {
         match self.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String && !scalar.text.is_empty() => {
                 return Some(scalar);
@@ -136,23 +131,23 @@ impl<'n> Item<'n> {
         None
     }
 
-    pub(super) fn string(&self, problems: &mut Problems) -> Option<String> {
+    pub(crate) fn string(&self, problems: &mut Problems) -> Option<String> {
         self.text(problems).map(|scalar| scalar.text.clone())
     }
 
-    pub(super) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+    pub(crate) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         let items = self.items(problems)?;
         let texts = items.iter().filter(|item| item.text(problems).is_some()).count();
         (texts == items.len()).then_some(items)
     }
 
     /// The text of an item that [`Item::text`] has accepted.
-    pub(super) fn as_text(&self) -> &'n str {
+    pub(crate) fn as_text(&self) -> &'n str {
         self.scalar().map_or("", |scalar| scalar.text.as_str())
     }
 
     /// A whole number in a range.
-    pub(super) fn number(
+    pub(crate) fn number(
         &self,
         range: std::ops::RangeInclusive<usize>,
         problems: &mut Problems,
@@ -174,7 +169,7 @@ impl<'n> Item<'n> {
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         let text = self.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
@@ -192,13 +187,13 @@ impl<'n> Fields<'n> {
     /// The value of a key. Nothing after the colon is a value too, and never the
     /// one that is expected: what a slip of indentation emptied must not count
     /// as left out.
-    pub(super) fn get(&self, key: &str) -> Option<Item<'n>> {
+    pub(crate) fn get(&self, key: &str) -> Option<Item<'n>> {
         let (_, node) = self.members.iter().find(|(found, _)| found.name == key)?;
         Some(Item { node, path: join(&self.path, key) })
     }
 
     /// The value of a key that must be there.
-    pub(super) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
+    pub(crate) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
         let item = self.get(key);
         if item.is_none() {
             problems.add(self.place, &self.path, format!("the key `{key}` is missing"));
@@ -206,7 +201,7 @@ impl<'n> Fields<'n> {
         item
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         self.place
     }
 }
@@ -222,7 +217,7 @@ fn suggestion(word: &str, known: &[&str]) -> String {
 }
 
 /// "`a`", "`a` or `b`", "`a`, `b` or `c`".
-pub(super) fn one_of(words: &[&str]) -> String {
+pub(crate) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {
         Some((last, [])) => last.clone(),

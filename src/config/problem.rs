@@ -1,7 +1,8 @@
-//! What is wrong with a policy file, and where.
+//! What is found in a file, and where.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A place in a file. Lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,60 +13,223 @@ pub struct Place {
     pub column: usize,
 }
 
-/// One mistake in a policy file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where it is.
-    pub place: Place,
-    /// The keys on the way to it: `policies[0].rules[2].action`.
-    pub path: String,
-    /// The value, what was expected instead, and what may have been meant.
-    pub message: String,
+impl Place {
+    /// Where a file begins.
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place: Place { line, column }, path, message } = self;
-        write!(f, "{line}:{column}: ")?;
-        if !path.is_empty() {
-            write!(f, "{path}: ")?;
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// It can, but probably does not do what its author wants.
+    Warning,
+    /// What its author should know.
+    Notice,
+}
+
+impl Severity {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
         }
-        f.write_str(message)
     }
 }
 
-/// Why a policy file could not be loaded: all that is wrong with it.
-#[derive(Debug)]
-pub enum LoadError {
-    /// The file could not be read.
-    Unreadable {
-        /// As it was named.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
-    /// It was read, but it is not a policy file.
-    Invalid {
-        /// As it was named.
-        path: PathBuf,
-        /// In the order of the file; never empty.
-        problems: Vec<Problem>,
-    },
+/// What a warning or a notice is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lint {
+    /// A rule that an earlier one leaves nothing to decide.
+    ShadowedRule,
+    /// A Deny rule that lets calls go on if its condition cannot be evaluated.
+    IgnoredConditionErrors,
+    /// A rule names a target twice.
+    RepeatedTarget,
+    /// Two scopes that are spelled almost the same.
+    SimilarScopes,
+    /// A condition reads a header by a name with capitals.
+    HeaderCapitals,
+    /// A pattern of tools takes in a tool that another rule names.
+    GlobOverlap,
+    /// An `MCPRoute` that allows every call.
+    NoAuthorization,
+    /// A rule names a backend that its `MCPRoute` does not route to.
+    UnknownBackend,
+    /// A part of an `MCPRoute` that is for others to do.
+    LeftToOthers,
+    /// A document that is neither a policy nor an `MCPRoute`.
+    SkippedDocument,
 }
+
+impl Lint {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::ShadowedRule,
+        Self::IgnoredConditionErrors,
+        Self::RepeatedTarget,
+        Self::SimilarScopes,
+        Self::HeaderCapitals,
+        Self::GlobOverlap,
+        Self::NoAuthorization,
+        Self::UnknownBackend,
+        Self::LeftToOthers,
+        Self::SkippedDocument,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ShadowedRule => "shadowed-rule",
+            Self::IgnoredConditionErrors => "ignored-condition-errors",
+            Self::RepeatedTarget => "repeated-target",
+            Self::SimilarScopes => "similar-scopes",
+            Self::HeaderCapitals => "header-capitals",
+            Self::GlobOverlap => "glob-overlap",
+            Self::NoAuthorization => "no-authorization",
+            Self::UnknownBackend => "unknown-backend",
+            Self::LeftToOthers => "left-to-others",
+            Self::SkippedDocument => "skipped-document",
+        }
+    }
+
+    fn severity(self) -> Severity {
+        match self {
+            Self::LeftToOthers | Self::SkippedDocument => Severity::Notice,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+/// Something about a file that its author should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is about; errors have none.
+    pub lint: Option<Lint>,
+    /// The file, as it was named.
+    pub file: Arc<Path>,
+    /// Where in it; `None` if it could not be read.
+    pub place: Option<Place>,
+    /// The keys on the way there: `policies[0].rules[2].action`.
+    pub keys: String,
+    /// What is there, what was expected instead, and what may have been meant.
+    pub message: String,
+    /// The line of the file, unless it is too long to be shown.
+    pub line: Option<String>,
+}
+
+/// One line: `FILE:LINE:COLUMN: KEYS: MESSAGE`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { severity, lint: _, file, place, keys, message, line: _ } = self;
+        write!(f, "{}:", file.display())?;
+        if let Some(Place { line, column }) = place {
+            write!(f, "{line}:{column}:")?;
+        }
+        if *severity != Severity::Error {
+            write!(f, " {}:", severity.as_str())?;
+        }
+        if !keys.is_empty() {
+            write!(f, " {keys}:")?;
+        }
+        write!(f, " {message}")
+    }
+}
+
+/// Why files could not be loaded: all that is wrong with them, in their order;
+/// never empty.
+#[derive(Debug)]
+pub struct LoadError(pub Vec<Finding>);
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => write!(f, "{}: {error}", path.display()),
-            Self::Invalid { path, problems } => {
-                for (number, problem) in problems.iter().enumerate() {
-                    let separator = if number == 0 { "" } else { "\n" };
-                    write!(f, "{separator}{}:{problem}", path.display())?;
-                }
-                Ok(())
-            }
+        for (number, finding) in self.0.iter().enumerate() {
+            let separator = if number == 0 { "" } else { "\n" };
+            write!(f, "{separator}{finding}")?;
         }
+        Ok(())
     }
 }
 
 impl std::error::Error for LoadError {}
+
+/// What was found in one file so far.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    file: Arc<Path>,
+    found: Vec<Finding>,
+}
+
+impl Problems {
+    pub(crate) fn new(file: Arc<Path>) -> Self {
+        Self { file, found: Vec::new() }
+    }
+
+    fn push(
+        &mut self,
+        lint: Option<Lint>,
+        place: Option<Place>,
+        keys: &str,
+        message: impl Into<String>,
+    ) {
+        self.found.push(Finding {
+            severity: lint.map_or(Severity::Error, Lint::severity),
+            lint,
+            file: Arc::clone(&self.file),
+            place,
+            keys: keys.to_owned(),
+            message: message.into(),
+            line: None,
+        });
+    }
+
+    /// An error.
+    pub(crate) fn add(&mut self, place: Place, keys: &str, message: impl Into<String>) {
+        self.push(None, Some(place), keys, message);
+    }
+
+    /// An error of the file as a whole.
+    pub(crate) fn unreadable(&mut self, message: impl Into<String>) {
+        self.push(None, None, "", message);
+    }
+
+    /// A warning or a notice.
+    pub(crate) fn lint(
+        &mut self,
+        lint: Lint,
+        place: Place,
+        keys: &str,
+        message: impl Into<String>,
+    ) {
+        self.push(Some(lint), Some(place), keys, message);
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.found.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// All of them, in the order of the file, which has this text.
+    pub(crate) fn into_sorted(mut self, text: &str) -> Vec<Finding> {
+        const LONGEST_LINE_BYTES: usize = 1000;
+
+        self.found.sort_by_key(|finding| finding.place);
+        self.found.dedup();
+        let mut lines = text.lines().enumerate().peekable();
+        for finding in &mut self.found {
+            let Some(place) = finding.place else { continue };
+            while lines.peek().is_some_and(|(number, _)| number + 1 < place.line) {
+                lines.next();
+            }
+            let here = lines.peek().filter(|(number, _)| number + 1 == place.line);
+            finding.line = here
+                .map(|(_, line)| (*line).to_owned())
+                .filter(|line| line.len() <= LONGEST_LINE_BYTES);
+        }
+        self.found
+    }
+}

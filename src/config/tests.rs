@@ -1,14 +1,15 @@
 use super::*;
-use crate::policy::Reason;
+use crate::policy::{BackendFrom, Reason, Unauthenticated};
 
-fn problems(text: &str) -> Vec<String> {
+pub(super) fn problems(text: &str) -> Vec<String> {
+    let shown = |finding: &Finding| finding.to_string().replacen("policy:", "", 1);
     match parse(text) {
         Ok(_) => Vec::new(),
-        Err(problems) => problems.iter().map(Problem::to_string).collect(),
+        Err(LoadError(findings)) => findings.iter().map(shown).collect(),
     }
 }
 
-const MINIMAL: &str = "policies: [{name: p, rules: [{action: Allow}]}]";
+pub(super) const MINIMAL: &str = "policies: [{name: p, rules: [{action: Allow}]}]";
 
 #[test]
 fn what_is_left_out_has_the_documented_default() {
@@ -157,11 +158,6 @@ fn yaml_that_is_none_has_a_place() {
     assert_eq!(problems(""), ["1:1: the file is empty"]);
     assert!(problems("policies: [").first().is_some_and(|problem| problem.contains("not YAML")));
     assert!(
-        problems("a: b\n---\nc: d")
-            .first()
-            .is_some_and(|problem| problem.starts_with("2:1: a second"))
-    );
-    assert!(
         problems("policies: !!set {a}").first().is_some_and(|problem| problem.contains("tags"))
     );
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
@@ -296,4 +292,39 @@ fn a_policy_that_never_applies_is_a_mistake() {
     }
     let same_name = "policies:\n- {name: a, match: {hosts: [x]}, rules: [{action: Deny}]}\n- {name: a, rules: [{action: Deny}]}\n";
     assert!(problems(same_name)[0].contains("another policy is called `a`"));
+}
+
+/// What `validate` says, without the file's name.
+pub(super) fn doubts(text: &str) -> Vec<String> {
+    let source = Source { file: Path::new("x").into(), text: text.to_owned() };
+    let (_, findings) = gate(vec![Ok(source)], Thoroughness::Everything);
+    let code = |finding: &Finding| finding.lint.map_or("error", Lint::as_str);
+    findings
+        .iter()
+        .map(|finding| format!("{}{}", code(finding), finding.to_string().replacen("x", "", 1)))
+        .collect()
+}
+
+#[test]
+fn several_documents_make_one_policy_list() {
+    let text = "\
+---
+jwt: {metadata: {key: k}}
+policies: [{name: a, match: {hosts: [a]}, rules: [{action: Deny}]}]
+---
+# nothing
+---
+limits: {maxJsonDepth: 9}
+policies: [{name: b, rules: &r [{action: Deny}]}]
+";
+    let gate = parse(text).unwrap();
+    let names: Vec<&str> = gate.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(gate.limits.max_json_depth, 9);
+    assert_eq!(gate.claims_from, metadata(None, Some("k".to_owned())));
+    let twice = "limits: {maxJsonDepth: 9}\npolicies: [{name: N, match: {hosts: [N]}, rules: [{action: Deny}]}]\n---\n";
+    let text = format!("{}{}", twice.replace('N', "a"), twice.replace('N', "b"));
+    assert_eq!(problems(&text), ["4:9: limits: `limits` is given already, in policy"]);
+    let anchor = format!("{text}---\npolicies: *r\n");
+    assert!(problems(&anchor).iter().any(|problem| problem.contains("not YAML")), "anchors end");
 }

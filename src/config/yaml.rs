@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::problem::{Place, Problem};
+use super::problem::{Place, Problems};
 
 /// More nodes than any policy needs: a bound for aliases that multiply.
 const MAX_NODES: usize = 1_000_000;
@@ -16,35 +16,35 @@ const MAX_DEPTH: usize = 64;
 
 /// A value and where it starts.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
-    pub(super) place: Place,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<(Key, Node)>),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Key {
-    pub(super) place: Place,
-    pub(super) name: String,
+pub(crate) struct Key {
+    pub(crate) place: Place,
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Scalar {
-    pub(super) text: String,
-    pub(super) kind: ScalarKind,
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    pub(crate) kind: ScalarKind,
     /// Where the text's characters stand, if they stand in one line as they are.
-    pub(super) text_starts: Option<Place>,
+    pub(crate) text_starts: Option<Place>,
 }
 
 /// What YAML's core schema takes a scalar for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ScalarKind {
+pub(crate) enum ScalarKind {
     Null,
     Boolean,
     Number,
@@ -52,8 +52,12 @@ pub(super) enum ScalarKind {
 }
 
 impl Node {
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar(Scalar { kind: ScalarKind::Null, .. }))
+    }
+
     /// For messages: what is there.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Sequence(_) => "a list".to_owned(),
             Value::Mapping(_) => "a mapping".to_owned(),
@@ -63,41 +67,52 @@ impl Node {
     }
 }
 
-/// Reads the one document of a file.
-/// What is wrong with it as YAML, but not so that it cannot be read further, is
-/// in the list.
-pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Problem> {
+/// Reads the documents of a file, without those that are empty. `None` if it
+/// cannot be read to its end.
+pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Vec<Node>> {
     let mut loader = Loader {
         lines: text.lines().collect(),
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         nodes: 0,
         depth: 0,
-        problems: Vec::new(),
+        problems,
     };
-    let node = loader.stream()?;
-    Ok((node, loader.problems))
+    match loader.stream() {
+        Ok(documents) => Some(documents),
+        Err(Broken { place, message }) => {
+            problems.add(place, "", message);
+            None
+        }
+    }
 }
 
-struct Loader<'t> {
+/// Why and where a file cannot be read on.
+struct Broken {
+    place: Place,
+    message: String,
+}
+
+struct Loader<'t, 'p> {
     lines: Vec<&'t str>,
     parser: Parser<'t, saphyr_parser::StrInput<'t>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
     depth: usize,
-    problems: Vec<Problem>,
+    /// What is wrong, but not so that it cannot be read further.
+    problems: &'p mut Problems,
 }
 
-fn problem(place: Place, message: impl Into<String>) -> Problem {
-    Problem { place, path: String::new(), message: message.into() }
+fn problem(place: Place, message: impl Into<String>) -> Broken {
+    Broken { place, message: message.into() }
 }
 
 fn place_of(span: &Span) -> Place {
     Place { line: span.start.line(), column: span.start.col() + 1 }
 }
 
-impl<'t> Loader<'t> {
-    fn next(&mut self) -> Result<(Event<'t>, Place), Problem> {
+impl<'t> Loader<'t, '_> {
+    fn next(&mut self) -> Result<(Event<'t>, Place), Broken> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, place_of(&span))),
             Some(Err(error)) => {
@@ -109,27 +124,26 @@ impl<'t> Loader<'t> {
         }
     }
 
-    fn stream(&mut self) -> Result<Node, Problem> {
-        let mut root = None;
+    fn stream(&mut self) -> Result<Vec<Node>, Broken> {
+        let mut documents = Vec::new();
         loop {
             let (event, place) = self.next()?;
             match event {
-                Event::StreamEnd => break,
+                Event::StreamEnd => return Ok(documents),
+                // Anchors are a document's own.
+                Event::DocumentStart(_) => self.anchors.clear(),
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
-                Event::DocumentStart(_) if root.is_some() => {
-                    return Err(problem(
-                        place,
-                        "a second document: put one policy file into each file",
-                    ));
+                event => {
+                    let document = self.node(event, place)?;
+                    if !document.is_null() {
+                        documents.push(document);
+                    }
                 }
-                Event::DocumentStart(_) => {}
-                event => root = Some(self.node(event, place)?),
             }
         }
-        root.ok_or_else(|| problem(Place { line: 1, column: 1 }, "the file is empty"))
     }
 
-    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Problem> {
+    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Broken> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(problem(place, format!("more than {MAX_NODES} values")));
@@ -185,7 +199,7 @@ impl<'t> Loader<'t> {
         Ok(node)
     }
 
-    fn mapping(&mut self) -> Result<Vec<(Key, Node)>, Problem> {
+    fn mapping(&mut self) -> Result<Vec<(Key, Node)>, Broken> {
         let mut members: Vec<(Key, Node)> = Vec::new();
         let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
@@ -197,7 +211,7 @@ impl<'t> Loader<'t> {
             };
             if let Some(line) = lines.insert(name.clone(), place.line) {
                 let message = format!("the key `{name}` stands here again, after line {line}");
-                self.problems.push(problem(place, message));
+                self.problems.add(place, "", message);
             }
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place)?;

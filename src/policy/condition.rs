@@ -136,6 +136,12 @@ impl Condition {
         &self.reads
     }
 
+    /// Whether it reads what may not be there.
+    pub fn can_fail(&self) -> bool {
+        let Reads { args, meta, params, claims, scopes: _, headers, all_headers } = &self.reads;
+        *args || *meta || *params || *claims || *all_headers || !headers.is_empty()
+    }
+
     /// What is probably not meant so, though it can be evaluated.
     pub fn doubts(&self) -> &[ConditionError] {
         &self.doubts

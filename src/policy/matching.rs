@@ -74,23 +74,36 @@ impl HostPattern {
 /// `/mcpx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPrefix {
-    /// Without a slash at its end.
+    /// Without a slash at its end, if it is for what is below.
     path: String,
+    /// Whether it is for nothing below.
+    exact: bool,
 }
 
 impl PathPrefix {
     /// `None` if it is not a plain path.
     pub fn parse(text: &str) -> Option<Self> {
         let path = text.strip_suffix('/').unwrap_or(text);
-        let plain = text.starts_with('/') && is_plain(text) && !text.contains(['?', '#', '*', '%']);
-        plain.then(|| Self { path: path.to_owned() })
+        is_prefix(text).then(|| Self { path: path.to_owned(), exact: false })
+    }
+
+    /// The path alone. `None` if it is not a plain path.
+    pub fn exactly(text: &str) -> Option<Self> {
+        is_prefix(text).then(|| Self { path: text.to_owned(), exact: true })
     }
 
     fn matches(&self, path: &str) -> bool {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let Some(rest) = path.strip_prefix(&self.path) else { return false };
+        if self.exact {
+            return rest.is_empty();
+        }
         (rest.is_empty() || rest.starts_with('/')) && is_plain(path)
     }
+}
+
+fn is_prefix(text: &str) -> bool {
+    text.starts_with('/') && is_plain(text) && !text.contains(['?', '#', '*', '%'])
 }
 
 /// Whether all readers take a path for the same one. A path that a server may
@@ -156,6 +169,11 @@ mod tests {
             }
         }
         assert!(matches("/", "/anything"));
+        let exact = PathPrefix::exactly("/mcp").unwrap();
+        assert!(exact.matches("/mcp") && exact.matches("/mcp?x"));
+        for path in ["/mcp/", "/mcp/x", "/mcpx", "/", "/MCP"] {
+            assert!(!exact.matches(path), "{path}");
+        }
         for bad in ["", "mcp", "/a?b", "/a#b", "/a/*", "/a/../b", "/a//b", "/%61"] {
             assert_eq!(PathPrefix::parse(bad), None, "{bad}");
         }

@@ -78,6 +78,11 @@ impl ScopeTable {
         self.numbers.get(scope).is_some_and(|&number| set.contains(number))
     }
 
+    /// Whether who has the first scope has the second.
+    pub fn implies(&self, broad: &str, narrow: &str) -> bool {
+        self.is_in(narrow, &self.granted([broad]))
+    }
+
     /// The set of those scopes that the policy names, with all that they imply.
     pub fn granted<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> ScopeSet {
         let mut set = ScopeSet::default();

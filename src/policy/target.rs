@@ -107,6 +107,23 @@ impl ToolPattern {
         &self.text
     }
 
+    /// Whether it names one tool.
+    pub fn is_exact(&self) -> bool {
+        !self.text.contains('*')
+    }
+
+    /// What all tools that are meant begin with.
+    pub fn literal_start(&self) -> &str {
+        self.text.split('*').next().unwrap_or_default()
+    }
+
+    /// Whether every tool that the other means is meant.
+    pub fn covers(&self, other: &Self) -> bool {
+        // A star of the other's can only be taken by one of ours: no part
+        // between ours holds one.
+        self.matches(&other.text)
+    }
+
     /// Whether a tool is meant.
     pub fn matches(&self, tool: &str) -> bool {
         let mut parts = self.text.split('*');
@@ -159,6 +176,19 @@ mod tests {
                 expected,
                 "{pattern} {tool}"
             );
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_another_if_it_means_all_its_tools() {
+        let covers = |a: &str, b: &str| {
+            ToolPattern::new(a.to_owned()).covers(&ToolPattern::new(b.to_owned()))
+        };
+        for (a, b) in [("*", "*"), ("*", "a"), ("a*", "a*"), ("a*", "ab*c"), ("a*c", "a*b*c")] {
+            assert!(covers(a, b), "{a} {b}");
+        }
+        for (a, b) in [("a", "*"), ("a*", "*"), ("ab*", "a*"), ("a*c", "a*"), ("a*b*c", "a*c")] {
+            assert!(!covers(a, b), "{a} {b}");
         }
     }
 

@@ -1,0 +1,304 @@
+//! Warnings: what can be loaded, but is probably not meant so.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::problem::{Lint, Problems};
+use super::rules::RuleSpots;
+use crate::policy::{
+    Action, Condition, ConditionErrors, Policy, RequiredClaim, Rule, Target, ToolPattern,
+};
+
+/// Looks at a policy, whose rules stand at `spots`.
+pub(super) fn lint(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    let shadowed = shadowed_rules(policy, spots, problems);
+    ignored_condition_errors(policy, spots, problems);
+    repeated_targets(policy, spots, problems);
+    similar_scopes(policy, spots, problems);
+    glob_overlaps(policy, spots, &shadowed, problems);
+}
+
+/// The targets of all rules by the names of their tools, to compare no rule with
+/// all others.
+#[derive(Default)]
+struct Index<'p> {
+    exact: HashMap<&'p str, Vec<usize>>,
+    /// The rules that name tools by patterns, or none.
+    patterns: Vec<usize>,
+}
+
+impl<'p> Index<'p> {
+    fn add(&mut self, index: usize, rule: &'p Rule) {
+        let mut is_pattern = rule.targets.is_none();
+        for target in rule.targets.iter().flatten() {
+            if target.tool.is_exact() {
+                self.exact.entry(target.tool.as_str()).or_default().push(index);
+            } else {
+                is_pattern = true;
+            }
+        }
+        if is_pattern {
+            self.patterns.push(index);
+        }
+    }
+
+    /// The rules that could be about a tool, in order.
+    fn about(&self, tool: &ToolPattern) -> Vec<usize> {
+        let exact = self.exact.get(tool.as_str()).into_iter().flatten();
+        let mut rules: Vec<usize> = exact.chain(&self.patterns).copied().collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
+    }
+}
+
+/// Finds rules that can never decide. Answers which.
+fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) -> Vec<bool> {
+    let mut shadowed = vec![false; policy.rules.len()];
+    let mut earlier = Index::default();
+    for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
+        let candidates = match rule.targets.as_deref() {
+            Some([first, ..]) => earlier.about(&first.tool),
+            Some([]) | None => earlier.patterns.clone(),
+        };
+        let covering = candidates.into_iter().find(|&candidate| {
+            policy.rules.get(candidate).is_some_and(|earlier| covers(policy, earlier, rule))
+        });
+        if let Some(first) = covering.and_then(|first| Some((first, policy.rules.get(first)?))) {
+            let (index_of_first, first) = first;
+            let message = format!(
+                "this rule never decides: `{}` takes all that it would match, and comes before it",
+                first.label(index_of_first)
+            );
+            problems.lint(Lint::ShadowedRule, spots.rule.place, &spots.rule.keys, message);
+            if let Some(shadowed) = shadowed.get_mut(index) {
+                *shadowed = true;
+            }
+        }
+        earlier.add(index, rule);
+    }
+    shadowed
+}
+
+/// Whether an earlier rule takes every call that a later one would take.
+fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
+    same_or_none(earlier.cel.as_ref(), later.cel.as_ref())
+        && earlier.scopes.is_granted_by(&later.scopes)
+        && earlier
+            .claims
+            .iter()
+            .all(|claim| later.claims.iter().any(|other| implies(other, claim)))
+        && match (&earlier.targets, &later.targets) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(earlier), Some(later)) => later
+                .iter()
+                .all(|target| earlier.iter().any(|other| covers_target(other, target))),
+        }
+        // A condition that fails is no match to an Allow rule, and may be one to a
+        // Deny rule.
+        && (earlier.action == Action::Deny
+            || later.action == Action::Allow
+            || policy.condition_errors == ConditionErrors::NoMatch
+            || earlier.conditions().next().is_none())
+}
+
+/// Whether the first claim cannot hold unless the second does.
+fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
+    first.name == second.name
+        && first.value_type == second.value_type
+        && first.values.iter().all(|value| second.values.contains(value))
+}
+
+fn covers_target(earlier: &Target, later: &Target) -> bool {
+    (earlier.backend.is_none() || earlier.backend == later.backend)
+        && earlier.tool.covers(&later.tool)
+        && same_or_none(earlier.when.as_ref(), later.when.as_ref())
+}
+
+fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool {
+    earlier.is_none_or(|earlier| later.is_some_and(|later| earlier.source() == later.source()))
+}
+
+/// Finds Deny rules that an argument left out can get past.
+fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    if policy.condition_errors == ConditionErrors::Deny {
+        return;
+    }
+    for (rule, spots) in policy.rules.iter().zip(spots) {
+        if rule.action == Action::Deny && rule.conditions().any(Condition::can_fail) {
+            let message = "a call on which the condition of this Deny rule cannot be evaluated, \
+                           say because it leaves an argument out, is not denied by it \
+                           (conditionErrors: NoMatch)";
+            let spot = &spots.rule;
+            problems.lint(Lint::IgnoredConditionErrors, spot.place, &spot.keys, message);
+        }
+    }
+}
+
+/// Finds targets that a rule names twice: one of their conditions is enough.
+fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    for (rule, spots) in policy.rules.iter().zip(spots) {
+        let mut seen: HashMap<(Option<&str>, &str), Option<&str>> = HashMap::new();
+        for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
+            let when = target.when.as_ref().map(Condition::source);
+            let key = (target.backend.as_deref(), target.tool.as_str());
+            let Some(first) = seen.insert(key, when) else { continue };
+            let tool = target.tool.as_str();
+            let message = match (first, when) {
+                (first, when) if first == when => {
+                    format!("the tool `{tool}` stands here already, with the same condition")
+                }
+                (Some(_), Some(_)) => format!(
+                    "the tool `{tool}` stands here already, with another condition, and either is \
+                     enough: join them with && if both must hold, with || to say so"
+                ),
+                _ => format!(
+                    "the tool `{tool}` stands here with a condition and without one, so the \
+                     condition changes nothing"
+                ),
+            };
+            problems.lint(Lint::RepeatedTarget, spot.place, &spot.keys, message);
+        }
+    }
+}
+
+/// Finds scopes that may be one scope, misspelled.
+fn similar_scopes(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    // Where each is named first, and by which rules.
+    let mut scopes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (index, rule) in policy.rules.iter().enumerate() {
+        for (number, scope) in rule.scopes.names().iter().enumerate() {
+            scopes.entry(scope).or_insert((index, number));
+        }
+    }
+    let mut alike: HashMap<String, Vec<&str>> = HashMap::new();
+    for scope in scopes.keys() {
+        for shape in shapes(scope) {
+            alike.entry(shape).or_default().push(scope);
+        }
+    }
+    for (scope, (rule, number)) in &scopes {
+        let near = shapes(scope).into_iter().filter_map(|shape| alike.get(&shape)).flatten();
+        let mut near: Vec<&str> =
+            near.copied().filter(|other| is_misspelled(policy, scope, other)).collect();
+        near.sort_unstable();
+        // Said once, where the later of the two stands.
+        let Some(other) = near
+            .into_iter()
+            .find(|other| scopes.get(other).is_some_and(|at| at < &(*rule, *number)))
+        else {
+            continue;
+        };
+        let Some(spot) = spots.get(*rule).and_then(|spots| spots.scopes.get(*number)) else {
+            continue;
+        };
+        let message = format!(
+            "the scope `{scope}` is spelled almost like `{other}`, and no rule and no hierarchy \
+             connects the two: is it the same?"
+        );
+        problems.lint(Lint::SimilarScopes, spot.place, &spot.keys, message);
+    }
+}
+
+/// Texts of which two scopes have one in common if they differ in one letter.
+fn shapes(scope: &str) -> Vec<String> {
+    let folded = folded(scope);
+    let without = |(at, letter): (usize, char)| {
+        let (before, after) = folded.split_at(at);
+        format!("{before}{}", after.get(letter.len_utf8()..).unwrap_or_default())
+    };
+    let mut shapes: Vec<String> = folded.char_indices().map(without).collect();
+    shapes.push(folded.clone());
+    shapes.sort_unstable();
+    shapes.dedup();
+    shapes
+}
+
+/// A scope without letters' case, and with one separator for all.
+fn folded(scope: &str) -> String {
+    scope.to_ascii_lowercase().replace(['-', '_', '.', '/'], ":")
+}
+
+fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
+    /// Short scopes differ in one letter without being meant as one.
+    const SHORT: usize = 6;
+
+    if scope == other {
+        return false;
+    }
+    let (a, b) = (folded(scope), folded(other));
+    let numberless = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "#");
+    let near = a == b
+        || (a.len().min(b.len()) >= SHORT
+            && strsim::damerau_levenshtein(&a, &b) == 1
+            && numberless(&a) != numberless(&b));
+    let named_together = policy.rules.iter().any(|rule| {
+        let names = |scope: &str| rule.scopes.names().iter().any(|name| name == scope);
+        names(scope) && names(other)
+    });
+    let implied = policy.scopes.implies(scope, other) || policy.scopes.implies(other, scope);
+    near && !named_together && !implied
+}
+
+/// Finds patterns that take in a tool which another rule names: one of the two
+/// may open what the other closes.
+fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], problems: &mut Problems) {
+    let mut exact: BTreeMap<&str, Vec<(usize, &Target)>> = BTreeMap::new();
+    for (index, rule) in policy.rules.iter().enumerate() {
+        for target in rule.targets.iter().flatten().filter(|target| target.tool.is_exact()) {
+            exact.entry(target.tool.as_str()).or_default().push((index, target));
+        }
+    }
+    for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
+        for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
+            // `*` alone is meant to take in all.
+            if target.tool.is_exact() || target.tool.as_str() == "*" {
+                continue;
+            }
+            let start = target.tool.literal_start();
+            let named = exact
+                .range(start..)
+                .take_while(|(tool, _)| tool.starts_with(start))
+                .filter(|(tool, _)| target.tool.matches(tool))
+                .flat_map(|(_, named)| named);
+            let overlap = named.filter(|(other, named)| {
+                let both = [target, *named].map(|target| target.backend.as_deref());
+                let same_backend = match both {
+                    [Some(a), Some(b)] => a == b,
+                    _ => true,
+                };
+                let harmless = policy.rules.get(*other).is_none_or(|other| {
+                    rule.action == Action::Deny && other.action == Action::Deny
+                });
+                let is_shadowed = |index: usize| shadowed.get(index).copied().unwrap_or_default();
+                *other != index
+                    && same_backend
+                    && !harmless
+                    && !is_shadowed(index)
+                    && !is_shadowed(*other)
+            });
+            let mut overlap: Vec<_> =
+                overlap.map(|(other, named)| (*other, named.tool.as_str())).collect();
+            overlap.dedup();
+            let Some(&(other, tool)) = overlap.first() else { continue };
+            let label = policy.rules.get(other).map(|rule| rule.label(other)).unwrap_or_default();
+            let more = match overlap.len() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            let order = if other < index {
+                "which is tried first: what it does not match comes here"
+            } else {
+                "which is tried later: it decides only what this rule does not match"
+            };
+            let pattern = target.tool.as_str();
+            let message = format!(
+                "the pattern `{pattern}` also takes in the tool `{tool}`{more} of `{label}`, {order}"
+            );
+            problems.lint(Lint::GlobOverlap, spot.place, &spot.keys, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+use crate::config::tests::doubts;
+
+/// Each with the place and the words of a warning; or none.
+#[test]
+fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
+    let s = "source: {jwt: {scopes: [a]}}";
+    let t = |tool: &str| format!("target: {{tools: [{{tool: {tool}}}]}}");
+    let w = |tool: &str, when: &str| format!("target: {{tools: [{{tool: {tool}, when: {when}}}]}}");
+    let cases: Vec<(Vec<String>, &[&str])> = vec![
+        // Shadowed.
+        (vec!["action: Allow".into(), "action: Deny".into()], &["shadowed-rule:5:"]),
+        (vec!["action: Deny".into(), format!("action: Allow, {s}")], &["shadowed-rule:5:"]),
+        (vec![format!("action: Allow, {s}"), "action: Deny".into()], &[]),
+        (vec![format!("action: Deny, {}", t("'a*'")), format!("action: Allow, {}", t("ab"))], &["shadowed-rule:5:"]),
+        (vec![format!("action: Deny, {}", t("ab")), format!("action: Allow, {}", t("ab"))], &["shadowed-rule:5:"]),
+        (vec![format!("action: Allow, {}", t("ab")), "action: Deny".into()], &[]),
+        (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.x"))], &["shadowed-rule:5:"]),
+        (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.y"))], &[]),
+        // The Deny rule decides where the condition fails.
+        (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Deny, {}", w("a", "args.x"))], &[]),
+        (vec![format!("action: Deny, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.x"))], &["shadowed-rule:5:"]),
+        (vec!["action: Allow, cel: args.x".into(), "action: Allow, cel: args.y".into()], &[]),
+        (vec![
+            "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a, b]}]}}".into(),
+            "action: Deny, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
+        ], &["shadowed-rule:5:"]),
+        (vec![
+            "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
+            "action: Deny, source: {jwt: {claims: [{name: c, valueType: String, values: [a, b]}]}}".into(),
+        ], &[]),
+        // The same target.
+        (vec!["action: Allow, target: {tools: [{tool: a, when: args.x}, {tool: a, when: args.y}]}".into()], &["repeated-target:4:"]),
+        (vec!["action: Allow, target: {tools: [{tool: a, when: args.x}, {tool: a}]}".into()], &["repeated-target:4:"]),
+        (vec!["action: Allow, target: {tools: [{tool: a}, {tool: a, backend: b}]}".into()], &[]),
+        // Scopes.
+        (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['repo:read']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: [repo.read]}}".into()], &["similar-scopes:5:"]),
+        (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['repo:read']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: ['repo:raed']}}".into()], &["similar-scopes:5:"]),
+        (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['tool:1']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: ['tool:2']}}".into()], &[]),
+        (vec!["action: Allow, source: {jwt: {scopes: ['repo:read', 'repo:reads']}}".into()], &[]),
+        // Headers.
+        (
+            vec!["action: Allow, cel: \"request.headers['X-A'] == 'b'\"".into()],
+            &["header-capitals:4:"],
+        ),
+        // Patterns.
+        (vec![format!("action: Allow, {s}, {}", t("ab")), format!("action: Allow, {}", t("'a*'"))], &["glob-overlap:5:"]),
+        (vec![format!("action: Deny, {s}, {}", t("ab")), format!("action: Deny, {}", t("'a*'"))], &[]),
+        (vec![format!("action: Allow, {s}, {}", t("ab")), format!("action: Allow, {}", t("'*'"))], &[]),
+        (vec![format!("action: Allow, {s}, {}", t("ab")), format!("action: Allow, {}", t("'b*'"))], &[]),
+    ];
+    for (rules, expected) in cases {
+        let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+        let found = doubts(&format!("policies:\n- name: p\n  rules:\n{rules}"));
+        let starts: Vec<bool> =
+            found.iter().zip(expected).map(|(doubt, start)| doubt.starts_with(start)).collect();
+        assert!(
+            found.len() == expected.len() && starts.iter().all(|same| *same),
+            "{rules}{found:#?}\nexpected {expected:?}"
+        );
+    }
+    let ignored = "policies:\n- name: p\n  conditionErrors: NoMatch\n  rules:\n  - {action: Deny, cel: args.x}\n  - {action: Deny, cel: request.host == 'x'}\n";
+    let found = doubts(ignored);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("ignored-condition-errors:5:"), "{found:?}");
+    let connected = "policies:\n- name: p\n  scopeHierarchy: {'repo:reads': ['repo:read']}\n  rules:\n  - {action: Allow, source: {jwt: {scopes: ['repo:read']}}, cel: args.x}\n  - {action: Allow, source: {jwt: {scopes: ['repo:reads']}}}\n";
+    assert!(doubts(connected).is_empty(), "{:?}", doubts(connected));
+}

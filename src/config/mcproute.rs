@@ -1,0 +1,357 @@
+//! `MCPRoute` documents of Envoy AI Gateway, read as they are: v1alpha1 and
+//! v1beta1, which differ in nothing but the `when` of early v1alpha1.
+//!
+//! What such a document says that others have to do (routing, verifying tokens)
+//! is left to them, with a notice. What it says that nobody would do any more is
+//! an error.
+
+use super::decode::{Fields, Item};
+use super::policy::{DEFAULT_SEPARATOR, is_metadata_url, scopes};
+use super::problem::{Lint, Problems};
+use super::rules::{self, Dialect, RuleSpots};
+use super::shape::{Field, Holds, Shape, field};
+use super::yaml::Value;
+use super::{ACTION_WORDS, ACTIONS, Spot};
+use crate::policy::{
+    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
+    Policy, Rules, ScopeTable, Unauthenticated,
+};
+
+const GROUP: &str = "aigateway.envoyproxy.io";
+const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
+const KIND: &str = "MCPRoute";
+const DEFAULT_PATH: &str = "/mcp";
+/// RFC 9728, section 3.
+const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+// The descriptions are for errors only; the CRD has its own.
+const fn key(key: &'static str) -> Field {
+    field(key, Holds::Object, "")
+}
+
+const fn shape(fields: &'static [Field]) -> Shape {
+    Shape::new("", fields)
+}
+
+static OBJECT: Shape =
+    shape(&[key("apiVersion"), key("kind"), key("metadata"), key("spec"), key("status")]);
+static SPEC: Shape = shape(&[
+    key("parentRefs"),
+    key("path"),
+    key("headers"),
+    key("hostnames"),
+    key("backendRefs"),
+    key("backendSelector"),
+    key("securityPolicy"),
+]);
+static BACKEND_REF: Shape = shape(&[
+    key("group"),
+    key("kind"),
+    key("name"),
+    key("namespace"),
+    key("port"),
+    key("path"),
+    key("toolSelector"),
+    key("securityPolicy"),
+    key("forwardHeaders"),
+]);
+static SECURITY_POLICY: Shape =
+    shape(&[key("oauth"), key("apiKeyAuth"), key("extAuth"), key("authorization")]);
+static OAUTH: Shape = shape(&[
+    key("issuer"),
+    key("audiences"),
+    key("jwks"),
+    key("protectedResourceMetadata"),
+    key("claimToHeaders"),
+]);
+static RESOURCE_METADATA: Shape = shape(&[
+    key("resource"),
+    key("resourceName"),
+    key("scopesSupported"),
+    key("resourceSigningAlgValuesSupported"),
+    key("resourceDocumentation"),
+    key("resourcePolicyUri"),
+]);
+static AUTHORIZATION: Shape = shape(&[key("defaultAction"), key("rules")]);
+pub(super) static RULE: Shape = shape(&[
+    field("action", Holds::Word(&ACTION_WORDS), ""),
+    key("source"),
+    key("target"),
+    key("cel"),
+]);
+
+/// What a document gives: a policy, and where its rules stand.
+pub(super) type Found = (Policy, Vec<RuleSpots>);
+
+/// Reads an object of Kubernetes: an `MCPRoute`, or a list with some in it.
+/// Others are skipped.
+pub(super) fn read(item: &Item<'_>, problems: &mut Problems, add: &mut dyn FnMut(Found, Spot)) {
+    let text = |key| item.peek(key).map(|item| item.as_text().to_owned()).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if kind.ends_with("List") && version != GROUP {
+        let items = item.peek("items");
+        let empty = |item: &Item<'_>| matches!(&item.node().value, Value::Sequence(items) if items.is_empty());
+        if let Some(items) = items.filter(|items| !empty(items)) {
+            for item in &items.items(problems).unwrap_or_default() {
+                read(item, problems, add);
+            }
+        }
+        return;
+    }
+    let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    if group != GROUP || kind != KIND {
+        let message = format!("skipped: `{kind}` is neither a policy nor an {KIND}");
+        item.lint(Lint::SkippedDocument, problems, message);
+        return;
+    }
+    if !VERSIONS.contains(&version) {
+        let message = format!(
+            "`{GROUP}/{version}` is not known here, only {} and {}",
+            VERSIONS[0], VERSIONS[1]
+        );
+        item.problem(problems, message);
+        return;
+    }
+    if let Some(found) = route(item, problems) {
+        add(found, item.into());
+    }
+}
+
+/// Names what is left to others.
+#[derive(Default)]
+struct Left(Vec<&'static str>);
+
+impl Left {
+    fn note(&mut self, fields: &Fields<'_>, keys: &[(&str, &'static str)]) {
+        self.0.extend(keys.iter().filter(|(key, _)| fields.get(key).is_some()).map(|(_, as_)| as_));
+    }
+}
+
+/// What is said but would not be done.
+fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) {
+    if let Some(item) = fields.get(key) {
+        item.problem(problems, format!("`{key}` is not supported here: {instead}"));
+    }
+}
+
+fn route(item: &Item<'_>, problems: &mut Problems) -> Option<Found> {
+    let fields = item.fields(&OBJECT, problems)?;
+    let name = name(&fields, problems);
+    let spec_item = fields.required("spec", problems)?;
+    let spec = spec_item.fields(&SPEC, problems)?;
+    let mut left = Left::default();
+    left.note(&spec, &[("parentRefs", "parentRefs"), ("backendRefs", "backendRefs")]);
+    refuse(&spec, "headers", "policies are picked by host, path or route name", problems);
+    refuse(&spec, "backendSelector", "say in `authorization` who may call what", problems);
+    let matching = matching(&spec, problems);
+    let backends = spec.get("backendRefs").map(|item| backends(&item, problems));
+    let security = match spec.get("securityPolicy") {
+        Some(item) => Some((item.fields(&SECURITY_POLICY, problems)?, item)),
+        None => None,
+    };
+    let mut metadata = ResourceMetadata::default();
+    let mut table = ScopeTable::default();
+    let mut judge = Some((Action::Allow, Rules::default(), Vec::new()));
+    let authorization = security.as_ref().and_then(|(fields, _)| fields.get("authorization"));
+    if let Some((fields, _)) = &security {
+        for key in ["apiKeyAuth", "extAuth"] {
+            let instead = "put that filter of Envoy's in front and leave it out here";
+            refuse(fields, key, instead, problems);
+        }
+        if let Some(oauth) = fields.get("oauth") {
+            metadata = resource_metadata(&oauth, &mut left, problems);
+        }
+    }
+    match &authorization {
+        Some(item) => judge = authorized(item, &mut table, problems),
+        None => {
+            let message = "without `securityPolicy.authorization` every call is allowed";
+            spec_item.lint(Lint::NoAuthorization, problems, message);
+        }
+    }
+    if !left.0.is_empty() {
+        let message = format!("left to the configuration of Envoy: {}", left.0.join(", "));
+        spec_item.lint(Lint::LeftToOthers, problems, message);
+    }
+    let (default_action, rules, spots) = judge?;
+    if let Some(backends) = backends {
+        unknown_backends(&rules, &spots, &backends, problems);
+    }
+    let policy = Policy {
+        name: name?,
+        matching: matching?,
+        backend: BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()),
+        resource_metadata_url: metadata.url,
+        scopes_supported: metadata.scopes,
+        unauthenticated: Unauthenticated::Forbid,
+        enforcement: Enforcement::Enforce,
+        batches: Batches::Reject,
+        // As the reference does it.
+        condition_errors: ConditionErrors::NoMatch,
+        default_action,
+        rules,
+        scopes: table,
+    };
+    Some((policy, spots))
+}
+
+/// `NAMESPACE/NAME`, or `NAME` alone.
+fn name(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
+    let metadata = fields.required("metadata", problems)?;
+    let Some(name) = metadata.peek("name") else {
+        metadata.problem(problems, "the key `name` is missing");
+        return None;
+    };
+    let name = name.string(problems)?;
+    match metadata.peek("namespace") {
+        Some(namespace) => Some(format!("{}/{name}", namespace.string(problems)?)),
+        None => Some(name),
+    }
+}
+
+fn matching(spec: &Fields<'_>, problems: &mut Problems) -> Option<Matching> {
+    let hosts = match spec.get("hostnames") {
+        Some(item) => item.strings(problems)?,
+        None => Vec::new(),
+    };
+    let mut matching = Matching::default();
+    for item in &hosts {
+        match HostPattern::parse(item.as_text()) {
+            Some(host) => matching.hosts.push(host),
+            None => item.problem(problems, format!("`{}` is not a host name", item.as_text())),
+        }
+    }
+    let path = match spec.get("path") {
+        Some(item) => {
+            let text = item.string(problems)?;
+            let path = PathPrefix::exactly(&text);
+            if path.is_none() {
+                item.problem(problems, format!("`{text}` is not a plain path, such as `/mcp`"));
+            }
+            path?
+        }
+        None => PathPrefix::exactly(DEFAULT_PATH)?,
+    };
+    matching.path_prefixes.push(path);
+    Some(matching)
+}
+
+/// The names of the backends.
+fn backends(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in &item.items(problems).unwrap_or_default() {
+        let Some(fields) = item.fields(&BACKEND_REF, problems) else { continue };
+        let name = fields.required("name", problems).and_then(|item| item.string(problems));
+        names.extend(name);
+        let selected = "name the tools that may be called in `authorization`";
+        refuse(&fields, "toolSelector", selected, problems);
+        for key in ["securityPolicy", "forwardHeaders"] {
+            let instead = "what a backend is sent is for Envoy's route to say; leave it out here";
+            refuse(&fields, key, instead, problems);
+        }
+    }
+    names
+}
+
+#[derive(Default)]
+struct ResourceMetadata {
+    url: Option<String>,
+    scopes: Vec<String>,
+}
+
+fn resource_metadata(
+    oauth: &Item<'_>,
+    left: &mut Left,
+    problems: &mut Problems,
+) -> ResourceMetadata {
+    let Some(fields) = oauth.fields(&OAUTH, problems) else { return ResourceMetadata::default() };
+    left.note(
+        &fields,
+        &[
+            ("issuer", "oauth.issuer"),
+            ("audiences", "oauth.audiences"),
+            ("jwks", "oauth.jwks"),
+            ("claimToHeaders", "oauth.claimToHeaders"),
+        ],
+    );
+    let Some(fields) = fields
+        .required("protectedResourceMetadata", problems)
+        .and_then(|item| item.fields(&RESOURCE_METADATA, problems))
+    else {
+        return ResourceMetadata::default();
+    };
+    left.0.push("the protected resource metadata document");
+    let resource = fields.required("resource", problems);
+    let url = resource.and_then(|item| {
+        let resource = item.string(problems)?;
+        let url = metadata_url(&resource).filter(|url| is_metadata_url(url));
+        if url.is_none() {
+            let message = format!(
+                "`{resource}` is not the URL of an MCP server, such as \
+                 `https://mcp.example.com/mcp` (RFC 9728, section 1.2)"
+            );
+            item.problem(problems, message);
+        }
+        url
+    });
+    let scopes =
+        fields.get("scopesSupported").map(|item| scopes(&item, problems).0).unwrap_or_default();
+    ResourceMetadata { url, scopes }
+}
+
+/// Where the metadata of a protected resource are found ([RFC 9728, section
+/// 3.1]): the well-known part comes between host and path.
+///
+/// [RFC 9728, section 3.1]: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
+fn metadata_url(resource: &str) -> Option<String> {
+    let resource = resource.strip_suffix('/').unwrap_or(resource);
+    let scheme = ["https://", "http://"].into_iter().find(|scheme| resource.starts_with(scheme))?;
+    let rest = resource.strip_prefix(scheme)?;
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (!rest.contains('#')).then(|| format!("{scheme}{host}{WELL_KNOWN}{path}"))
+}
+
+fn authorized(
+    item: &Item<'_>,
+    table: &mut ScopeTable,
+    problems: &mut Problems,
+) -> Option<(Action, Rules, Vec<RuleSpots>)> {
+    let fields = item.fields(&AUTHORIZATION, problems)?;
+    let default_action = match fields.get("defaultAction") {
+        Some(item) => item.word(&ACTIONS, problems),
+        None => Some(Action::Deny),
+    };
+    let backend = BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned());
+    let (rules, spots) = match fields.get("rules") {
+        Some(item) if !matches!(&item.node().value, Value::Sequence(rules) if rules.is_empty()) => {
+            rules::rules(&item, Dialect::McpRoute, Some(&backend), table, problems)?
+        }
+        _ => (Rules::default(), Vec::new()),
+    };
+    Some((default_action?, rules, spots))
+}
+
+/// Rules over backends to which no call can be routed.
+fn unknown_backends(
+    rules: &Rules,
+    spots: &[RuleSpots],
+    backends: &[String],
+    problems: &mut Problems,
+) {
+    for (rule, spots) in rules.iter().zip(spots) {
+        for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
+            let Some(backend) = &target.backend else { continue };
+            if backends.contains(backend) {
+                continue;
+            }
+            let hint = crate::words::nearest(backend, backends.iter().map(String::as_str))
+                .map(|known| format!("; did you mean `{known}`?"))
+                .unwrap_or_default();
+            let message = format!("`{backend}` is none of the backendRefs{hint}");
+            problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+//! What mappings may hold. The reader of files and their JSON Schema are made
+//! from the same declarations, so they cannot disagree.
+
+use serde_json::{Map, Value, json};
+
+/// A mapping.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(crate) about: &'static str,
+    pub(crate) fields: &'static [Field],
+    /// Keys of which there must be exactly one.
+    pub(crate) one_of: &'static [&'static str],
+    /// Keys of which there must be at least one.
+    pub(crate) any_of: &'static [&'static str],
+}
+
+/// A key of a mapping and its value.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) key: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) holds: Holds,
+    pub(crate) required: bool,
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub(crate) enum Holds {
+    /// A text that is not empty.
+    Text,
+    /// A condition in CEL.
+    Condition,
+    /// One of these words; the first is the default.
+    Word(&'static [&'static str]),
+    /// A whole number.
+    Number { least: usize, most: usize, default: usize },
+    /// `true`, to switch something on.
+    Switch,
+    /// A list of texts.
+    Texts,
+    /// A list of scope-tokens, none twice, maybe none at all.
+    Scopes { may_be_empty: bool },
+    /// Lists of scope-tokens by scope-token.
+    ScopesByScope,
+    /// A mapping.
+    Mapping(&'static Shape),
+    /// A list of mappings.
+    Mappings(&'static Shape),
+    /// A text or a list of texts, by name.
+    TextsByName,
+    /// A text or null.
+    TextOrNull,
+    /// Any object.
+    Object,
+}
+
+pub(crate) const fn field(key: &'static str, holds: Holds, about: &'static str) -> Field {
+    Field { key, about, holds, required: false }
+}
+
+impl Field {
+    pub(crate) const fn required(self) -> Self {
+        Self { required: true, ..self }
+    }
+}
+
+impl Shape {
+    pub(crate) const fn new(about: &'static str, fields: &'static [Field]) -> Self {
+        Self { about, fields, one_of: &[], any_of: &[] }
+    }
+
+    /// The JSON Schema of a file of this shape.
+    pub(crate) fn document(&self, id: &str, title: &str) -> Value {
+        let mut schema = self.schema();
+        if let Value::Object(members) = &mut schema {
+            members.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
+            members.insert("$id".into(), id.into());
+            members.insert("title".into(), title.into());
+        }
+        schema
+    }
+
+    fn schema(&self) -> Value {
+        let Self { about, fields, one_of, any_of } = self;
+        let properties: Map<String, Value> = fields
+            .iter()
+            .map(|field| {
+                let mut schema = field.holds.schema();
+                if let Value::Object(members) = &mut schema {
+                    members.insert("description".into(), field.about.into());
+                }
+                (field.key.to_owned(), schema)
+            })
+            .collect();
+        let required: Vec<&str> =
+            fields.iter().filter(|field| field.required).map(|field| field.key).collect();
+        let mut schema = json!({
+            "type": "object",
+            "description": about,
+            "properties": properties,
+            "additionalProperties": false,
+        });
+        let each = |keys: &[&str]| keys.iter().map(|key| json!({"required": [key]})).collect();
+        if let Value::Object(members) = &mut schema {
+            if !required.is_empty() {
+                members.insert("required".into(), required.into());
+            }
+            if !one_of.is_empty() {
+                members.insert("oneOf".into(), Value::Array(each(one_of)));
+            }
+            if !any_of.is_empty() {
+                members.insert("anyOf".into(), Value::Array(each(any_of)));
+            }
+        }
+        schema
+    }
+}
+
+impl Holds {
+    fn schema(&self) -> Value {
+        // RFC 6749, section 3.3.
+        let scope = json!({"type": "string", "pattern": r"^[!#-\[\]-~]+$"});
+        let scopes = json!({"type": "array", "items": scope, "minItems": 1, "uniqueItems": true});
+        let text = json!({"type": "string", "minLength": 1});
+        match self {
+            Self::Text => text,
+            Self::Condition => json!({
+                "type": "string",
+                "minLength": 1,
+                "maxLength": crate::policy::condition::MAX_EXPRESSION_BYTES,
+            }),
+            Self::Word(words) => json!({"enum": words, "default": words.first()}),
+            Self::Number { least, most, default } => json!({
+                "type": "integer", "minimum": least, "maximum": most, "default": default,
+            }),
+            Self::Switch => json!({"const": true}),
+            Self::Texts => json!({"type": "array", "items": text, "minItems": 1}),
+            Self::Scopes { may_be_empty: false } => scopes,
+            Self::Scopes { may_be_empty: true } => {
+                json!({"type": "array", "items": scope, "uniqueItems": true})
+            }
+            Self::ScopesByScope => json!({
+                "type": "object",
+                "propertyNames": scope,
+                "additionalProperties": scopes,
+            }),
+            Self::Mapping(shape) => shape.schema(),
+            Self::Mappings(shape) => {
+                json!({"type": "array", "items": shape.schema(), "minItems": 1})
+            }
+            Self::TextsByName => json!({
+                "type": "object",
+                "additionalProperties": {
+                    "anyOf": [
+                        {"type": "string"},
+                        {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                    ],
+                },
+            }),
+            Self::TextOrNull => json!({"type": ["string", "null"]}),
+            Self::Object => json!({"type": "object"}),
+        }
+    }
+}
