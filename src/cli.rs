@@ -1,9 +1,12 @@
 //! The command line: one file a subcommand, no decision of its own.
 
 mod check;
+mod envoy_config;
 mod findings;
 mod report;
+mod schema;
 mod serve;
+mod test;
 mod validate;
 
 use std::ffi::OsString;
@@ -27,7 +30,10 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Check(check::Args),
+    Test(test::Args),
     Validate(validate::Args),
+    EnvoyConfig(envoy_config::Args),
+    Schema(schema::Args),
 }
 
 /// Runs the command that the arguments name; the first is the program's name.
@@ -47,7 +53,10 @@ where
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Test(args) => test::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::EnvoyConfig(args) => envoy_config::run(&args),
+        Command::Schema(args) => schema::run(&args),
     }
 }
 

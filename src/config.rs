@@ -4,6 +4,7 @@
 //! becomes a [`Gate`] or a list of all its mistakes. There is no step in which
 //! a policy exists but is not valid.
 
+mod conditions;
 pub(crate) mod decode;
 mod lints;
 mod mcproute;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
+use self::conditions::Conditions;
 use self::decode::Item;
 use self::policy::POLICY;
 use self::problem::Problems;
@@ -235,14 +237,15 @@ fn gate(
 impl Draft {
     /// Takes in a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
+        let mut conditions = Conditions::of(item.node());
         if item.peek("kind").is_some() && item.peek("apiVersion").is_some() {
             let (number, _) = file;
             let policies = &mut self.policies;
-            mcproute::read(item, problems, &mut |(policy, rules), spot| {
+            mcproute::read(item, &mut conditions, problems, &mut |(policy, rules), spot| {
                 policies.push(Placed { policy: Arc::new(policy), file: number, spot, rules });
             });
         } else {
-            self.policy_file(item, file, problems);
+            self.policy_file(item, file, &mut conditions, problems);
         }
     }
 
@@ -250,6 +253,7 @@ impl Draft {
         &mut self,
         item: &Item<'_>,
         (file, path): (usize, &Arc<Path>),
+        conditions: &mut Conditions,
         problems: &mut Problems,
     ) {
         let Some(fields) = item.fields(&FILE, problems) else { return };
@@ -265,7 +269,7 @@ impl Draft {
         }
         let Some(list) = fields.required("policies", problems) else { return };
         for item in &list.items(problems).unwrap_or_default() {
-            if let Some((policy, rules)) = policy::policy(item, problems) {
+            if let Some((policy, rules)) = policy::policy(item, conditions, problems) {
                 let spot = Spot::from(item);
                 self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules });
             }

@@ -66,5 +66,6 @@ pub mod json;
 pub mod mcp;
 pub mod policy;
 pub mod server;
+pub mod suite;
 pub mod telemetry;
 mod words;

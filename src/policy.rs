@@ -20,6 +20,8 @@ mod scope;
 mod target;
 mod trace;
 
+use std::sync::Arc;
+
 pub use claim::{ClaimType, RequiredClaim};
 pub use condition::{Condition, ConditionError, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
@@ -89,7 +91,7 @@ pub struct Rule {
     /// One of these must match; `None` matches every tool.
     pub targets: Option<Vec<Target>>,
     /// Must be true of the request.
-    pub cel: Option<Condition>,
+    pub cel: Option<Arc<Condition>>,
 }
 
 impl Rule {
@@ -101,7 +103,7 @@ impl Rule {
     /// Its conditions, those of its targets first.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let targets = self.targets.iter().flatten();
-        targets.filter_map(|target| target.when.as_ref()).chain(&self.cel)
+        targets.filter_map(|target| target.when.as_deref()).chain(self.cel.as_deref())
     }
 }
 
@@ -130,6 +132,16 @@ impl RequiredScopes {
     /// Whether who is granted the scopes of another rule is granted these.
     pub fn is_granted_by(&self, other: &Self) -> bool {
         self.set.is_within(&other.granted, &ScopeSet::default())
+    }
+
+    /// Their numbers in the policy's table.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.set.numbers()
+    }
+
+    /// The same, with all that they imply.
+    pub fn granted_numbers(&self) -> impl Iterator<Item = usize> {
+        self.granted.numbers()
     }
 
     /// As written in the rule.

@@ -1,10 +1,17 @@
 //! Logs.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing::Level;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+/// The environment variable that selects what is logged.
+const RUST_LOG: &str = "RUST_LOG";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,21 +27,48 @@ pub enum LogFormat {
 /// elsewhere.
 ///
 /// # Errors
-/// If the process logs already.
-pub fn init(format: Option<LogFormat>) -> Result<(), tracing_subscriber::util::TryInitError> {
+/// If `RUST_LOG` is not a filter, or the process logs already.
+pub fn init(format: Option<LogFormat>) -> Result<(), InitError> {
     let is_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    let filter =
-        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = match std::env::var(RUST_LOG) {
+        Ok(filter) => filter.parse::<Targets>().map_err(InitError::Filter)?,
+        Err(_not_set) => Targets::new().with_default(Level::INFO),
+    };
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(is_terminal)
         .with_target(false)
         // A log that nobody reads any more must not end the process.
         .log_internal_errors(false);
+    let registry = tracing_subscriber::registry();
     match format {
-        LogFormat::Text => builder.finish().try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+        LogFormat::Text => registry.with(layer.with_filter(filter)).try_init(),
+        LogFormat::Json => {
+            registry.with(layer.json().flatten_event(true).with_filter(filter)).try_init()
+        }
+    }
+    .map_err(InitError::Again)
+}
+
+/// Why nothing can be logged.
+#[derive(Debug)]
+pub enum InitError {
+    /// `RUST_LOG` is not a filter.
+    Filter(ParseError),
+    /// The process logs already.
+    Again(TryInitError),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(error) => {
+                write!(f, "{RUST_LOG}: {error}: write `info`, `debug` or `mcp_authz=debug,warn`")
+            }
+            Self::Again(error) => error.fmt(f),
+        }
     }
 }
+
+impl std::error::Error for InitError {}

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use crate::client::{Answer, Client};
 use crate::stack::Stack;
-use crate::support::{BUFFERED, Http, MODES, Reply, call, change, send, start, token};
+use crate::support::{
+    BUFFERED, Http, MODES, Reply, TOKEN_OPTIONAL, TOKEN_REQUIRED, call, change, send, start, token,
+};
 
 const POLICY: &str = r#"
 limits: {maxBodyBytes: 2000, maxJsonDepth: 8}
@@ -20,10 +22,6 @@ policies:
     source: {jwt: {scopes: [a, b]}}
     target: {tools: [{tool: echo}]}
 "#;
-
-/// Tokens are optional for Envoy; what to do without one is up to us.
-const TOKEN_REQUIRED: &str = "requires: {provider_name: idp}";
-const TOKEN_OPTIONAL: &str = "requires: {requires_any: {requirements: [{provider_name: idp}, {allow_missing_or_failed: {}}]}}";
 
 async fn post(stack: &Stack, body: impl Into<reqwest::Body>, headers: &[(&str, &str)]) -> Reply {
     let mut request = Http::new(stack).post(Some(&token("")), body);
@@ -77,9 +75,8 @@ policies:
 "#;
     let route = "- match: {prefix: /}\n                route: {cluster";
     let named = "- match: {prefix: /special}\n                name: special\n                route: {cluster: mcp_server}\n              - match: {prefix: /}\n                route: {cluster";
-    let attributes = "message_timeout: 1s\n              request_attributes: [xds.route_name]";
     for mode in MODES {
-        let config = change(&mode.config(), &[(route, named), ("message_timeout: 1s", attributes)]);
+        let config = change(&mode.config_for(POLICIES), &[(route, named)]);
         let stack = start(POLICIES, &config).await;
         let base = format!("http://127.0.0.1:{}", stack.envoy.port);
         let client = reqwest::Client::new();
@@ -275,7 +272,7 @@ async fn without_a_verified_token_a_challenge_says_where_to_log_in() {
         "- name: answers\n  unauthenticated: Challenge\n  scopesSupported: [a, c]",
     );
     for mode in MODES {
-        let config = change(&mode.config(), &[(TOKEN_REQUIRED, TOKEN_OPTIONAL)]);
+        let config = change(&mode.config_for(&policy), &[(TOKEN_REQUIRED, TOKEN_OPTIONAL)]);
         let stack = start(&policy, &config).await;
         let http = Http::new(&stack);
         let none = format!("Bearer resource_metadata=\"{URL}\", scope=\"a c\"");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules at the top, each with those that it may name.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("json", &[]),
     ("words", &[]),
     ("telemetry", &[]),
@@ -17,7 +17,8 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("config", &["claims", "gate", "policy", "words"]),
     ("extproc", &["claims", "gate", "head", "json"]),
     ("server", &["extproc", "gate"]),
-    ("cli", &["claims", "config", "gate", "head", "policy", "server", "telemetry"]),
+    ("suite", &["claims", "config", "gate", "head", "policy"]),
+    ("cli", &["claims", "config", "gate", "head", "policy", "server", "suite", "telemetry"]),
 ];
 
 /// What decides is a function of its inputs.

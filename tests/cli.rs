@@ -174,3 +174,18 @@ fn help_teaches() {
         assert!(text(&output.stdout).contains(taught), "{arguments:?}");
     }
 }
+
+#[test]
+fn the_schemas_in_examples_are_those_that_are_printed() {
+    for (arguments, file) in
+        [(["schema"].as_slice(), "policy.schema.json"), (&["schema", "tests"], "tests.schema.json")]
+    {
+        let output = run(arguments, "");
+        let committed = std::fs::read_to_string(format!("examples/schema/{file}")).unwrap();
+        assert!(
+            text(&output.stdout) == committed,
+            "write it anew: mcp-authz {} > examples/schema/{file}",
+            arguments.join(" ")
+        );
+    }
+}

@@ -79,11 +79,11 @@ fn decide(gate: &Gate, case: &Value) -> Value {
         let permit = evaluation.decision.permit();
         assert_eq!(permit.is_ok(), judgement.answer.is_ok(), "{case}");
     }
-    verdict(case, &judgement, rule)
+    verdict(case, &judgement, rule.as_deref())
 }
 
 /// A judgement in the four words of a case.
-fn verdict(case: &Value, judgement: &Judgement<'_, '_>, rule: Option<String>) -> Value {
+fn verdict(case: &Value, judgement: &Judgement<'_, '_>, rule: Option<&str>) -> Value {
     let Some(refusal) = judgement.refusal() else {
         let evaluation = judgement.decisive().map(|judged| &judged.evaluation);
         let reason = evaluation.map_or("not_governed", |found| found.decision.reason().as_str());

@@ -85,8 +85,10 @@ async fn claims_that_are_not_forwarded_grant_nothing() {
 /// `jwt_authn` can write about a token that failed where it writes payloads.
 #[tokio::test]
 async fn the_report_of_a_failed_token_is_not_a_payload() {
+    let policy =
+        POLICY.replace("- name: quickstart", "- name: quickstart\n  unauthenticated: Challenge");
     let config = change(
-        &Mode::Buffered.config(),
+        &Mode::Buffered.config_for(&policy),
         &[
             (
                 "payload_in_metadata: jwt_payload",
@@ -98,8 +100,6 @@ async fn the_report_of_a_failed_token_is_not_a_payload() {
             ),
         ],
     );
-    let policy =
-        POLICY.replace("- name: quickstart", "- name: quickstart\n  unauthenticated: Challenge");
     let stack = start(&policy, &config).await;
     let forged = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImVjaG8ifQ.";
     let body = call("countdown", &json!({"from": 1}));
@@ -113,9 +113,11 @@ async fn the_report_of_a_failed_token_is_not_a_payload() {
 /// The other source of claims: the request's own token, without verification.
 #[tokio::test]
 async fn the_authorization_header_counts_only_if_the_policy_says_so() {
-    let config =
-        change(&Mode::Buffered.config(), &[("payload_in_metadata: jwt_payload", "forward: true")]);
     let policy = format!("jwt: {{from: authorizationHeader}}\n{POLICY}");
+    let config = change(
+        &Mode::Buffered.config_for(&policy),
+        &[("payload_in_metadata: jwt_payload", "forward: true")],
+    );
     let stack = start(&policy, &config).await;
     let client = Client::connect(&stack.url(), &token("echo")).await.unwrap();
     let hello = json!({"text": "Hello, world!"});
@@ -134,9 +136,11 @@ async fn the_authorization_header_counts_only_if_the_policy_says_so() {
 /// Envoy verifies the token that it finds; the claims must be of that very one.
 #[tokio::test]
 async fn a_forged_token_beside_the_verified_one_grants_nothing() {
-    let config =
-        change(&Mode::Buffered.config(), &[("payload_in_metadata: jwt_payload", "forward: true")]);
     let policy = format!("jwt: {{from: authorizationHeader}}\n{POLICY}");
+    let config = change(
+        &Mode::Buffered.config_for(&policy),
+        &[("payload_in_metadata: jwt_payload", "forward: true")],
+    );
     let stack = start(&policy, &config).await;
     let verified = token("sum");
     // {"alg":"none"} and {"scope":"echo all-access"}

@@ -1,5 +1,6 @@
 //! What the tests against a real Envoy share.
 
+use std::io::Write as _;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -7,7 +8,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
 use crate::envoy;
-use crate::stack::{ENVOY_CONFIG, Stack};
+use crate::stack::{ENVOY_CONFIG, POLICY, Stack};
 use crate::tokens::Issuer;
 
 /// The two ways in which Envoy is meant to send bodies.
@@ -20,21 +21,44 @@ pub enum Mode {
 pub const MODES: [Mode; 2] = [Mode::Buffered, Mode::FullDuplexStreamed];
 
 pub const BUFFERED: &str = "request_body_mode: BUFFERED";
+/// Tokens are optional for Envoy; what to do without one is up to us.
+pub const TOKEN_REQUIRED: &str = "requires: {provider_name: idp}";
+pub const TOKEN_OPTIONAL: &str = "requires: {requires_any: {requirements: [{provider_name: idp}, {allow_missing_or_failed: {}}]}}";
+
 pub const SEND_HEADERS: &str = "request_header_mode: SEND";
 
 impl Mode {
     /// The quickstart's Envoy configuration in this mode.
     pub fn config(self) -> String {
-        match self {
-            Self::Buffered => ENVOY_CONFIG.to_owned(),
-            Self::FullDuplexStreamed => change(
-                ENVOY_CONFIG,
-                &[(
-                    BUFFERED,
-                    "request_body_mode: FULL_DUPLEX_STREAMED\n                request_trailer_mode: SEND",
-                )],
-            ),
-        }
+        self.config_for(POLICY)
+    }
+
+    /// The same with the filter that fits a policy.
+    pub fn config_for(self, policy: &str) -> String {
+        const START: &str = "          - name: envoy.filters.http.ext_proc\n";
+        const END: &str = "          - name: envoy.filters.http.router\n";
+        let (before, rest) = ENVOY_CONFIG.split_once(START).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let filter = self.filter(policy);
+        let filter: String = filter.lines().map(|line| format!("          {line}\n")).collect();
+        format!("{before}{filter}{END}{after}")
+    }
+
+    /// What `envoy-config` prints for a policy.
+    pub fn filter(self, policy: &str) -> String {
+        let mut file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        file.write_all(policy.as_bytes()).unwrap();
+        let mode = match self {
+            Self::Buffered => "buffered",
+            Self::FullDuplexStreamed => "duplex",
+        };
+        let output = mcp_authz()
+            .args(["envoy-config", "--mode", mode, "--policy"])
+            .arg(file.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 

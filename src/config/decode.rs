@@ -5,6 +5,8 @@ use super::shape::{Field, Shape};
 use super::yaml::{Key, Node, Scalar, ScalarKind, Value};
 use crate::words::nearest;
 
+use serde_json::{Map, Value as Json};
+
 /// A value with the keys on the way to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Item<'n> {
@@ -146,6 +148,40 @@ impl<'n> Item<'n> {
         self.scalar().map_or("", |scalar| scalar.text.as_str())
     }
 
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::Sequence(_))
+    }
+
+    /// A list of texts, as they are; it may be empty.
+    pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<String>> {
+        match &self.node.value {
+            Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
+            _ => {
+                let items = self.strings(problems)?;
+                Some(items.iter().map(|item| item.as_text().to_owned()).collect())
+            }
+        }
+    }
+
+    /// A text that may be empty, in a list of its own.
+    pub(crate) fn any_text(&self, problems: &mut Problems) -> Option<Vec<String>> {
+        match self.scalar() {
+            Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(vec![text.clone()]),
+            _ => self.string(problems).map(|text| vec![text]),
+        }
+    }
+
+    /// A mapping as a JSON object.
+    pub(crate) fn object(&self, problems: &mut Problems) -> Option<Map<String, Json>> {
+        match json(self.node) {
+            Json::Object(object) => Some(object),
+            _ => {
+                self.expected(problems, "a mapping");
+                None
+            }
+        }
+    }
+
     /// A whole number in a range.
     pub(crate) fn number(
         &self,
@@ -203,6 +239,26 @@ impl<'n> Fields<'n> {
 
     pub(crate) fn place(&self) -> Place {
         self.place
+    }
+}
+
+/// A value as JSON, by YAML's core schema.
+fn json(node: &Node) -> Json {
+    match &node.value {
+        Value::Sequence(items) => items.iter().map(json).collect(),
+        Value::Mapping(members) => {
+            members.iter().map(|(key, node)| (key.name.clone(), json(node))).collect()
+        }
+        Value::Scalar(Scalar { text, kind, .. }) => match kind {
+            ScalarKind::Null => Json::Null,
+            ScalarKind::Boolean => Json::Bool(text.eq_ignore_ascii_case("true")),
+            ScalarKind::Number => text
+                .parse::<i64>()
+                .map(Json::from)
+                .or_else(|_| text.parse::<f64>().map(Json::from))
+                .unwrap_or_else(|_| Json::from(text.as_str())),
+            ScalarKind::String => Json::from(text.as_str()),
+        },
     }
 }
 

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::problem::{Lint, Problems};
 use super::rules::RuleSpots;
-use crate::policy::{
-    Action, Condition, ConditionErrors, Policy, RequiredClaim, Rule, Target, ToolPattern,
-};
+use crate::policy::{Action, Condition, ConditionErrors, Policy, RequiredClaim, Rule, Target};
 
 /// Looks at a policy, whose rules stand at `spots`.
 pub(super) fn lint(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
@@ -17,13 +15,15 @@ pub(super) fn lint(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems
     glob_overlaps(policy, spots, &shadowed, problems);
 }
 
-/// The targets of all rules by the names of their tools, to compare no rule with
+/// Earlier rules by what a later one must have if they cover it: the tool, if
+/// they name one, and a scope, if they require one. So no rule is compared with
 /// all others.
 #[derive(Default)]
 struct Index<'p> {
     exact: HashMap<&'p str, Vec<usize>>,
-    /// The rules that name tools by patterns, or none.
-    patterns: Vec<usize>,
+    /// The rules that name tools by patterns, or none, by the first of their
+    /// scopes.
+    patterns: HashMap<Option<usize>, Vec<usize>>,
 }
 
 impl<'p> Index<'p> {
@@ -37,14 +37,17 @@ impl<'p> Index<'p> {
             }
         }
         if is_pattern {
-            self.patterns.push(index);
+            self.patterns.entry(rule.scopes.numbers().next()).or_default().push(index);
         }
     }
 
-    /// The rules that could be about a tool, in order.
-    fn about(&self, tool: &ToolPattern) -> Vec<usize> {
-        let exact = self.exact.get(tool.as_str()).into_iter().flatten();
-        let mut rules: Vec<usize> = exact.chain(&self.patterns).copied().collect();
+    /// The rules that could cover a later one, in order.
+    fn candidates(&self, later: &Rule) -> Vec<usize> {
+        let tool = later.targets.as_deref().and_then(<[Target]>::first);
+        let exact = tool.and_then(|target| self.exact.get(target.tool.as_str()));
+        let scopes = later.scopes.granted_numbers().map(Some).chain([None]);
+        let patterns = scopes.filter_map(|scope| self.patterns.get(&scope));
+        let mut rules: Vec<usize> = exact.into_iter().chain(patterns).flatten().copied().collect();
         rules.sort_unstable();
         rules.dedup();
         rules
@@ -56,11 +59,7 @@ fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
     let mut shadowed = vec![false; policy.rules.len()];
     let mut earlier = Index::default();
     for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
-        let candidates = match rule.targets.as_deref() {
-            Some([first, ..]) => earlier.about(&first.tool),
-            Some([]) | None => earlier.patterns.clone(),
-        };
-        let covering = candidates.into_iter().find(|&candidate| {
+        let covering = earlier.candidates(rule).into_iter().find(|&candidate| {
             policy.rules.get(candidate).is_some_and(|earlier| covers(policy, earlier, rule))
         });
         if let Some(first) = covering.and_then(|first| Some((first, policy.rules.get(first)?))) {
@@ -81,7 +80,7 @@ fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
 
 /// Whether an earlier rule takes every call that a later one would take.
 fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
-    same_or_none(earlier.cel.as_ref(), later.cel.as_ref())
+    same_or_none(earlier.cel.as_deref(), later.cel.as_deref())
         && earlier.scopes.is_granted_by(&later.scopes)
         && earlier
             .claims
@@ -112,7 +111,7 @@ fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
 fn covers_target(earlier: &Target, later: &Target) -> bool {
     (earlier.backend.is_none() || earlier.backend == later.backend)
         && earlier.tool.covers(&later.tool)
-        && same_or_none(earlier.when.as_ref(), later.when.as_ref())
+        && same_or_none(earlier.when.as_deref(), later.when.as_deref())
 }
 
 fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool {
@@ -140,7 +139,7 @@ fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
     for (rule, spots) in policy.rules.iter().zip(spots) {
         let mut seen: HashMap<(Option<&str>, &str), Option<&str>> = HashMap::new();
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
-            let when = target.when.as_ref().map(Condition::source);
+            let when = target.when.as_deref().map(Condition::source);
             let key = (target.backend.as_deref(), target.tool.as_str());
             let Some(first) = seen.insert(key, when) else { continue };
             let tool = target.tool.as_str();
@@ -228,16 +227,20 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
     }
     let (a, b) = (folded(scope), folded(other));
     let numberless = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "#");
-    let near = a == b
-        || (a.len().min(b.len()) >= SHORT
-            && strsim::damerau_levenshtein(&a, &b) == 1
-            && numberless(&a) != numberless(&b));
-    let named_together = policy.rules.iter().any(|rule| {
-        let names = |scope: &str| rule.scopes.names().iter().any(|name| name == scope);
-        names(scope) && names(other)
-    });
-    let implied = policy.scopes.implies(scope, other) || policy.scopes.implies(other, scope);
-    near && !named_together && !implied
+    let near = || {
+        a == b
+            || (a.len().min(b.len()) >= SHORT
+                && numberless(&a) != numberless(&b)
+                && strsim::damerau_levenshtein(&a, &b) == 1)
+    };
+    let named_together = || {
+        policy.rules.iter().any(|rule| {
+            let names = |scope: &str| rule.scopes.names().iter().any(|name| name == scope);
+            names(scope) && names(other)
+        })
+    };
+    let implied = || policy.scopes.implies(scope, other) || policy.scopes.implies(other, scope);
+    near() && !implied() && !named_together()
 }
 
 /// Finds patterns that take in a tool which another rule names: one of the two

@@ -5,6 +5,7 @@
 //! is left to them, with a notice. What it says that nobody would do any more is
 //! an error.
 
+use super::conditions::Conditions;
 use super::decode::{Fields, Item};
 use super::policy::{DEFAULT_SEPARATOR, is_metadata_url, scopes};
 use super::problem::{Lint, Problems};
@@ -85,7 +86,12 @@ pub(super) type Found = (Policy, Vec<RuleSpots>);
 
 /// Reads an object of Kubernetes: an `MCPRoute`, or a list with some in it.
 /// Others are skipped.
-pub(super) fn read(item: &Item<'_>, problems: &mut Problems, add: &mut dyn FnMut(Found, Spot)) {
+pub(super) fn read(
+    item: &Item<'_>,
+    conditions: &mut Conditions,
+    problems: &mut Problems,
+    add: &mut dyn FnMut(Found, Spot),
+) {
     let text = |key| item.peek(key).map(|item| item.as_text().to_owned()).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     if kind.ends_with("List") && version != GROUP {
@@ -93,7 +99,7 @@ pub(super) fn read(item: &Item<'_>, problems: &mut Problems, add: &mut dyn FnMut
         let empty = |item: &Item<'_>| matches!(&item.node().value, Value::Sequence(items) if items.is_empty());
         if let Some(items) = items.filter(|items| !empty(items)) {
             for item in &items.items(problems).unwrap_or_default() {
-                read(item, problems, add);
+                read(item, conditions, problems, add);
             }
         }
         return;
@@ -112,7 +118,7 @@ pub(super) fn read(item: &Item<'_>, problems: &mut Problems, add: &mut dyn FnMut
         item.problem(problems, message);
         return;
     }
-    if let Some(found) = route(item, problems) {
+    if let Some(found) = route(item, conditions, problems) {
         add(found, item.into());
     }
 }
@@ -134,7 +140,7 @@ fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems
     }
 }
 
-fn route(item: &Item<'_>, problems: &mut Problems) -> Option<Found> {
+fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
     let fields = item.fields(&OBJECT, problems)?;
     let name = name(&fields, problems);
     let spec_item = fields.required("spec", problems)?;
@@ -163,7 +169,7 @@ fn route(item: &Item<'_>, problems: &mut Problems) -> Option<Found> {
         }
     }
     match &authorization {
-        Some(item) => judge = authorized(item, &mut table, problems),
+        Some(item) => judge = authorized(item, (&mut table, conditions), problems),
         None => {
             let message = "without `securityPolicy.authorization` every call is allowed";
             spec_item.lint(Lint::NoAuthorization, problems, message);
@@ -313,7 +319,7 @@ fn metadata_url(resource: &str) -> Option<String> {
 
 fn authorized(
     item: &Item<'_>,
-    table: &mut ScopeTable,
+    shared: (&mut ScopeTable, &mut Conditions),
     problems: &mut Problems,
 ) -> Option<(Action, Rules, Vec<RuleSpots>)> {
     let fields = item.fields(&AUTHORIZATION, problems)?;
@@ -324,7 +330,7 @@ fn authorized(
     let backend = BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned());
     let (rules, spots) = match fields.get("rules") {
         Some(item) if !matches!(&item.node().value, Value::Sequence(rules) if rules.is_empty()) => {
-            rules::rules(&item, Dialect::McpRoute, Some(&backend), table, problems)?
+            rules::rules(&item, Dialect::McpRoute, Some(&backend), shared, problems)?
         }
         _ => (Rules::default(), Vec::new()),
     };

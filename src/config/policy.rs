@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::conditions::Conditions;
 use super::decode::{Fields, Item, one_of};
 use super::problem::Problems;
 use super::rules::{self, Dialect, RULE, RuleSpots};
@@ -132,7 +133,11 @@ static BACKEND: Shape = Shape {
 };
 
 /// Reads a policy.
-pub(super) fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<(Policy, Vec<RuleSpots>)> {
+pub(super) fn policy(
+    item: &Item<'_>,
+    conditions: &mut Conditions,
+    problems: &mut Problems,
+) -> Option<(Policy, Vec<RuleSpots>)> {
     let fields = item.fields(&POLICY, problems)?;
     let name = fields.required("name", problems).and_then(|item| item.string(problems));
     let matching = match fields.get("match") {
@@ -168,9 +173,9 @@ pub(super) fn policy(item: &Item<'_>, problems: &mut Problems) -> Option<(Policy
         Some(item) => scope_hierarchy(&item, problems),
         None => ScopeTable::default(),
     };
-    let rules = fields
-        .required("rules", problems)
-        .and_then(|item| rules::rules(&item, Dialect::Own, backend.as_ref(), &mut table, problems));
+    let rules = fields.required("rules", problems).and_then(|item| {
+        rules::rules(&item, Dialect::Own, backend.as_ref(), (&mut table, conditions), problems)
+    });
     let (rules, spots) = rules?;
     let policy = Policy {
         name: name?,

@@ -1,5 +1,8 @@
 //! The rules of a policy.
 
+use std::sync::Arc;
+
+use super::conditions::Conditions;
 use super::decode::Item;
 use super::policy::scopes;
 use super::problem::{Lint, Place, Problems};
@@ -103,12 +106,12 @@ pub(super) fn rules(
     item: &Item<'_>,
     dialect: Dialect,
     backend_from: Option<&BackendFrom>,
-    table: &mut ScopeTable,
+    (table, conditions): (&mut ScopeTable, &mut Conditions),
     problems: &mut Problems,
 ) -> Option<(Rules, Vec<RuleSpots>)> {
     // Every rule is read before the first that failed ends it all.
     let items = item.items(problems)?;
-    let mut reading = Reading { dialect, backend_from, table, problems };
+    let mut reading = Reading { dialect, backend_from, table, conditions, problems };
     let rules: Vec<_> = items.iter().map(|item| reading.rule(item)).collect();
     let (rules, spots): (Vec<_>, Vec<_>) =
         rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
@@ -120,6 +123,7 @@ struct Reading<'r> {
     dialect: Dialect,
     backend_from: Option<&'r BackendFrom>,
     table: &'r mut ScopeTable,
+    conditions: &'r mut Conditions,
     problems: &'r mut Problems,
 }
 
@@ -146,7 +150,7 @@ impl Reading<'_> {
         };
         let source = fields.get("source").map(|item| self.source(&item)).unwrap_or_default();
         let targets = fields.get("target").map(|item| self.targets(&item));
-        let cel = fields.get("cel").map(|item| condition(&item, self.problems));
+        let cel = fields.get("cel").map(|item| self.condition(&item));
         let (targets, target_spots) = match valid(targets)? {
             Some((targets, spots)) => (Some(targets), spots),
             None => (None, Vec::new()),
@@ -214,8 +218,9 @@ impl Reading<'_> {
     }
 
     fn target(&mut self, item: &Item<'_>) -> Option<Target> {
+        let fields = item.fields(&TOOL, self.problems)?;
+        let when = fields.get("when").map(|item| self.condition(&item));
         let problems = &mut *self.problems;
-        let fields = item.fields(&TOOL, problems)?;
         let tool_item = match (fields.get("tool"), fields.get("toolName")) {
             (Some(tool), None) | (None, Some(tool)) => Some(tool),
             (Some(_), Some(second)) => {
@@ -234,7 +239,6 @@ impl Reading<'_> {
             fields.required("backend", problems);
         }
         let backend = backend_item.as_ref().map(|item| item.string(problems));
-        let when = fields.get("when").map(|item| condition(&item, problems));
 
         if let (Some(item), Some(tool)) = (&tool_item, &tool) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
@@ -249,6 +253,26 @@ impl Reading<'_> {
             item.problem(problems, mistake);
         }
         Some(Target { backend: valid(backend)?, tool: ToolPattern::new(tool?), when: valid(when)? })
+    }
+
+    fn condition(&mut self, item: &Item<'_>) -> Option<Arc<Condition>> {
+        let scalar = item.text(self.problems)?;
+        match self.conditions.get(&scalar.text) {
+            Ok(condition) => {
+                for doubt in condition.doubts() {
+                    let (place, message) = blamed(item, scalar, doubt);
+                    self.problems.lint(Lint::HeaderCapitals, place, &item.path, message);
+                }
+                Some(condition)
+            }
+            Err(errors) => {
+                for error in &errors {
+                    let (place, message) = blamed(item, scalar, error);
+                    self.problems.add(place, &item.path, message);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -311,27 +335,6 @@ fn backend_mistake(backend: &str, from: &BackendFrom) -> Option<String> {
             ))
         }
         _ => None,
-    }
-}
-
-fn condition(item: &Item<'_>, problems: &mut Problems) -> Option<Condition> {
-    let scalar = item.text(problems)?;
-    let source = scalar.text.as_str();
-    match Condition::compile(source) {
-        Ok(condition) => {
-            for doubt in condition.doubts() {
-                let (place, message) = blamed(item, scalar, doubt);
-                problems.lint(Lint::HeaderCapitals, place, &item.path, message);
-            }
-            Some(condition)
-        }
-        Err(errors) => {
-            for error in errors {
-                let (place, message) = blamed(item, scalar, &error);
-                problems.add(place, &item.path, message);
-            }
-            None
-        }
     }
 }
 

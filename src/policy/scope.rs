@@ -118,6 +118,15 @@ impl ScopeSet {
         self.0.get(number / 64).is_some_and(|bits| bits & (1 << (number % 64)) != 0)
     }
 
+    /// The numbers of its scopes.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        let bits = |(word, bits): (usize, &u64)| {
+            let bits = *bits;
+            (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| word * 64 + bit)
+        };
+        self.0.iter().enumerate().filter(|(_, bits)| **bits != 0).flat_map(bits)
+    }
+
     /// Adds all scopes of another set.
     fn extend(&mut self, other: &Self) {
         if self.0.len() < other.0.len() {

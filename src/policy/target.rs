@@ -1,5 +1,7 @@
 //! Which tool of which backend a call means, and which ones a rule means.
 
+use std::sync::Arc;
+
 use super::{Condition, NoSubject};
 use crate::head::Head;
 use crate::mcp::ToolCall;
@@ -75,7 +77,7 @@ pub struct Target {
     /// The tool, or a pattern of names.
     pub tool: ToolPattern,
     /// Must be true of the arguments.
-    pub when: Option<Condition>,
+    pub when: Option<Arc<Condition>>,
 }
 
 impl Target {

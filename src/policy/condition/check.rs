@@ -29,6 +29,8 @@ const PARSER_STACK_BYTES: usize = 64 << 20;
 /// Up to here the stack of the calling thread is enough.
 const PARSED_IN_PLACE_BYTES: usize = 256;
 
+const OPTIONAL_AND_PLAIN: &str = "an optional value never equals a plain one: write \
+                                  `args.?x.orValue(…)`, or `args.x` without `?`";
 const NEVER_BOOLEAN: &str = "the condition can be neither true nor false";
 
 pub(super) fn compile(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<ConditionError>> {
@@ -304,6 +306,23 @@ impl Check<'_> {
         {
             return self.index(id, call);
         }
+        if call.func_name == operators::IN
+            && let [IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }, map] =
+                call.args.as_mut_slice()
+        {
+            let key = key.inner().to_owned();
+            match self.part(map) {
+                // Only this one is looked for.
+                Some(node @ (Node::Headers | Node::HeadersAll)) => {
+                    self.member(id, node, &key);
+                }
+                part => part.into_iter().for_each(|node| self.reads.whole(node)),
+            }
+            if comparison::with_optional(call) {
+                self.error(id, OPTIONAL_AND_PLAIN.to_owned());
+            }
+            return None;
+        }
         if functions::MACROS.contains(&call.func_name.as_str()) {
             // Its variable is not one, so the arguments would only mislead.
             let name = call.func_name.clone();
@@ -324,9 +343,7 @@ impl Check<'_> {
         call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_operator(&call.func_name) {
             if comparison::with_optional(call) {
-                let message = "an optional value never equals a plain one: write \
-                               `args.?x.orValue(…)`, or `args.x` without `?`";
-                self.error(id, message.to_owned());
+                self.error(id, OPTIONAL_AND_PLAIN.to_owned());
             }
             comparison::redirect(call);
             return None;

@@ -314,6 +314,9 @@ fn what_a_condition_reads_is_known_at_load() {
         reads("request.headers['X-A'] == '' || request.headers_all[?'x-b'].hasValue()"),
         Reads { headers, ..Reads::default() }
     );
+    let headers = ["x-a".to_owned()].into();
+    assert_eq!(reads("'x-a' in request.headers"), Reads { headers, ..Reads::default() });
+    assert_eq!(reads("'x' in request.auth.jwt.claims"), Reads { claims: true, ..nothing.clone() });
     let all = Reads { all_headers: true, ..nothing.clone() };
     assert_eq!(reads("request.headers.exists(h, h == 'x')"), all);
     assert_eq!(reads("request.headers[args.x] == ''"), Reads { args: true, ..all.clone() });

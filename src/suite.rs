@@ -1,0 +1,403 @@
+//! Tests of policies: files of cases, each a caller, a call and what is expected
+//! of it.
+
+mod coverage;
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+
+pub use coverage::{Coverage, Gap};
+
+use crate::claims::Claims;
+use crate::config::decode::{Fields, Item};
+use crate::config::problem::Problems;
+use crate::config::shape::{Holds, Shape, field};
+use crate::config::source::Source;
+use crate::config::{Finding, LoadError, Place, yaml};
+use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement};
+use crate::head::Head;
+
+const ALLOW: &str = "Allow";
+const DENY: &str = "Deny";
+
+/// A file of tests.
+static FILE: Shape = Shape::new(
+    "Tests of an mcp-authz policy: run them with `mcp-authz test FILE`.",
+    &[
+        field("policy", Holds::Text, "The policy file or directory, relative to this file.")
+            .required(),
+        field("tests", Holds::Mappings(&CASE), "The cases.").required(),
+    ],
+);
+
+static CASE: Shape = Shape {
+    one_of: &["call", "body"],
+    ..Shape::new(
+        "A request and what is expected of it.",
+        &[
+            field("name", Holds::Text, "What the case shows.").required(),
+            field(
+                "caller",
+                Holds::Mapping(&CALLER),
+                "Who calls; left out: a request without a token.",
+            ),
+            field("call", Holds::Mapping(&CALL), "The tool call."),
+            field("body", Holds::Text, "The body of the request as it comes, instead of `call`."),
+            field("headers", Holds::TextsByName, "Headers of the request."),
+            field("method", Holds::Text, "The HTTP method. Default: POST."),
+            field("host", Holds::Text, "The host that the request is for."),
+            field("path", Holds::Text, "The path that it is for. Default: /mcp."),
+            field("route", Holds::Text, "Envoy's name of the route that it takes."),
+            field("attributes", Holds::TextsByName, "Attributes that Envoy sends."),
+            field("policyName", Holds::Text, "The policy that Envoy names in its gRPC metadata."),
+            field(
+                "expect",
+                Holds::Mapping(&EXPECT),
+                "What is expected; what is left out is not looked at.",
+            )
+            .required(),
+        ],
+    )
+};
+
+static CALLER: Shape = Shape {
+    any_of: &["scopes", "claims", "token"],
+    ..Shape::new(
+        "Who calls.",
+        &[
+            field(
+                "scopes",
+                Holds::Scopes { may_be_empty: true },
+                "The scopes that the token grants.",
+            ),
+            field("claims", Holds::Object, "The claims of the token."),
+            field(
+                "token",
+                Holds::Text,
+                "The token itself, instead of both; its signature is not checked.",
+            ),
+        ],
+    )
+};
+
+static CALL: Shape = Shape::new(
+    "A call of a tool.",
+    &[
+        field("tool", Holds::Text, "Its name as the client says it, with the backend's prefix.")
+            .required(),
+        field("arguments", Holds::Object, "Its arguments."),
+        field("meta", Holds::Object, "Its `_meta`."),
+    ],
+);
+
+static EXPECT: Shape = Shape::new(
+    "What is expected.",
+    &[
+        field("decision", Holds::Word(&[ALLOW, DENY]), "Whether the request goes on.").required(),
+        field(
+            "scopes",
+            Holds::Scopes { may_be_empty: true },
+            "The scopes that the challenge names, in their order; none: there is no challenge.",
+        ),
+        field(
+            "rule",
+            Holds::TextOrNull,
+            "The rule that decides, by its name or as `rules[0]`; null: none does.",
+        ),
+        field("reason", Holds::Text, "The reason in one word, such as insufficient_scope."),
+        field(
+            "status",
+            Holds::Number { least: 200, most: 599, default: 200 },
+            "The HTTP status of the answer; 200 if the request goes on.",
+        ),
+    ],
+);
+
+/// The JSON Schema of a file of tests.
+pub fn schema() -> Value {
+    FILE.document("tests.schema.json", "mcp-authz policy tests")
+}
+
+/// A file of tests.
+#[derive(Debug)]
+pub struct Suite {
+    /// The policy file or directory.
+    pub policy: PathBuf,
+    /// In the order of the file.
+    pub cases: Vec<Case>,
+}
+
+/// A request and what is expected of it.
+#[derive(Debug)]
+pub struct Case {
+    /// What it shows.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    head: Head,
+    caller: Option<Caller>,
+    body: Vec<u8>,
+    expected: Expected,
+}
+
+#[derive(Debug)]
+enum Caller {
+    Claims(Map<String, Value>),
+    Token(String),
+}
+
+#[derive(Debug)]
+struct Expected {
+    decision: &'static str,
+    scopes: Option<Vec<String>>,
+    rule: Option<Option<String>>,
+    reason: Option<String>,
+    status: Option<usize>,
+}
+
+/// Something that is not as expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What is different.
+    pub what: &'static str,
+    /// What was expected.
+    pub expected: String,
+    /// What is.
+    pub found: String,
+}
+
+/// Loads a file of tests.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(path: &Path) -> Result<Suite, LoadError> {
+    let source = Source::read(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
+    let mut problems = Problems::new(source.file);
+    let documents = yaml::parse(&source.text, &mut problems);
+    let suite = match documents.as_deref() {
+        Some([document]) => suite(&Item::root(document), path, &mut problems),
+        Some([_, second, ..]) => {
+            problems.add(second.place, "", "a second document: one is all that is read");
+            None
+        }
+        Some([]) => {
+            problems.add(Place::START, "", "the file is empty");
+            None
+        }
+        None => None,
+    };
+    let findings: Vec<Finding> = problems.into_sorted(&source.text);
+    suite.filter(|_| findings.is_empty()).ok_or(LoadError(findings))
+}
+
+fn suite(root: &Item<'_>, path: &Path, problems: &mut Problems) -> Option<Suite> {
+    let fields = root.fields(&FILE, problems)?;
+    let policy = fields.required("policy", problems).and_then(|item| item.string(problems));
+    let items = fields.required("tests", problems).and_then(|item| item.items(problems))?;
+    let cases: Vec<Option<Case>> = items.iter().map(|item| case(item, problems)).collect();
+    let policy = path.parent().unwrap_or(Path::new("")).join(policy?);
+    Some(Suite { policy, cases: cases.into_iter().collect::<Option<_>>()? })
+}
+
+fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
+    let fields = item.fields(&CASE, problems)?;
+    let name = fields.required("name", problems).and_then(|item| item.string(problems));
+    let caller = fields.get("caller").map(|item| caller(&item, problems));
+    let body = match (fields.get("call"), fields.get("body")) {
+        (Some(call), None) => call_body(&call, problems),
+        (None, Some(body)) => body.string(problems),
+        (Some(_), Some(second)) => {
+            second.problem(problems, "`body` stands for a whole `call`: give one of them");
+            None
+        }
+        (None, None) => {
+            item.problem(problems, "expected `call` or `body`");
+            None
+        }
+    };
+    let expected = fields.required("expect", problems).and_then(|item| expected(&item, problems));
+    let headers = pairs(&fields, "headers", problems);
+    let attributes = pairs(&fields, "attributes", problems);
+    let mut text = |key| fields.get(key).and_then(|item| item.string(problems));
+    let head = Head {
+        method: text("method").unwrap_or_else(|| "POST".to_owned()),
+        host: text("host").unwrap_or_default(),
+        path: text("path").unwrap_or_else(|| "/mcp".to_owned()),
+        headers: headers
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.into_bytes()))
+            .collect(),
+        attributes,
+        policy: text("policyName"),
+    };
+    let head = head.on_route(text("route").as_deref());
+    let caller = match caller {
+        Some(caller) => Some(caller?),
+        None => None,
+    };
+    let (place, body) = (item.place(), body?.into_bytes());
+    Some(Case { name: name?, place, head, caller, body, expected: expected? })
+}
+
+fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
+    let fields = item.fields(&CALLER, problems)?;
+    let (scopes, claims) = (fields.get("scopes"), fields.get("claims"));
+    if let Some(token) = fields.get("token") {
+        if scopes.is_some() || claims.is_some() {
+            token.problem(problems, "a token has its own scopes and claims: give it alone");
+        }
+        let text = token.string(problems)?;
+        if let Err(error) = Claims::from_unverified_token(&text) {
+            token.problem(problems, format!("not a JSON Web Token: {error}"));
+        }
+        return Some(Caller::Token(text));
+    }
+    if scopes.is_none() && claims.is_none() {
+        item.problem(problems, "expected `scopes`, `claims` or `token`");
+    }
+    let mut all = match claims {
+        Some(item) => item.object(problems)?,
+        None => Map::new(),
+    };
+    if let Some(item) = scopes {
+        let scopes = item.texts(problems)?;
+        if all.insert("scope".to_owned(), json!(scopes.join(" "))).is_some() {
+            item.problem(problems, "the claims have a `scope` already: give one of them");
+        }
+    }
+    Some(Caller::Claims(all))
+}
+
+/// The body of a request that calls a tool.
+fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+    let fields = item.fields(&CALL, problems)?;
+    let tool = fields.required("tool", problems).and_then(|item| item.string(problems));
+    let mut params = json!({ "name": tool? });
+    for (key, member) in [("arguments", "arguments"), ("meta", "_meta")] {
+        if let (Some(item), Value::Object(params)) = (fields.get(key), &mut params) {
+            params.insert(member.to_owned(), Value::Object(item.object(problems)?));
+        }
+    }
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    Some(call.to_string())
+}
+
+/// Names with one value or several.
+fn pairs(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<(String, String)> {
+    let Some(item) = fields.get(key) else { return Vec::new() };
+    let mut pairs = Vec::new();
+    for (key, item) in item.entries(problems).unwrap_or_default() {
+        let values = if item.is_list() { item.texts(problems) } else { item.any_text(problems) };
+        pairs.extend(values.into_iter().flatten().map(|value| (key.name.clone(), value)));
+    }
+    pairs
+}
+
+fn expected(item: &Item<'_>, problems: &mut Problems) -> Option<Expected> {
+    let fields = item.fields(&EXPECT, problems)?;
+    let decision = fields
+        .required("decision", problems)
+        .and_then(|item| item.word(&[(ALLOW, ALLOW), (DENY, DENY)], problems));
+    let scopes = fields.get("scopes").map(|item| item.texts(problems));
+    let rule = fields.get("rule").map(|item| {
+        if item.node().is_null() { Some(None) } else { item.string(problems).map(Some) }
+    });
+    let reason = fields.get("reason").and_then(|item| item.string(problems));
+    let status = fields.get("status").and_then(|item| item.number(200..=599, problems));
+    Some(Expected {
+        decision: decision?,
+        scopes: scopes.flatten(),
+        rule: rule.flatten(),
+        reason,
+        status,
+    })
+}
+
+impl Case {
+    /// Asks a gate, and hands what it says to `look`. Without admittance the head
+    /// alone decided.
+    pub fn ask<T>(
+        &self,
+        gate: &Gate,
+        look: impl FnOnce(Option<&Admitted>, &Judgement<'_, '_>) -> T,
+    ) -> T {
+        let mut head = self.head.clone();
+        let verified = match (&gate.claims_from, &self.caller) {
+            (_, None) => None,
+            (ClaimsFrom::Metadata { .. }, Some(Caller::Claims(claims))) => {
+                Some(Claims::from_json(claims))
+            }
+            // It was decoded when the file was loaded.
+            (ClaimsFrom::Metadata { .. }, Some(Caller::Token(token))) => {
+                Claims::from_unverified_token(token).ok()
+            }
+            (ClaimsFrom::AuthorizationHeader, Some(caller)) => {
+                let bearer = format!("Bearer {}", caller.token());
+                head.headers.push(("authorization".to_owned(), bearer.into_bytes()));
+                None
+            }
+        };
+        match gate.admit(head, verified) {
+            Ok(admitted) => look(Some(&admitted), &gate.judge(&admitted, &self.body)),
+            Err(judgement) => look(None, &judgement),
+        }
+    }
+
+    /// What of a judgement is not as expected.
+    pub fn differences(&self, judgement: &Judgement<'_, '_>) -> Vec<Difference> {
+        let Expected { decision, scopes, rule, reason, status } = &self.expected;
+        let refusal = judgement.refusal();
+        let decisive = judgement.decisive().map(|judged| &judged.evaluation);
+        let mut differences = Vec::new();
+        let mut compare = |what, expected: String, found: String| {
+            if expected != found {
+                differences.push(Difference { what, expected, found });
+            }
+        };
+        let found = if refusal.is_some() { DENY } else { ALLOW };
+        compare("decision", (*decision).to_owned(), found.to_owned());
+        if let Some(expected) = rule {
+            let name = |rule: Option<String>| rule.unwrap_or_else(|| "none".to_owned());
+            let found = decisive.and_then(|evaluation| evaluation.rule_label());
+            compare("rule", name(expected.clone()), name(found));
+        }
+        if let Some(expected) = reason {
+            let allowed = || match decisive {
+                Some(evaluation) => evaluation.decision.reason().as_str(),
+                None => "not_governed",
+            };
+            let found = refusal.map_or_else(allowed, |refusal| refusal.reason);
+            compare("reason", expected.clone(), found.to_owned());
+        }
+        if let Some(expected) = scopes {
+            let found = refusal.map(|refusal| refusal.required_scopes.as_slice());
+            let list = |scopes: &[String]| match scopes {
+                [] => "no challenge".to_owned(),
+                scopes => scopes.join(" "),
+            };
+            compare("scopes", list(expected), list(found.unwrap_or_default()));
+        }
+        if let Some(expected) = status {
+            let found = refusal.map_or(200, |refusal| refusal.status);
+            compare("status", expected.to_string(), found.to_string());
+        }
+        differences
+    }
+}
+
+impl Caller {
+    /// A token that says the same; nobody has signed it.
+    fn token(&self) -> String {
+        match self {
+            Self::Token(token) => token.clone(),
+            Self::Claims(claims) => {
+                let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+                let (header, claims) = (part(json!({"alg": "none"})), part(json!(claims)));
+                format!("{header}.{claims}.AAAA")
+            }
+        }
+    }
+}
