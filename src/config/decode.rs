@@ -243,7 +243,7 @@ impl<'n> Fields<'n> {
 }
 
 /// A value as JSON, by YAML's core schema.
-fn json(node: &Node) -> Json {
+pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::Sequence(items) => items.iter().map(json).collect(),
         Value::Mapping(members) => {

@@ -162,3 +162,6 @@ impl Holds {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,13 @@
 //! The decision.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::condition::Outcome;
-use super::{Action, Condition, ConditionErrors, Facts, Policy, Rule, ScopeSet, Subject, Target};
+use super::{
+    Action, Condition, ConditionErrors, Facts, Policy, RequiredScopes, Rule, ScopeSet, Subject,
+    Target,
+};
 use crate::mcp::{Problem, ToolCall};
 
 /// Proof that a call was decided and may go on. Only a [`Decision`] gives one,
@@ -279,9 +283,9 @@ impl Policy {
     }
 
     /// The scopes that would turn a denial into an allow. The candidates are the
-    /// Allow rules that take the call but for their scopes; those of them whose
-    /// scopes, once granted, make an Allow rule the first to take the call,
-    /// compete: the fewest scopes win, the first among equals.
+    /// Allow rules that take the call but for their scopes; those of them that no
+    /// Deny rule is in front of, once their scopes are granted, compete: the
+    /// fewest scopes win, the first among equals.
     ///
     /// All of the rule's scopes, those that are granted already too: a client
     /// that gets a token with just these can make the call.
@@ -295,53 +299,72 @@ impl Policy {
         // Granting scopes makes more rules match, never fewer, so the rule that
         // denied still would, and only those before it matter. Unless a condition
         // reads scopes.
-        if self.rules.reads().scopes {
+        let read_scopes = self.rules.reads().scopes;
+        if read_scopes {
             let next = looks.last().map_or(0, |look| look.index + 1);
             let rest = next..self.rules.len();
             looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
         }
-        let is_candidate = |look: &&Look<'p>| look.rule.action == Action::Allow && !look.granted;
-        let mut candidates: Vec<(usize, &'p Rule)> =
-            looks.iter().filter(is_candidate).map(|look| (look.index, look.rule)).collect();
-        candidates.sort_by_key(|(_, rule)| rule.scopes.names.len());
-        for (index, rule) in candidates {
-            if self.would_allow(looks, granted, (index, rule), call, facts)? {
-                return Ok(Some(&rule.scopes.names));
+        // A condition sees only the scopes that the token itself names.
+        let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
+        let would_change = |rule: &Rule, granted: bool| {
+            !granted || (read_scopes && rule.scopes.names.iter().any(is_new))
+        };
+        let is_candidate = |look: &&Look<'p>| {
+            look.rule.action == Action::Allow && would_change(look.rule, look.granted)
+        };
+        let mut candidates: Vec<(usize, &'p RequiredScopes)> =
+            looks.iter().filter(is_candidate).map(|look| (look.index, &look.rule.scopes)).collect();
+        candidates.sort_by_key(|(_, scopes)| scopes.names.len());
+        for (index, scopes) in candidates {
+            if self.would_allow(looks, granted, scopes, Some(index), call, facts)? {
+                return Ok(Some(&scopes.names));
+            }
+        }
+        if !read_scopes {
+            return Ok(None);
+        }
+        // The scopes of a rule for other calls may be what a condition asks for.
+        let mut seen = HashSet::new();
+        let rules = self.rules.iter().filter(|rule| rule.action == Action::Allow);
+        let mut others: Vec<&'p RequiredScopes> = rules
+            .filter(|rule| would_change(rule, true))
+            .map(|rule| &rule.scopes)
+            .filter(|scopes| seen.insert(scopes.names.as_slice()))
+            .collect();
+        others.sort_by_key(|scopes| scopes.names.len());
+        for scopes in others {
+            if self.would_allow(looks, granted, scopes, None, call, facts)? {
+                return Ok(Some(&scopes.names));
             }
         }
         Ok(None)
     }
 
-    /// Whether an Allow rule takes the call, and the call is allowed, once the
-    /// rule's scopes are granted.
+    /// Whether the call is allowed once scopes are granted. If they are those of the
+    /// rule `by`, this rule must take the call, and no Deny rule before it may:
+    /// so that the scopes are enough even if the token had no others.
     fn would_allow(
         &self,
         looks: &mut [Look<'_>],
         granted: &ScopeSet,
-        (candidate, rule): (usize, &Rule),
+        more: &RequiredScopes,
+        by: Option<usize>,
         call: &ToolCall<'_>,
         facts: &Facts<'_>,
     ) -> Result<bool, Problem> {
-        let facts = Facts { more_scopes: &rule.scopes.names, ..*facts };
-        let more = &rule.scopes.granted;
-        let mut allowed = false;
+        let facts = Facts { more_scopes: &more.names, ..*facts };
         for look in looks {
-            let is_candidate = look.index == candidate;
-            if allowed && !is_candidate {
-                continue;
-            }
-            let takes = look.rule.scopes.set.is_within(granted, more)
+            let takes = look.rule.scopes.set.is_within(granted, &more.granted)
                 && self.takes(look.rule.action, look.ask_if(call, &facts)?);
-            if takes && !allowed {
-                if look.rule.action == Action::Deny {
-                    return Ok(false);
+            match look.rule.action {
+                Action::Deny if takes => return Ok(false),
+                Action::Allow if by.map_or(takes, |index| index == look.index) => {
+                    return Ok(takes);
                 }
-                allowed = true;
-            }
-            if is_candidate {
-                return Ok(takes);
+                Action::Allow | Action::Deny => {}
             }
         }
-        Ok(false)
+        Ok(by.is_none() && self.default_action == Action::Allow)
     }
 }
