@@ -219,17 +219,20 @@ proptest! {
             .collect();
         prop_assert!(allowed(&rules, around, &with(&named)), "granting them flips it");
         prop_assert_eq!(ask(&gate, &with(&named)), Ok(()));
-        // It is all that one rule asks for which would then allow the call, and
-        // which no Deny rule is in front of: a client may get a token with just
-        // these. None such asks for less. Only if there is none, it is what any
-        // other rule asks for.
+        // It is all that one rule asks for which takes the call then, and stands
+        // before whatever denied it and still would. None such asks for less. Only
+        // if there is none, it is what any other rule asks for.
+        let decides = |rule: &Rule, token: &[usize]| {
+            let has = closed(token, around);
+            rule.scopes.iter().all(|scope| has.contains(scope)) && takes(rule, around, token)
+        };
         let is_enough = |index: usize| {
             let token = with(&rules[index].scopes);
-            let has = closed(&token, around);
-            let decides = |rule: &Rule| {
-                rule.scopes.iter().all(|scope| has.contains(scope)) && takes(rule, around, &token)
-            };
-            decides(&rules[index]) && !rules[..index].iter().any(|rule| !rule.allow && decides(rule))
+            let denies =
+                |rule: &Rule| !rule.allow && decides(rule, &granted) && decides(rule, &token);
+            allowed(&rules, around, &token)
+                && decides(&rules[index], &token)
+                && !rules[..index].iter().any(denies)
         };
         let by_itself: Vec<&Rule> = (0..rules.len())
             .filter(|&index| rules[index].allow && is_enough(index))

@@ -283,9 +283,9 @@ impl Policy {
     }
 
     /// The scopes that would turn a denial into an allow. The candidates are the
-    /// Allow rules that take the call but for their scopes; those of them that no
-    /// Deny rule is in front of, once their scopes are granted, compete: the
-    /// fewest scopes win, the first among equals.
+    /// Allow rules that take the call but for their scopes; those of them whose
+    /// scopes, once granted, make an Allow rule the first to take the call,
+    /// compete: the fewest scopes win, the first among equals.
     ///
     /// All of the rule's scopes, those that are granted already too: a client
     /// that gets a token with just these can make the call.
@@ -342,8 +342,8 @@ impl Policy {
     }
 
     /// Whether the call is allowed once scopes are granted. If they are those of the
-    /// rule `by`, this rule must take the call, and no Deny rule before it may:
-    /// so that the scopes are enough even if the token had no others.
+    /// rule `by`, this rule must take the call too, and stand before whatever
+    /// denied the call and still would.
     fn would_allow(
         &self,
         looks: &mut [Look<'_>],
@@ -353,16 +353,21 @@ impl Policy {
         call: &ToolCall<'_>,
         facts: &Facts<'_>,
     ) -> Result<bool, Problem> {
-        let facts = Facts { more_scopes: &more.names, ..*facts };
+        let with_more = Facts { more_scopes: &more.names, ..*facts };
+        let mut allowed = false;
         for look in looks {
+            let is_asked_for = by == Some(look.index);
             let takes = look.rule.scopes.set.is_within(granted, &more.granted)
-                && self.takes(look.rule.action, look.ask_if(call, &facts)?);
-            match look.rule.action {
-                Action::Deny if takes => return Ok(false),
-                Action::Allow if by.map_or(takes, |index| index == look.index) => {
-                    return Ok(takes);
+                && self.takes(look.rule.action, look.ask_if(call, &with_more)?);
+            if takes && look.rule.action == Action::Deny {
+                let denied = look.granted && self.takes(Action::Deny, look.ask(call, facts)?);
+                if denied || !allowed {
+                    return Ok(false);
                 }
-                Action::Allow | Action::Deny => {}
+            }
+            allowed |= takes;
+            if is_asked_for || (allowed && by.is_none()) {
+                return Ok(takes);
             }
         }
         Ok(by.is_none() && self.default_action == Action::Allow)
