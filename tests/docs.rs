@@ -11,20 +11,61 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// The fenced blocks of the README in a language.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = read("README.md");
+/// The fenced blocks of a page in a language.
+fn blocks_of(page: &str, language: &str) -> Vec<String> {
+    let page = read(page);
     let open = format!("```{language}\n");
-    readme.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    page.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+fn blocks(language: &str) -> Vec<String> {
+    blocks_of("README.md", language)
+}
+
+/// Each construct has a policy and tests of it, and they pass, cover it, and
+/// raise no warning.
+#[test]
+fn the_language_page_is_true() {
+    const PAGE: &str = "examples/policies/README.md";
+
+    let blocks = blocks_of(PAGE, "yaml");
+    let sections = read(PAGE).matches("\n## ").count();
+    // Two sections have no policy of their own.
+    assert_eq!(blocks.len(), 2 * (sections - 2));
+    for pair in blocks.chunks(2) {
+        let [policy, tests] = pair else { panic!("{pair:?}") };
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("policy.yaml"), policy).unwrap();
+        fs::write(dir.path().join("policy.test.yaml"), tests).unwrap();
+        let run = |arguments: &[&str], file: &str| {
+            let output = mcp_authz().args(arguments).arg(dir.path().join(file)).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap()
+                + &String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success(), "{policy}\n{said}");
+        };
+        run(&["test", "--min-coverage", "100"], "policy.test.yaml");
+        run(&["validate", "--deny-warnings"], "policy.yaml");
+    }
+}
+
+/// The table of warnings names all that there are.
+#[test]
+fn every_warning_is_explained() {
+    let page = read("examples/policies/README.md");
+    for lint in config::Lint::ALL {
+        assert!(page.contains(&format!("`{}`", lint.as_str())), "{}", lint.as_str());
+    }
 }
 
 #[test]
 fn every_policy_of_the_readme_is_valid() {
-    let policies: Vec<String> =
-        blocks("yaml").into_iter().filter(|block| block.contains("policies:")).collect();
+    let policies: Vec<String> = blocks("yaml")
+        .into_iter()
+        .filter(|block| block.contains("policies:") && !block.contains("runs-on:"))
+        .collect();
     assert_eq!(policies.len(), 2);
     for policy in policies {
-        config::parse(&policy).unwrap_or_else(|problems| panic!("{policy}\n{problems:?}"));
+        config::parse(&policy).unwrap_or_else(|error| panic!("{policy}\n{error}"));
     }
 }
 
@@ -52,6 +93,25 @@ fn the_scenario_of_the_corpus_is_the_quickstart() {
     assert_eq!(read("tests/corpus/scenario/policy.yaml"), read("examples/quickstart/policy.yaml"));
 }
 
+/// The tests of the README are of its policy, pass, and print what it shows.
+#[test]
+fn the_readme_s_tests_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = blocks("yaml").into_iter().find(|block| block.contains("greetings")).unwrap();
+    let tests = blocks("yaml").into_iter().find(|block| block.contains("tests:")).unwrap();
+    fs::write(dir.path().join("policy.yaml"), example).unwrap();
+    fs::write(dir.path().join("policy.test.yaml"), tests).unwrap();
+    let output = mcp_authz()
+        .args(["test", "policy.test.yaml", "--min-coverage", "100"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let shown = blocks("console").into_iter().find(|block| block.contains("authz test")).unwrap();
+    let (_command, printed) = shown.split_once('\n').unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
+    assert_eq!(output.status.code(), Some(0));
+}
+
 /// What the README shows of `check` is what it prints.
 #[test]
 fn the_readme_shows_what_check_prints() {
@@ -60,7 +120,8 @@ fn the_readme_shows_what_check_prints() {
     let example = blocks("yaml").into_iter().find(|block| block.contains("greetings")).unwrap();
     fs::write(&policy, example).unwrap();
     fs::write(&call, &blocks("json")[0]).unwrap();
-    let shown = blocks("console").into_iter().find(|block| block.starts_with("$ ")).unwrap();
+    let shown =
+        blocks("console").into_iter().find(|block| block.starts_with("$ mcp-authz check")).unwrap();
     let (_command, printed) = shown.split_once('\n').unwrap();
     let output = mcp_authz()
         .args(["check", "--claims", r#"{"scope": "echo"}"#, "--policy"])
