@@ -18,6 +18,8 @@ pub(crate) mod yaml;
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
 use self::conditions::Conditions;
@@ -120,6 +122,23 @@ pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Finding>) {
     read(path, Thoroughness::Everything)
 }
 
+/// The SHA-256 of the policy files at a path, in hexadecimal: the same as that of
+/// the gate that they make, as long as they can be read.
+pub fn digest(path: &Path) -> String {
+    let mut hash = Sha256::new();
+    for source in sources(path) {
+        match source {
+            Ok(source) => source.add_to(&mut hash),
+            Err(problems) => hash.update(format!("{problems:?}")),
+        }
+    }
+    hexadecimal(hash)
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Reads the text of a policy file, YAML or JSON.
 ///
 /// # Errors
@@ -143,19 +162,22 @@ enum Thoroughness {
 }
 
 fn read(path: &Path, thoroughness: Thoroughness) -> (Option<Gate>, Vec<Finding>) {
+    gate(sources(path), thoroughness)
+}
+
+fn sources(path: &Path) -> Vec<Result<Source, Problems>> {
     let unreadable = |message: String| {
         let mut problems = Problems::new(path.into());
         problems.unreadable(message);
         vec![Err(problems)]
     };
-    let sources = match source::files(path) {
+    match source::files(path) {
         Ok(files) if files.is_empty() => {
             unreadable("no policy file (*.yaml, *.yml, *.json) in this directory".to_owned())
         }
         Ok(files) => files.iter().map(|file| Source::read(file)).collect(),
         Err(error) => unreadable(error.to_string()),
-    };
-    gate(sources, thoroughness)
+    }
 }
 
 /// What was read of all files so far.
@@ -194,10 +216,14 @@ fn gate(
     thoroughness: Thoroughness,
 ) -> (Option<Gate>, Vec<Finding>) {
     let mut draft = Draft::default();
+    let mut hash = Sha256::new();
     let mut files: Vec<(Problems, String)> = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
-            Ok(source) => source,
+            Ok(source) => {
+                source.add_to(&mut hash);
+                source
+            }
             Err(problems) => {
                 files.push((problems, String::new()));
                 continue;
@@ -231,7 +257,7 @@ fn gate(
     let findings: Vec<Finding> =
         files.into_iter().flat_map(|(problems, text)| problems.into_sorted(&text)).collect();
     let is_good = findings.iter().all(|finding| finding.severity != Severity::Error);
-    (is_good.then(|| draft.into_gate()), findings)
+    (is_good.then(|| draft.into_gate(hexadecimal(hash))), findings)
 }
 
 impl Draft {
@@ -300,8 +326,9 @@ impl Draft {
         }
     }
 
-    fn into_gate(self) -> Gate {
+    fn into_gate(self, digest: String) -> Gate {
         Gate {
+            digest,
             claims_from: self.claims_from.map_or_else(|| metadata(None, None), |(from, _)| from),
             limits: self.limits.map_or(DEFAULT_LIMITS, |(limits, _)| limits),
             policies: self.policies.into_iter().map(|placed| placed.policy).collect(),

@@ -7,8 +7,10 @@
 //! [`Refusal`].
 
 mod calls;
+mod live;
 mod refusal;
 
+pub use live::LiveGate;
 pub use refusal::{Blame, Refusal};
 
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub struct Gate {
     pub limits: Limits,
     /// The first that matches a request judges it; without one it is refused.
     pub policies: Vec<Arc<Policy>>,
+    /// The SHA-256 of the policy files, in hexadecimal.
+    pub digest: String,
 }
 
 /// A request whose head was accepted and whose body is still to be judged.

@@ -47,7 +47,7 @@
 //! | the sidecar is gone | Envoy answers 500 (`failure_mode_allow: false`) |
 //! | a condition fails | no match in an Allow rule; a Deny rule denies, unless the policy says otherwise |
 //! | the policy says `enforcement: Shadow` | it goes on; what would have been answered is logged |
-//! | the policy file has mistakes | `serve` does not start |
+//! | the policy file has mistakes | `serve` does not start; if it runs already, the last good policy stays in force |
 //!
 //! # Layers
 //!

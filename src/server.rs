@@ -1,4 +1,6 @@
-//! Listening, serving and stopping.
+//! Listening, serving, reloading and stopping.
+
+mod reload;
 
 use std::fmt;
 use std::io;
@@ -9,6 +11,7 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -19,8 +22,9 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use self::reload::{Cause, Reloader};
 use crate::extproc::ExtProc;
-use crate::gate::Gate;
+use crate::gate::{Gate, LiveGate};
 
 /// How long open streams may take to finish after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -159,15 +163,20 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Serves the gate until SIGTERM or SIGINT, on `threads` threads that share
-/// nothing but the socket.
+/// Serves the gate, and what the policy files it came from become, until SIGTERM
+/// or SIGINT, on `threads` threads that share nothing else but the socket.
 ///
 /// Each connection stays on the thread that accepted it, so no stream is ever
 /// moved between processors; Envoy opens a connection for each of its workers.
 ///
 /// # Errors
 /// If the address cannot be bound or a runtime cannot be made.
-pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result<()> {
+pub fn serve(
+    gate: Gate,
+    policy: &Path,
+    address: &Address,
+    threads: NonZeroUsize,
+) -> io::Result<()> {
     let runtime = || Builder::new_current_thread().enable_all().build();
     let own_runtime = runtime()?;
     // Before the address can be seen: who sees it may send a signal.
@@ -183,16 +192,20 @@ pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result
         .map(|_| Ok((listener.share()?, runtime()?)))
         .collect::<io::Result<_>>()?;
     tracing::info!(address = %bound, threads, "listening");
-    let gate = Arc::new(gate);
+    let live = Arc::new(LiveGate::new(gate));
+    let (reloader, look) = Reloader::new(policy, Arc::clone(&live));
     let (stop, stopping) = watch::channel(false);
 
     std::thread::scope(|scope| {
+        let _stop_looking = TellOnDrop(look.clone());
+        let tell = look.clone();
+        scope.spawn(move || reloader.run(&tell));
         let spawn = |(listener, runtime): (Listener, Runtime)| {
-            let (gate, stopping) = (Arc::clone(&gate), stopping.clone());
+            let (live, stopping) = (Arc::clone(&live), stopping.clone());
             let stop = StopOnDrop(stop.clone());
             scope.spawn(move || {
                 let _stop = stop;
-                runtime.block_on(accept(listener, gate, stopping))
+                runtime.block_on(accept(listener, live, stopping))
             })
         };
         let others: Vec<_> = others.into_iter().map(spawn).collect();
@@ -201,8 +214,8 @@ pub fn serve(gate: Gate, address: &Address, threads: NonZeroUsize) -> io::Result
             // The socket closes when the last thread stops accepting: each has
             // its own handle, and there is no other.
             tokio::select! {
-                served = accept(listener, Arc::clone(&gate), stopping.clone()) => served,
-                never = signals.forward(&stop) => never,
+                served = accept(listener, Arc::clone(&live), stopping.clone()) => served,
+                never = signals.forward(&stop, &look) => never,
             }
         });
         drop(stop_all);
@@ -232,10 +245,21 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// The signals that ask the process to stop.
+/// Ends the thread that looks for changed files when it is dropped.
+struct TellOnDrop(Sender<Cause>);
+
+impl Drop for TellOnDrop {
+    fn drop(&mut self) {
+        // If it has ended already, so much the better.
+        let _ended = self.0.send(Cause::Stop);
+    }
+}
+
+/// The signals that ask the process to stop, or to load its policies anew.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -243,14 +267,21 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Passes the first one on, and never ends: those who serve end by it.
-    async fn forward(mut self, stop: &watch::Sender<bool>) -> io::Result<()> {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Passes them on, and never ends: those who serve end by it.
+    async fn forward(mut self, stop: &watch::Sender<bool>, look: &Sender<Cause>) -> io::Result<()> {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    // Only a process that ends has nobody to tell.
+                    let _ended = look.send(Cause::Signal);
+                }
+            }
         }
         tracing::info!("stopping");
         stop.send_replace(true);
@@ -261,12 +292,12 @@ impl Signals {
 /// Accepts and serves connections until told to stop.
 async fn accept(
     listener: Listener,
-    gate: Arc<Gate>,
+    live: Arc<LiveGate>,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let mut drain = stopping.clone();
     let stop = async move { stopped(&mut stopping).await };
-    let router = Server::builder().add_service(ExtProc::server(gate));
+    let router = Server::builder().add_service(ExtProc::new(live));
     let served = async {
         match listener {
             Listener::Tcp(listener) => {

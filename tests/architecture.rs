@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("gate", &["challenge", "claims", "head", "mcp", "policy"]),
     ("config", &["claims", "gate", "policy", "words"]),
     ("extproc", &["claims", "gate", "head", "json"]),
-    ("server", &["extproc", "gate"]),
+    ("server", &["config", "extproc", "gate"]),
     ("suite", &["claims", "config", "gate", "head", "policy"]),
     ("cli", &["claims", "config", "gate", "head", "policy", "server", "suite", "telemetry"]),
 ];

@@ -33,6 +33,7 @@ mod envoy_config;
 mod policy_tests;
 mod properties;
 mod reference;
+mod reload;
 mod scenario;
 mod setups;
 mod support;

@@ -141,6 +141,11 @@ impl Sidecar {
         Path::new(self.address.trim_start_matches("unix:"))
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

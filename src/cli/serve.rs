@@ -13,13 +13,15 @@ use crate::telemetry::{self, LogFormat};
 
 /// Serve Envoy's external processing filter
 ///
-/// Reads the policy, listens, and judges each request that Envoy asks about.
-/// Stops on SIGTERM or SIGINT after the open streams have ended.
+/// Reads the policy, listens, and judges each request that Envoy asks about. Loads
+/// the policy anew when its files change, and on SIGHUP; mistakes are logged, and
+/// the last good policy stays in force. Stops on SIGTERM or SIGINT after the open
+/// streams have ended.
 ///
 /// Exits with 1 if the policy is not valid or the address cannot be used.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The policy file (YAML or JSON)
+    /// The policy file (YAML or JSON), or a directory of them
     #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
     policy: PathBuf,
 
@@ -65,13 +67,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         tracing::info!(
             policy = policy.name,
             rules = policy.rules.len(),
+            sha256 = gate.digest,
             version = env!("CARGO_PKG_VERSION"),
             "policy loaded"
         );
     }
     let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let threads = args.threads.map_or(cores, |threads| threads.min(cores));
-    match server::serve(gate, &args.listen, threads) {
+    match server::serve(gate, &args.policy, &args.listen, threads) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("mcp-authz: {error}"));

@@ -5,6 +5,8 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::problem::{Place, Problems};
 
 /// Far more than ten thousand rules need.
@@ -49,6 +51,17 @@ impl Source {
             fail(&|problems| problems.add(place, "", "the file is not text in UTF-8"))
         })?;
         Ok(Self { file, text })
+    }
+}
+
+impl Source {
+    /// Adds name and text to a hash, each with its length in front.
+    pub(super) fn add_to(&self, hash: &mut Sha256) {
+        let name = self.file.file_name().unwrap_or_default().as_encoded_bytes();
+        for part in [name, self.text.as_bytes()] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
     }
 }
 

@@ -5,20 +5,24 @@
 //! decision.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataValue;
+use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::convert::{
     self, ExternalProcessor, ExternalProcessorServer, ProcessingRequest, ProcessingResponse,
 };
 use super::session::{Answer, Session};
-use crate::gate::Gate;
+use crate::gate::{Gate, LiveGate};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
@@ -26,24 +30,52 @@ const POLICY_METADATA: &str = "x-mcp-authz-policy";
 /// What a message may hold beside the body: headers, claims, attributes.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 
-/// The external processor.
+/// The external processor. Each stream is judged by the gate that is in force when
+/// it begins.
 #[derive(Debug, Clone)]
 pub struct ExtProc {
-    gate: Arc<Gate>,
+    live: Arc<LiveGate>,
 }
 
 impl ExtProc {
-    /// The service for a gate, ready to be served.
-    pub fn server(gate: Arc<Gate>) -> ExternalProcessorServer<Self> {
-        // A buffered body arrives in one message. Twice the limit, so that one
-        // above it is told 413 rather than 500.
-        let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        ExternalProcessorServer::new(Self { gate }).max_decoding_message_size(largest)
+    /// The service for the gate in force.
+    pub fn new(live: Arc<LiveGate>) -> Self {
+        Self { live }
     }
 }
 
+impl NamedService for ExtProc {
+    const NAME: &'static str = <ExternalProcessorServer<OneStream> as NamedService>::NAME;
+}
+
+impl Service<http::Request<Body>> for ExtProc {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Body>>>::Future;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let gate = self.live.current();
+        // A buffered body arrives in one message. Twice the limit, so that one
+        // above it is told 413 rather than 500.
+        let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
+        ExternalProcessorServer::new(OneStream { gate })
+            .max_decoding_message_size(largest)
+            .call(request)
+    }
+}
+
+/// The external processor for one stream.
+#[derive(Debug)]
+pub struct OneStream {
+    gate: Arc<Gate>,
+}
+
 #[tonic::async_trait]
-impl ExternalProcessor for ExtProc {
+impl ExternalProcessor for OneStream {
     type ProcessStream = Conversation;
 
     async fn process(
