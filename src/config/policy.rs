@@ -324,13 +324,23 @@ pub(super) fn is_metadata_url(url: &str) -> bool {
 
 /// Broader scopes with the narrower ones that they imply.
 fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
+    /// What each implies is a set of all: far more than anyone has.
+    const MOST_SCOPES: usize = 10_000;
+
     let entries = item.entries(problems).unwrap_or_default();
     let mut pairs = Vec::new();
+    let mut count = 0;
     for (key, narrower) in &entries {
         if !is_scope_token(&key.name) {
             problems.add(key.place, &item.path, not_a_scope(&key.name));
         }
-        pairs.push((key.name.clone(), scopes(narrower, problems).0));
+        let (narrower, _) = scopes(narrower, problems);
+        count += 1 + narrower.len();
+        pairs.push((key.name.clone(), narrower));
+    }
+    if count > MOST_SCOPES {
+        item.problem(problems, format!("more than {MOST_SCOPES} scopes"));
+        return ScopeTable::default();
     }
     ScopeTable::with_hierarchy(&pairs).unwrap_or_else(|cycle| {
         let way = cycle.scopes.join("` implies `");

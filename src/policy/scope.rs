@@ -26,45 +26,25 @@ impl ScopeTable {
     /// If a scope implies itself.
     pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, ScopeCycle> {
         let mut table = Self::default();
-        for (scope, _) in broader {
+        // By number: what a scope implies in one step.
+        let mut steps: Vec<Vec<usize>> = Vec::new();
+        for (scope, narrower) in broader {
             let number = table.intern(scope);
-            let mut closure = ScopeSet::default();
-            let mut way = Vec::new();
-            table.close(scope, broader, &mut closure, &mut way)?;
-            table.implied.resize_with(table.implied.len().max(number + 1), ScopeSet::default);
-            if let Some(implied) = table.implied.get_mut(number) {
-                *implied = closure;
+            let narrower: Vec<usize> = narrower.iter().map(|name| table.intern(name)).collect();
+            steps.resize_with(table.numbers.len(), Vec::new);
+            if let Some(steps) = steps.get_mut(number) {
+                steps.extend(narrower);
             }
         }
+        let closures = closures(&steps).map_err(|way| {
+            let name = |number: &usize| {
+                let named = table.numbers.iter().find(|(_, found)| *found == number);
+                named.map(|(name, _)| name.clone()).unwrap_or_default()
+            };
+            ScopeCycle { scopes: way.iter().map(name).collect() }
+        })?;
+        table.implied = closures;
         Ok(table)
-    }
-
-    /// Adds a scope and what it implies; `way` is how it was come by.
-    fn close(
-        &mut self,
-        scope: &str,
-        broader: &[(String, Vec<String>)],
-        closure: &mut ScopeSet,
-        way: &mut Vec<String>,
-    ) -> Result<(), ScopeCycle> {
-        let again = way.iter().any(|seen| seen == scope);
-        way.push(scope.to_owned());
-        if again {
-            return Err(ScopeCycle { scopes: std::mem::take(way) });
-        }
-        let number = self.intern(scope);
-        if closure.contains(number) {
-            way.pop();
-            return Ok(());
-        }
-        closure.insert(number);
-        for (_, narrower) in broader.iter().filter(|(name, _)| name == scope) {
-            for scope in narrower {
-                self.close(scope, broader, closure, way)?;
-            }
-        }
-        way.pop();
-        Ok(())
     }
 
     /// The number of a scope, a new one if it had none.
@@ -96,6 +76,49 @@ impl ScopeTable {
         }
         set
     }
+}
+
+/// What can be reached from each number by any number of steps, itself too; or the
+/// way from a number back to itself. Without recursion: a chain can be long.
+fn closures(steps: &[Vec<usize>]) -> Result<Vec<ScopeSet>, Vec<usize>> {
+    let mut closures: Vec<Option<ScopeSet>> = vec![None; steps.len()];
+    let mut on_the_way = vec![false; steps.len()];
+    for start in 0..steps.len() {
+        // Each with how many of its steps have been taken.
+        let mut way = vec![(start, 0)];
+        while let Some((number, taken)) = way.pop() {
+            if closures.get(number).is_some_and(Option::is_some) {
+                continue;
+            }
+            let next = steps.get(number).and_then(|steps| steps.get(taken)).copied();
+            if let Some(on_the_way) = on_the_way.get_mut(number) {
+                *on_the_way = next.is_some();
+            }
+            match next {
+                Some(next) => {
+                    way.push((number, taken + 1));
+                    if on_the_way.get(next).copied().unwrap_or_default() {
+                        let way = way.into_iter().map(|(number, _)| number);
+                        return Err(way.skip_while(|at| *at != next).chain([next]).collect());
+                    }
+                    way.push((next, 0));
+                }
+                None => {
+                    let mut closure = ScopeSet::default();
+                    closure.insert(number);
+                    for step in steps.get(number).into_iter().flatten() {
+                        if let Some(Some(reached)) = closures.get(*step) {
+                            closure.extend(reached);
+                        }
+                    }
+                    if let Some(place) = closures.get_mut(number) {
+                        *place = Some(closure);
+                    }
+                }
+            }
+        }
+    }
+    Ok(closures.into_iter().map(Option::unwrap_or_default).collect())
 }
 
 /// A set of scopes of one [`ScopeTable`].
@@ -205,6 +228,13 @@ mod tests {
             ScopeTable::with_hierarchy(&pairs(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"])]));
         assert_eq!(cycle.unwrap_err().scopes, ["a", "b", "c", "a"]);
         assert!(ScopeTable::with_hierarchy(&pairs(&[("a", &["a"])])).is_err());
+        // Two ways to the same scope are no cycle.
+        let diamond = pairs(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"])]);
+        assert!(ScopeTable::with_hierarchy(&diamond).is_ok());
+        let chain: Vec<(String, Vec<String>)> =
+            (0..5000).map(|n| (format!("s{n}"), vec![format!("s{}", n + 1)])).collect();
+        let table = ScopeTable::with_hierarchy(&chain).unwrap();
+        assert!(table.implies("s0", "s5000") && !table.implies("s5000", "s0"));
     }
 
     #[test]
