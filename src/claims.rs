@@ -31,8 +31,7 @@ impl Claims {
         for claim in Self::SCOPE_CLAIMS.into_iter().filter_map(|name| all.get(name)) {
             match claim {
                 Json::String(text) => {
-                    let words = text.split(' ').filter(|scope| !scope.is_empty());
-                    scopes.extend(words.map(str::to_owned));
+                    scopes.extend(text.split_ascii_whitespace().map(str::to_owned));
                 }
                 Json::Array(items) => {
                     scopes.extend(items.iter().filter_map(text).map(str::to_owned));
@@ -53,6 +52,20 @@ impl Claims {
     /// a URL, is found whole first.
     pub fn find(&self, path: &str) -> Option<&Json<'static>> {
         find(&self.all, path)
+    }
+
+    /// The claim at a dotted path, each part of which is a name: as in the reference.
+    pub fn find_by_path(&self, path: &str) -> Option<&Json<'static>> {
+        let (first, rest) = match path.split_once('.') {
+            Some((first, rest)) => (first, Some(rest)),
+            None => (path, None),
+        };
+        let found = self.all.get(first)?;
+        rest.into_iter().flat_map(|rest| rest.split('.')).try_fold(found, |found, name| match found
+        {
+            Json::Object(object) => object.get(name),
+            _ => None,
+        })
     }
 
     /// The claim of just this name, unless it holds scopes.

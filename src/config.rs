@@ -30,6 +30,7 @@ use self::rules::RuleSpots;
 use self::shape::{Holds, Shape, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
+use crate::policy::condition::Numbers;
 use crate::policy::{Action, Policy};
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
@@ -263,8 +264,10 @@ fn gate(
 impl Draft {
     /// Takes in a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
-        let mut conditions = Conditions::of(item.node());
-        if item.peek("kind").is_some() && item.peek("apiVersion").is_some() {
+        let is_kubernetes = item.peek("kind").is_some() && item.peek("apiVersion").is_some();
+        let numbers = if is_kubernetes { Numbers::Double } else { Numbers::IntAndDouble };
+        let mut conditions = Conditions::of(item.node(), numbers);
+        if is_kubernetes {
             let (number, _) = file;
             let policies = &mut self.policies;
             mcproute::read(item, &mut conditions, problems, &mut |(policy, rules), spot| {
@@ -311,14 +314,11 @@ impl Draft {
                 let message = format!("another policy is called `{}` too", first.name);
                 problems.add(spot.place, &spot.keys, message);
             }
-            let taken = !policy.matching.only_by_name;
-            let takes_all = |first: &&Arc<Policy>| {
-                first.matching.is_everything() || first.matching == policy.matching
-            };
-            if taken && let Some(first) = earlier.find(takes_all) {
+            let takes_all = |first: &&Arc<Policy>| first.matching.covers(&policy.matching);
+            if let Some(first) = earlier.find(takes_all) {
                 let message = format!(
-                    "this policy never applies: `{}` takes all of its requests; if Envoy names \
-                     it (x-mcp-authz-policy), say `match: {{onlyByName: true}}`",
+                    "this policy never applies: `{}` comes before it and takes all of its \
+                     requests (the first that matches judges)",
                     first.name
                 );
                 problems.add(spot.place, &spot.keys, message);

@@ -29,6 +29,10 @@ use crate::gate::{Gate, LiveGate};
 /// How long open streams may take to finish after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Conditions are evaluated as deep as they are nested: as much as the main thread
+/// has.
+const STACK_BYTES: usize = 8 << 20;
+
 /// Everyone may connect: Envoy usually runs as another user. Who may reach the
 /// socket is up to the directory it is in; there is nothing to gain behind it,
 /// since a caller decides only about requests that it makes up itself.
@@ -203,12 +207,12 @@ pub fn serve(
         let spawn = |(listener, runtime): (Listener, Runtime)| {
             let (live, stopping) = (Arc::clone(&live), stopping.clone());
             let stop = StopOnDrop(stop.clone());
-            scope.spawn(move || {
+            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {
                 let _stop = stop;
                 runtime.block_on(accept(listener, live, stopping))
             })
         };
-        let others: Vec<_> = others.into_iter().map(spawn).collect();
+        let others = others.into_iter().map(spawn).collect::<io::Result<Vec<_>>>()?;
         let stop_all = StopOnDrop(stop.clone());
         let served = own_runtime.block_on(async {
             // The socket closes when the last thread stops accepting: each has

@@ -17,7 +17,7 @@ use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
 use crate::config::source::Source;
 use crate::config::{Finding, LoadError, Place, yaml};
-use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement};
+use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement};
 use crate::head::Head;
 
 const ALLOW: &str = "Allow";
@@ -96,7 +96,12 @@ static CALL: Shape = Shape::new(
 static EXPECT: Shape = Shape::new(
     "What is expected.",
     &[
-        field("decision", Holds::Word(&[ALLOW, DENY]), "Whether the request goes on.").required(),
+        field(
+            "decision",
+            Holds::Word(&[ALLOW, DENY]),
+            "What the policy decides. In Shadow the request goes on all the same.",
+        )
+        .required(),
         field(
             "scopes",
             Holds::Scopes { may_be_empty: true },
@@ -111,7 +116,7 @@ static EXPECT: Shape = Shape::new(
         field(
             "status",
             Holds::Number { least: 200, most: 599, default: 200 },
-            "The HTTP status of the answer; 200 if the request goes on.",
+            "The HTTP status of the answer that the policy decides; 200 if it allows.",
         ),
     ],
 );
@@ -359,8 +364,20 @@ impl Case {
         };
         let found = if refusal.is_some() { DENY } else { ALLOW };
         compare("decision", (*decision).to_owned(), found.to_owned());
+        // A slip in the case itself must not pass for a denial.
+        if let Some(refusal) = refusal
+            && (refusal.blame != Blame::Policy || refusal.policy.is_none())
+            && reason.is_none()
+            && status.is_none()
+        {
+            let expected = "a decision by the rules (or give `reason` or `status`)".to_owned();
+            compare("reason", expected, refusal.reason.to_owned());
+        }
         if let Some(expected) = rule {
-            let name = |rule: Option<String>| rule.unwrap_or_else(|| "none".to_owned());
+            let name = |rule: Option<String>| match rule {
+                Some(rule) => format!("`{rule}`"),
+                None => "no rule".to_owned(),
+            };
             let found = decisive.and_then(|evaluation| evaluation.rule_label());
             compare("rule", name(expected.clone()), name(found));
         }
@@ -376,7 +393,7 @@ impl Case {
             let found = refusal.map(|refusal| refusal.required_scopes.as_slice());
             let list = |scopes: &[String]| match scopes {
                 [] => "no challenge".to_owned(),
-                scopes => scopes.join(" "),
+                scopes => format!("`{}`", scopes.join(" ")),
             };
             compare("scopes", list(expected), list(found.unwrap_or_default()));
         }

@@ -113,9 +113,9 @@ fn a_case_that_fails_shows_the_difference_and_the_rules() {
     let failure = "\
 FAILED a scope is missing (policy.test.yaml:10:3)
   decision: expected Allow, found Deny
-  rule: expected open, found none
+  rule: expected `open`, found no rule
   reason: expected allow_rule, found insufficient_scope
-  scopes: expected b, found a
+  scopes: expected `b`, found `a`
   status: expected 200, found 403
   | Deny: insufficient_scope, by the default action of policy `p`
 ";
@@ -135,7 +135,7 @@ fn what_came_of_it_for_programs() {
     assert_eq!(passed, [true, true, false, true, true]);
     assert_eq!(
         cases[2]["differences"],
-        json!([{"what": "rule", "expected": "<o'pen>", "found": "closed"}])
+        json!([{"what": "rule", "expected": "`<o'pen>`", "found": "`closed`"}])
     );
     assert_eq!(
         (&json["coverage"][0]["reached"], &json["coverage"][0]["of"]),
@@ -150,10 +150,37 @@ fn what_came_of_it_for_programs() {
         r#"<?xml version="1.0" encoding="UTF-8"?>"#,
         r#"<testsuite name="policy.test.yaml" tests="5" failures="1">"#,
         r#"<testcase classname="policy.test.yaml" name="a scope is missing"/>"#,
-        r#"<failure message="rule: expected &lt;o&apos;pen&gt;, found closed">"#,
+        r#"<failure message="rule: expected `&lt;o&apos;pen&gt;`, found `closed`">"#,
     ] {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
+}
+
+/// A slip in a case is not taken for the denial that it expects.
+#[test]
+fn what_cannot_be_judged_is_no_denial_unless_that_is_expected() {
+    let case = |request: &str, expect: &str| {
+        let tests = format!(
+            "policy: policy.yaml\ntests:\n- name: x\n  {request}\n  expect: {{decision: Deny, {expect}}}\n"
+        );
+        run_tests(
+            "policies: [{name: p, match: {hosts: [a]}, rules: [{name: none, action: Deny}]}]",
+            &tests,
+            &[],
+        )
+        .0
+        .status
+        .code()
+    };
+    assert_eq!(case("host: a\n  body: '{'", "scopes: []"), Some(1));
+    assert_eq!(case("host: a\n  body: '{'", "reason: not_json"), Some(0));
+    assert_eq!(case("host: b\n  call: {tool: x}", "scopes: []"), Some(1));
+    assert_eq!(case("host: b\n  call: {tool: x}", "status: 403"), Some(0));
+    assert_eq!(case("host: a\n  call: {tool: x}", "scopes: []"), Some(0));
+    // A rule may be called so.
+    assert_eq!(case("host: a\n  call: {tool: x}", "rule: null"), Some(1));
+    assert_eq!(case("host: a\n  call: {tool: x}", "rule: none"), Some(0));
+    assert_eq!(case("host: a\n  call: {tool: x}", "scopes: [no, challenge]"), Some(1));
 }
 
 #[test]

@@ -53,8 +53,8 @@ pub(super) struct Args {
     host: Option<String>,
 
     /// The path that it is for (match.pathPrefixes)
-    #[arg(long, value_name = "PATH")]
-    path: Option<String>,
+    #[arg(long, value_name = "PATH", default_value = "/mcp")]
+    path: String,
 
     /// Envoy's name of the route that it takes (match.routes)
     #[arg(long, value_name = "NAME")]
@@ -109,7 +109,7 @@ fn check(args: &Args) -> Result<ExitCode, String> {
     let head = Head {
         method: args.http_method.clone(),
         host: args.host.clone().unwrap_or_default(),
-        path: args.path.clone().unwrap_or_default(),
+        path: args.path.clone(),
         headers,
         attributes: attributes(args)?,
         policy: args.policy_name.clone(),

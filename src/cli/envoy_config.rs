@@ -71,7 +71,14 @@ const ALWAYS: [&str; 9] = [
 
 /// The filter, as an item of `http_filters`.
 fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if gate.policies.iter().all(|policy| policy.matching.only_by_name) {
+        lines.push(
+            "# No policy matches by itself: name one for each route, in grpc_service,".to_owned(),
+        );
+        lines.push("# as initial_metadata: [{key: x-mcp-authz-policy, value: NAME}]".to_owned());
+    }
+    lines.extend([
         "- name: envoy.filters.http.ext_proc".to_owned(),
         "  typed_config:".to_owned(),
         "    \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor".to_owned(),
@@ -79,7 +86,7 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
         format!("      envoy_grpc: {{cluster_name: {}}}", quoted(cluster)),
         "      timeout: 10s".to_owned(),
         "    failure_mode_allow: false".to_owned(),
-    ];
+    ]);
     // There is no such timeout where bodies are streamed.
     if mode == Mode::Buffered {
         lines.push("    message_timeout: 1s".to_owned());
@@ -115,8 +122,12 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
 
 /// A text in YAML: as it is if it is a plain word, otherwise as in JSON.
 fn quoted(text: &str) -> String {
+    // YAML 1.1 takes these for booleans, or nothing.
+    const NO_TEXTS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is_word) {
+    let is_text = !NO_TEXTS.contains(&text.to_ascii_lowercase().as_str());
+    let starts = text.starts_with(|first: char| first.is_ascii_alphabetic());
+    if is_text && starts && text.bytes().all(is_word) {
         text.to_owned()
     } else {
         serde_json::Value::from(text).to_string()

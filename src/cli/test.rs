@@ -120,7 +120,12 @@ fn run_file(
     file: &Path,
     tested: &mut BTreeMap<PathBuf, Tested>,
 ) -> Result<Vec<Outcome>, config::LoadError> {
-    let suite = suite::load(file)?;
+    let mut suite = suite::load(file)?;
+    // However it is named, it is one policy.
+    if let Ok(path) = suite.policy.canonicalize() {
+        let here = std::env::current_dir().unwrap_or_default();
+        suite.policy = path.strip_prefix(here).map(Path::to_owned).unwrap_or(path);
+    }
     if !tested.contains_key(&suite.policy) {
         let gate = config::load(&suite.policy)?;
         let coverage = Coverage::new(&gate);
@@ -222,6 +227,12 @@ fn json(ran: &[Ran], tested: &BTreeMap<PathBuf, Tested>) -> Value {
     })
 }
 
+/// Without the control characters that XML cannot hold.
+fn printable(text: &str) -> String {
+    let is_held = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
+    text.chars().map(|letter| if is_held(letter) { letter } else { '\u{fffd}' }).collect()
+}
+
 /// The format of JUnit, as CI systems read it: a suite a file.
 fn junit(ran: &[Ran]) -> std::io::Result<String> {
     let mut bytes = Vec::new();
@@ -241,18 +252,19 @@ fn junit(ran: &[Ran]) -> std::io::Result<String> {
                         let element = writer
                             .create_element("testcase")
                             .with_attribute(("classname", file.as_ref()))
-                            .with_attribute(("name", case.name.as_str()));
+                            .with_attribute(("name", printable(&case.name).as_str()));
                         let Some(first) = case.differences.first() else {
                             element.write_empty()?;
                             continue;
                         };
                         let Difference { what, expected, found } = first;
-                        let message = format!("{what}: expected {expected}, found {found}");
+                        let message =
+                            printable(&format!("{what}: expected {expected}, found {found}"));
                         element.write_inner_content(|writer| {
                             writer
                                 .create_element("failure")
                                 .with_attribute(("message", message.as_str()))
-                                .write_text_content(BytesText::new(&case.failure()))?;
+                                .write_text_content(BytesText::new(&printable(&case.failure())))?;
                             Ok(())
                         })?;
                     }

@@ -226,7 +226,7 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
         return false;
     }
     let (a, b) = (folded(scope), folded(other));
-    let numberless = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "#");
+    let numberless = |text: &str| text.replace(|letter: char| letter.is_ascii_digit(), "");
     let near = || {
         a == b
             || (a.len().min(b.len()) >= SHORT
@@ -287,7 +287,7 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
             let label = policy.rules.get(other).map(|rule| rule.label(other)).unwrap_or_default();
             let more = match overlap.len() {
                 1 => String::new(),
-                count => format!(" (and {} more)", count - 1),
+                count => format!(" (and in {} more places)", count - 1),
             };
             let order = if other < index {
                 "which is tried first: what it does not match comes here"
@@ -296,7 +296,7 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
             };
             let pattern = target.tool.as_str();
             let message = format!(
-                "the pattern `{pattern}` also takes in the tool `{tool}`{more} of `{label}`, {order}"
+                "the pattern `{pattern}` also takes in the tool `{tool}` of `{label}`{more}, {order}"
             );
             problems.lint(Lint::GlobOverlap, spot.place, &spot.keys, message);
         }

@@ -94,10 +94,19 @@ pub(super) fn read(
 ) {
     let text = |key| item.peek(key).map(|item| item.as_text().to_owned()).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    if kind.ends_with("List") && version != GROUP {
-        let items = item.peek("items");
-        let empty = |item: &Item<'_>| matches!(&item.node().value, Value::Sequence(items) if items.is_empty());
-        if let Some(items) = items.filter(|items| !empty(items)) {
+    if item.peek("policies").is_some() {
+        let message = "a policy file has neither `apiVersion` nor `kind`, and an object of \
+                       Kubernetes no `policies`: which is it?";
+        item.problem(problems, message);
+        return;
+    }
+    if kind.ends_with("List") {
+        let Some(items) = item.peek("items") else {
+            item.problem(problems, format!("the key `items` is missing in this `{kind}`"));
+            return;
+        };
+        let is_empty = matches!(&items.node().value, Value::Sequence(items) if items.is_empty());
+        if !is_empty {
             for item in &items.items(problems).unwrap_or_default() {
                 read(item, conditions, problems, add);
             }
@@ -105,6 +114,10 @@ pub(super) fn read(
         return;
     }
     let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    if kind.is_empty() || (group == GROUP && kind.eq_ignore_ascii_case(KIND) && kind != KIND) {
+        item.problem(problems, format!("expected `kind: {KIND}`, found `{kind}`"));
+        return;
+    }
     if group != GROUP || kind != KIND {
         let message = format!("skipped: `{kind}` is neither a policy nor an {KIND}");
         item.lint(Lint::SkippedDocument, problems, message);

@@ -16,6 +16,9 @@ use crate::policy::{
 /// The prefix that MCP gateways put between backend and tool.
 pub(super) const DEFAULT_SEPARATOR: &str = "__";
 
+/// Scopes go into headers.
+const LONGEST_SCOPE_BYTES: usize = 256;
+
 const CONDITION_ERRORS: [(&str, ConditionErrors); 2] =
     [("Deny", ConditionErrors::Deny), ("NoMatch", ConditionErrors::NoMatch)];
 const ENFORCEMENTS: [(&str, Enforcement); 2] =
@@ -223,7 +226,7 @@ fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
             item.problem(problems, message);
         }
     }
-    if matching.is_everything() {
+    if matching == Matching::default() {
         item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
     }
     Some(matching)
@@ -364,6 +367,10 @@ pub(super) fn scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, 
         let text = item.as_text();
         if !is_scope_token(text) {
             item.problem(problems, not_a_scope(text));
+        }
+        if text.len() > LONGEST_SCOPE_BYTES {
+            let message = format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");
+            item.problem(problems, message);
         }
         if text == "offline_access" {
             let message = "`offline_access` asks for a refresh token and permits nothing; it is \

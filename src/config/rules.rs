@@ -207,7 +207,8 @@ impl Reading<'_> {
         let values = fields.required("values", problems).and_then(|item| item.strings(problems));
         let values = values
             .map(|items| items.iter().map(|item| item.as_text().to_owned()).collect::<Vec<_>>());
-        Some(RequiredClaim { name: name?, value_type: value_type?, values: values? })
+        let by_path_only = self.dialect == Dialect::McpRoute;
+        Some(RequiredClaim { name: name?, by_path_only, value_type: value_type?, values: values? })
     }
 
     fn targets(&mut self, item: &Item<'_>) -> Option<(Vec<Target>, Vec<Spot>)> {

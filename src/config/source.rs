@@ -84,7 +84,8 @@ pub(super) fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 fn is_policy_file(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };
-    EXTENSIONS.contains(&extension) && !name.starts_with('.') && !stem.ends_with(".test")
+    let is_known = EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
+    is_known && !name.starts_with('.') && !stem.ends_with(".test")
 }

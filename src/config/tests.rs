@@ -177,6 +177,31 @@ fn aliases_cannot_multiply_without_bound() {
     assert!(problems(reused).is_empty());
 }
 
+/// Few values can be long texts, and an anchor keeps what is in it once more.
+#[test]
+fn aliases_and_anchors_cannot_multiply_text() {
+    let text = "x".repeat(100_000);
+    let all = |name: &str| vec![format!("*{name}"); 100].join(",");
+    let long = format!("a: &a {text}\nb: &b [{}]\nc: [{}]\n", all("a"), all("b"));
+    assert!(problems(&long).iter().any(|problem| problem.contains("too large or too deep")));
+    let open: String = (0..55).map(|n| format!("&a{n} [")).collect();
+    let nested = format!("a: {open}{}{}", "x,".repeat(50_000), "]".repeat(55));
+    assert!(problems(&nested).iter().any(|problem| problem.contains("more than 1000000 values")));
+    let scope = format!(
+        "policies: [{{name: p, rules: [{{action: Allow, source: {{jwt: {{scopes: [{text}]}}}}}}]}}]"
+    );
+    assert!(problems(&scope).iter().any(|problem| problem.contains("at most 256 bytes")));
+}
+
+/// Parsed on whatever thread, an expression never exhausts its stack.
+#[test]
+fn nested_conditions_are_parsed_on_a_stack_of_their_own() {
+    for cel in ["(".repeat(90) + "true" + &")".repeat(90), "[".repeat(90), "size(".repeat(40)] {
+        let text = format!("policies: [{{name: p, rules: [{{action: Allow, cel: '{cel}'}}]}}]");
+        problems(&text);
+    }
+}
+
 /// Each alias is shallow where it stands, but deep with what it stands for.
 #[test]
 fn aliases_cannot_nest_without_bound() {
@@ -272,7 +297,8 @@ fn a_policy_that_never_applies_is_a_mistake() {
     };
     let (x, y) = ("match: {hosts: [x]}, ", "match: {hosts: [y]}, ");
     assert!(file(x, y).is_empty() && file(x, "").is_empty());
-    for found in [file("", ""), file("", y), file(x, x)] {
+    let below = "match: {hosts: ['*.x', y]}, ";
+    for found in [file("", ""), file("", y), file(x, x), file(below, y)] {
         assert!(found[0].starts_with("3:3: policies[1]: this policy never applies"), "{found:?}");
     }
     for wrong in [

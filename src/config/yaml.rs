@@ -11,6 +11,8 @@ use super::problem::{Place, Problems};
 
 /// More nodes than any policy needs: a bound for aliases that multiply.
 const MAX_NODES: usize = 1_000_000;
+/// Longer texts count as several.
+const BYTES_A_NODE: usize = 64;
 /// Deeper than any policy is.
 const MAX_DEPTH: usize = 64;
 
@@ -76,6 +78,7 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Vec<Node>> {
         anchors: HashMap::new(),
         nodes: 0,
         depth: 0,
+        cursor: Cursor::default(),
         problems,
     };
     match loader.stream() {
@@ -99,8 +102,18 @@ struct Loader<'t, 'p> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     depth: usize,
+    cursor: Cursor,
     /// What is wrong, but not so that it cannot be read further.
     problems: &'p mut Problems,
+}
+
+/// How far a line was read: scalars come in their order, and a line can hold a
+/// whole file.
+#[derive(Default)]
+struct Cursor {
+    line: usize,
+    column: usize,
+    byte: usize,
 }
 
 fn problem(place: Place, message: impl Into<String>) -> Broken {
@@ -161,6 +174,7 @@ impl<'t> Loader<'t, '_> {
                     Some(_) => return Err(problem(place, "tags are not supported here")),
                     None => kind(&text, style),
                 };
+                self.nodes += text.len() / BYTES_A_NODE;
                 let text_starts = self.text_starts(&text, style, place);
                 (anchor, Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts }))
             }
@@ -194,6 +208,11 @@ impl<'t> Loader<'t, '_> {
         self.depth -= 1;
         let node = Node { place, value };
         if anchor > 0 {
+            // It is kept a second time.
+            self.nodes += extent(&node.value).0;
+            if self.nodes > MAX_NODES {
+                return Err(problem(place, format!("more than {MAX_NODES} values")));
+            }
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
@@ -222,7 +241,7 @@ impl<'t> Loader<'t, '_> {
     /// Where the characters of a scalar's text stand, so that a column within
     /// the text is a column in the file. Only if it stands in one line without
     /// escapes.
-    fn text_starts(&self, text: &str, style: ScalarStyle, place: Place) -> Option<Place> {
+    fn text_starts(&mut self, text: &str, style: ScalarStyle, place: Place) -> Option<Place> {
         let quote = match style {
             ScalarStyle::Plain => 0,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
@@ -230,8 +249,16 @@ impl<'t> Loader<'t, '_> {
         };
         let column = place.column + quote;
         let line = self.lines.get(place.line.checked_sub(1)?)?;
-        let (at, _) = line.char_indices().nth(column - 1)?;
-        line.get(at..)?.starts_with(text).then_some(Place { line: place.line, column })
+        let known = &self.cursor;
+        let (from, at) = if known.line == place.line && known.column <= column {
+            (known.column, known.byte)
+        } else {
+            (1, 0)
+        };
+        let rest = line.get(at..)?;
+        let byte = at + rest.char_indices().nth(column - from)?.0;
+        self.cursor = Cursor { line: place.line, column, byte };
+        line.get(byte..)?.starts_with(text).then_some(Place { line: place.line, column })
     }
 }
 
@@ -243,7 +270,7 @@ fn extent(value: &Value) -> (usize, usize) {
             .fold((1, 0), |(nodes, deepest), (more, depth)| (nodes + more, deepest.max(depth + 1)))
     };
     match value {
-        Value::Scalar(_) => (1, 0),
+        Value::Scalar(Scalar { text, .. }) => (1 + text.len() / BYTES_A_NODE, 0),
         Value::Sequence(items) => within(&mut items.iter()),
         Value::Mapping(members) => within(&mut members.iter().map(|(_, item)| item)),
     }

@@ -8,6 +8,8 @@ use crate::json::Json;
 pub struct RequiredClaim {
     /// The claim, as a dotted path.
     pub name: String,
+    /// Whether a claim whose own name has dots is not meant.
+    pub by_path_only: bool,
     /// What the claim holds.
     pub value_type: ClaimType,
     /// One of these must be there.
@@ -28,7 +30,14 @@ impl RequiredClaim {
     /// type is not it, and without a token there is none.
     pub fn holds(&self, claims: Option<&Claims>) -> bool {
         let wanted = |text: &str| self.values.iter().any(|value| value == text);
-        match (claims.and_then(|claims| claims.find(&self.name)), self.value_type) {
+        let claim = claims.and_then(|claims| {
+            if self.by_path_only {
+                claims.find_by_path(&self.name)
+            } else {
+                claims.find(&self.name)
+            }
+        });
+        match (claim, self.value_type) {
             (Some(Json::String(text)), _) => wanted(text),
             (Some(Json::Array(items)), ClaimType::StringArray) => {
                 items.iter().filter_map(text).any(wanted)

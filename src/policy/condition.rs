@@ -18,6 +18,7 @@ mod check;
 mod comparison;
 mod functions;
 mod list;
+mod pattern;
 mod reads;
 mod syntax;
 mod view;
@@ -34,7 +35,7 @@ use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 use self::functions::Pattern;
 use self::reads::Node;
 pub use self::reads::Reads;
-use self::view::{Ambiguity, RequestView, to_val};
+use self::view::{Ambiguity, RequestView, Writer, to_val};
 use super::Facts;
 use crate::json::{Json, Object};
 use crate::mcp::{Problem, ToolCall};
@@ -55,8 +56,19 @@ pub struct Condition {
     env: Arc<Env>,
     expr: IdedExpr,
     patterns: Vec<Pattern>,
+    numbers: Numbers,
     reads: Reads,
     doubts: Vec<ConditionError>,
+}
+
+/// What JSON's integers are to a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numbers {
+    /// `int`, and all others `double`.
+    #[default]
+    IntAndDouble,
+    /// All are `double`, as in the reference.
+    Double,
 }
 
 /// What is wrong with an expression, and where in it.
@@ -109,7 +121,7 @@ impl fmt::Debug for Condition {
 
 impl Condition {
     /// Compiles and checks an expression; reports all that is wrong with it.
-    pub fn compile(source: &str) -> Result<Self, Vec<ConditionError>> {
+    pub fn compile(source: &str, numbers: Numbers) -> Result<Self, Vec<ConditionError>> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(vec![ConditionError {
                 offset: 0,
@@ -121,7 +133,7 @@ impl Condition {
             }]);
         }
         match ENV.as_ref() {
-            Ok(env) => check::compile(env, source),
+            Ok(env) => check::compile(env, source, numbers),
             Err(error) => Err(vec![ConditionError { offset: 0, message: error.to_string() }]),
         }
     }
@@ -157,6 +169,7 @@ impl Condition {
             meta: if self.reads.meta { call.meta.get()? } else { &nothing },
             params: if self.reads.params { call.params.get()? } else { &nothing },
             patterns: &self.patterns,
+            numbers: self.numbers,
             ambiguity: Ambiguity::default(),
         };
         let outcome = self.outcome(&scope);
@@ -188,20 +201,25 @@ struct Scope<'a> {
     meta: &'a Json<'a>,
     params: &'a Json<'a>,
     patterns: &'a [Pattern],
+    numbers: Numbers,
     ambiguity: Ambiguity,
+}
+
+impl Scope<'_> {
+    /// The author of the arguments.
+    fn client(&self) -> Writer<'_> {
+        Writer { ambiguity: Some(&self.ambiguity), numbers: self.numbers }
+    }
 }
 
 impl VariableResolver for Scope<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         match variable {
-            check::ARGS => Some(CowVal::Owned(to_val(self.args, &self.ambiguity))),
-            check::META => Some(CowVal::Owned(to_val(self.meta, &self.ambiguity))),
+            check::ARGS => Some(CowVal::Owned(to_val(self.args, self.client()))),
+            check::META => Some(CowVal::Owned(to_val(self.meta, self.client()))),
             check::REQUEST => {
-                let view = RequestView {
-                    facts: self.facts,
-                    params: self.params,
-                    ambiguity: &self.ambiguity,
-                };
+                let (facts, params) = (self.facts, self.params);
+                let view = RequestView { facts, params, client: self.client() };
                 Some(CowVal::Owned(view::request(view, Node::Request)))
             }
             _ => {

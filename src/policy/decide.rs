@@ -317,7 +317,14 @@ impl Policy {
             looks.iter().filter(is_candidate).map(|look| (look.index, &look.rule.scopes)).collect();
         candidates.sort_by_key(|(_, scopes)| scopes.names.len());
         for (index, scopes) in candidates {
-            if self.would_allow(looks, granted, scopes, Some(index), call, facts)? {
+            // Most are not for this call: that is found out by one look each.
+            let with_more = Facts { more_scopes: &scopes.names, ..*facts };
+            let at = looks.partition_point(|look| look.index < index);
+            let takes = match looks.get_mut(at) {
+                Some(look) => self.takes(Action::Allow, look.ask_if(call, &with_more)?),
+                None => false,
+            };
+            if takes && self.would_allow(looks, granted, scopes, Some(index), call, facts)? {
                 return Ok(Some(&scopes.names));
             }
         }

@@ -27,9 +27,17 @@ impl Matching {
             && (routes.is_empty() || routes.iter().any(|name| head.route() == Some(name)))
     }
 
-    /// Whether it is for every request.
-    pub fn is_everything(&self) -> bool {
-        *self == Self::default()
+    /// Whether every request that the other is for is one that this is for.
+    pub fn covers(&self, other: &Self) -> bool {
+        fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+            let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
+            ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
+        }
+        !self.only_by_name
+            && !other.only_by_name
+            && all(&self.hosts, &other.hosts, HostPattern::covers)
+            && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
+            && all(&self.routes, &other.routes, String::eq)
     }
 }
 
@@ -54,6 +62,18 @@ impl HostPattern {
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
         bare.split('.').all(is_label).then(|| Self { name: name.to_ascii_lowercase(), below })
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self.below, other.below) {
+            (true, _) => {
+                other.name.len() >= self.name.len()
+                    && other.name.ends_with(&self.name)
+                    && (other.below || other.name.len() > self.name.len())
+            }
+            (false, true) => false,
+            (false, false) => self.name == other.name,
+        }
     }
 
     fn matches(&self, host: &str) -> bool {
@@ -85,6 +105,14 @@ impl PathPrefix {
     pub fn parse(text: &str) -> Option<Self> {
         let path = text.strip_suffix('/').unwrap_or(text);
         is_prefix(text).then(|| Self { path: path.to_owned(), exact: false })
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        if self.exact {
+            return other.exact && self.path == other.path;
+        }
+        let rest = other.path.strip_prefix(&self.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The path alone. `None` if it is not a plain path.
@@ -197,6 +225,28 @@ mod tests {
         assert!(!matching.matches(&head("a.b", "/mcp", Some("three"))));
         assert!(!matching.matches(&head("a.b", "/mcp", None)));
         assert!(Matching::default().matches(&Head::default()));
+        let hosts = |hosts: &[&str]| Matching {
+            hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
+            ..Matching::default()
+        };
+        for (wide, narrow) in [
+            (hosts(&[]), hosts(&["a.b"])),
+            (hosts(&["*.b"]), hosts(&["a.b"])),
+            (hosts(&["*.b"]), hosts(&["*.a.b"])),
+            (hosts(&["a.b", "c.d"]), hosts(&["c.d"])),
+        ] {
+            assert!(wide.covers(&narrow) && !narrow.covers(&wide), "{wide:?} {narrow:?}");
+        }
+        assert!(!hosts(&["*.b"]).covers(&hosts(&["b"])));
+        let paths = |prefix: Option<PathPrefix>| Matching {
+            path_prefixes: vec![prefix.unwrap()],
+            ..Matching::default()
+        };
+        let (prefix, exact) = (PathPrefix::parse("/a"), PathPrefix::exactly("/a"));
+        assert!(paths(prefix.clone()).covers(&paths(exact.clone())));
+        assert!(!paths(exact.clone()).covers(&paths(prefix.clone())));
+        assert!(!paths(exact).covers(&hosts(&[])));
+        assert!(!paths(prefix).covers(&paths(PathPrefix::parse("/ab"))));
         let by_name = Matching { only_by_name: true, ..Matching::default() };
         assert!(!by_name.matches(&Head::default()));
     }

@@ -129,3 +129,42 @@ fn the_metadata_url_is_the_reference_s() {
     assert_eq!(metadata_url("https://a.b#c"), None);
     assert_eq!(metadata_url("urn:x"), None);
 }
+
+/// Nothing that looks like a policy is passed over.
+#[test]
+fn what_may_be_meant_as_a_policy_is_never_skipped() {
+    for (document, expected) in [
+        (
+            "apiVersion: aigateway.envoyproxy.io/v1beta1\nkind: McpRoute\n",
+            "expected `kind: MCPRoute`",
+        ),
+        ("apiVersion: x\nkind: Policy\npolicies: []\n", "which is it?"),
+        ("apiVersion: v1\nkind: List\npolicies: []\n", "which is it?"),
+        ("apiVersion: v1\nkind: List\n", "the key `items` is missing"),
+        ("apiVersion: v1\nkind: List\nitems: [{spec: {}}]\n", "expected `kind: MCPRoute`"),
+    ] {
+        let found = problems(&format!("{document}---\n{MINIMAL}\n"));
+        assert!(found.iter().any(|problem| problem.contains(expected)), "{document}{found:?}");
+    }
+}
+
+/// The reference takes the most specific host; here the first document that
+/// matches counts, so the order must be the same.
+#[test]
+fn a_route_that_another_leaves_nothing_of_is_an_error() {
+    let route = |name: &str, hosts: &str| {
+        ROUTE
+            .replace("name: r,", &format!("name: {name},"))
+            .replace("  hostnames: [mcp.example.com]\n", hosts)
+    };
+    let wide = ["", "  hostnames: ['*.example.com']\n"].map(|hosts| route("wide", hosts));
+    let narrow = route("narrow", "  hostnames: [mcp.example.com]\n");
+    for wide in wide {
+        let found = problems(&format!("{wide}---\n{narrow}"));
+        assert!(
+            found.iter().any(|problem| problem.contains("never applies: `default/wide`")),
+            "{found:?}"
+        );
+        assert!(problems(&format!("{narrow}---\n{wide}")).is_empty());
+    }
+}

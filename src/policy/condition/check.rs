@@ -11,7 +11,7 @@ use cel::common::ast::{
 use super::functions::{self, Pattern};
 use super::reads::{Node, Reads};
 use super::syntax::{is_never_boolean, syntax_errors, trailing_comment};
-use super::{Condition, ConditionError, comparison};
+use super::{Condition, ConditionError, Numbers, comparison};
 use crate::claims::Claims;
 
 pub(super) const ARGS: &str = "args";
@@ -33,22 +33,30 @@ const OPTIONAL_AND_PLAIN: &str = "an optional value never equals a plain one: wr
                                   `args.?x.orValue(…)`, or `args.x` without `?`";
 const NEVER_BOOLEAN: &str = "the condition can be neither true nor false";
 
-pub(super) fn compile(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<ConditionError>> {
+pub(super) fn compile(
+    env: &Arc<Env>,
+    source: &str,
+    numbers: Numbers,
+) -> Result<Condition, Vec<ConditionError>> {
     if source.len() <= PARSED_IN_PLACE_BYTES {
-        return parse_and_check(env, source);
+        return parse_and_check(env, source, numbers);
     }
     // Parsing, checking and dropping recurse as deep as the tree goes.
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(PARSER_STACK_BYTES)
-            .spawn_scoped(scope, || parse_and_check(env, source))
+            .spawn_scoped(scope, || parse_and_check(env, source, numbers))
             .map_err(|error| error.to_string())
             .and_then(|thread| thread.join().map_err(|_panic| "the parser failed".to_owned()))
             .unwrap_or_else(|message| Err(vec![ConditionError { offset: 0, message }]))
     })
 }
 
-fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<ConditionError>> {
+fn parse_and_check(
+    env: &Arc<Env>,
+    source: &str,
+    numbers: Numbers,
+) -> Result<Condition, Vec<ConditionError>> {
     let (mut expr, positions) = env
         .parser()
         .parse_with_source_info(source)
@@ -77,7 +85,7 @@ fn parse_and_check(env: &Arc<Env>, source: &str) -> Result<Condition, Vec<Condit
     let Check { errors, doubts, patterns, reads, .. } = check;
     if errors.is_empty() {
         let (source, env) = (source.to_owned(), Arc::clone(env));
-        Ok(Condition { source, env, expr, patterns, reads, doubts })
+        Ok(Condition { source, env, expr, patterns, numbers, reads, doubts })
     } else {
         Err(errors)
     }
@@ -373,22 +381,11 @@ impl Check<'_> {
                         compiled and checked now"
                 .to_owned());
         };
-        let compiled = Pattern::compile(text.inner()).map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => {
-                format!("the pattern needs more than {limit} bytes when compiled")
-            }
-            other => format!("the pattern is not a regular expression: {}", one_line(&other)),
-        })?;
+        let compiled = Pattern::compile(text.inner())?;
         pattern.expr = Expr::Ident(format!("{PATTERN_PREFIX}{}", self.patterns.len()));
         self.patterns.push(compiled);
         Ok(())
     }
-}
-
-/// The regex crate draws its errors over several lines; the last one says what.
-fn one_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 fn unknown_function(name: &str, is_member: bool) -> String {

@@ -9,7 +9,7 @@ use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, extensions};
 use regex::{Regex, RegexBuilder};
 
-use super::comparison;
+use super::{comparison, pattern};
 
 /// Called instead of `==` where an operand may be a list or a map.
 pub(super) const EQUALS: &str = "@equals";
@@ -123,9 +123,23 @@ static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
 pub(super) struct Pattern(Regex);
 
 impl Pattern {
-    pub(super) fn compile(source: &str) -> Result<Self, regex::Error> {
-        RegexBuilder::new(source).size_limit(PATTERN_SIZE_LIMIT).build().map(Self)
+    /// Compiles a pattern as RE2, which CEL has, would read it.
+    pub(super) fn compile(source: &str) -> Result<Self, String> {
+        let source = pattern::as_re2(source)?;
+        let compiled = RegexBuilder::new(&source).size_limit(PATTERN_SIZE_LIMIT).build();
+        compiled.map(Self).map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => {
+                format!("the pattern needs more than {limit} bytes when compiled")
+            }
+            other => format!("the pattern is not a regular expression: {}", one_line(&other)),
+        })
     }
+}
+
+/// The regex crate draws its errors over several lines; the last one says what.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 impl Val for Pattern {

@@ -9,7 +9,7 @@ use cel::common::types::{CelDouble, CelInt, CelList, CelUInt, Kind, LIST_TYPE, T
 use cel::common::value::{CowVal, Val};
 
 use super::comparison::{contains, equal};
-use super::view::{SliceIterator, Writer, length, written_by};
+use super::view::{SliceIterator, Writer, length, to_val};
 use crate::json::Json;
 
 /// A JSON array as a CEL list.
@@ -27,7 +27,7 @@ impl<'a> ListView<'a> {
 
     fn values(&self) -> &[Box<dyn Val + 'a>] {
         self.values
-            .get_or_init(|| self.items.iter().map(|item| written_by(self.writer, item)).collect())
+            .get_or_init(|| self.items.iter().map(|item| to_val(item, self.writer)).collect())
     }
 }
 
@@ -105,9 +105,7 @@ impl Adder for ListView<'_> {
             ));
         };
         let mut sum: Vec<Box<dyn Val + 'v>> = Vec::with_capacity(self.items.len());
-        sum.extend(
-            self.items.iter().map(|item| written_by(self.writer, item) as Box<dyn Val + 'v>),
-        );
+        sum.extend(self.items.iter().map(|item| to_val(item, self.writer) as Box<dyn Val + 'v>));
         let mut other = other.iter();
         while let Some(item) = other.next() {
             sum.push(item.clone_as_boxed());
@@ -140,7 +138,7 @@ impl Indexer for ListView<'_> {
             ));
         };
         match position.and_then(|position| self.items.get(position)) {
-            Some(item) => Ok(CowVal::Owned(written_by(self.writer, item))),
+            Some(item) => Ok(CowVal::Owned(to_val(item, self.writer))),
             None => Err(ExecutionError::IndexOutOfBounds(cel::Value::Null)),
         }
     }

@@ -67,6 +67,10 @@ fn plainly(message: &str) -> String {
     ]
     .into_iter()
     .find_map(|kind| message.strip_prefix(kind));
+    // The parser's own words about itself help nobody.
+    if ["Incomplete", "OtherError", "ParseError", "No `"].iter().any(|own| message.contains(own)) {
+        return "this is not an expression in CEL".to_owned();
+    }
     match unexpected.map(|rest| rest.split(" expecting ").next().unwrap_or(rest)) {
         Some(input) => format!("unexpected `{}`", input.trim_matches(['\'', ' '])),
         None => message.to_owned(),

@@ -17,6 +17,7 @@ use cel::common::types::{
 use cel::common::value::{CowVal, Val};
 use percent_encoding::percent_decode_str;
 
+use super::Numbers;
 use super::comparison::equal;
 use super::list::ListView;
 use super::reads::Node;
@@ -41,25 +42,34 @@ impl Ambiguity {
     }
 }
 
-/// Who wrote a JSON value: a client, whose keys may be ambiguous; or (`None`)
-/// whoever is trusted.
-pub(super) type Writer<'a> = Option<&'a Ambiguity>;
-
-/// A JSON value of a client's as a CEL value.
-pub(super) fn to_val<'a>(json: &'a Json<'a>, ambiguity: &'a Ambiguity) -> Box<dyn Val + 'a> {
-    written_by(Some(ambiguity), json)
+/// Who wrote a JSON value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writer<'a> {
+    /// A client, whose keys may be ambiguous; or (`None`) whoever is trusted.
+    pub(super) ambiguity: Option<&'a Ambiguity>,
+    /// What integers are.
+    pub(super) numbers: Numbers,
 }
 
-pub(super) fn written_by<'a>(writer: Writer<'a>, json: &'a Json<'a>) -> Box<dyn Val + 'a> {
+/// A JSON value as a CEL value.
+pub(super) fn to_val<'a>(json: &'a Json<'a>, writer: Writer<'a>) -> Box<dyn Val + 'a> {
     match json {
         Json::Null => Box::new(CelNull),
         Json::Bool(value) => Box::new(CelBool::from(*value)),
-        Json::Int(value) => Box::new(CelInt::from(*value)),
+        Json::Int(value) => match writer.numbers {
+            Numbers::IntAndDouble => Box::new(CelInt::from(*value)),
+            Numbers::Double => Box::new(CelDouble::from(double(*value))),
+        },
         Json::Double(value) => Box::new(CelDouble::from(*value)),
         Json::String(value) => Box::new(CelString::from(value.as_ref())),
         Json::Array(items) => Box::new(ListView::new(items, writer)),
         Json::Object(object) => Box::new(MapView::new(Members::Json { object, writer })),
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "as a reader that has no integers does it")]
+fn double(value: i64) -> f64 {
+    value as f64
 }
 
 pub(super) fn length(len: usize) -> CelInt {
@@ -92,8 +102,15 @@ pub(super) fn request<'a>(view: RequestView<'a>, node: Node) -> Box<dyn Val + 'a
         Node::McpMethod => text(TOOLS_CALL),
         Node::Backend => text(facts.subject.backend.unwrap_or_default()),
         Node::Tool => text(facts.subject.tool),
-        Node::Scopes => list(facts.scopes().map(text)),
-        Node::Params => to_val(view.params, view.ambiguity),
+        // As the reference has them.
+        Node::Scopes => list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text)),
+        Node::Params => match view.params {
+            Json::Object(object) => {
+                let writer = view.client;
+                Box::new(MapView::new(Members::Params { object, writer }))
+            }
+            other => to_val(other, view.client),
+        },
     }
 }
 
@@ -103,7 +120,8 @@ pub(super) struct RequestView<'a> {
     pub(super) facts: &'a Facts<'a>,
     /// The parameters of the call, empty if the condition does not read them.
     pub(super) params: &'a Json<'a>,
-    pub(super) ambiguity: &'a Ambiguity,
+    /// Their author.
+    pub(super) client: Writer<'a>,
 }
 
 fn text(text: &str) -> Box<dyn Val + '_> {
@@ -135,24 +153,42 @@ fn path(path: &str) -> Box<dyn Val + '_> {
 /// Where a map's members are.
 #[derive(Clone, Copy)]
 enum Members<'a> {
-    Json { object: &'a Object<'a>, writer: Writer<'a> },
-    Request { view: RequestView<'a>, node: Node },
+    Json {
+        object: &'a Object<'a>,
+        writer: Writer<'a>,
+    },
+    /// The parameters of a call: what is null of them is not there.
+    Params {
+        object: &'a Object<'a>,
+        writer: Writer<'a>,
+    },
+    Request {
+        view: RequestView<'a>,
+        node: Node,
+    },
 }
 
 impl<'a> Members<'a> {
     fn find(self, key: &str) -> Option<Box<dyn Val + 'a>> {
         match self {
-            Self::Json { object, writer: None } => {
-                object.get(key).map(|value| written_by(None, value))
+            Self::Json { object, writer } => {
+                let value = match writer.ambiguity {
+                    None => object.get(key),
+                    Some(ambiguity) => match object.find(key) {
+                        Found::Member(value) => Some(value),
+                        Found::Nothing => None,
+                        Found::CaseVariant => {
+                            ambiguity.meet();
+                            None
+                        }
+                    },
+                };
+                value.map(|value| to_val(value, writer))
             }
-            Self::Json { object, writer: Some(ambiguity) } => match object.find(key) {
-                Found::Member(value) => Some(to_val(value, ambiguity)),
-                Found::Nothing => None,
-                Found::CaseVariant => {
-                    ambiguity.meet();
-                    None
-                }
-            },
+            Self::Params { object, writer } => {
+                let value = Self::Json { object, writer }.find(key)?;
+                (value.get_type().kind() != Kind::NullType).then_some(value)
+            }
             Self::Request { view, node } => {
                 let head = view.facts.head;
                 let values = head.headers.iter().filter(|(name, _)| name == key);
@@ -162,7 +198,7 @@ impl<'a> Members<'a> {
                     Node::HeadersAll => values.peek().is_some().then(|| list(values)),
                     Node::Claims => {
                         let claim = view.facts.claims?.other_than_scopes(key)?;
-                        Some(written_by(None, claim))
+                        Some(to_val(claim, Writer { ambiguity: None, ..view.client }))
                     }
                     record => record.member(key).map(|member| request(view, member)),
                 }
@@ -173,6 +209,10 @@ impl<'a> Members<'a> {
     fn keys(self) -> Vec<&'a str> {
         match self {
             Self::Json { object, .. } => object.iter().map(|(key, _)| key).collect(),
+            Self::Params { object, .. } => {
+                let members = object.iter().filter(|(_, value)| **value != Json::Null);
+                members.map(|(key, _)| key).collect()
+            }
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
                 let names = view.facts.head.headers.iter().map(|(name, _)| name.as_str());
                 names.collect::<BTreeSet<_>>().into_iter().collect()
@@ -187,7 +227,7 @@ impl<'a> Members<'a> {
     fn len(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
-            Self::Request { .. } => self.keys().len(),
+            Self::Params { .. } | Self::Request { .. } => self.keys().len(),
         }
     }
 }
