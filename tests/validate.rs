@@ -9,6 +9,16 @@ use crate::cli::{run, text};
 
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
+/// What `doubts.yaml` is warned of.
+const WARNINGS: [&str; 6] = [
+    "shadowed-rule",
+    "ignored-condition-errors",
+    "repeated-target",
+    "similar-scopes",
+    "header-capitals",
+    "glob-overlap",
+];
+
 fn good(name: &str) -> String {
     GOOD.replace("NAME", name)
 }
@@ -31,15 +41,7 @@ fn every_mistake_is_shown_in_one_run_at_its_place() {
 #[test]
 fn every_doubt_is_shown_with_its_reason() {
     let shown = shown_as("doubts");
-    for code in [
-        "shadowed-rule",
-        "ignored-condition-errors",
-        "repeated-target",
-        "similar-scopes",
-        "header-capitals",
-        "glob-overlap",
-        "skipped-document",
-    ] {
+    for code in WARNINGS.into_iter().chain(["skipped-document"]) {
         assert!(shown.contains(&format!("[{code}]")), "{code}");
     }
 }
@@ -52,15 +54,7 @@ fn warnings_fail_only_if_they_are_denied_and_not_allowed() {
     };
     assert_eq!(code(&[]), Some(0));
     assert_eq!(code(&["--deny-warnings"]), Some(1));
-    let warnings = [
-        "shadowed-rule",
-        "ignored-condition-errors",
-        "repeated-target",
-        "similar-scopes",
-        "header-capitals",
-        "glob-overlap",
-    ];
-    let allowed: Vec<&str> = warnings.iter().flat_map(|code| ["--allow", code]).collect();
+    let allowed: Vec<&str> = WARNINGS.iter().flat_map(|code| ["--allow", code]).collect();
     assert_eq!(code(&[&["--deny-warnings"], allowed.as_slice()].concat()), Some(0));
     assert_eq!(code(&[&["--deny-warnings"], &allowed[2..]].concat()), Some(1));
     assert_eq!(code(&["--allow", "nonsense"]), Some(2));

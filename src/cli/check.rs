@@ -24,7 +24,7 @@ use crate::head::Head;
 #[command(after_help = "Example:\n  \
 mcp-authz check --policy policy.yaml --request call.json --claims '{\"scope\":\"echo\"}'")]
 pub(super) struct Args {
-    /// The policy file (YAML or JSON)
+    /// The policy file (YAML or JSON), or a directory of them
     #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
     policy: PathBuf,
 

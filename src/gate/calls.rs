@@ -2,7 +2,7 @@
 
 use super::{Admitted, Clearance, Judged, Judgement, Proof, Refusal};
 use crate::mcp::{Malformed, Problem, ToolCall};
-use crate::policy::{Facts, NoSubject, Permit, Policy, Reason};
+use crate::policy::{Facts, NoSubject, Policy, Reason};
 
 /// Judges all calls of a body: they go on together or not at all.
 pub(super) fn judge<'p, 'b>(
@@ -20,13 +20,35 @@ pub(super) fn judge<'p, 'b>(
             }
         }
     }
-    let permits: Result<Vec<Permit>, _> =
-        judged.iter().map(|judged| judged.evaluation.decision.permit()).collect();
-    let judgement = match permits {
-        Ok(permits) => Ok(Clearance(Proof::Calls(permits))).into(),
-        Err(_) => Judgement::refused(policy, denial(admitted, &judged, is_batch)),
+    let (mut permits, mut denied) = (Vec::new(), Vec::new());
+    for judged in &judged {
+        match judged.evaluation.decision.permit() {
+            Ok(permit) => permits.push(permit),
+            Err(remedy) => denied.push(Denied { judged, remedy }),
+        }
+    }
+    let judgement = match denied.as_slice() {
+        [] => Ok(Clearance(Proof::Calls(permits))).into(),
+        [first, ..] if is_batch => {
+            Judgement::refused(policy, denied_batch(admitted, &judged, first, &denied))
+        }
+        [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
     };
     Judgement { calls: judged, ..judgement }
+}
+
+/// A call that is denied.
+struct Denied<'j, 'p, 'b> {
+    judged: &'j Judged<'p, 'b>,
+    /// The scopes that would help it.
+    remedy: Option<&'p [String]>,
+}
+
+impl Denied<'_, '_, '_> {
+    fn refusal(&self, policy: &Policy, scopes: Option<&[String]>) -> Refusal {
+        let Judged { call, evaluation } = self.judged;
+        Refusal::denied(policy, call, evaluation.decision.reason(), scopes)
+    }
 }
 
 fn evaluated<'p, 'b>(
@@ -45,26 +67,17 @@ fn evaluated<'p, 'b>(
     Ok(Judged { call, evaluation })
 }
 
-/// The refusal of calls of which one is denied at least.
-fn denial(admitted: &Admitted, calls: &[Judged<'_, '_>], is_batch: bool) -> Refusal {
+/// The refusal of a batch of which some calls are denied.
+fn denied_batch(
+    admitted: &Admitted,
+    calls: &[Judged<'_, '_>],
+    first: &Denied<'_, '_, '_>,
+    denied: &[Denied<'_, '_, '_>],
+) -> Refusal {
     let policy = admitted.policy();
-    let denied = calls.iter().filter_map(|judged| {
-        let decision = &judged.evaluation.decision;
-        decision.permit().err().map(|remedy| (judged, decision.reason(), remedy))
-    });
-    let mut denied = denied.peekable();
-    let Some((first, reason)) = denied.peek().map(|(judged, reason, _)| (*judged, *reason)) else {
-        return Refusal::misconfigured("a call was denied and is not to be found".to_owned());
-    };
-    if !is_batch {
-        let scopes = denied.next().and_then(|(_, _, remedy)| remedy);
-        return Refusal::denied(policy, &first.call, reason, scopes);
-    }
     let mut scopes: Vec<String> = Vec::new();
-    for (judged, reason, remedy) in denied {
-        let Some(remedy) = remedy else {
-            return Refusal::denied(policy, &judged.call, reason, None);
-        };
+    for call in denied {
+        let Some(remedy) = call.remedy else { return call.refusal(policy, None) };
         let new =
             remedy.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>();
         scopes.extend(new);
@@ -72,9 +85,9 @@ fn denial(admitted: &Admitted, calls: &[Judged<'_, '_>], is_batch: bool) -> Refu
     // What helps one call could, by a rule over scopes, close another.
     let all_help = calls.iter().all(|judged| is_allowed_with(policy, admitted, judged, &scopes));
     if all_help {
-        Refusal::denied(policy, &first.call, reason, Some(&scopes))
+        first.refusal(policy, Some(&scopes))
     } else {
-        Refusal::denied(policy, &first.call, Reason::DenyRule, None)
+        Refusal::denied(policy, &first.judged.call, Reason::DenyRule, None)
     }
 }
 

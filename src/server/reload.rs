@@ -116,6 +116,8 @@ impl Reloader {
                     sha256 = gate.digest,
                     "policies reloaded"
                 );
+                // The files may have changed since they were looked at.
+                self.digest.clone_from(&gate.digest);
                 self.live.replace(gate);
             }
             Err(config::LoadError(findings)) => {

@@ -8,7 +8,8 @@ use std::convert::Infallible;
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
-    self, AssertionKind, Ast, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Span, Visitor,
+    self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Span,
+    Visitor,
 };
 
 /// The pattern with RE2's meaning: `\d`, `\w`, `\s` and `\b` are ASCII there.
@@ -39,9 +40,23 @@ pub(super) fn as_re2(source: &str) -> Result<String, String> {
 #[derive(Default)]
 struct Differences {
     /// In the order of the pattern.
-    replacements: Vec<(Span, &'static str)>,
+    replacements: Vec<(Span, String)>,
     /// Operators and classes in classes.
     sets: Vec<Span>,
+}
+
+/// What RE2 has in a class, as it is written within brackets.
+fn members(kind: &ClassPerlKind) -> &'static str {
+    match kind {
+        ClassPerlKind::Digit => "0-9",
+        ClassPerlKind::Space => r"\t\n\x0c\r ",
+        ClassPerlKind::Word => "0-9A-Za-z_",
+    }
+}
+
+/// The class in brackets of its own.
+fn bracketed(class: &ClassPerl) -> String {
+    format!("[{}{}]", if class.negated { "^" } else { "" }, members(&class.kind))
 }
 
 impl Visitor for Differences {
@@ -55,15 +70,7 @@ impl Visitor for Differences {
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), Infallible> {
         match ast {
             Ast::ClassPerl(class) => {
-                let instead = match (&class.kind, class.negated) {
-                    (ClassPerlKind::Digit, false) => "[0-9]",
-                    (ClassPerlKind::Digit, true) => "[^0-9]",
-                    (ClassPerlKind::Space, false) => r"[\t\n\x0c\r ]",
-                    (ClassPerlKind::Space, true) => r"[^\t\n\x0c\r ]",
-                    (ClassPerlKind::Word, false) => "[0-9A-Za-z_]",
-                    (ClassPerlKind::Word, true) => "[^0-9A-Za-z_]",
-                };
-                self.replacements.push((class.span, instead));
+                self.replacements.push((class.span, bracketed(class)));
             }
             Ast::Assertion(assertion) => {
                 let instead = match assertion.kind {
@@ -71,7 +78,7 @@ impl Visitor for Differences {
                     AssertionKind::NotWordBoundary => r"(?-u:\B)",
                     _ => return Ok(()),
                 };
-                self.replacements.push((assertion.span, instead));
+                self.replacements.push((assertion.span, instead.to_owned()));
             }
             _ => {}
         }
@@ -81,14 +88,8 @@ impl Visitor for Differences {
     fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), Infallible> {
         match item {
             ClassSetItem::Perl(class) => {
-                let instead = match (&class.kind, class.negated) {
-                    (ClassPerlKind::Digit, false) => "0-9",
-                    (ClassPerlKind::Digit, true) => "[^0-9]",
-                    (ClassPerlKind::Space, false) => r"\t\n\x0c\r ",
-                    (ClassPerlKind::Space, true) => r"[^\t\n\x0c\r ]",
-                    (ClassPerlKind::Word, false) => "0-9A-Za-z_",
-                    (ClassPerlKind::Word, true) => "[^0-9A-Za-z_]",
-                };
+                let instead =
+                    if class.negated { bracketed(class) } else { members(&class.kind).to_owned() };
                 self.replacements.push((class.span, instead));
             }
             ClassSetItem::Bracketed(class) => self.sets.push(class.span),
