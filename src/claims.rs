@@ -73,6 +73,11 @@ impl Claims {
         if Self::SCOPE_CLAIMS.contains(&name) { None } else { self.all.get(name) }
     }
 
+    /// The claim of just this name, if it is a text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.all.get(name).and_then(text)
+    }
+
     /// The names of the claims that do not hold scopes.
     pub fn names_other_than_scopes(&self) -> impl Iterator<Item = &str> {
         let names = self.all.iter().map(|(name, _)| name);

@@ -3,13 +3,16 @@
 mod check;
 mod envoy_config;
 mod findings;
+mod health;
 mod report;
 mod schema;
 mod serve;
+mod tail;
 mod test;
 mod validate;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -30,6 +33,8 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Check(check::Args),
+    Tail(tail::Args),
+    Health(health::Args),
     Test(test::Args),
     Validate(validate::Args),
     EnvoyConfig(envoy_config::Args),
@@ -53,6 +58,8 @@ where
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::EnvoyConfig(args) => envoy_config::run(&args),
@@ -89,6 +96,13 @@ fn output(text: &str) -> Result<(), ()> {
             Err(())
         }
     }
+}
+
+/// Asks a server, and says what went wrong if it did.
+fn asking<T, E: fmt::Display>(question: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(question).map_err(|error| error.to_string())
 }
 
 /// Writes a line to standard error. If that fails there is nobody to tell.

@@ -328,7 +328,7 @@ impl Draft {
 
     fn into_gate(self, digest: String) -> Gate {
         Gate {
-            digest,
+            digest: digest.into(),
             claims_from: self.claims_from.map_or_else(|| metadata(None, None), |(from, _)| from),
             limits: self.limits.map_or(DEFAULT_LIMITS, |(limits, _)| limits),
             policies: self.policies.into_iter().map(|placed| placed.policy).collect(),

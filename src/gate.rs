@@ -8,11 +8,14 @@
 
 mod calls;
 mod live;
+mod origin;
 mod refusal;
 
 pub use live::LiveGate;
+pub use origin::{Origin, TraceContext};
 pub use refusal::{Blame, Refusal};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::claims::{Claims, is_bearer};
@@ -55,20 +58,53 @@ pub struct Gate {
     /// The first that matches a request judges it; without one it is refused.
     pub policies: Vec<Arc<Policy>>,
     /// The SHA-256 of the policy files, in hexadecimal.
-    pub digest: String,
+    pub digest: Arc<str>,
 }
 
 /// A request whose head was accepted and whose body is still to be judged.
 #[derive(Debug)]
 pub struct Admitted {
     policy: Arc<Policy>,
+    origin: Origin,
     head: Head,
     claims: Option<Claims>,
 }
 
+/// A request that was answered without a look at its body.
+#[derive(Debug)]
+pub struct TurnedAway {
+    /// Whom it came from.
+    pub origin: Origin,
+    /// The policy that is for it, if there is one.
+    pub policy: Option<Arc<Policy>>,
+    /// The answer.
+    pub judgement: Judgement<'static, 'static>,
+}
+
+/// Of a request of which nothing is known yet.
+impl From<Refusal> for TurnedAway {
+    fn from(refusal: Refusal) -> Self {
+        Self { origin: Origin::default(), policy: None, judgement: Err(refusal).into() }
+    }
+}
+
+impl TurnedAway {
+    /// A request about which Envoy asks nothing, and only tells: it goes on.
+    pub fn observed() -> Self {
+        let judgement =
+            Judgement { shadowed: Some(Refusal::observed()), ..Judgement::cleared(Proof::Shadow) };
+        Self { origin: Origin::default(), policy: None, judgement }
+    }
+}
+
 impl Admitted {
+    /// Whom it comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// The policy that judges it.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
 
@@ -101,6 +137,8 @@ pub struct Judgement<'p, 'b> {
     pub answer: Result<Clearance, Refusal>,
     /// What the answer would be if the policy were enforced.
     pub shadowed: Option<Refusal>,
+    /// The method of the message that decided, if one was read.
+    pub method: Option<Cow<'b, str>>,
     /// The calls with their evaluations, as far as it came to that: in a batch
     /// there can be several.
     pub calls: Vec<Judged<'p, 'b>>,
@@ -117,7 +155,7 @@ pub struct Judged<'p, 'b> {
 
 impl<'p, 'b> Judgement<'p, 'b> {
     fn cleared(proof: Proof) -> Self {
-        Self { answer: Ok(Clearance(proof)), shadowed: None, calls: Vec::new() }
+        Ok(Clearance(proof)).into()
     }
 
     /// A refusal by a policy, if it is enforced.
@@ -143,7 +181,7 @@ impl<'p, 'b> Judgement<'p, 'b> {
 
 impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
     fn from(answer: Result<Clearance, Refusal>) -> Self {
-        Self { answer, shadowed: None, calls: Vec::new() }
+        Self { answer, shadowed: None, method: None, calls: Vec::new() }
     }
 }
 
@@ -153,41 +191,37 @@ impl Gate {
     ///
     /// # Errors
     /// What is answered without a look at the body.
-    pub fn admit(
-        &self,
-        head: Head,
-        verified: Option<Claims>,
-    ) -> Result<Admitted, Box<Judgement<'static, 'static>>> {
-        let policy = match &head.policy {
-            Some(name) => self.policies.iter().find(|policy| policy.name == *name),
-            None => self.policies.iter().find(|policy| policy.matching.matches(&head)),
-        };
-        let Some(policy) = policy else {
-            return Err(Box::new(Err(Refusal::no_policy(head.policy.as_deref())).into()));
-        };
-        let policy = Arc::clone(policy);
-        match self.admit_by(&policy, &head, verified) {
-            Ok(claims) => Ok(Admitted { policy, head, claims }),
-            Err(refusal) => Err(Box::new(Judgement::refused(&policy, refusal))),
-        }
-    }
-
-    /// The claims of the request, if its policy and the limits let it in.
-    fn admit_by(
-        &self,
-        policy: &Policy,
-        head: &Head,
-        verified: Option<Claims>,
-    ) -> Result<Option<Claims>, Refusal> {
+    pub fn admit(&self, head: Head, verified: Option<Claims>) -> Result<Admitted, Box<TurnedAway>> {
         let claims = match self.claims_from {
             ClaimsFrom::Metadata { .. } => verified,
             ClaimsFrom::AuthorizationHeader => {
                 Claims::from_unverified_headers(head.authorization())
             }
         };
+        let origin = Origin::of(&head, claims.as_ref());
+        let policy = match &head.policy {
+            Some(name) => self.policies.iter().find(|policy| policy.name == *name),
+            None => self.policies.iter().find(|policy| policy.matching.matches(&head)),
+        };
+        let Some(policy) = policy else {
+            let judgement = Err(Refusal::no_policy(head.policy.as_deref())).into();
+            return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+        };
+        let policy = Arc::clone(policy);
+        match self.admit_by(&policy, &head, claims.is_some()) {
+            Ok(()) => Ok(Admitted { policy, origin, head, claims }),
+            Err(refusal) => {
+                let judgement = Judgement::refused(&policy, refusal);
+                Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
+            }
+        }
+    }
+
+    /// Whether its policy and the limits let a request in.
+    fn admit_by(&self, policy: &Policy, head: &Head, has_token: bool) -> Result<(), Refusal> {
         // A CORS preflight cannot carry a token; it names no tool either, since
         // a body of it would be judged like any other.
-        if claims.is_none()
+        if !has_token
             && policy.unauthenticated == Unauthenticated::Challenge
             && head.method != "OPTIONS"
         {
@@ -209,12 +243,12 @@ impl Gate {
         {
             return Err(self.too_large());
         }
-        Ok(claims)
+        Ok(())
     }
 
     /// Judges a request that has no body: there is no message in it.
-    pub fn judge_bodiless(&self, _admitted: &Admitted) -> Clearance {
-        Clearance(Proof::NoMessage)
+    pub fn judge_bodiless<'p, 'b>(&self, _admitted: &'p Admitted) -> Judgement<'p, 'b> {
+        Judgement::cleared(Proof::NoMessage)
     }
 
     /// Judges a request whose body is larger than the limit.
@@ -230,7 +264,7 @@ impl Gate {
     /// Judges a request by its whole body.
     pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
         if body.is_empty() {
-            return Ok(self.judge_bodiless(admitted)).into();
+            return self.judge_bodiless(admitted);
         }
         if body.len() > self.limits.max_body_bytes {
             return self.judge_too_large(admitted);
@@ -246,12 +280,14 @@ impl Gate {
         };
         match mcp::read(body, &mirrored, accept) {
             Ok(Message::ToolCall(call)) => calls::judge(admitted, vec![call], false),
-            Ok(Message::NotGoverned(proof)) => Judgement::cleared(Proof::NotGoverned(proof)),
+            Ok(Message::NotGoverned { proof, method }) => {
+                Judgement { method, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+            }
             Ok(Message::Batch(messages)) => {
                 let call = |message| match message {
                     Message::ToolCall(call) => Some(call),
                     // A batch holds no batch.
-                    Message::NotGoverned(_) | Message::Batch(_) => None,
+                    Message::NotGoverned { .. } | Message::Batch(_) => None,
                 };
                 calls::judge(admitted, messages.into_iter().filter_map(call).collect(), true)
             }

@@ -16,6 +16,8 @@ pub struct Head {
     pub attributes: Vec<(String, String)>,
     /// The policy that Envoy names for the request, if it names one.
     pub policy: Option<String>,
+    /// The `traceparent` of Envoy's own span, if it has one.
+    pub traceparent: Option<String>,
 }
 
 impl Head {

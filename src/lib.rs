@@ -58,6 +58,8 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "printing panics if nobody reads")]
 
+pub mod address;
+pub mod admin;
 pub mod challenge;
 pub mod claims;
 pub mod cli;
@@ -68,6 +70,8 @@ pub mod head;
 pub mod json;
 pub mod mcp;
 pub mod policy;
+pub mod proto;
+pub mod record;
 pub mod server;
 pub mod suite;
 pub mod telemetry;

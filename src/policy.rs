@@ -15,6 +15,7 @@ mod claim;
 pub mod condition;
 mod decide;
 mod facts;
+mod labels;
 mod matching;
 mod scope;
 mod target;
@@ -26,6 +27,7 @@ pub use claim::{ClaimType, RequiredClaim};
 pub use condition::{Condition, ConditionError, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject};
+pub use labels::Labels;
 pub use matching::{HostPattern, Matching, PathPrefix};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
 pub use target::{BackendFrom, Subject, Target, ToolPattern};
@@ -156,6 +158,7 @@ pub struct Rules {
     list: Vec<Rule>,
     /// What all conditions read.
     reads: Reads,
+    labels: Labels,
 }
 
 impl Rules {
@@ -164,13 +167,19 @@ impl Rules {
         let mut reads = Reads::default();
         list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
         reads.claims |= list.iter().any(|rule| !rule.claims.is_empty());
-        Self { list, reads }
+        let labels = Labels::new(&list);
+        Self { list, reads, labels }
     }
 
     /// What a decision can depend on beside the call's tool and the scopes that
     /// rules require.
     pub fn reads(&self) -> &Reads {
         &self.reads
+    }
+
+    /// The words of the rules for what callers ask for, in metrics.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
     }
 }
 

@@ -17,7 +17,7 @@ use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
 use crate::config::source::Source;
 use crate::config::{Finding, LoadError, Place, yaml};
-use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement};
+use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
 
 const ALLOW: &str = "Allow";
@@ -237,6 +237,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
             .collect(),
         attributes,
         policy: text("policyName"),
+        traceparent: None,
     };
     let head = head.on_route(text("route").as_deref());
     let caller = match caller {
@@ -322,12 +323,12 @@ fn expected(item: &Item<'_>, problems: &mut Problems) -> Option<Expected> {
 }
 
 impl Case {
-    /// Asks a gate, and hands what it says to `look`. Without admittance the head
-    /// alone decided.
+    /// Asks a gate, and hands what it says to `look`. Of what was turned away the
+    /// head alone decided.
     pub fn ask<T>(
         &self,
         gate: &Gate,
-        look: impl FnOnce(Option<&Admitted>, &Judgement<'_, '_>) -> T,
+        look: impl FnOnce(Result<&Admitted, &TurnedAway>, &Judgement<'_, '_>) -> T,
     ) -> T {
         let mut head = self.head.clone();
         let verified = match (&gate.claims_from, &self.caller) {
@@ -346,8 +347,8 @@ impl Case {
             }
         };
         match gate.admit(head, verified) {
-            Ok(admitted) => look(Some(&admitted), &gate.judge(&admitted, &self.body)),
-            Err(judgement) => look(None, &judgement),
+            Ok(admitted) => look(Ok(&admitted), &gate.judge(&admitted, &self.body)),
+            Err(turned_away) => look(Err(&turned_away), &turned_away.judgement),
         }
     }
 

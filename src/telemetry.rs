@@ -1,74 +1,34 @@
-//! Logs.
+//! What mcp-authz tells of itself: logs, metrics, decisions, spans.
+//!
+//! Nothing here can hold a request up: logs that nobody reads are dropped and
+//! counted, and so are spans and decisions that a watcher does not take.
 
-use std::fmt;
-use std::io::IsTerminal as _;
+mod decisions;
+mod log;
+mod metrics;
+mod recorder;
+mod spans;
 
-use clap::ValueEnum;
-use tracing::Level;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{ParseError, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+pub use decisions::{DecisionLog, Share};
+pub use log::{InitError, LogFormat, init};
+pub use metrics::{Exposition, Metrics, StreamFailure};
+pub use recorder::{OpenStream, Recorder, TooManyWatchers, Watcher};
+pub use spans::{Endpoint, Spans};
 
-/// The environment variable that selects what is logged.
-const RUST_LOG: &str = "RUST_LOG";
+use std::io::Write;
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line, for programs.
-    Json,
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// How many lines may wait to be written. More are dropped.
+const LINES: usize = 16_384;
+
+/// Writes lines from a thread of its own, as long as the guard lives.
+fn lines(
+    to: impl Write + Send + 'static,
+    thread: &str,
+) -> (NonBlocking, WorkerGuard, ErrorCounter) {
+    let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES).lossy(true);
+    let (lines, guard) = builder.thread_name(thread).finish(to);
+    let dropped = lines.error_counter();
+    (lines, guard, dropped)
 }
-
-/// Writes logs to standard error from now on: `RUST_LOG` selects what, all of
-/// level `info` if it is not set. Without a format: text on a terminal, JSON
-/// elsewhere.
-///
-/// # Errors
-/// If `RUST_LOG` is not a filter, or the process logs already.
-pub fn init(format: Option<LogFormat>) -> Result<(), InitError> {
-    let is_terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    let filter = match std::env::var(RUST_LOG) {
-        Ok(filter) => filter.parse::<Targets>().map_err(InitError::Filter)?,
-        Err(_not_set) => Targets::new().with_default(Level::INFO),
-    };
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(is_terminal)
-        .with_target(false)
-        // A log that nobody reads any more must not end the process.
-        .log_internal_errors(false);
-    let registry = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => registry.with(layer.with_filter(filter)).try_init(),
-        LogFormat::Json => {
-            registry.with(layer.json().flatten_event(true).with_filter(filter)).try_init()
-        }
-    }
-    .map_err(InitError::Again)
-}
-
-/// Why nothing can be logged.
-#[derive(Debug)]
-pub enum InitError {
-    /// `RUST_LOG` is not a filter.
-    Filter(ParseError),
-    /// The process logs already.
-    Again(TryInitError),
-}
-
-impl fmt::Display for InitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Filter(error) => {
-                write!(f, "{RUST_LOG}: {error}: write `info`, `debug` or `mcp_authz=debug,warn`")
-            }
-            Self::Again(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InitError {}

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules at the top, each with those that it may name.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("json", &[]),
     ("words", &[]),
-    ("telemetry", &[]),
+    ("address", &[]),
+    ("proto", &["json"]),
     ("head", &[]),
     ("claims", &["json"]),
     ("mcp", &["json"]),
@@ -15,10 +16,28 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("challenge", &["policy"]),
     ("gate", &["challenge", "claims", "head", "mcp", "policy"]),
     ("config", &["claims", "gate", "policy", "words"]),
-    ("extproc", &["claims", "gate", "head", "json"]),
-    ("server", &["config", "extproc", "gate"]),
+    ("record", &["gate", "policy", "proto"]),
+    ("telemetry", &["gate", "proto", "record"]),
+    ("extproc", &["claims", "gate", "head", "proto", "record", "telemetry"]),
+    ("admin", &["address", "claims", "gate", "head", "policy", "proto", "record", "telemetry"]),
+    ("server", &["address", "admin", "config", "extproc", "gate", "telemetry"]),
     ("suite", &["claims", "config", "gate", "head", "policy"]),
-    ("cli", &["claims", "config", "gate", "head", "policy", "server", "suite", "telemetry"]),
+    (
+        "cli",
+        &[
+            "address",
+            "admin",
+            "config",
+            "gate",
+            "head",
+            "policy",
+            "proto",
+            "record",
+            "server",
+            "suite",
+            "telemetry",
+        ],
+    ),
 ];
 
 /// What decides is a function of its inputs.
@@ -134,7 +153,9 @@ fn what_decides_is_pure() {
 fn one_file_names_protobuf_and_one_module_names_cel() {
     for (file, code) in sources().into_iter().filter(|(file, _)| !is_test(file)) {
         assert!(
-            !names(&code, "envoy_types") || file == "extproc/convert.rs",
+            !names(&code, "envoy_types")
+                || file == "extproc/convert.rs"
+                || module(&file) == "proto",
             "{file} names protobuf types"
         );
         let cel =
@@ -149,6 +170,7 @@ fn one_file_names_protobuf_and_one_module_names_cel() {
 fn files_stay_small() {
     for (file, code) in sources() {
         let lines = code.lines().count();
-        assert!(lines <= 450, "{file} has {lines} lines of code");
+        let is_made = file == "proto/mcp_authz.v1.rs";
+        assert!(is_made || lines <= 450, "{file} has {lines} lines of code");
     }
 }

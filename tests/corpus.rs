@@ -60,12 +60,13 @@ fn decide(gate: &Gate, case: &Value) -> Value {
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
             .collect(),
         policy: text("policy"),
+        traceparent: None,
     }
     .on_route(case["route"].as_str());
     let body = body(case);
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
-        Err(judgement) => return verdict(case, &judgement, None),
+        Err(turned_away) => return verdict(case, &turned_away.judgement, None),
     };
     let judgement = gate.judge(&admitted, body.as_bytes());
     let Some(judged) = judgement.decisive() else { return verdict(case, &judgement, None) };

@@ -32,6 +32,7 @@ mod docs;
 mod envoy_config;
 mod policy_tests;
 mod properties;
+mod proto;
 mod reference;
 mod reload;
 mod scenario;

@@ -32,8 +32,9 @@ async fn body_modes_in_which_a_call_would_go_on_unjudged_are_refused() {
         let reply = send(Http::new(&stack).request("GET").bearer_auth(token(""))).await;
         assert_eq!(reply.refusal().0, 500, "{body_mode}");
         assert_eq!(stack.server.requests(), 0, "{body_mode}");
-        let log = stack.sidecar.log();
-        assert!(log.contains(remedy) && log.contains("set it to BUFFERED"), "{log}");
+        let log = || stack.sidecar.log();
+        assert!(stack.sidecar.logs(remedy).await, "{}", log());
+        assert!(log().contains("set it to BUFFERED"), "{}", log());
     }
 }
 
@@ -58,11 +59,7 @@ async fn headers_that_are_not_sent_are_refused() {
         let stack = start(POLICY, &change(&Mode::Buffered.config(), &changes)).await;
         let reply = forbidden_call(&stack, "").await;
         assert_eq!(reply.status, 500, "{changes:?}: {reply:?}");
-        assert!(
-            stack.sidecar.log().contains("misconfigured"),
-            "{changes:?}: {}",
-            stack.sidecar.log()
-        );
+        assert!(stack.sidecar.logs("misconfigured").await, "{changes:?}: {}", stack.sidecar.log());
         assert_eq!(stack.server.runs(), 0, "{changes:?}");
     }
 }
@@ -124,7 +121,7 @@ async fn the_authorization_header_counts_only_if_the_policy_says_so() {
     let answer = client.call("echo", &hello).await.unwrap();
     assert_eq!(answer, Answer::Text("Hello, world!".to_owned()));
     assert_eq!(forbidden_call(&stack, "sum").await.status, 403);
-    assert!(stack.sidecar.log().contains("without a look at their signature"));
+    assert!(stack.sidecar.logs("without a look at their signature").await);
     // Two tokens: which one the server would take cannot be known.
     let request = Http::new(&stack)
         .post(Some(&token("echo")), call("echo", &hello))
@@ -195,15 +192,14 @@ async fn the_log_tells_of_a_denial_and_holds_no_secret() {
     let body = call("echo", &json!({"text": secret}));
     let reply = send(Http::new(&stack).post(Some(&token), body)).await;
     assert_eq!(reply.status, 403);
-    let log = stack.sidecar.log();
-    let line =
-        log.lines().find(|line| line.contains("call denied")).unwrap_or_else(|| panic!("{log}"));
-    let line: serde_json::Value = serde_json::from_str(line).unwrap();
-    assert_eq!(line["policy"], "quickstart");
-    assert_eq!(line["reason"], "insufficient_scope");
-    assert_eq!(line["tool"], "echo");
-    assert_eq!(line["required_scopes"], "all-access");
-    assert!(!log.contains(secret) && !log.contains(&token) && !log.contains("somebody"), "{log}");
+    let decisions = stack.sidecar.decided(1).await;
+    let [decision] = decisions.as_slice() else { panic!("{decisions:?}") };
+    assert_eq!(decision["policy"], "quickstart");
+    assert_eq!(decision["reason"], "insufficient_scope");
+    assert_eq!(decision["tool"], "echo");
+    assert_eq!(decision["requiredScopes"], json!(["all-access"]));
+    let log = format!("{}{decision}", stack.sidecar.log());
+    assert!(!log.contains(secret) && !log.contains(&token), "{log}");
 }
 
 /// Signals end it after a while at most, with a clean exit and no socket left.
@@ -251,5 +247,9 @@ async fn observability_mode_is_reported_as_what_it_is() {
     let reported = stack.sidecar.logs("nothing is judged or enforced").await;
     let log = stack.sidecar.log();
     assert!(reported, "{log}");
-    assert!(!log.contains("misconfigured") && !log.contains("call denied"), "{log}");
+    assert!(!log.contains("misconfigured"), "{log}");
+    let decisions = stack.sidecar.decided(1).await;
+    let decision = decisions.first().unwrap_or_else(|| panic!("{log}"));
+    assert_eq!(decision["reason"], "observability_mode", "{decision}");
+    assert_eq!(decision["shadow"], true, "{decision}");
 }

@@ -83,7 +83,10 @@ pub struct Sidecar {
     process: Child,
     /// Where it listens, as it says itself.
     pub address: String,
+    /// Where it answers people and Prometheus.
+    pub admin: String,
     log: PathBuf,
+    decisions: PathBuf,
 }
 
 impl Sidecar {
@@ -102,17 +105,20 @@ impl Sidecar {
     ) -> Result<Self, Error> {
         let policy_path = dir.join("policy.yaml");
         let log = dir.join("mcp-authz.log");
+        let decisions = dir.join("decisions.log");
         fs::write(&policy_path, policy)?;
         let process = command
             .args(["serve", "--log-format", "json", "--listen", listen, "--policy"])
             .arg(&policy_path)
+            .args(["--admin", "127.0.0.1:0"])
             // Its log tells where it listens.
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(&decisions)?)
             .stderr(File::create(&log)?)
             .spawn()?;
-        let mut sidecar = Self { process, address: String::new(), log };
+        let (address, admin) = (String::new(), String::new());
+        let mut sidecar = Self { process, address, admin, log, decisions };
         let deadline = Instant::now() + READY_WITHIN;
         while !sidecar.is_listening() {
             if let Some(status) = sidecar.process.try_wait()? {
@@ -129,11 +135,15 @@ impl Sidecar {
     /// Looks in its log for where it listens.
     fn is_listening(&mut self) -> bool {
         let log = self.log();
-        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let listening = lines.find(|line| line.get("message") == Some(&"listening".into()));
-        let address = listening.as_ref().and_then(|line| line.get("address")?.as_str());
-        self.address = address.unwrap_or_default().to_owned();
-        !self.address.is_empty()
+        let lines: Vec<Value> =
+            log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let address = |message: &str| {
+            let line = lines.iter().find(|line| line.get("message") == Some(&message.into()))?;
+            line.get("address")?.as_str().map(str::to_owned)
+        };
+        self.address = address("listening").unwrap_or_default();
+        self.admin = address("admin port").unwrap_or_default();
+        !self.address.is_empty() && !self.admin.is_empty()
     }
 
     /// The path of its Unix socket.
@@ -149,6 +159,21 @@ impl Sidecar {
     /// What it has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The decisions that it has logged so far, as JSON.
+    pub fn decisions(&self) -> Vec<Value> {
+        let log = fs::read_to_string(&self.decisions).unwrap_or_default();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until it has logged so many decisions, and tells them.
+    pub async fn decided(&self, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while self.decisions().len() < count && Instant::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+        self.decisions()
     }
 
     /// Waits until it has logged a text: with what no answer waits for, the log

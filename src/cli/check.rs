@@ -7,16 +7,20 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 
 use super::report::Report;
-use super::{Output, complain, output};
-use crate::claims::Claims;
+use super::{Output, asking, complain, output};
+use crate::address::Address;
+use crate::admin::{self, Client, ClientError};
 use crate::config;
-use crate::gate::{Admitted, Blame, ClaimsFrom, Judgement, Refusal};
 use crate::head::Head;
+use crate::proto::v1::check_request::Caller;
+use crate::proto::v1::{CheckRequest, CheckResponse, Header};
+use crate::proto::{self, Struct};
 
 /// Decide one request without Envoy and explain the decision
 ///
 /// Says what `serve` would answer, and for each rule that was looked at, what
-/// matched and what did not.
+/// matched and what did not: by a policy file, or with --server by the policies that
+/// a running server has in force. The server does not count it.
 ///
 /// Exits with 0 if the request may go on, with 1 if it is denied, and with 2 if
 /// it cannot be decided because the policy or the request is at fault.
@@ -25,8 +29,12 @@ use crate::head::Head;
 mcp-authz check --policy policy.yaml --request call.json --claims '{\"scope\":\"echo\"}'")]
 pub(super) struct Args {
     /// The policy file (YAML or JSON), or a directory of them
-    #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
-    policy: PathBuf,
+    #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH", required_unless_present = "server")]
+    policy: Option<PathBuf>,
+
+    /// Ask the server with this admin address instead: unix:PATH or HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Address>,
 
     /// The body of the request as it would come; - reads standard input
     #[arg(long, value_name = "FILE")]
@@ -88,53 +96,42 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn check(args: &Args) -> Result<ExitCode, String> {
-    let gate = config::load(&args.policy).map_err(|error| error.to_string())?;
-    let mut headers = headers(args)?;
-    let claims = match gate.claims_from {
-        // What Envoy would have verified is given here.
-        ClaimsFrom::Metadata { .. } => claims(args)?,
-        ClaimsFrom::AuthorizationHeader => {
-            if args.claims.is_some() {
-                let message =
-                    "--claims: the policy says `jwt.from: authorizationHeader`; give --token";
-                return Err(message.to_owned());
-            }
-            let header =
-                |token: &String| ("authorization".to_owned(), format!("Bearer {token}").into());
-            headers.extend(args.token.as_ref().map(header));
-            None
-        }
-    };
-    let body = body(&args.request)?;
-    let head = Head {
-        method: args.http_method.clone(),
+    let request = CheckRequest {
+        http_method: args.http_method.clone(),
         host: args.host.clone().unwrap_or_default(),
         path: args.path.clone(),
-        headers,
-        attributes: attributes(args)?,
-        policy: args.policy_name.clone(),
+        headers: headers(args)?,
+        body: body(&args.request)?,
+        caller: caller(args)?,
+        attributes: attributes(args)?.into_iter().collect(),
+        policy: args.policy_name.clone().unwrap_or_default(),
     };
-
-    let admitted = match gate.admit(head, claims) {
-        Ok(admitted) => admitted,
-        Err(judgement) => return Ok(report(None, &judgement, args.output)),
+    let response = match (&args.server, &args.policy) {
+        (Some(server), _) => asking(ask(server, request))?,
+        (None, Some(policy)) => {
+            let gate = config::load(policy).map_err(|error| error.to_string())?;
+            admin::answer(&gate, request).map_err(|error| format!("--{error}"))?
+        }
+        (None, None) => return Err("give --policy or --server".to_owned()),
     };
-    let judgement = gate.judge(&admitted, &body);
-    Ok(report(Some(&admitted), &judgement, args.output))
+    Ok(report(response, args.output))
 }
 
-fn claims(args: &Args) -> Result<Option<Claims>, String> {
+async fn ask(server: &Address, request: CheckRequest) -> Result<CheckResponse, ClientError> {
+    Client::connect(server).await?.check(request).await
+}
+
+fn caller(args: &Args) -> Result<Option<Caller>, String> {
     if let Some(token) = &args.token {
-        return Claims::from_unverified_token(token)
-            .map(Some)
-            .map_err(|error| format!("--token: not a JSON Web Token: {error}"));
+        return Ok(Some(Caller::Token(token.clone())));
     }
     let Some(text) = &args.claims else {
         return Ok(None);
     };
-    serde_json::from_str::<Map<String, Value>>(text)
-        .map(|claims| Some(Claims::from_json(&claims)))
-        .map_err(|error| format!("--claims: not a JSON object: {error}"))
+    let claims = serde_json::from_str::<Map<String, Value>>(text)
+        .map_err(|error| format!("--claims: not a JSON object: {error}"))?;
+    let fields = claims.into_iter().map(|(name, value)| (name, proto::value(value)));
+    Ok(Some(Caller::Claims(Struct { fields: fields.collect() })))
 }
 
 fn body(path: &Path) -> Result<Vec<u8>, String> {
@@ -148,10 +145,10 @@ fn body(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("--request: {}: {error}", path.display()))
 }
 
-fn headers(args: &Args) -> Result<Vec<(String, Vec<u8>)>, String> {
+fn headers(args: &Args) -> Result<Vec<Header>, String> {
     let header = |header: &String| match header.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
+            Ok(Header { name: name.trim().to_owned(), value: value.trim().into() })
         }
         _ => Err(format!("--header: `{header}` is not `NAME: VALUE`")),
     };
@@ -169,18 +166,16 @@ fn attributes(args: &Args) -> Result<Vec<(String, String)>, String> {
     Ok(attributes)
 }
 
-fn report(admitted: Option<&Admitted>, judgement: &Judgement<'_, '_>, format: Output) -> ExitCode {
-    let report = Report::new(admitted, judgement);
+fn report(response: CheckResponse, format: Output) -> ExitCode {
+    let report = Report::new(response);
     let written = match format {
         Output::Text => output(&report.text()),
         Output::Json => output(&format!("{:#}\n", report.json())),
     };
-    match (written, judgement.refusal()) {
-        (Err(()), _) => ExitCode::from(UNDECIDED),
-        (Ok(()), None) => ExitCode::SUCCESS,
-        (Ok(()), Some(Refusal { blame: Blame::Policy, .. })) => ExitCode::FAILURE,
-        (Ok(()), Some(Refusal { blame: Blame::Request | Blame::Operator, .. })) => {
-            ExitCode::from(UNDECIDED)
-        }
+    match written {
+        Err(()) => ExitCode::from(UNDECIDED),
+        Ok(()) if report.is_undecided() => ExitCode::from(UNDECIDED),
+        Ok(()) if report.is_allowed() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
     }
 }

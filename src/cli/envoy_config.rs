@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::{complain, output};
 use crate::config;
-use crate::gate::{ClaimsFrom, Gate};
+use crate::gate::{ClaimsFrom, Gate, Origin};
 use crate::head::Head;
 use crate::policy::{BackendFrom, Unauthenticated};
 
@@ -101,10 +101,12 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
         }
     }
     lines.push("      response_header_mode: SKIP".to_owned());
+    lines.push("    metadata_options:".to_owned());
     if let ClaimsFrom::Metadata { namespace, .. } = &gate.claims_from {
-        lines.push("    metadata_options:".to_owned());
         lines.push(format!("      forwarding_namespaces: {{untyped: [{}]}}", quoted(namespace)));
     }
+    // For access logs: %DYNAMIC_METADATA(mcp_authz:reason)%
+    lines.push("      receiving_namespaces: {untyped: [mcp_authz]}".to_owned());
     let attributes = attributes(gate);
     if !attributes.is_empty() {
         let names: Vec<String> = attributes.iter().map(|name| quoted(name)).collect();
@@ -151,6 +153,7 @@ fn attributes(gate: &Gate) -> BTreeSet<&str> {
 /// The headers that policies read; `None` if a condition may read any.
 fn headers(gate: &Gate) -> Option<BTreeSet<&str>> {
     let mut names = BTreeSet::from(ALWAYS);
+    names.extend(Origin::HEADERS);
     if gate.claims_from == ClaimsFrom::AuthorizationHeader {
         names.insert("authorization");
     }

@@ -2,171 +2,152 @@
 
 use serde_json::{Value, json};
 
-use crate::gate::{Admitted, Blame, Judgement, Refusal};
-use crate::policy::{Action, ConditionTrace, RequiredClaim, RuleTrace, Subject, TargetTrace};
+use crate::proto::v1::condition_trace::Outcome;
+use crate::proto::v1::{
+    CheckResponse, ClaimTrace, ConditionTrace, Decision, RuleTrace, TargetTrace,
+};
+use crate::record::Verdict;
 
-/// What is said about a judgement, in either format.
-pub(super) struct Report<'r> {
-    /// `None` if no policy is for the request.
-    policy: Option<&'r str>,
-    refusal: Option<&'r Refusal>,
-    /// Whether the request goes on although it is refused.
-    is_shadow: bool,
-    reason: &'static str,
-    /// What the policy takes the call for.
-    subject: Option<Subject<'r>>,
-    rule: Option<String>,
-    rules: Vec<RuleTrace<'r>>,
+/// What is said about a request, in either format.
+pub(super) struct Report {
+    decision: Decision,
+    response: CheckResponse,
 }
 
-impl<'r> Report<'r> {
-    pub(super) fn new(admitted: Option<&'r Admitted>, judgement: &'r Judgement<'_, '_>) -> Self {
-        let refusal = judgement.refusal();
-        let mut report = Self {
-            policy: refusal.and_then(|refusal| refusal.policy.as_deref()),
-            refusal,
-            is_shadow: judgement.shadowed.is_some(),
-            reason: refusal.map_or("not_governed", |refusal| refusal.reason),
-            subject: None,
-            rule: None,
-            rules: Vec::new(),
-        };
-        let Some(admitted) = admitted else { return report };
-        report.policy = Some(&admitted.policy().name);
-        let Some(judged) = judgement.decisive() else { return report };
-        if refusal.is_none() {
-            report.reason = judged.evaluation.decision.reason().as_str();
-        }
-        // They were there when the call was decided.
-        if let Ok(facts) = admitted.facts(&judged.call) {
-            report.subject = Some(facts.subject);
-            report.rule = judged.evaluation.rule_label();
-            report.rules = judged.evaluation.explain(&facts);
-        }
-        report
+/// What is not given is empty.
+fn given(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl Report {
+    pub(super) fn new(mut response: CheckResponse) -> Self {
+        // A server without a decision has not allowed anything.
+        let decision = response.decision.take().unwrap_or_default();
+        Self { decision, response }
     }
 
-    pub(super) fn decision(&self) -> &'static str {
-        if self.refusal.is_some() { "Deny" } else { "Allow" }
+    /// Whether nothing of it is refused, in Shadow either.
+    pub(super) fn is_allowed(&self) -> bool {
+        Verdict::of(&self.decision) == Verdict::Allow
+    }
+
+    /// Whether the request or Envoy is at fault.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.response.undecided
     }
 
     pub(super) fn json(&self) -> Value {
-        let refusal = self.refusal;
+        let Decision { verdict, shadow, reason, http_status, policy, rule, backend, tool, .. } =
+            &self.decision;
         json!({
-            "decision": self.decision(),
-            "httpStatus": refusal.map_or(200, |refusal| refusal.status),
-            "reason": self.reason,
-            "policy": self.policy,
-            "backend": self.subject.and_then(|subject| subject.backend),
-            "tool": self.subject.map(|subject| subject.tool),
-            "rule": self.rule,
-            "requiredScopes": refusal.map(|refusal| &refusal.required_scopes[..]).unwrap_or_default(),
-            "wwwAuthenticate": refusal.and_then(|refusal| refusal.www_authenticate.as_deref()),
-            "shadow": self.is_shadow,
-            "rules": self.rules.iter().map(rule_json).collect::<Vec<_>>(),
+            "decision": verdict,
+            "httpStatus": http_status,
+            "reason": reason,
+            "policy": given(policy),
+            "backend": given(backend),
+            "tool": given(tool),
+            "rule": given(rule),
+            "requiredScopes": self.decision.required_scopes,
+            "wwwAuthenticate": given(&self.response.www_authenticate),
+            "shadow": shadow,
+            "rules": self.response.rules.iter().map(rule_json).collect::<Vec<_>>(),
         })
     }
 
     pub(super) fn text(&self) -> String {
-        let mut lines = vec![format!("{}: {}", self.decision(), self.because())];
-        if let Some(subject) = self.subject {
-            let backend = match subject.backend {
+        let Decision { verdict, shadow, http_status, backend, tool, .. } = &self.decision;
+        let mut lines = vec![format!("{verdict}: {}", self.because())];
+        if !tool.is_empty() {
+            let backend = match given(backend) {
                 Some(backend) => format!("of backend {backend}"),
                 None => "of no backend".to_owned(),
             };
-            lines.push(format!("call: tool {} {backend}", subject.tool.escape_debug()));
+            lines.push(format!("call: tool {} {backend}", tool.escape_debug()));
         }
-        if let Some(refusal) = self.refusal {
-            let but = if self.is_shadow { ", but it goes on: the policy is in Shadow" } else { "" };
-            lines.push(format!("answer: HTTP {}{but}", refusal.status));
-            if let Some(challenge) = &refusal.www_authenticate {
+        if !self.is_allowed() {
+            let but = if *shadow { ", but it goes on: the policy is in Shadow" } else { "" };
+            lines.push(format!("answer: HTTP {http_status}{but}"));
+            if let Some(challenge) = given(&self.response.www_authenticate) {
                 lines.push(format!("WWW-Authenticate: {challenge}"));
             }
-            lines.push(format!("body: {}", refusal.body));
+            lines.push(format!("body: {}", self.response.body));
         }
-        if !self.rules.is_empty() {
+        if !self.response.rules.is_empty() {
             lines.push("rules, in order:".to_owned());
         }
-        lines.extend(self.rules.iter().flat_map(rule_lines));
+        lines.extend(self.response.rules.iter().flat_map(rule_lines));
         lines.push(String::new());
         lines.join("\n")
     }
 
     fn because(&self) -> String {
-        let reason = self.reason;
-        let policy = match (self.policy, self.refusal) {
-            (_, None) if self.subject.is_none() => return "the request calls no tool".to_owned(),
-            (_, Some(Refusal { blame: Blame::Request | Blame::Operator, .. })) => {
-                return format!("the request cannot be judged ({reason})");
+        let Decision { reason, policy, rule, tool, .. } = &self.decision;
+        if self.is_undecided() {
+            return format!("the request cannot be judged ({reason})");
+        }
+        if self.is_allowed() && tool.is_empty() {
+            return "the request calls no tool".to_owned();
+        }
+        match (given(policy), given(rule)) {
+            (None, _) => format!("{reason}: no policy is for it"),
+            (Some(policy), Some(rule)) => format!("{reason}, by rule {rule} of policy `{policy}`"),
+            (Some(policy), None) if tool.is_empty() => format!("{reason}, by policy `{policy}`"),
+            (Some(policy), None) => {
+                format!("{reason}, by the default action of policy `{policy}`")
             }
-            (None, _) => return format!("{reason}: no policy is for it"),
-            (Some(policy), _) => policy,
-        };
-        match &self.rule {
-            Some(rule) => format!("{reason}, by rule {rule} of policy `{policy}`"),
-            None if self.subject.is_none() => format!("{reason}, by policy `{policy}`"),
-            None => format!("{reason}, by the default action of policy `{policy}`"),
         }
     }
 }
 
-fn action(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "Allow",
-        Action::Deny => "Deny",
-    }
-}
-
-fn rule_json(rule: &RuleTrace<'_>) -> Value {
+fn rule_json(rule: &RuleTrace) -> Value {
+    let targets = rule.targets.iter().map(target_json).collect::<Vec<_>>();
     json!({
-        "rule": rule.label,
-        "action": action(rule.action),
+        "rule": rule.rule,
+        "action": rule.action,
         "decided": rule.decided,
-        "claims": rule.claims.iter().map(|(claim, holds)| json!({
-            "name": claim.name, "values": claim.values, "holds": holds,
+        "claims": rule.claims.iter().map(|ClaimTrace { name, values, holds }| json!({
+            "name": name, "values": values, "holds": holds,
         })).collect::<Vec<_>>(),
-        "scopes": { "required": rule.scopes, "missing": rule.missing_scopes },
+        "scopes": { "required": rule.required_scopes, "missing": rule.missing_scopes },
         "cel": rule.cel.as_ref().map(condition_json),
-        "targets": rule.targets.as_ref().map(|targets| {
-            targets.iter().map(target_json).collect::<Vec<_>>()
-        }),
+        "targets": (!rule.every_tool).then_some(targets),
     })
 }
 
-fn target_json(target: &TargetTrace<'_>) -> Value {
+fn target_json(TargetTrace { backend, tool, selected, when }: &TargetTrace) -> Value {
     json!({
-        "backend": target.backend,
-        "tool": target.tool,
-        "selected": target.selected,
-        "when": target.when.as_ref().map(condition_json),
+        "backend": given(backend),
+        "tool": tool,
+        "selected": selected,
+        "when": when.as_ref().map(condition_json),
     })
 }
 
-fn condition_json(ConditionTrace { source, outcome }: &ConditionTrace<'_>) -> Value {
+fn condition_json(ConditionTrace { condition, outcome }: &ConditionTrace) -> Value {
     let outcome = outcome.as_ref().map(|outcome| match outcome {
-        Ok(value) => json!(value),
-        Err(error) => json!({ "error": error }),
+        Outcome::Value(value) => json!(value),
+        Outcome::Error(error) => json!({ "error": error }),
     });
-    json!({ "condition": source, "outcome": outcome })
+    json!({ "condition": condition, "outcome": outcome })
 }
 
 fn mark(matched: bool) -> char {
     if matched { '✓' } else { '✗' }
 }
 
-fn rule_lines(rule: &RuleTrace<'_>) -> Vec<String> {
-    let decides = if rule.decided { ", decides" } else { "" };
-    let mut lines =
-        vec![format!("  {} {} ({}{decides})", mark(rule.decided), rule.label, action(rule.action))];
-    match &rule.targets {
-        None => lines.push("      ✓ every tool".to_owned()),
-        Some(targets) => lines.extend(targets.iter().flat_map(|target| target_lines(target, rule))),
+fn rule_lines(rule: &RuleTrace) -> Vec<String> {
+    let RuleTrace { rule: label, action, decided, .. } = rule;
+    let decides = if *decided { ", decides" } else { "" };
+    let mut lines = vec![format!("  {} {label} ({action}{decides})", mark(*decided))];
+    if rule.every_tool {
+        lines.push("      ✓ every tool".to_owned());
     }
-    for (RequiredClaim { name, values, .. }, holds) in &rule.claims {
+    lines.extend(rule.targets.iter().flat_map(|target| target_lines(target, rule)));
+    for ClaimTrace { name, values, holds } in &rule.claims {
         lines.push(format!("      {} claim {name}: {}", mark(*holds), values.join(" or ")));
     }
-    for scope in rule.scopes {
-        let missing = rule.missing_scopes.contains(&scope.as_str());
+    for scope in &rule.required_scopes {
+        let missing = rule.missing_scopes.contains(scope);
         let granted = if missing { "not granted" } else { "granted" };
         lines.push(format!("      {} scope {scope}: {granted}", mark(!missing)));
     }
@@ -175,9 +156,9 @@ fn rule_lines(rule: &RuleTrace<'_>) -> Vec<String> {
     lines
 }
 
-fn target_lines(target: &TargetTrace<'_>, rule: &RuleTrace<'_>) -> Vec<String> {
+fn target_lines(target: &TargetTrace, rule: &RuleTrace) -> Vec<String> {
     let backend =
-        target.backend.map(|backend| format!(" of backend {backend}")).unwrap_or_default();
+        given(&target.backend).map(|backend| format!(" of backend {backend}")).unwrap_or_default();
     let mut lines = vec![format!("      {} tool {}{backend}", mark(target.selected), target.tool)];
     if let (Some(when), true) = (&target.when, target.selected) {
         lines.push(format!("        {}", condition_line("when", when, rule)));
@@ -185,15 +166,15 @@ fn target_lines(target: &TargetTrace<'_>, rule: &RuleTrace<'_>) -> Vec<String> {
     lines
 }
 
-fn condition_line(key: &str, condition: &ConditionTrace<'_>, rule: &RuleTrace<'_>) -> String {
-    let source = condition.source;
-    match &condition.outcome {
-        Some(Ok(value)) => format!("{} {key} {source}: {value}", mark(*value)),
+fn condition_line(key: &str, condition: &ConditionTrace, rule: &RuleTrace) -> String {
+    let ConditionTrace { condition: source, outcome } = condition;
+    match outcome {
+        Some(Outcome::Value(value)) => format!("{} {key} {source}: {value}", mark(*value)),
         // It decides only if it is a Deny rule.
-        Some(Err(error)) if rule.decided => {
+        Some(Outcome::Error(error)) if rule.decided => {
             format!("✗ {key} {source}: {error}; what cannot be told is denied")
         }
-        Some(Err(error)) => format!("✗ {key} {source}: {error}"),
+        Some(Outcome::Error(error)) => format!("✗ {key} {source}: {error}"),
         None => format!("- {key} {source}: not asked"),
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::report::Report;
 use super::{complain, findings, output, renderer};
+use crate::admin;
 use crate::config;
 use crate::gate::Gate;
 use crate::suite::{self, Case, Coverage, Difference, Gap};
@@ -139,14 +140,18 @@ fn run_file(
 
 fn outcome(file: &Path, case: &Case, gate: &Gate, coverage: &mut Coverage) -> Outcome {
     case.ask(gate, |admitted, judgement| {
-        if let Some(admitted) = admitted {
+        if let Ok(admitted) = admitted {
             coverage.add(admitted, judgement);
         }
         let differences = case.differences(judgement);
         let trace = if differences.is_empty() {
             String::new()
         } else {
-            Report::new(admitted, judgement).text()
+            let response = match admitted {
+                Ok(admitted) => admin::judged(gate, admitted, judgement),
+                Err(turned_away) => admin::turned_away(gate, turned_away),
+            };
+            Report::new(response).text()
         };
         let place = format!("{}:{}:{}", file.display(), case.place.line, case.place.column);
         Outcome { name: case.name.clone(), place, differences, trace }

@@ -20,18 +20,26 @@ pub(super) use envoy_types::pb::envoy::service::ext_proc::v3::{
     ProcessingRequest, ProcessingResponse,
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Struct, Value};
 
 use super::session::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
 use crate::claims::Claims;
-use crate::gate::{ClaimsFrom, Gate, Refusal};
+use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
 use crate::head::Head;
-use crate::json::{Json, Object};
+use crate::proto::v1::Decision;
+use crate::proto::{self, Kind, ListValue, Struct, Value};
+use crate::record::{Field, fields};
 
-/// Envoy's message as one of ours, on a stream for which Envoy may name the
-/// policy.
-pub(super) fn message(request: ProcessingRequest, gate: &Gate, policy: Option<&str>) -> Message {
+/// What Envoy says of a stream in its gRPC metadata.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// The policy that judges.
+    pub(super) policy: Option<String>,
+    /// The `traceparent` of Envoy's span.
+    pub(super) traceparent: Option<String>,
+}
+
+/// Envoy's message as one of ours.
+pub(super) fn message(request: ProcessingRequest, gate: &Gate, named: &Named) -> Message {
     let ProcessingRequest {
         metadata_context,
         mut attributes,
@@ -42,7 +50,7 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate, policy: Option<&s
         request,
     } = request;
     Message {
-        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes, policy)),
+        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes, named)),
         setup: protocol_config.map(setup),
         verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
     }
@@ -51,16 +59,13 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate, policy: Option<&s
 /// The filter's name, under which Envoy sends the `request_attributes`.
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 
-fn event(
-    request: Request,
-    attributes: &mut HashMap<String, Struct>,
-    policy: Option<&str>,
-) -> Event {
+fn event(request: Request, attributes: &mut HashMap<String, Struct>, named: &Named) -> Event {
     match request {
         Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
             head.attributes = texts(attributes);
-            head.policy = policy.map(str::to_owned);
+            head.policy.clone_from(&named.policy);
+            head.traceparent.clone_from(&named.traceparent);
             Event::RequestHeaders { head, end_of_stream }
         }
         Request::RequestBody(body) => Event::RequestBody(chunk(body)),
@@ -151,9 +156,13 @@ fn verified(metadata: Metadata, gate: &Gate) -> Option<Claims> {
         None => only_payload(fields)?,
     };
     // What no rule reads need not be converted.
-    let is_read = |name: &str| gate.reads_claims() || Claims::SCOPE_CLAIMS.contains(&name);
-    let read = payload.fields.into_iter().filter(|(name, _)| is_read(name));
-    Some(Claims::new(Object::from_map(read.map(|(name, value)| (name, json(value))))))
+    let is_read = |name: &str| {
+        gate.reads_claims()
+            || Claims::SCOPE_CLAIMS.contains(&name)
+            || Origin::CLAIMS.contains(&name)
+    };
+    let fields = payload.fields.into_iter().filter(|(name, _)| is_read(name)).collect();
+    Some(Claims::new(proto::object(Struct { fields })))
 }
 
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
@@ -173,32 +182,28 @@ fn payload(Value { kind }: Value) -> Option<Struct> {
     (!is_failure).then_some(payload)
 }
 
-fn json(Value { kind }: Value) -> Json<'static> {
-    match kind {
-        None | Some(Kind::NullValue(_)) => Json::Null,
-        Some(Kind::BoolValue(value)) => Json::Bool(value),
-        Some(Kind::NumberValue(value)) => number(value),
-        Some(Kind::StringValue(text)) => Json::String(text.into()),
-        Some(Kind::ListValue(list)) => Json::Array(list.values.into_iter().map(json).collect()),
-        Some(Kind::StructValue(value)) => Json::Object(Object::from_map(
-            value.fields.into_iter().map(|(name, value)| (name, json(value))),
-        )),
-    }
+/// The namespace of the decision among Envoy's dynamic metadata.
+const METADATA_NAMESPACE: &str = "mcp_authz";
+
+/// A decision as Envoy's dynamic metadata.
+pub(super) fn metadata(decision: &Decision) -> Struct {
+    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
+    let value = |field| match field {
+        Field::Text(value) => text(value),
+        Field::Written(value) => text(&value),
+        Field::Texts(values) => {
+            let values = values.iter().map(|value| text(value)).collect();
+            Value { kind: Some(Kind::ListValue(ListValue { values })) }
+        }
+        Field::Number(number) => Value { kind: Some(Kind::NumberValue(number.into())) },
+        Field::Bool(value) => Value { kind: Some(Kind::BoolValue(value)) },
+    };
+    let fields = fields(decision).into_iter();
+    Struct { fields: fields.map(|(name, field)| (name.to_owned(), value(field))).collect() }
 }
 
-/// Protobuf has doubles only; those that were integers become them again.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
-fn number(value: f64) -> Json<'static> {
-    const EXACT: f64 = (1_u64 << 53) as f64;
-    if value.fract() == 0.0 && (-EXACT..=EXACT).contains(&value) {
-        Json::Int(value as i64)
-    } else {
-        Json::Double(value)
-    }
-}
-
-/// Our answer as a message to Envoy.
-pub(super) fn response(answer: Answer) -> ProcessingResponse {
+/// Our answer as a message to Envoy, with what it shall know of the decision.
+pub(super) fn response(answer: Answer, metadata: Option<Struct>) -> ProcessingResponse {
     let headers = || HeadersResponse { response: Some(CommonResponse::default()) };
     let body = || BodyResponse { response: Some(CommonResponse::default()) };
     let trailers = || TrailersResponse { header_mutation: None };
@@ -213,7 +218,18 @@ pub(super) fn response(answer: Answer) -> ProcessingResponse {
         Answer::ResponseTrailers => Response::ResponseTrailers(trailers()),
         Answer::Refuse(refusal) => Response::ImmediateResponse(immediate(refusal)),
     };
-    ProcessingResponse { response: Some(response), ..ProcessingResponse::default() }
+    let namespaces = metadata.map(|decision| Struct {
+        fields: [(
+            METADATA_NAMESPACE.to_owned(),
+            Value { kind: Some(Kind::StructValue(decision)) },
+        )]
+        .into(),
+    });
+    ProcessingResponse {
+        response: Some(response),
+        dynamic_metadata: namespaces,
+        ..ProcessingResponse::default()
+    }
 }
 
 fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
@@ -305,13 +321,5 @@ mod tests {
         assert_eq!(scopes(NAMED, &[("a", a)]), None);
         assert_eq!(scopes(NAMED, &[("b", failed)]), None);
         assert_eq!(scopes("jwt: {metadata: {namespace: other}}", &[("a", text("a"))]), None);
-    }
-
-    #[test]
-    fn whole_numbers_become_integers_again() {
-        assert_eq!(number(42.0), Json::Int(42));
-        assert_eq!(number(-0.0), Json::Int(0));
-        assert_eq!(number(1.5), Json::Double(1.5));
-        assert_eq!(number(1e300), Json::Double(1e300));
     }
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Once;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use tonic::body::Body;
@@ -19,14 +20,19 @@ use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::convert::{
-    self, ExternalProcessor, ExternalProcessorServer, ProcessingRequest, ProcessingResponse,
+    self, ExternalProcessor, ExternalProcessorServer, Named, ProcessingRequest, ProcessingResponse,
 };
 use super::session::{Answer, Session};
-use crate::gate::{Gate, LiveGate};
+use crate::gate::{Gate, LiveGate, TurnedAway};
+use crate::proto::Struct;
+use crate::record::Record;
+use crate::telemetry::{OpenStream, Recorder, StreamFailure};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
 const POLICY_METADATA: &str = "x-mcp-authz-policy";
+/// The gRPC metadata in which Envoy names its own span, if it traces.
+const TRACEPARENT: &str = "traceparent";
 /// What a message may hold beside the body: headers, claims, attributes.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 
@@ -35,12 +41,13 @@ const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct ExtProc {
     live: Arc<LiveGate>,
+    recorder: Arc<Recorder>,
 }
 
 impl ExtProc {
-    /// The service for the gate in force.
-    pub fn new(live: Arc<LiveGate>) -> Self {
-        Self { live }
+    /// The service for the gate in force. Each decision is told to the recorder.
+    pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>) -> Self {
+        Self { live, recorder }
     }
 }
 
@@ -62,7 +69,7 @@ impl Service<http::Request<Body>> for ExtProc {
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        ExternalProcessorServer::new(OneStream { gate })
+        ExternalProcessorServer::new(OneStream { gate, recorder: Arc::clone(&self.recorder) })
             .max_decoding_message_size(largest)
             .call(request)
     }
@@ -72,6 +79,7 @@ impl Service<http::Request<Body>> for ExtProc {
 #[derive(Debug)]
 pub struct OneStream {
     gate: Arc<Gate>,
+    recorder: Arc<Recorder>,
 }
 
 #[tonic::async_trait]
@@ -86,12 +94,16 @@ impl ExternalProcessor for OneStream {
         // What is no text or comes twice names none that there is.
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
+        let traceparent = request.metadata().get(TRACEPARENT).map(name);
         Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
-            policy,
+            open: self.recorder.open_stream(),
+            named: Named { policy, traceparent },
             requests: request.into_inner(),
             session: Session::new(),
             answers: VecDeque::new(),
+            metadata: None,
+            is_observed: false,
         }))
     }
 }
@@ -100,11 +112,16 @@ impl ExternalProcessor for OneStream {
 #[derive(Debug)]
 pub struct Conversation {
     gate: Arc<Gate>,
-    /// The policy that Envoy names.
-    policy: Option<String>,
+    /// Counts it as open as long as it is.
+    open: OpenStream,
+    named: Named,
     requests: Streaming<ProcessingRequest>,
     session: Session,
     answers: VecDeque<Answer>,
+    /// What Envoy shall know of the decision: goes with the next answer.
+    metadata: Option<Struct>,
+    /// Whether Envoy only watches, and that was told.
+    is_observed: bool,
 }
 
 impl Stream for Conversation {
@@ -114,7 +131,8 @@ impl Stream for Conversation {
         let this = &mut *self;
         loop {
             if let Some(answer) = this.answers.pop_front() {
-                return Poll::Ready(Some(Ok(convert::response(answer))));
+                let metadata = this.metadata.take();
+                return Poll::Ready(Some(Ok(convert::response(answer, metadata))));
             }
             match ready!(Pin::new(&mut this.requests).poll_next(context)) {
                 Some(Ok(request)) => {
@@ -128,6 +146,7 @@ impl Stream for Conversation {
                         Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
                         code => {
                             let message = status.message();
+                            this.open.failed(StreamFailure::Transport);
                             tracing::warn!(?code, "stream failed before a decision: {message}");
                         }
                     }
@@ -135,6 +154,7 @@ impl Stream for Conversation {
                 }
                 // Envoy goes on without us if we end a stream cleanly.
                 None if !this.session.is_decided() => {
+                    this.open.failed(StreamFailure::Aborted);
                     return Poll::Ready(Some(Err(Status::aborted(
                         "the stream ended before a decision",
                     ))));
@@ -148,14 +168,37 @@ impl Stream for Conversation {
 impl Conversation {
     fn take(&mut self, request: ProcessingRequest) -> Result<(), Status> {
         if request.observability_mode {
-            report_observability_mode();
+            self.observe();
             return Ok(());
         }
-        let message = convert::message(request, &self.gate, self.policy.as_deref());
-        self.session.on(&self.gate, message, &mut self.answers).map_err(|violation| {
+        let message = convert::message(request, &self.gate, &self.named);
+        let started = Instant::now();
+        let record = self.session.on(&self.gate, message, &mut self.answers);
+        let took = started.elapsed();
+        self.open.holds(self.session.held_bytes());
+        let record = record.map_err(|violation| {
+            self.open.failed(StreamFailure::Violation);
             tracing::error!("Envoy broke the protocol: {violation}");
             Status::invalid_argument(violation.to_string())
-        })
+        })?;
+        if let Some(record) = record {
+            let record = record.made(SystemTime::now(), took);
+            self.metadata = Some(convert::metadata(&record.decision));
+            self.open.recorder().record(record);
+        }
+        Ok(())
+    }
+
+    /// Envoy waits for no answer and heeds none: the request goes on unjudged, which
+    /// is told once.
+    fn observe(&mut self) {
+        if self.is_observed {
+            return;
+        }
+        self.is_observed = true;
+        report_observability_mode();
+        let record = Record::turned_away(&self.gate, &TurnedAway::observed());
+        self.open.recorder().record(record.made(SystemTime::now(), Duration::ZERO));
     }
 }
 

@@ -8,8 +8,9 @@
 use std::fmt;
 
 use crate::claims::Claims;
-use crate::gate::{Admitted, Blame, Clearance, Gate, Judgement, Refusal};
+use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway};
 use crate::head::Head;
+use crate::record::Record;
 
 /// How Envoy is set to send bodies (`processing_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +173,15 @@ enum Whole {
 enum Step {
     /// Nothing is decided by it.
     Go { to: State, answer: Option<Answer> },
-    /// The request may go on, with what was held of it. It takes a proof.
+    /// The request is decided.
+    Decide { end: End, record: Box<Record> },
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once a request, and a box costs each")]
+enum End {
+    /// It may go on, with what was held of it. It takes a proof.
     Release {
         #[expect(dead_code, reason = "a proof, to be had and not looked at")]
         proof: Clearance,
@@ -180,7 +189,7 @@ enum Step {
         /// Whether parts of the body are still to come.
         more: bool,
     },
-    /// The request is answered here.
+    /// It is answered here.
     Refuse(Refusal),
 }
 
@@ -198,17 +207,30 @@ impl Session {
         matches!(self.state, State::Released | State::Passing | State::Refused)
     }
 
-    /// Takes a message and appends the answers to it.
+    /// How many bytes of a body are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Holding { body, .. } => body.len(),
+            State::Start
+            | State::Buffering { .. }
+            | State::Released
+            | State::Passing
+            | State::Refused => 0,
+        }
+    }
+
+    /// Takes a message and appends the answers to it. If it decides, what is to be
+    /// told of that comes back: it belongs to the first of these answers.
     pub(super) fn on(
         &mut self,
         gate: &Gate,
         message: Message,
         answers: &mut impl Extend<Answer>,
-    ) -> Result<(), Violation> {
+    ) -> Result<Option<Box<Record>>, Violation> {
         let Message { event, setup, verified } = message;
         // A violation leaves it refused.
         let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
-            (State::Refused, _) => return Ok(()),
+            (State::Refused, _) => return Ok(None),
             (State::Start, event) => {
                 self.request_body = setup.map_or(BodyMode::None, |setup| setup.request_body);
                 self.response_body = setup.map_or(BodyMode::None, |setup| setup.response_body);
@@ -221,21 +243,22 @@ impl Session {
             (State::Passing, event) => self.pass(event)?,
             (state, event) => continued(gate, state, event)?,
         };
-        self.state = match step {
+        let (to, record) = match step {
             Step::Go { to, answer } => {
                 answers.extend(answer);
-                to
+                (to, None)
             }
-            Step::Release { proof: _, held, more } => {
+            Step::Decide { end: End::Release { proof: _, held, more }, record } => {
                 answers.extend(held.into_iter().flatten());
-                if more { State::Passing } else { State::Released }
+                (if more { State::Passing } else { State::Released }, Some(record))
             }
-            Step::Refuse(refusal) => {
+            Step::Decide { end: End::Refuse(refusal), record } => {
                 answers.extend([Answer::Refuse(refusal)]);
-                State::Refused
+                (State::Refused, Some(record))
             }
         };
-        Ok(())
+        self.state = to;
+        Ok(record)
     }
 
     fn start(
@@ -249,13 +272,13 @@ impl Session {
             Some(BodyMode::Buffered) => Some(Whole::Always),
             Some(BodyMode::BufferedPartial) => Some(Whole::AtEndOfStream),
             Some(BodyMode::FullDuplexStreamed) => None,
-            Some(mode) => return Ok(misconfigured(Misconfiguration::BodyMode(mode))),
-            None => return Ok(misconfigured(Misconfiguration::NoSetup)),
+            Some(mode) => return Ok(misconfigured(gate, Misconfiguration::BodyMode(mode))),
+            None => return Ok(misconfigured(gate, Misconfiguration::NoSetup)),
         };
         let (head, end_of_stream) = match event {
             Event::RequestHeaders { head, end_of_stream } => (head, end_of_stream),
             Event::RequestBody(_) | Event::RequestTrailers => {
-                return Ok(misconfigured(Misconfiguration::NoHeaders));
+                return Ok(misconfigured(gate, Misconfiguration::NoHeaders));
             }
             // A filter in front of us answered the request itself.
             Event::Response(part) => {
@@ -265,15 +288,12 @@ impl Session {
         };
         let admitted = match gate.admit(head, verified) {
             Ok(admitted) => admitted,
-            Err(judgement) => {
-                let held = [Some(Answer::RequestHeaders), None, None];
-                return Ok(answer(*judgement, held, !end_of_stream));
-            }
+            Err(turned_away) => return Ok(turn_away(gate, *turned_away, !end_of_stream)),
         };
         Ok(match whole {
             _ if end_of_stream => {
                 let held = [Some(Answer::RequestHeaders), None, None];
-                Step::Release { proof: gate.judge_bodiless(&admitted), held, more: false }
+                answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
             }
             // Envoy's filter holds the headers until it has the body's answer.
             Some(whole) => Step::Go {
@@ -322,13 +342,13 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
         (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
             let held = [Some(Answer::RequestBody), None, None];
             if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                return Ok(answer(gate.judge_cut_off(&admitted), held, true));
+                return Ok(answer(gate, &admitted, gate.judge_cut_off(&admitted), held, true));
             }
-            answer(gate.judge(&admitted, &chunk.bytes), held, false)
+            answer(gate, &admitted, gate.judge(&admitted, &chunk.bytes), held, false)
         }
         (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
             let held = [Some(Answer::RequestTrailers), None, None];
-            Step::Release { proof: gate.judge_bodiless(&admitted), held, more: false }
+            answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
         }
         (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
             let is_too_large = body.len() + chunk.bytes.len() > gate.limits.max_body_bytes;
@@ -342,7 +362,7 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
                 let end_of_stream = chunk.end_of_stream;
                 let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
                 let held = [Some(Answer::RequestHeaders), Some(body), None];
-                return Ok(answer(judgement, held, !end_of_stream));
+                return Ok(answer(gate, &admitted, judgement, held, !end_of_stream));
             }
             if !chunk.end_of_stream {
                 return Ok(Step::Go { to: State::Holding { admitted, body }, answer: None });
@@ -384,51 +404,43 @@ fn judge(
     held: impl FnOnce(Vec<u8>) -> Held,
 ) -> Step {
     let judgement = gate.judge(admitted, &body);
-    log(&judgement);
-    match judgement.answer {
-        Ok(proof) => Step::Release { proof, held: held(body), more: false },
-        Err(refusal) => Step::Refuse(refusal),
-    }
+    let record = Box::new(Record::judged(gate, admitted, &judgement));
+    let end = match judgement.answer {
+        Ok(proof) => End::Release { proof, held: held(body), more: false },
+        Err(refusal) => End::Refuse(refusal),
+    };
+    Step::Decide { end, record }
 }
 
 /// Answers; `held` is what goes on if it may, and `more` whether parts of the
 /// body are still to come then.
-fn answer(judgement: Judgement<'_, '_>, held: Held, more: bool) -> Step {
-    log(&judgement);
-    match judgement.answer {
-        Ok(proof) => Step::Release { proof, held, more },
-        Err(refusal) => Step::Refuse(refusal),
+fn answer(
+    gate: &Gate,
+    admitted: &Admitted,
+    judgement: Judgement<'_, '_>,
+    held: Held,
+    more: bool,
+) -> Step {
+    let record = Box::new(Record::judged(gate, admitted, &judgement));
+    Step::Decide { end: end(judgement.answer, held, more), record }
+}
+
+/// Answers what was decided by the head alone.
+fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
+    let record = Box::new(Record::turned_away(gate, &turned_away));
+    let held = [Some(Answer::RequestHeaders), None, None];
+    Step::Decide { end: end(turned_away.judgement.answer, held, more), record }
+}
+
+fn end(answer: Result<Clearance, Refusal>, held: Held, more: bool) -> End {
+    match answer {
+        Ok(proof) => End::Release { proof, held, more },
+        Err(refusal) => End::Refuse(refusal),
     }
 }
 
-/// One line in the log. It holds no argument, no claim, no token.
-fn log(judgement: &Judgement<'_, '_>) {
-    let Some(refusal) = judgement.refusal() else {
-        tracing::debug!("request continues");
-        return;
-    };
-    let Refusal { status, reason, blame, policy, required_scopes, hint, .. } = refusal;
-    let decisive = judgement.decisive();
-    let rule = decisive.and_then(|judged| judged.evaluation.rule_label());
-    let tool = decisive.map(|judged| judged.call.name.as_ref());
-    let scopes = required_scopes.join(" ");
-    let shadow = judgement.shadowed.is_some();
-    let what = match (blame, shadow) {
-        (Blame::Policy, false) => "call denied",
-        (Blame::Policy, true) => "call would be denied",
-        (Blame::Request | Blame::Operator, false) => "request refused",
-        (Blame::Request | Blame::Operator, true) => "request would be refused",
-    };
-    tracing::info!(policy, status, reason, rule, tool, required_scopes = scopes, shadow, "{what}");
-    if let Some(hint) = hint {
-        tracing::error!(reason, "Envoy is misconfigured: {hint}");
-    }
-}
-
-fn misconfigured(what: Misconfiguration) -> Step {
-    let refusal = Refusal::misconfigured(what.to_string());
-    tracing::error!(reason = refusal.reason, "Envoy's ext_proc filter is misconfigured: {what}");
-    Step::Refuse(refusal)
+fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
+    turn_away(gate, Refusal::misconfigured(what.to_string()).into(), false)
 }
 
 #[cfg(test)]

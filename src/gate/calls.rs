@@ -1,7 +1,7 @@
 //! The calls of a body: one, or those of a batch.
 
 use super::{Admitted, Clearance, Judged, Judgement, Proof, Refusal};
-use crate::mcp::{Malformed, Problem, ToolCall};
+use crate::mcp::{Malformed, Problem, TOOLS_CALL, ToolCall};
 use crate::policy::{Facts, NoSubject, Policy, Reason};
 
 /// Judges all calls of a body: they go on together or not at all.
@@ -11,12 +11,14 @@ pub(super) fn judge<'p, 'b>(
     is_batch: bool,
 ) -> Judgement<'p, 'b> {
     let policy = admitted.policy();
+    // A batch may hold none.
+    let method = (!calls.is_empty()).then_some(TOOLS_CALL.into());
     let mut judged = Vec::with_capacity(calls.len());
     for call in calls {
         match evaluated(admitted, call) {
             Ok(call) => judged.push(call),
             Err(refusal) => {
-                return Judgement { calls: judged, ..Judgement::refused(policy, refusal) };
+                return Judgement { method, calls: judged, ..Judgement::refused(policy, refusal) };
             }
         }
     }
@@ -34,7 +36,7 @@ pub(super) fn judge<'p, 'b>(
         }
         [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
     };
-    Judgement { calls: judged, ..judgement }
+    Judgement { method, calls: judged, ..judgement }
 }
 
 /// A call that is denied.

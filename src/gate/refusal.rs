@@ -199,6 +199,17 @@ impl Refusal {
         Self { hint: Some(hint), ..Self::new(500, Blame::Operator, &error) }
     }
 
+    /// Envoy asks nothing, and only tells.
+    pub(super) fn observed() -> Self {
+        let error = Error {
+            code: INTERNAL_ERROR,
+            message: "nothing is judged",
+            reason: "observability_mode",
+            ..Error::default()
+        };
+        Self::new(500, Blame::Operator, &error)
+    }
+
     /// Envoy does not send the attribute that names the backend.
     pub(super) fn no_attribute(name: &str) -> Self {
         Self::misconfigured(format!(

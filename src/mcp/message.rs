@@ -25,7 +25,12 @@ pub enum Message<'a> {
     /// A `tools/call`, with an id or (as a notification) without.
     ToolCall(ToolCall<'a>),
     /// Anything else: another method, or a response.
-    NotGoverned(NotGoverned),
+    NotGoverned {
+        /// That it is so.
+        proof: NotGoverned,
+        /// The method; a response has none.
+        method: Option<Cow<'a, str>>,
+    },
     /// Several of these, if batches are accepted.
     Batch(Vec<Message<'a>>),
 }
@@ -348,7 +353,11 @@ impl<'a> Envelope<'a> {
         if fold_eq(method, TOOLS_CALL) {
             return Err(Problem::NotJsonRpc("`method` is almost `tools/call`, but not quite"));
         }
-        Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
+        let method = match self.method {
+            Some(Text::String(method)) => Some(method),
+            Some(Text::NotAString) | None => None,
+        };
+        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method })
     }
 
     /// A client's answer to a request of the server (sampling, elicitation).
@@ -357,7 +366,7 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NotJsonRpc("it has neither a method nor one result"));
         }
         headers.check(&Mirror::default())?;
-        Ok(Message::NotGoverned(NotGoverned { _made_by_read: () }))
+        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method: None })
     }
 
     /// What the mirrored headers must agree with.

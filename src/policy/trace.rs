@@ -55,6 +55,15 @@ impl<'p> Evaluation<'p> {
         self.policy.rules.get(index).map(|rule| rule.label(index))
     }
 
+    /// What people call the rules of which a condition could not be evaluated.
+    pub fn condition_errors(&self) -> impl Iterator<Item = String> {
+        let failed = |look: &&Look<'_>| {
+            look.outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+        };
+        let label = |look: &Look<'_>| Some(self.policy.rules.get(look.index)?.label(look.index));
+        self.looks.iter().filter(failed).filter_map(label)
+    }
+
     /// The rules that were looked at, in order: all up to the one that decided.
     /// `facts` are those that were decided by.
     pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleTrace<'p>> {

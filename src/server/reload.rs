@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use crate::admin::Status;
 use crate::config;
 use crate::gate::LiveGate;
+use crate::telemetry::Recorder;
 
 /// How often files are looked at without being told.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -35,6 +37,8 @@ pub(super) enum Cause {
 pub(super) struct Reloader {
     path: PathBuf,
     live: Arc<LiveGate>,
+    recorder: Arc<Recorder>,
+    status: Arc<Status>,
     /// What was loaded, or tried to be, last.
     digest: String,
     causes: Receiver<Cause>,
@@ -43,10 +47,15 @@ pub(super) struct Reloader {
 impl Reloader {
     /// For the files at a path, from which the gate was loaded; and how to tell
     /// it to look.
-    pub(super) fn new(path: &Path, live: Arc<LiveGate>) -> (Self, Sender<Cause>) {
+    pub(super) fn new(
+        path: &Path,
+        live: Arc<LiveGate>,
+        recorder: Arc<Recorder>,
+        status: Arc<Status>,
+    ) -> (Self, Sender<Cause>) {
         let (tell, causes) = channel();
-        let digest = live.current().digest.clone();
-        (Self { path: path.to_owned(), live, digest, causes }, tell)
+        let digest = live.current().digest.to_string();
+        (Self { path: path.to_owned(), live, recorder, status, digest, causes }, tell)
     }
 
     /// Runs until it is told to stop.
@@ -113,18 +122,23 @@ impl Reloader {
             Ok(gate) => {
                 tracing::info!(
                     policies = gate.policies.len(),
-                    sha256 = gate.digest,
+                    sha256 = &*gate.digest,
                     "policies reloaded"
                 );
                 // The files may have changed since they were looked at.
-                self.digest.clone_from(&gate.digest);
+                self.digest = gate.digest.to_string();
+                super::announce(&gate);
+                self.recorder.metrics().reloaded(&gate);
                 self.live.replace(gate);
+                self.status.reloaded(Ok(()));
             }
             Err(config::LoadError(findings)) => {
                 for finding in &findings {
                     tracing::error!("{finding}");
                 }
-                let kept = &self.live.current().digest;
+                self.recorder.metrics().not_reloaded();
+                self.status.reloaded(Err(findings.len()));
+                let kept = &*self.live.current().digest;
                 tracing::error!(
                     mistakes = findings.len(),
                     sha256 = kept,

@@ -8,7 +8,7 @@ fn parse_with(body: &str, batches: bool) -> Result<String, String> {
     fn described(message: &Message<'_>) -> String {
         match message {
             Message::ToolCall(call) => format!("{} {:?}", call.name, call.id),
-            Message::NotGoverned(_) => "not governed".to_owned(),
+            Message::NotGoverned { .. } => "not governed".to_owned(),
             Message::Batch(messages) => {
                 messages.iter().map(described).collect::<Vec<_>>().join(", ")
             }

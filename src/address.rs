@@ -1,0 +1,64 @@
+//! Where a server listens.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// `HOST:PORT`
+    Tcp(String),
+    /// `unix:PATH`
+    Unix(PathBuf),
+}
+
+/// A text that is not an [`Address`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressError(String);
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is neither `unix:PATH` nor `HOST:PORT`, such as `127.0.0.1:9001`", self.0)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        match (text.strip_prefix("unix:"), text.rsplit_once(':')) {
+            (Some(path), _) if !path.is_empty() => Ok(Self::Unix(PathBuf::from(path))),
+            (None, Some((host, port))) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.to_owned()))
+            }
+            _ => Err(AddressError(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => f.write_str(address),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_a_socket_path_or_a_host_with_a_port() {
+        assert_eq!("unix:/run/x.sock".parse(), Ok(Address::Unix(PathBuf::from("/run/x.sock"))));
+        assert_eq!("127.0.0.1:0".parse(), Ok(Address::Tcp("127.0.0.1:0".to_owned())));
+        assert_eq!("[::1]:9001".parse(), Ok(Address::Tcp("[::1]:9001".to_owned())));
+        for bad in ["", "unix:", "9001", ":9001", "localhost", "localhost:http", "/run/x.sock"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The gRPC service that tells what was and what would be decided.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::check;
+use crate::gate::LiveGate;
+use crate::proto::v1::authorizer_server::{Authorizer, AuthorizerServer};
+use crate::proto::v1::{CheckRequest, CheckResponse, Decision, WatchRequest, WatchResponse};
+use crate::record::Verdict;
+use crate::telemetry::{Recorder, TooManyWatchers};
+
+/// What a request may hold beside the body.
+const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
+/// How many decisions may wait for a watcher's connection.
+const WAITING: usize = 16;
+
+/// Who may ask and watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Processes of this host: over loopback or a Unix socket.
+    ThisHost,
+    /// Whoever reaches the port.
+    Everyone,
+}
+
+/// The service.
+pub(super) fn service(
+    live: Arc<LiveGate>,
+    recorder: Arc<Recorder>,
+    reach: Reach,
+) -> AuthorizerServer<Service> {
+    let largest = live.current().limits.max_body_bytes.saturating_add(BESIDE_THE_BODY_BYTES);
+    AuthorizerServer::new(Service { live, recorder, reach }).max_decoding_message_size(largest)
+}
+
+#[derive(Debug)]
+pub(super) struct Service {
+    live: Arc<LiveGate>,
+    recorder: Arc<Recorder>,
+    reach: Reach,
+}
+
+impl Service {
+    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        // A Unix socket has no such address.
+        let is_here =
+            request.remote_addr().is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        if is_here || self.reach == Reach::Everyone {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            "only processes of this host may ask (kubectl port-forward is one); to let others, \
+             start `mcp-authz serve` with --admin-remote",
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl Authorizer for Service {
+    async fn check(
+        &self,
+        request: Request<CheckRequest>,
+    ) -> Result<Response<CheckResponse>, Status> {
+        self.admit(&request)?;
+        let gate = self.live.current();
+        match check::answer(&gate, request.into_inner()) {
+            Ok(response) => Ok(Response::new(response)),
+            Err(error) => Err(Status::invalid_argument(error.to_string())),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.admit(&request)?;
+        let filter = Filter::new(request.into_inner())?;
+        let mut watcher = self.recorder.watch().map_err(|TooManyWatchers { most }| {
+            Status::resource_exhausted(format!("{most} clients watch already"))
+        })?;
+        let (send, responses) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            let mut lost = 0;
+            loop {
+                let next = tokio::select! {
+                    next = watcher.next() => next,
+                    () = send.closed() => return,
+                };
+                let Some((decision, missed)) = next else { return };
+                lost += missed;
+                if !filter.takes(&decision) {
+                    continue;
+                }
+                let decision = Some(Arc::unwrap_or_clone(decision));
+                if send.send(Ok(WatchResponse { decision, missed: lost })).await.is_err() {
+                    return;
+                }
+                lost = 0;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}
+
+/// The decisions that a watcher wants.
+#[derive(Debug)]
+struct Filter {
+    policy: String,
+    tool: String,
+    subject: String,
+    verdict: Option<Verdict>,
+}
+
+impl Filter {
+    fn new(request: WatchRequest) -> Result<Self, Status> {
+        let WatchRequest { policy, tool, subject, verdict } = request;
+        let named = Verdict::ALL.into_iter().find(|known| known.as_str() == verdict);
+        if named.is_none() && !verdict.is_empty() {
+            let words = Verdict::ALL.map(Verdict::as_str).join(", ");
+            return Err(Status::invalid_argument(format!("verdict: expected one of {words}")));
+        }
+        Ok(Self { policy, tool, subject, verdict: named })
+    }
+
+    fn takes(&self, decision: &Decision) -> bool {
+        let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
+        is(&self.policy, &decision.policy)
+            && is(&self.tool, &decision.tool)
+            && is(&self.subject, &decision.subject)
+            && self.verdict.is_none_or(|verdict| verdict == Verdict::of(decision))
+    }
+}

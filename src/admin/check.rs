@@ -1,0 +1,150 @@
+//! What would be answered to a request, and why.
+
+use std::fmt;
+
+use crate::claims::Claims;
+use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
+use crate::head::Head;
+use crate::policy::{Action, ConditionTrace, RequiredClaim, RuleTrace, TargetTrace};
+use crate::proto::{self, v1};
+use crate::record::Record;
+use v1::check_request::Caller;
+use v1::condition_trace::Outcome;
+
+/// Why a request cannot be asked about.
+#[derive(Debug)]
+pub enum CheckError {
+    /// The token is none.
+    NotAToken(jsonwebtoken::errors::Error),
+    /// Claims were given, but the policies read a token.
+    ClaimsNotRead,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAToken(error) => write!(f, "token: not a JSON Web Token: {error}"),
+            Self::ClaimsNotRead => f.write_str(
+                "claims: the policy says `jwt.from: authorizationHeader`; give a token instead",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CheckError {}
+
+/// What a gate would answer.
+///
+/// # Errors
+/// If it is not clear who asks.
+pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckResponse, CheckError> {
+    let v1::CheckRequest { http_method, host, path, headers, body, attributes, policy, caller } =
+        request;
+    let mut headers: Vec<(String, Vec<u8>)> = headers
+        .into_iter()
+        .map(|v1::Header { name, value }| (name.to_ascii_lowercase(), value))
+        .collect();
+    let claims = match (&gate.claims_from, caller) {
+        (_, None) => None,
+        // What Envoy would have verified is given here.
+        (ClaimsFrom::Metadata { .. }, Some(Caller::Claims(claims))) => {
+            Some(Claims::new(proto::object(claims)))
+        }
+        (ClaimsFrom::Metadata { .. }, Some(Caller::Token(token))) => {
+            Some(Claims::from_unverified_token(&token).map_err(CheckError::NotAToken)?)
+        }
+        (ClaimsFrom::AuthorizationHeader, Some(Caller::Claims(_))) => {
+            return Err(CheckError::ClaimsNotRead);
+        }
+        (ClaimsFrom::AuthorizationHeader, Some(Caller::Token(token))) => {
+            headers.push(("authorization".to_owned(), format!("Bearer {token}").into()));
+            None
+        }
+    };
+    let head = Head {
+        method: http_method,
+        host,
+        path,
+        headers,
+        attributes: attributes.into_iter().collect(),
+        policy: (!policy.is_empty()).then_some(policy),
+        traceparent: None,
+    };
+    Ok(match gate.admit(head, claims) {
+        Ok(admitted) => judged(gate, &admitted, &gate.judge(&admitted, &body)),
+        Err(turned_away) => self::turned_away(gate, &turned_away),
+    })
+}
+
+/// The judgement of a request, explained rule by rule.
+pub fn judged(
+    gate: &Gate,
+    admitted: &Admitted,
+    judgement: &Judgement<'_, '_>,
+) -> v1::CheckResponse {
+    let mut response = response(Record::judged(gate, admitted, judgement), judgement);
+    if let Some(judged) = judgement.decisive()
+        && let Ok(facts) = admitted.facts(&judged.call)
+    {
+        response.rules = judged.evaluation.explain(&facts).into_iter().map(rule).collect();
+    }
+    response
+}
+
+/// What was answered without a look at the body.
+pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> v1::CheckResponse {
+    response(Record::turned_away(gate, turned_away), &turned_away.judgement)
+}
+
+fn response(record: Record, judgement: &Judgement<'_, '_>) -> v1::CheckResponse {
+    let refusal = judgement.refusal();
+    let challenge = refusal.and_then(|refusal| refusal.www_authenticate.clone());
+    v1::CheckResponse {
+        undecided: matches!(record.blame, Some(Blame::Request | Blame::Operator)),
+        decision: Some(record.decision),
+        www_authenticate: challenge.unwrap_or_default(),
+        body: refusal.map(|refusal| refusal.body.clone()).unwrap_or_default(),
+        rules: Vec::new(),
+    }
+}
+
+fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
+    let RuleTrace { label, action, decided, targets, cel, claims, scopes, missing_scopes } = rule;
+    let action = match action {
+        Action::Allow => "Allow",
+        Action::Deny => "Deny",
+    };
+    let claim = |(claim, holds): (&RequiredClaim, bool)| v1::ClaimTrace {
+        name: claim.name.clone(),
+        values: claim.values.clone(),
+        holds,
+    };
+    v1::RuleTrace {
+        rule: label,
+        action: action.to_owned(),
+        decided,
+        every_tool: targets.is_none(),
+        targets: targets.into_iter().flatten().map(target).collect(),
+        claims: claims.into_iter().map(claim).collect(),
+        required_scopes: scopes.to_vec(),
+        missing_scopes: missing_scopes.into_iter().map(str::to_owned).collect(),
+        cel: cel.map(condition),
+    }
+}
+
+fn target(TargetTrace { backend, tool, selected, when }: TargetTrace<'_>) -> v1::TargetTrace {
+    v1::TargetTrace {
+        backend: backend.unwrap_or_default().to_owned(),
+        tool: tool.to_owned(),
+        selected,
+        when: when.map(condition),
+    }
+}
+
+fn condition(ConditionTrace { source, outcome }: ConditionTrace<'_>) -> v1::ConditionTrace {
+    let outcome = outcome.map(|outcome| match outcome {
+        Ok(value) => Outcome::Value(value),
+        Err(error) => Outcome::Error(error),
+    });
+    v1::ConditionTrace { condition: source.to_owned(), outcome }
+}

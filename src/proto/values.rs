@@ -1,0 +1,73 @@
+//! JSON in protobuf's clothes, and out of them.
+
+use super::{Kind, ListValue, Struct, Value};
+use crate::json::{Json, Object};
+
+/// A value as JSON.
+pub fn json(Value { kind }: Value) -> Json<'static> {
+    match kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::NumberValue(value)) => number(value),
+        Some(Kind::StringValue(text)) => Json::String(text.into()),
+        Some(Kind::ListValue(list)) => Json::Array(list.values.into_iter().map(json).collect()),
+        Some(Kind::StructValue(value)) => Json::Object(object(value)),
+    }
+}
+
+/// A struct as a JSON object.
+pub fn object(Struct { fields }: Struct) -> Object<'static> {
+    Object::from_map(fields.into_iter().map(|(name, value)| (name, json(value))))
+}
+
+/// Protobuf has doubles only; those that were integers become them again.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn number(value: f64) -> Json<'static> {
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    if value.fract() == 0.0 && (-EXACT..=EXACT).contains(&value) {
+        Json::Int(value as i64)
+    } else {
+        Json::Double(value)
+    }
+}
+
+/// A value of JSON as one of protobuf. Numbers become doubles.
+pub fn value(value: serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(value),
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
+        serde_json::Value::String(text) => Kind::StringValue(text),
+        serde_json::Value::Array(items) => {
+            Kind::ListValue(ListValue { values: items.into_iter().map(self::value).collect() })
+        }
+        serde_json::Value::Object(members) => {
+            let fields = members.into_iter().map(|(name, member)| (name, self::value(member)));
+            Kind::StructValue(Struct { fields: fields.collect() })
+        }
+    };
+    Value { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_become_integers_again() {
+        assert_eq!(number(42.0), Json::Int(42));
+        assert_eq!(number(-0.0), Json::Int(0));
+        assert_eq!(number(1.5), Json::Double(1.5));
+        assert_eq!(number(1e300), Json::Double(1e300));
+    }
+
+    #[test]
+    fn json_survives_protobuf() {
+        let text = r#"{"a":[1,2.5,"x",null,true],"b":{"c":"d"}}"#;
+        let there = value(serde_json::from_str(text).unwrap());
+        let Json::Object(back) = json(there) else { panic!("an object") };
+        let Some(Json::Array(items)) = back.get("a") else { panic!("a list") };
+        assert_eq!(items.get(..2), Some(&[Json::Int(1), Json::Double(2.5)][..]));
+        assert!(matches!(back.get("b"), Some(Json::Object(_))));
+    }
+}

@@ -1,0 +1,184 @@
+//! What is told of a decision: to logs, metrics, Envoy, and whoever watches.
+
+mod fields;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use fields::{Field, fields, json, line};
+
+use crate::gate::{Admitted, Blame, Gate, Judgement, Origin, TraceContext, TurnedAway};
+use crate::policy::{Evaluation, Facts, Policy};
+use crate::proto::{self, v1};
+
+/// What was done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes on.
+    Allow,
+    /// It was answered here.
+    Deny,
+    /// It goes on, though only because the policy is in Shadow.
+    ShadowDeny,
+}
+
+impl Verdict {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::ShadowDeny];
+
+    /// The word for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::ShadowDeny => "shadow_deny",
+        }
+    }
+
+    /// What a decision says was done.
+    pub fn of(decision: &v1::Decision) -> Self {
+        match decision.verdict.as_str() {
+            ALLOW => Self::Allow,
+            _ if decision.shadow => Self::ShadowDeny,
+            _ => Self::Deny,
+        }
+    }
+}
+
+const ALLOW: &str = "Allow";
+const DENY: &str = "Deny";
+
+/// The reason of what goes on because it calls no tool.
+const NOT_GOVERNED: &str = "not_governed";
+/// No method is longer; others are cut.
+const LONGEST_METHOD: usize = 64;
+
+/// A decision with what is counted of it.
+#[derive(Debug)]
+pub struct Record {
+    /// What is told. Time and duration are up to whoever has a clock.
+    pub decision: v1::Decision,
+    /// What was done.
+    pub verdict: Verdict,
+    /// Whose fault it is, if it does not go on.
+    pub blame: Option<Blame>,
+    /// In one word.
+    pub reason: &'static str,
+    /// The policy that judged.
+    pub policy: Option<Arc<Policy>>,
+    /// The policy's words for backend and tool; nothing if no tool is called.
+    pub labels: (Arc<str>, Arc<str>),
+    /// The trace that the request is a part of.
+    pub trace: Option<TraceContext>,
+    /// What an operator has to change; for the log only.
+    pub hint: Option<String>,
+    /// How long it took.
+    pub took: Option<Duration>,
+}
+
+impl Record {
+    /// Of the judgement of a request that was let in.
+    pub fn judged(gate: &Gate, admitted: &Admitted, judgement: &Judgement<'_, '_>) -> Self {
+        let mut record = Self::new(gate, Some(admitted.policy()), admitted.origin(), judgement);
+        // If it cannot be told which tool is called, that was the judgement.
+        if let Some(judged) = judgement.decisive()
+            && let Ok(Facts { subject, .. }) = admitted.facts(&judged.call)
+        {
+            let policy = admitted.policy();
+            record.labels = policy.rules.labels().of(&policy.backend, &subject);
+            record.decision.backend = subject.backend.unwrap_or_default().to_owned();
+            record.decision.tool = subject.tool.to_owned();
+        }
+        record
+    }
+
+    /// Of a request that was answered without a look at its body.
+    pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> Self {
+        let TurnedAway { origin, policy, judgement } = turned_away;
+        Self::new(gate, policy.as_ref(), origin, judgement)
+    }
+
+    fn new(
+        gate: &Gate,
+        policy: Option<&Arc<Policy>>,
+        origin: &Origin,
+        judgement: &Judgement<'_, '_>,
+    ) -> Self {
+        let Judgement { answer: _, shadowed, method, calls } = judgement;
+        let refusal = judgement.refusal();
+        let verdict = match (refusal, shadowed) {
+            (None, _) => Verdict::Allow,
+            (Some(_), None) => Verdict::Deny,
+            (Some(_), Some(_)) => Verdict::ShadowDeny,
+        };
+        let evaluation = judgement.decisive().map(|judged| &judged.evaluation);
+        let reason = match (refusal, evaluation) {
+            (Some(refusal), _) => refusal.reason,
+            (None, Some(evaluation)) => evaluation.decision.reason().as_str(),
+            (None, None) => NOT_GOVERNED,
+        };
+        let errors = calls.iter().flat_map(|judged| judged.evaluation.condition_errors());
+        let Origin { subject, client_id, request_id, trace } = origin.clone();
+        let batch = if calls.len() > 1 { calls.len() } else { 0 };
+        let decision = v1::Decision {
+            time: None,
+            verdict: if refusal.is_none() { ALLOW } else { DENY }.to_owned(),
+            shadow: verdict == Verdict::ShadowDeny,
+            reason: reason.to_owned(),
+            http_status: refusal.map_or(200, |refusal| refusal.status.into()),
+            policy: policy.map(|policy| policy.name.clone()).unwrap_or_default(),
+            policy_sha256: gate.digest.to_string(),
+            rule: evaluation.and_then(Evaluation::rule_label).unwrap_or_default(),
+            method: method.as_deref().map(cut).unwrap_or_default(),
+            backend: String::new(),
+            tool: String::new(),
+            calls: u32::try_from(batch).unwrap_or(u32::MAX),
+            required_scopes: refusal
+                .map(|refusal| refusal.required_scopes.clone())
+                .unwrap_or_default(),
+            subject: subject.unwrap_or_default(),
+            client_id: client_id.unwrap_or_default(),
+            condition_errors: errors.collect(),
+            request_id: request_id.unwrap_or_default(),
+            trace_id: trace.map(|trace| format!("{:032x}", trace.trace_id)).unwrap_or_default(),
+            span_id: trace.map(|trace| format!("{:016x}", trace.span_id)).unwrap_or_default(),
+            duration: None,
+        };
+        Self {
+            decision,
+            verdict,
+            blame: refusal.map(|refusal| refusal.blame),
+            reason,
+            policy: policy.cloned(),
+            labels: ("".into(), "".into()),
+            trace,
+            hint: refusal.and_then(|refusal| refusal.hint.clone()),
+            took: None,
+        }
+    }
+
+    /// The same, with when it was made and how long it took.
+    #[must_use]
+    pub fn made(mut self, at: SystemTime, took: Duration) -> Self {
+        self.decision.time = Some(timestamp(at));
+        self.decision.duration = Some(duration(took));
+        self.took = Some(took);
+        self
+    }
+}
+
+fn cut(method: &str) -> String {
+    method.chars().take(LONGEST_METHOD).collect()
+}
+
+fn timestamp(time: SystemTime) -> proto::Timestamp {
+    let proto::Duration { seconds, nanos } =
+        duration(time.duration_since(UNIX_EPOCH).unwrap_or_default());
+    proto::Timestamp { seconds, nanos }
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "nanoseconds of a second")]
+fn duration(duration: Duration) -> proto::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    proto::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
+}

@@ -1,0 +1,116 @@
+//! The decision log.
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write as _};
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
+
+use super::{LogFormat, lines};
+use crate::proto::v1::Decision;
+use crate::record::{self, Verdict};
+
+/// Writes decisions to standard output, a line each: all denials, those in
+/// Shadow too, and a share of what is allowed.
+#[derive(Debug)]
+pub struct DecisionLog {
+    lines: NonBlocking,
+    dropped: ErrorCounter,
+    format: LogFormat,
+    allows: Share,
+    allowed: AtomicU64,
+}
+
+impl DecisionLog {
+    /// Writes as long as the guard lives. Without a format: for people on a
+    /// terminal, JSON elsewhere.
+    pub fn new(format: Option<LogFormat>, allows: Share) -> (Self, WorkerGuard) {
+        let stdout = std::io::stdout();
+        let format = format.unwrap_or_else(|| LogFormat::fitting(stdout.is_terminal()));
+        let (lines, guard, dropped) = lines(stdout, "decision-log");
+        (Self { lines, dropped, format, allows, allowed: AtomicU64::new(0) }, guard)
+    }
+
+    /// Writes a decision, if it is one of those that are.
+    pub(super) fn write(&self, verdict: Verdict, decision: &Decision) {
+        if verdict == Verdict::Allow
+            && !self.allows.takes(self.allowed.fetch_add(1, Ordering::Relaxed))
+        {
+            return;
+        }
+        let mut line = match self.format {
+            LogFormat::Text => record::line(decision),
+            LogFormat::Json => record::json(decision),
+        };
+        line.push('\n');
+        // A line that finds no room is counted as dropped.
+        let _counted = self.lines.clone().write_all(line.as_bytes());
+    }
+
+    /// How many lines were dropped, because nobody read them fast enough.
+    pub(super) fn dropped(&self) -> &ErrorCounter {
+        &self.dropped
+    }
+}
+
+/// A share of many, from none (0) to all (1).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share(f64);
+
+impl Share {
+    /// Whether the one with this number is of the share, which is spread evenly.
+    #[expect(clippy::cast_precision_loss, reason = "a share of very many is not that exact")]
+    fn takes(self, number: u64) -> bool {
+        let before = (number as f64 * self.0).floor();
+        ((number as f64 + 1.0) * self.0).floor() > before
+    }
+}
+
+/// A text that is not a [`Share`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareError(String);
+
+impl fmt::Display for ShareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is not a share: write a number from 0 (none) to 1 (all), such as 0.01",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for ShareError {}
+
+impl FromStr for Share {
+    type Err = ShareError;
+
+    fn from_str(text: &str) -> Result<Self, ShareError> {
+        match text.parse() {
+            Ok(share) if (0.0..=1.0).contains(&share) => Ok(Self(share)),
+            _ => Err(ShareError(text.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_spread_evenly() {
+        let taken = |share: &str, of: u64| {
+            let share: Share = share.parse().unwrap();
+            (0..of).filter(|number| share.takes(*number)).count()
+        };
+        assert_eq!(taken("0", 1000), 0);
+        assert_eq!(taken("1", 1000), 1000);
+        assert_eq!(taken("0.25", 1000), 250);
+        assert_eq!(taken("0.25", 4), 1);
+        assert_eq!(taken("0.001", 10_000), 10);
+        for bad in ["", "-1", "1.1", "NaN", "inf", "1%", "half"] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Metrics, in the exposition formats of Prometheus.
+//!
+//! Values of labels come from policies and from this program, never from a
+//! caller: so nobody can make up more series than there are words in a policy.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, prometheus_text, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use crate::gate::{Blame, Gate};
+use crate::record::Record;
+
+/// The policy of what no policy is for.
+const NO_POLICY: &str = "_none";
+
+/// In seconds: a decision takes microseconds; what takes milliseconds holds
+/// Envoy up.
+const DECISION_BUCKETS: [f64; 17] = [
+    1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2,
+    0.1, 0.25, 1.0,
+];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decided {
+    policy: Arc<str>,
+    verdict: &'static str,
+    reason: &'static str,
+    backend: Arc<str>,
+    tool: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    policy: Arc<str>,
+    verdict: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRule {
+    policy: Arc<str>,
+    rule: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPolicy {
+    policy: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Digest {
+    sha256: Arc<str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Version {
+    version: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+/// Why a stream failed before a decision. Envoy answers its request with a 500.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamFailure {
+    /// Envoy sent what it must not.
+    Violation,
+    /// It ended without a word.
+    Aborted,
+    /// The connection broke, or a message was too large.
+    Transport,
+}
+
+impl StreamFailure {
+    const ALL: [Self; 3] = [Self::Violation, Self::Aborted, Self::Transport];
+
+    fn labels(self) -> ByReason {
+        let reason = match self {
+            Self::Violation => "violation",
+            Self::Aborted => "aborted",
+            Self::Transport => "transport",
+        };
+        ByReason { reason }
+    }
+}
+
+const SUCCESS: ByResult = ByResult { result: "success" };
+const FAILURE: ByResult = ByResult { result: "failure" };
+
+/// All that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<Decided, Counter>,
+    refused_requests: Family<Refused, Counter>,
+    decision_duration: Histogram,
+    condition_errors: Family<ByRule, Counter>,
+    reloads: Family<ByResult, Counter>,
+    last_reload_successful: Gauge,
+    last_reload_success: Gauge<f64, AtomicU64>,
+    policy_info: Family<Digest, Gauge>,
+    policy_rules: Family<ByPolicy, Gauge>,
+    pub(super) streams: Gauge,
+    pub(super) streams_started: Counter,
+    stream_failures: Family<ByReason, Counter>,
+    pub(super) held_bytes: Gauge,
+    pub(super) watchers: Gauge,
+}
+
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus' text format, 0.0.4.
+    Prometheus,
+    /// OpenMetrics' text format, 1.0.0.
+    OpenMetrics,
+}
+
+impl Exposition {
+    /// What an `Accept` header asks for.
+    pub fn accepted(accept: Option<&str>) -> Self {
+        let is_openmetrics =
+            accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
+        if is_openmetrics { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// Its `Content-Type`.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// All at zero; the lines that the decision log drops are counted by `dropped`.
+    pub(super) fn new(dropped: ErrorCounter) -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("mcp_authz"),
+            decisions: Family::default(),
+            refused_requests: Family::default(),
+            decision_duration: Histogram::new(DECISION_BUCKETS),
+            condition_errors: Family::default(),
+            reloads: Family::default(),
+            last_reload_successful: Gauge::default(),
+            last_reload_success: Gauge::default(),
+            policy_info: Family::default(),
+            policy_rules: Family::default(),
+            streams: Gauge::default(),
+            streams_started: Counter::default(),
+            stream_failures: Family::default(),
+            held_bytes: Gauge::default(),
+            watchers: Gauge::default(),
+        };
+        metrics.register();
+        metrics.registry.register_collector(Box::new(Dropped(dropped)));
+        // An event that is the first of its kind is an increase only if there
+        // was a zero before it.
+        for failure in StreamFailure::ALL {
+            metrics.stream_failures.get_or_create(&failure.labels()).inc_by(0);
+        }
+        for result in [SUCCESS, FAILURE] {
+            metrics.reloads.get_or_create(&result).inc_by(0);
+        }
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "decisions",
+            "Requests that were judged; tool and backend as the policy names them, _other for all that it does not",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "refused_requests",
+            "Requests that could not be judged",
+            self.refused_requests.clone(),
+        );
+        registry.register(
+            "decision_duration_seconds",
+            "Time to read a body and decide",
+            self.decision_duration.clone(),
+        );
+        registry.register(
+            "condition_errors",
+            "Decisions in which a condition of the rule could not be evaluated",
+            self.condition_errors.clone(),
+        );
+        registry.register(
+            "policy_reloads",
+            "Loads of changed policies; failures kept the last good ones",
+            self.reloads.clone(),
+        );
+        registry.register(
+            "policy_last_reload_successful",
+            "Whether the policy files are in force as they are now",
+            self.last_reload_successful.clone(),
+        );
+        registry.register(
+            "policy_last_reload_success_timestamp_seconds",
+            "When the policies in force were loaded",
+            self.last_reload_success.clone(),
+        );
+        registry.register("policy_info", "The policy files in force", self.policy_info.clone());
+        registry.register("policy_rules", "Rules of a policy in force", self.policy_rules.clone());
+        registry.register("streams", "Open ext_proc streams, one a request", self.streams.clone());
+        registry.register(
+            "streams_started",
+            "ext_proc streams, one a request",
+            self.streams_started.clone(),
+        );
+        registry.register(
+            "stream_failures",
+            "Streams that failed before a decision; Envoy answers their requests with a 500",
+            self.stream_failures.clone(),
+        );
+        registry.register("held_bytes", "Bytes of bodies that are held", self.held_bytes.clone());
+        registry.register("watchers", "Clients that follow decisions", self.watchers.clone());
+        let build: Family<Version, Gauge> = Family::default();
+        build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("build_info", "The program", build);
+    }
+
+    /// Counts a decision that took so long.
+    pub(super) fn decided(&self, record: &Record) {
+        let policy: Arc<str> = match &record.policy {
+            Some(policy) => policy.name.as_str().into(),
+            None => NO_POLICY.into(),
+        };
+        for rule in &record.decision.condition_errors {
+            let rule = ByRule { policy: Arc::clone(&policy), rule: rule.as_str().into() };
+            self.condition_errors.get_or_create(&rule).inc();
+        }
+        let (verdict, reason) = (record.verdict.as_str(), record.reason);
+        match record.blame {
+            None | Some(Blame::Policy) => {
+                let (backend, tool) = record.labels.clone();
+                let labels = Decided { policy, verdict, reason, backend, tool };
+                self.decisions.get_or_create(&labels).inc();
+            }
+            Some(Blame::Request | Blame::Operator) => {
+                self.refused_requests.get_or_create(&Refused { policy, verdict, reason }).inc();
+            }
+        }
+        if let Some(took) = &record.took {
+            self.decision_duration.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(super) fn failed(&self, failure: StreamFailure) {
+        self.stream_failures.get_or_create(&failure.labels()).inc();
+    }
+
+    /// Tells of the policies in force, when they are loaded first.
+    pub fn loaded(&self, gate: &Gate) {
+        self.policy_info.clear();
+        self.policy_info.get_or_create(&Digest { sha256: Arc::clone(&gate.digest) }).set(1);
+        self.policy_rules.clear();
+        for policy in &gate.policies {
+            let name: Arc<str> = policy.name.as_str().into();
+            for (index, rule) in policy.rules.iter().enumerate() {
+                if rule.conditions().next().is_some() {
+                    let rule = ByRule { policy: Arc::clone(&name), rule: rule.label(index).into() };
+                    self.condition_errors.get_or_create(&rule).inc_by(0);
+                }
+            }
+            let rules = i64::try_from(policy.rules.len()).unwrap_or(i64::MAX);
+            self.policy_rules.get_or_create(&ByPolicy { policy: name }).set(rules);
+        }
+        self.last_reload_successful.set(1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        self.last_reload_success.set(now.as_secs_f64().floor());
+    }
+
+    /// Counts a reload that put other policies in force.
+    pub fn reloaded(&self, gate: &Gate) {
+        self.reloads.get_or_create(&SUCCESS).inc();
+        self.loaded(gate);
+    }
+
+    /// Counts a reload that kept the last good policies.
+    pub fn not_reloaded(&self) {
+        self.reloads.get_or_create(&FAILURE).inc();
+        self.last_reload_successful.set(0);
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// None that is known: it is written to a text.
+    pub fn encode(&self, exposition: Exposition) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        match exposition {
+            Exposition::Prometheus => prometheus_text::encode(&mut text, &self.registry)?,
+            Exposition::OpenMetrics => text::encode(&mut text, &self.registry)?,
+        }
+        Ok(text)
+    }
+}
+
+/// The lines that the decision log had to drop.
+#[derive(Debug)]
+struct Dropped(ErrorCounter);
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let dropped = ConstCounter::new(self.0.dropped_lines() as u64);
+        let encoder = encoder.encode_descriptor(
+            "decision_log_dropped",
+            "Lines of the decision log that nobody read fast enough",
+            None,
+            MetricType::Counter,
+        )?;
+        dropped.encode(encoder)
+    }
+}

@@ -1,0 +1,151 @@
+//! Takes decisions to all who want to know of them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{DecisionLog, Metrics, Spans, StreamFailure};
+use crate::proto::v1::Decision;
+use crate::record::Record;
+
+/// How many decisions are kept for a watcher that is slow.
+const KEPT: usize = 1024;
+/// How many may watch at once.
+const MOST_WATCHERS: usize = 32;
+
+/// Takes decisions to metrics, the decision log, spans and watchers.
+#[derive(Debug)]
+pub struct Recorder {
+    metrics: Metrics,
+    log: DecisionLog,
+    spans: Option<Spans>,
+    watchers: broadcast::Sender<Arc<Decision>>,
+}
+
+/// There are as many watchers as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyWatchers {
+    /// How many.
+    pub most: usize,
+}
+
+impl Recorder {
+    /// Nothing is recorded yet.
+    pub fn new(log: DecisionLog, spans: Option<Spans>) -> Self {
+        let (watchers, _nobody) = broadcast::channel(KEPT);
+        let metrics = Metrics::new(log.dropped().clone());
+        Self { metrics, log, spans, watchers }
+    }
+
+    /// All that is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Records a decision that was made just now.
+    pub fn record(&self, record: Record) {
+        self.metrics.decided(&record);
+        self.log.write(record.verdict, &record.decision);
+        if let Some(spans) = &self.spans {
+            spans.decided(&record, SystemTime::now());
+        }
+        if let Some(hint) = &record.hint {
+            tracing::error!(reason = record.reason, "Envoy is misconfigured: {hint}");
+        }
+        if self.watchers.receiver_count() > 0 {
+            // If they have just left, nobody misses it.
+            let _nobody = self.watchers.send(Arc::new(record.decision));
+        }
+    }
+
+    /// Follows the decisions from now on.
+    ///
+    /// # Errors
+    /// If there are too many who do.
+    pub fn watch(self: &Arc<Self>) -> Result<Watcher, TooManyWatchers> {
+        if self.watchers.receiver_count() >= MOST_WATCHERS {
+            return Err(TooManyWatchers { most: MOST_WATCHERS });
+        }
+        self.metrics.watchers.inc();
+        Ok(Watcher { decisions: self.watchers.subscribe(), recorder: Arc::clone(self) })
+    }
+
+    /// Takes note of a stream that is open as long as what is given back lives.
+    pub fn open_stream(self: &Arc<Self>) -> OpenStream {
+        self.metrics.streams_started.inc();
+        self.metrics.streams.inc();
+        OpenStream { recorder: Arc::clone(self), held: 0 }
+    }
+
+    /// Sends what has not been sent.
+    pub fn finish(&self) {
+        if let Some(spans) = &self.spans {
+            spans.finish();
+        }
+    }
+}
+
+/// Follows decisions.
+#[derive(Debug)]
+pub struct Watcher {
+    decisions: broadcast::Receiver<Arc<Decision>>,
+    recorder: Arc<Recorder>,
+}
+
+impl Watcher {
+    /// The next decision, and how many were lost before it because this is called
+    /// too rarely. `None`: there are no more.
+    pub async fn next(&mut self) -> Option<(Arc<Decision>, u64)> {
+        let mut missed = 0;
+        loop {
+            match self.decisions.recv().await {
+                Ok(decision) => return Some((decision, missed)),
+                Err(RecvError::Lagged(lost)) => missed += lost,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.recorder.metrics.watchers.dec();
+    }
+}
+
+/// An open stream, counted with what is held for it.
+#[derive(Debug)]
+pub struct OpenStream {
+    recorder: Arc<Recorder>,
+    held: i64,
+}
+
+impl OpenStream {
+    /// Where its decision is recorded.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Takes note of how many bytes of its body are held now.
+    pub fn holds(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if bytes != self.held {
+            self.recorder.metrics.held_bytes.inc_by(bytes - self.held);
+            self.held = bytes;
+        }
+    }
+
+    /// Takes note of its failure.
+    pub fn failed(&self, failure: StreamFailure) {
+        self.recorder.metrics.failed(failure);
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.holds(0);
+        self.recorder.metrics.streams.dec();
+    }
+}
