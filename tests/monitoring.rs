@@ -661,7 +661,7 @@ fn pods_become_targets() {
     let targets: BTreeSet<[String; 4]> = found
         .iter()
         .map(|target| &target["labels"])
-        .filter(|labels| !labels.is_null())
+        .filter(|labels| labels.get("instance").is_some())
         .map(|labels| {
             ["instance", "job", "namespace", "pod"].map(|key| text(labels, key).to_owned())
         })
