@@ -63,7 +63,7 @@ fn read(file: &str) -> String {
 
 /// What `/metrics` answers.
 fn scrape() -> String {
-    // TODO: of a running server, as soon as there is an admin port.
+    // A sample, until there is an admin port to ask.
     read("tests/monitoring/metrics.prom")
 }
 
