@@ -1,0 +1,4 @@
+//! What tests of files beside the program need.
+
+pub mod debian;
+pub mod yaml;
