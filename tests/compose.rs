@@ -276,7 +276,7 @@ impl Demo {
 
     fn is_closed_to_the_outside(&self) {
         let project = format!("label=com.docker.compose.project={}", self.project);
-        let mut published = Vec::new();
+        let mut published: Vec<u16> = Vec::new();
         for container in docker(&["ps", "-aq", "--filter", &project]).split_whitespace() {
             let container = inspect(container);
             let bindings = container["HostConfig"]["PortBindings"].as_object().cloned();
