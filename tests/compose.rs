@@ -282,7 +282,7 @@ impl Demo {
             let bindings = container["HostConfig"]["PortBindings"].as_object().cloned();
             for binding in bindings.unwrap_or_default().values() {
                 for binding in binding.as_array().unwrap() {
-                    assert_eq!(binding["HostIp"], "127.0.0.1", "{container}");
+                    assert_eq!(binding["HostIp"], "127.0.0.1", "{}", container["Name"]);
                     published.push(binding["HostPort"].as_str().unwrap().parse().unwrap());
                 }
             }
