@@ -9,7 +9,6 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-profile="${STATIC_PROFILE:-release}"
 target="$(rustc -vV | sed -n 's/^host: //p')"
 case "$target" in
 *-linux-gnu) ;;
@@ -18,20 +17,26 @@ case "$target" in
     exit 1
     ;;
 esac
-case "$profile" in
-dev) directory=debug ;;
-*) directory="$profile" ;;
-esac
 
 # The linker packs the relocations of a binary that may be loaded anywhere: they
 # would be a tenth of it.
 export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
-output="${CARGO_TARGET_DIR:-target}/$target/$directory"
+export CARGO_PROFILE_DEV_STRIP=true
 mkdir -p target/static
 for name in "${@:-mcp-authz}"; do
+    # The demonstration is built in a hurry.
     case "$name" in
-    demo) kind=example path="$output/examples/$name" ;;
-    *) kind=bin path="$output/$name" ;;
+    demo) kind=example profile=dev ;;
+    *) kind=bin profile="${STATIC_PROFILE:-release}" ;;
+    esac
+    path="${CARGO_TARGET_DIR:-target}/$target"
+    case "$profile" in
+    dev) path="$path/debug" ;;
+    *) path="$path/$profile" ;;
+    esac
+    case "$kind" in
+    example) path="$path/examples/$name" ;;
+    bin) path="$path/$name" ;;
     esac
     # With --target, the flags are for the binary alone and not for procedural
     # macros, which cannot be static.
