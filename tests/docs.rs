@@ -7,12 +7,12 @@ use mcp_authz::config;
 
 use crate::support::mcp_authz;
 
-fn read(path: &str) -> String {
+pub fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
 /// The fenced blocks of a page in a language.
-fn blocks_of(page: &str, language: &str) -> Vec<String> {
+pub fn blocks_of(page: &str, language: &str) -> Vec<String> {
     let page = read(page);
     let open = format!("```{language}\n");
     page.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()

@@ -27,6 +27,7 @@ mod tokens;
 mod answers;
 mod architecture;
 mod cli;
+mod compose;
 mod corpus;
 mod docs;
 mod envoy_config;

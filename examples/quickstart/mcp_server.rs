@@ -41,7 +41,7 @@ pub struct Tools {
 
 #[tool_router]
 impl Tools {
-    fn new(runs: Arc<AtomicUsize>) -> Self {
+    pub fn new(runs: Arc<AtomicUsize>) -> Self {
         Self { tool_router: Self::tool_router(), runs }
     }
 
@@ -75,6 +75,13 @@ impl ServerHandler for Tools {
     }
 }
 
+/// The tools at `/mcp`.
+pub fn router(tools: Tools, config: StreamableHttpServerConfig) -> Router {
+    let sessions = Arc::new(LocalSessionManager::default());
+    let service = StreamableHttpService::new(move || Ok(tools.clone()), sessions, config);
+    Router::new().nest_service("/mcp", service)
+}
+
 /// A server that runs as long as the runtime does.
 #[derive(Debug)]
 pub struct McpServer {
@@ -89,13 +96,7 @@ impl McpServer {
         let requests = Arc::new(AtomicUsize::new(0));
         let runs = Arc::new(AtomicUsize::new(0));
         let tools = Tools::new(Arc::clone(&runs));
-        let service = StreamableHttpService::new(
-            move || Ok(tools.clone()),
-            Arc::new(LocalSessionManager::default()),
-            StreamableHttpServerConfig::default(),
-        );
-        let router = Router::new()
-            .nest_service("/mcp", service)
+        let router = router(tools, StreamableHttpServerConfig::default())
             .layer(middleware::from_fn_with_state(Arc::clone(&requests), count));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let port = listener.local_addr()?.port();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use rsa::pkcs1::{EncodeRsaPrivateKey as _, LineEnding};
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Map, Value, json};
 
@@ -19,21 +19,35 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// Signs tokens with a key that nobody else has.
 pub struct Issuer {
     key: EncodingKey,
+    pem: String,
     jwks: String,
 }
 
 impl Issuer {
     /// Makes a new key.
     pub fn new() -> Result<Self, Error> {
-        let private = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?;
+        Self::with_key(&rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, 2048)?)
+    }
+
+    /// Takes a key that [`Self::pem`] gave.
+    pub fn from_pem(pem: &str) -> Result<Self, Error> {
+        Self::with_key(&rsa::RsaPrivateKey::from_pkcs1_pem(pem)?)
+    }
+
+    fn with_key(private: &rsa::RsaPrivateKey) -> Result<Self, Error> {
         let number = |n: &rsa::BigUint| URL_SAFE_NO_PAD.encode(n.to_bytes_be());
         let jwks = json!({ "keys": [{
             "kty": "RSA", "use": "sig", "alg": "RS256", "kid": KEY_ID,
             "n": number(private.n()), "e": number(private.e()),
         }]});
-        let pem = private.to_pkcs1_pem(LineEnding::LF)?;
+        let pem = private.to_pkcs1_pem(LineEnding::LF)?.to_string();
         let key = EncodingKey::from_rsa_pem(pem.as_bytes())?;
-        Ok(Self { key, jwks: jwks.to_string() })
+        Ok(Self { key, pem, jwks: jwks.to_string() })
+    }
+
+    /// The private key.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// The public key, as Envoy reads it.
