@@ -61,7 +61,10 @@ impl Admin {
                 }),
             );
         let grpc = Routes::new(authorizer::service(live, recorder, reach)).add_service(health);
-        Routes::from(grpc.into_axum_router().merge(pages))
+        // gRPC clients take a 404 for what it is, too.
+        let not_here =
+            || async { (StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n") };
+        Routes::from(grpc.into_axum_router().merge(pages).fallback(not_here))
     }
 }
 

@@ -84,8 +84,15 @@ pub fn mcp_authz() -> Command {
 
 /// Everything between a client and an MCP server.
 pub async fn start(policy: &str, envoy_config: &str) -> Stack {
+    start_with(&[], policy, envoy_config).await
+}
+
+/// The same with variables for mcp-authz.
+pub async fn start_with(variables: &[(&str, &str)], policy: &str, envoy_config: &str) -> Stack {
     let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
-    Stack::start(&binary, issuer(), mcp_authz(), policy, envoy_config).await.unwrap()
+    let mut sidecar = mcp_authz();
+    sidecar.envs(variables.iter().copied());
+    Stack::start(&binary, issuer(), sidecar, policy, envoy_config).await.unwrap()
 }
 
 /// An HTTP answer.

@@ -17,6 +17,8 @@ pub const ENVOY_CONFIG: &str = include_str!("envoy.yaml");
 /// The policy.
 pub const POLICY: &str = include_str!("policy.yaml");
 
+/// Where the sidecar answers people; its log tells the port.
+const ADMIN: &str = "MCP_AUTHZ_ADMIN";
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -57,6 +59,11 @@ impl Stack {
     /// Where MCP clients connect.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/mcp", self.envoy.port)
+    }
+
+    /// Ends everything but the sidecar.
+    pub fn into_sidecar(self) -> Sidecar {
+        self.sidecar
     }
 
     /// Where the logs are.
@@ -107,10 +114,12 @@ impl Sidecar {
         let log = dir.join("mcp-authz.log");
         let decisions = dir.join("decisions.log");
         fs::write(&policy_path, policy)?;
+        if !command.get_envs().any(|(name, _)| name == ADMIN) {
+            command.env(ADMIN, "127.0.0.1:0");
+        }
         let process = command
             .args(["serve", "--log-format", "json", "--listen", listen, "--policy"])
             .arg(&policy_path)
-            .args(["--admin", "127.0.0.1:0"])
             // Its log tells where it listens.
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
