@@ -31,6 +31,7 @@ mod collector;
 mod compose;
 mod corpus;
 mod docs;
+mod drain;
 mod envoy_config;
 mod monitoring;
 mod observe;

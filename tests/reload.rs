@@ -1,8 +1,12 @@
 //! Policies that change while they are used.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -75,7 +79,7 @@ async fn the_files_of_a_config_map_are_followed() {
     symlink("..2", dir.join("..data_tmp")).unwrap();
     fs::rename(dir.join("..data_tmp"), dir.join("..data")).unwrap();
     while count(&stack, "policies reloaded") < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(!passes(&stack).await);
 }
@@ -87,4 +91,78 @@ async fn a_hangup_loads_the_policy_anew_even_if_nothing_changed() {
     assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     assert!(stack.sidecar.logs("policies reloaded").await);
     assert!(passes(&stack).await);
+}
+
+/// While two policies alternate, every call is judged by one of them, from start to
+/// end, and none fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_calls_during_a_hundred_reloads() {
+    const CALLS: usize = 10_000;
+    const RELOADS: usize = 100;
+    const CALLERS: usize = 16;
+
+    let policy = |scope: &str| {
+        format!(
+            "policies: [{{name: {scope}, rules: [{{action: Allow, source: {{jwt: {{scopes: [{scope}]}}}}}}]}}]\n"
+        )
+    };
+    let (odd, even) = (policy("odd"), policy("even"));
+    let stack = start(&even, &Mode::FullDuplexStreamed.config()).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (calls, is_over) = (Arc::clone(&calls), Arc::clone(&is_over));
+            let (http, token) = (Http::new(&stack), token("other"));
+            tokio::spawn(async move {
+                let mut challenges: BTreeMap<String, usize> = BTreeMap::new();
+                while !is_over.load(Ordering::Relaxed) || calls.load(Ordering::Relaxed) < CALLS {
+                    let body = call("countdown", &json!({"from": 1}));
+                    let reply = send(http.post(Some(&token), body)).await;
+                    assert_eq!(reply.status, 403, "{reply:?}");
+                    let challenge = reply.challenge().unwrap_or_else(|| panic!("{reply:?}"));
+                    *challenges.entry(challenge.to_owned()).or_default() += 1;
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+                challenges
+            })
+        })
+        .collect();
+    let path = stack.dir().join("policy.yaml");
+    for reload in 1..=RELOADS {
+        let next = stack.dir().join("next");
+        fs::write(&next, if reload % 2 == 1 { &odd } else { &even }).unwrap();
+        fs::rename(next, &path).unwrap();
+        while count(&stack, "policies reloaded") < reload {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut challenges: BTreeMap<String, usize> = BTreeMap::new();
+    for caller in callers {
+        for (challenge, count) in caller.await.unwrap() {
+            *challenges.entry(challenge).or_default() += count;
+        }
+    }
+    let total = calls.load(Ordering::Relaxed);
+    assert!(total >= CALLS);
+    assert_eq!(challenges.len(), 2, "{challenges:?}");
+    let by = |scope: &str| {
+        let named = format!("scope=\"{scope}\"");
+        challenges.iter().find(|(challenge, _)| challenge.contains(&named)).map(|(_, count)| *count)
+    };
+    assert_eq!(by("odd").unwrap() + by("even").unwrap(), total, "{challenges:?}");
+    assert_eq!(stack.server.requests(), 0);
+
+    // The record of each names the policy that decided, and its file.
+    let decisions = stack.sidecar.decided(total).await;
+    assert_eq!(decisions.len(), total);
+    let mut digests: BTreeMap<String, String> = BTreeMap::new();
+    for decision in &decisions {
+        let text = |name: &str| decision[name].as_str().unwrap().to_owned();
+        assert_eq!(decision["requiredScopes"], json!([text("policy")]), "{decision}");
+        let digest = digests.entry(text("policy")).or_insert_with(|| text("policySha256"));
+        assert_eq!(*digest, text("policySha256"), "{decision}");
+    }
+    assert_eq!(digests.len(), 2);
 }

@@ -1,7 +1,7 @@
 //! The decision log.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,7 +28,15 @@ impl DecisionLog {
     pub fn new(format: Option<LogFormat>, allows: Share) -> (Self, WorkerGuard) {
         let stdout = std::io::stdout();
         let format = format.unwrap_or_else(|| LogFormat::fitting(stdout.is_terminal()));
-        let (lines, guard, dropped) = lines(stdout, "decision-log");
+        Self::to(stdout, format, allows)
+    }
+
+    fn to(
+        writer: impl Write + Send + 'static,
+        format: LogFormat,
+        allows: Share,
+    ) -> (Self, WorkerGuard) {
+        let (lines, guard, dropped) = lines(writer, "decision-log");
         (Self { lines, dropped, format, allows, allowed: AtomicU64::new(0) }, guard)
     }
 
@@ -97,6 +105,36 @@ impl FromStr for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reader that does not read.
+    struct Stuck(std::sync::mpsc::Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            // Until the other end is dropped.
+            let _released = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody_up() {
+        let (release, stuck) = std::sync::mpsc::channel();
+        let none = Share(0.0);
+        let (log, guard) = DecisionLog::to(Stuck(stuck), LogFormat::Json, none);
+        let decision = Decision { verdict: "Deny".to_owned(), ..Decision::default() };
+        for _ in 0..super::super::LINES + 100 {
+            log.write(Verdict::Deny, &decision);
+        }
+        // One line is in the writer's hands.
+        assert!((99..=100).contains(&log.dropped().dropped_lines()), "{log:?}");
+        drop(release);
+        drop(guard);
+    }
 
     #[test]
     fn a_share_is_spread_evenly() {
