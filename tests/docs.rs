@@ -18,7 +18,7 @@ pub fn blocks_of(page: &str, language: &str) -> Vec<String> {
     page.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
-fn blocks(language: &str) -> Vec<String> {
+pub fn blocks(language: &str) -> Vec<String> {
     blocks_of("README.md", language)
 }
 

@@ -12,6 +12,9 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 use self::promql::names;
+use crate::observe::{four_calls, page};
+use crate::stack::POLICY;
+use crate::support::{Mode, start};
 use crate::tools::debian::{self, Tool};
 use crate::tools::yaml;
 
@@ -35,7 +38,7 @@ const DECISIONS: [&str; 10] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 15] = [
+const REFUSALS: [&str; 16] = [
     "not_utf8",
     "not_json",
     "duplicate_key",
@@ -51,6 +54,7 @@ const REFUSALS: [&str; 15] = [
     "body_too_large",
     "body_cut_off",
     "misconfigured",
+    "observability_mode",
 ];
 
 fn path(path: &str) -> PathBuf {
@@ -61,10 +65,17 @@ fn read(file: &str) -> String {
     fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// What `/metrics` answers.
-fn scrape() -> String {
-    // A sample, until there is an admin port to ask.
-    read("tests/monitoring/metrics.prom")
+/// What `/metrics` answers, after some calls.
+fn scrape() -> &'static str {
+    static SCRAPE: OnceLock<String> = OnceLock::new();
+    SCRAPE.get_or_init(|| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let stack = start(POLICY, &Mode::Buffered.config()).await;
+            four_calls(&stack).await;
+            page(&stack.sidecar, "/metrics").await.1
+        })
+    })
 }
 
 /// The names of all samples.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::collector::Collector;
+use crate::docs;
 use crate::envoy;
 use crate::stack::{POLICY, Sidecar, Stack};
 use crate::support::{
@@ -39,7 +40,7 @@ fn samples(page: &str) -> BTreeMap<String, f64> {
     lines.map(sample).collect()
 }
 
-async fn page(sidecar: &Sidecar, path: &str) -> (u16, String) {
+pub async fn page(sidecar: &Sidecar, path: &str) -> (u16, String) {
     let url = format!("http://{}{path}", sidecar.admin);
     let response = reqwest::get(url).await.unwrap();
     (response.status().as_u16(), response.text().await.unwrap())
@@ -52,7 +53,7 @@ async fn metrics(sidecar: &Sidecar) -> BTreeMap<String, f64> {
 }
 
 /// A denied, an allowed, an unreadable call, and one that is none, in this order.
-async fn four_calls(stack: &Stack) {
+pub async fn four_calls(stack: &Stack) {
     let http = Http::new(stack);
     let token = token("sum");
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
@@ -491,4 +492,77 @@ policies:
     );
     let none = "mcp_authz_decisions_total{policy=\"_none\",verdict=\"deny\",reason=\"no_policy\",backend=\"\",tool=\"\"}";
     assert_eq!(metrics(&stack.sidecar).await[none], 1.0);
+}
+
+/// What the runbook shows of one denied call is what came of one, but for what
+/// differs each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runbook_shows_what_is_told() {
+    let runbook = docs::read("deploy/RUNBOOK.md");
+    let policy = docs::blocks("yaml").into_iter().find(|block| block.contains("greetings"));
+    let access_log = docs::blocks_of("deploy/RUNBOOK.md", "yaml")
+        .into_iter()
+        .find(|block| block.contains("access_log:"))
+        .unwrap();
+    let (_, access_log) = access_log.split_once("# in the connection manager\n").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("access.log");
+    let access_log: String = access_log.lines().map(|line| format!("          {line}\n")).collect();
+    let access_log = access_log.replace("/dev/stdout", path.to_str().unwrap());
+    let policy = policy.unwrap();
+    let config = change(
+        &Mode::Buffered.config_for(&policy),
+        &[("stat_prefix: mcp\n", &format!("stat_prefix: mcp\n{access_log}"))],
+    );
+    let stack = start(&policy, &config).await;
+    let tail = ["tail", "--policy", "github", "--subject", "alice", "--verdict", "deny"];
+    let mut tail = Lines::of(mcp_authz().args(tail).args(["--server", &stack.sidecar.admin]));
+    until_watched(&stack, 1.0).await;
+
+    let claims = [("sub", "alice"), ("client_id", "editor"), ("scope", "echo")];
+    let claims = claims.map(|(name, value)| (name.to_owned(), json!(value)));
+    let token = crate::support::issuer().sign(claims).unwrap();
+    let body = call("github__echo", &json!({"text": "hello"}));
+    let request = Http::new(&stack).post(Some(&token), body);
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    assert_eq!(send(request.header("traceparent", traceparent)).await.status, 403);
+
+    let decision = stack.sidecar.decided(1).await.remove(0);
+    let access = loop {
+        let log = std::fs::read_to_string(&path).unwrap_or_default();
+        if let Some(line) = log.lines().next().filter(|_| log.ends_with('\n')) {
+            break line.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let followed = tail.next();
+    let line = std::fs::read_to_string(stack.dir().join("decisions.log")).unwrap();
+    let came = format!("{access}\n{line}{followed}");
+
+    let same = |mut line: Value| {
+        let object = line.as_object_mut().unwrap();
+        for name in ["time", "requestId", "policySha256", "duration"] {
+            assert!(object.remove(name).is_some_and(|value| value.is_string()), "{name}: {came}");
+        }
+        line
+    };
+    let json = |line: &str| same(serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
+    let access_shown =
+        runbook.lines().find(|line| line.starts_with('{') && line.contains("details"));
+    let without_duration = |line: &str| {
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        line["duration"] = json!("");
+        same(line)
+    };
+    assert_eq!(without_duration(access_shown.unwrap()), without_duration(&access), "{came}");
+    let decision_shown =
+        runbook.lines().find(|line| line.starts_with('{') && line.contains("httpStatus"));
+    assert_eq!(json(decision_shown.unwrap()), json(&decision.to_string()), "{came}");
+    let words = |line: &str| {
+        let words = line.trim().split("  ").map(str::trim).filter(|word| !word.is_empty());
+        let stays = |word: &&str| !word.starts_with("20") && !word.starts_with("request ");
+        words.filter(stays).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (_, shown) = runbook.split_once("$ mcp-authz tail --policy github --subject").unwrap();
+    assert_eq!(words(shown.lines().nth(1).unwrap()), words(&followed), "{came}");
 }

@@ -9,7 +9,8 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-target="$(rustc -vV | sed -n 's/^host: //p')"
+. deploy/docker/static-flags.sh
+target="$CARGO_BUILD_TARGET"
 case "$target" in
 *-linux-gnu) ;;
 *)
@@ -18,9 +19,6 @@ case "$target" in
     ;;
 esac
 
-# The linker packs the relocations of a binary that may be loaded anywhere: they
-# would be a tenth of it.
-export RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs"
 export CARGO_PROFILE_DEV_STRIP=true
 mkdir -p target/static
 for name in "${@:-mcp-authz}"; do
@@ -38,9 +36,7 @@ for name in "${@:-mcp-authz}"; do
     example) path="$path/examples/$name" ;;
     bin) path="$path/$name" ;;
     esac
-    # With --target, the flags are for the binary alone and not for procedural
-    # macros, which cannot be static.
-    cargo build --locked --profile "$profile" --target "$target" "--$kind" "$name"
+    cargo build --locked --profile "$profile" "--$kind" "$name"
     # A new file: the old one may be in use.
     cp "$path" "target/static/$name.new"
     mv "target/static/$name.new" "target/static/$name"
