@@ -114,6 +114,10 @@ async fn stay_until_interrupted(stack: &Stack, issuer: &Issuer) -> Result<(), Er
         "  -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \\"
     );
     println!("  -d '{call}'\n");
+    let admin = &stack.sidecar.admin;
+    println!("What mcp-authz counts, and its decisions as they are made:\n");
+    println!("curl http://{admin}/metrics");
+    println!("cargo run -- tail --server {admin}\n");
     println!("Logs: {}. Ctrl-C ends it all.", stack.dir().display());
     tokio::signal::ctrl_c().await?;
     Ok(())
