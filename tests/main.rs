@@ -33,6 +33,7 @@ mod corpus;
 mod docs;
 mod drain;
 mod envoy_config;
+mod kubernetes;
 mod monitoring;
 mod observe;
 mod policy_tests;

@@ -498,6 +498,28 @@ fn the_runbook_s_links_lead_somewhere() {
     }
 }
 
+/// The page that lists the metrics lists all, and shows what there is.
+#[test]
+fn the_metrics_are_listed() {
+    let page = read("deploy/README.md");
+    let exposed = exposed_metrics();
+    let bucketed = |name: &str| {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        family.unwrap_or(name).to_owned()
+    };
+    let families: BTreeSet<String> = exposed.iter().map(|name| bucketed(name)).collect();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `mcp_authz_"));
+    let listed: BTreeSet<String> =
+        rows.map(|row| format!("mcp_authz_{}", row.split('`').next().unwrap())).collect();
+    assert_eq!(listed, families);
+    let (_, shown) = page.split_once("```text\n# HELP").expect("a scrape");
+    let (shown, _) = shown.split_once("```").unwrap();
+    for sample in shown.lines().filter(|line| line.starts_with("mcp_authz_")) {
+        let name = &sample[..sample.find(['{', ' ']).unwrap()];
+        assert!(exposed.contains(name), "{sample}");
+    }
+}
+
 #[test]
 fn the_runbook_names_what_there_is() {
     let page = read(RUNBOOK);

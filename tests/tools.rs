@@ -1,4 +1,5 @@
 //! What tests of files beside the program need.
 
 pub mod debian;
+pub mod pip;
 pub mod yaml;

@@ -3,19 +3,21 @@
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
-/// The documents of a text.
+/// The documents of a text that hold something.
 pub fn documents(text: &str) -> Vec<Value> {
     let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new() };
     let mut documents = Vec::new();
     loop {
         match reader.next() {
-            Event::StreamEnd => return documents,
+            Event::StreamEnd => break,
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
             event => documents.push(reader.value(event)),
         }
     }
+    documents.retain(|document| !document.is_null());
+    documents
 }
 
 /// The only document of a text.
@@ -39,8 +41,7 @@ impl<'t> Reader<'t> {
     fn value(&mut self, event: Event<'t>) -> Value {
         let (anchor, value) = match event {
             Event::Alias(anchor) => return self.anchors[&anchor].clone(),
-            Event::Scalar(text, ScalarStyle::Plain, anchor, _tag) => (anchor, plain(&text)),
-            Event::Scalar(text, _quoted, anchor, _tag) => (anchor, Value::from(text.as_ref())),
+            Event::Scalar(text, style, anchor, _tag) => (anchor, scalar(&text, style)),
             Event::SequenceStart(anchor, _tag) => {
                 let mut items = Vec::new();
                 loop {
@@ -69,15 +70,24 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// YAML's core schema, as far as JSON has the same.
-fn plain(text: &str) -> Value {
+/// YAML 1.1, which Kubernetes reads, takes more words for booleans.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    if style != ScalarStyle::Plain {
+        return text.into();
+    }
     match text {
         "" | "~" | "null" => Value::Null,
-        "true" | "false" => Value::from(text == "true"),
-        _ => text
-            .parse::<i64>()
-            .map(Value::from)
-            .or_else(|_| text.parse::<f64>().map(Value::from))
-            .unwrap_or_else(|_| Value::from(text)),
+        "true" => true.into(),
+        "false" => false.into(),
+        "yes" | "no" | "on" | "off" => panic!("`{text}` is a boolean for some: quote it"),
+        _ => match text.parse::<i64>() {
+            Ok(number) => number.into(),
+            Err(_) => match text.parse::<f64>().ok().and_then(Number::from_f64) {
+                Some(number) if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+                    number.into()
+                }
+                _ => text.into(),
+            },
+        },
     }
 }
