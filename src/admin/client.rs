@@ -39,8 +39,14 @@ impl fmt::Display for ClientError {
             Self::Unreachable(address, error) => {
                 write!(f, "cannot reach {address}")?;
                 let mut cause = error.source();
+                let mut last = String::new();
                 while let Some(error) = cause {
-                    write!(f, ": {error}")?;
+                    // Some layers only repeat what is below them.
+                    let text = error.to_string();
+                    if text != last {
+                        write!(f, ": {text}")?;
+                    }
+                    last = text;
                     cause = error.source();
                 }
                 Ok(())
