@@ -3,11 +3,12 @@
 //! The files as they are: their policies, their Envoy configurations (by the
 //! real Envoy, calls included) and the rules that their Pods must keep. What
 //! kustomize and Helm make of them is in `rendered`, which needs those tools.
-//! No test has a cluster: Envoy Gateway's and Istio's resources are checked as
+//! `podman` runs the sidecar's Pod. No test has a cluster: Envoy Gateway's and Istio's resources are checked as
 //! far as the Envoy configuration goes that comes of them (`envoys`).
 
 mod envoys;
 mod objects;
+mod podman;
 mod pods;
 mod rendered;
 

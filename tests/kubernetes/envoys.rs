@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::objects::{container, pods};
 use super::{at, list, read, text};
 use crate::client::{Answer, Client};
 use crate::envoy;
@@ -19,6 +20,8 @@ use crate::tools::yaml;
 const HTTP_FILTERS: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
 const ROUTES: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes";
+/// Where a container finds its bootstrap.
+const BOOTSTRAP: &str = "/etc/envoy/envoy.yaml";
 const ADDRESS: &str = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address";
 
 fn at_mut<'v>(value: &'v mut Value, pointer: &str) -> &'v mut Value {
@@ -51,6 +54,11 @@ fn filter_of_istio() -> Value {
 
 /// Asks the real Envoy whether it would run with a configuration.
 pub fn assert_envoy_takes(config: &Value) {
+    assert_envoy_takes_with(config, &json!(["--config-path", BOOTSTRAP]));
+}
+
+/// The same with the flags of a container.
+pub fn assert_envoy_takes_with(config: &Value, args: &Value) {
     let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("envoy.yaml");
@@ -65,9 +73,10 @@ pub fn assert_envoy_takes(config: &Value) {
         *at_mut(&mut config, &pointer) = json!({"inline_string": inline});
     }
     fs::write(&file, config.to_string()).unwrap();
+    let args = list(args).map(|arg| arg.as_str().unwrap());
     let output = Command::new(&binary)
-        .args(["--mode", "validate", "--log-level", "error", "--config-path"])
-        .arg(&file)
+        .args(args.map(|arg| arg.replace(BOOTSTRAP, file.to_str().unwrap())))
+        .args(["--mode", "validate", "--log-level", "error"])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -76,7 +85,8 @@ pub fn assert_envoy_takes(config: &Value) {
 
 #[test]
 fn envoy_takes_every_configuration() {
-    assert_envoy_takes(&sidecar());
+    let objects = yaml::documents(&read("sidecar/deployment.yaml"));
+    assert_envoy_takes_with(&sidecar(), &container(pods(&objects)[0], "envoy")["args"]);
     let mut shared = sidecar();
     *named_mut(at_mut(&mut shared, "/static_resources/clusters"), "mcp_authz") =
         cluster_of_shared();
@@ -259,13 +269,8 @@ fn with_jwt(mut config: Value, providers: &Value, name: &str) -> Value {
     config
 }
 
-/// The same with the addresses and keys of a test.
-async fn run(mut config: Value, policy: &str) -> Stack {
-    config["admin"] =
-        json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
-    for listener in at_mut(&mut config, "/static_resources/listeners").as_array_mut().unwrap() {
-        listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": 0});
-    }
+/// With the tests' identity provider, whose keys need not be fetched.
+pub fn with_test_keys(mut config: Value) -> Value {
     let providers = at_mut(&mut config, &format!("{HTTP_FILTERS}/0/typed_config/providers"));
     for provider in providers.as_object_mut().unwrap().values_mut() {
         provider.as_object_mut().unwrap().remove("remote_jwks").unwrap();
@@ -273,6 +278,18 @@ async fn run(mut config: Value, policy: &str) -> Stack {
     }
     let clusters = at_mut(&mut config, "/static_resources/clusters").as_array_mut().unwrap();
     clusters.retain(|cluster| cluster["name"] != "idp");
+    config
+}
+
+/// The same with the addresses of a test.
+async fn run(mut config: Value, policy: &str) -> Stack {
+    config["admin"] =
+        json!({"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}});
+    for listener in at_mut(&mut config, "/static_resources/listeners").as_array_mut().unwrap() {
+        listener["address"]["socket_address"] = json!({"address": "127.0.0.1", "port_value": 0});
+    }
+    let mut config = with_test_keys(config);
+    let clusters = at_mut(&mut config, "/static_resources/clusters").as_array_mut().unwrap();
     for cluster in clusters {
         let name = text(cluster, "/name").to_owned();
         let address = at_mut(cluster, ADDRESS);
