@@ -1,6 +1,7 @@
 //! Where a server listens.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -48,6 +49,25 @@ impl fmt::Display for Address {
     }
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of this host, over a Unix socket.
+    Unix,
+    /// Whoever has this address.
+    Tcp(SocketAddr),
+}
+
+impl Peer {
+    /// Whether it is a process of this host for sure.
+    pub fn is_of_this_host(self) -> bool {
+        match self {
+            Self::Unix => true,
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +80,14 @@ mod tests {
         for bad in ["", "unix:", "9001", ":9001", "localhost", "localhost:http", "/run/x.sock"] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_loopback_and_unix_sockets_are_of_this_host() {
+        let tcp = |address: &str| Peer::Tcp(address.parse().unwrap()).is_of_this_host();
+        assert!(Peer::Unix.is_of_this_host());
+        assert!(tcp("127.0.0.1:1") && tcp("127.9.9.9:1") && tcp("[::1]:1"));
+        assert!(tcp("[::ffff:127.0.0.1]:1"));
+        assert!(!tcp("10.0.0.1:1") && !tcp("0.0.0.0:1") && !tcp("[::ffff:10.0.0.1]:1"));
     }
 }

@@ -1,5 +1,6 @@
 //! Listening, serving, reloading and stopping.
 
+mod connection;
 mod listen;
 mod reload;
 mod signals;

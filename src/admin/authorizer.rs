@@ -9,6 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::check;
+use crate::address::Peer;
 use crate::gate::LiveGate;
 use crate::proto::v1::authorizer_server::{Authorizer, AuthorizerServer};
 use crate::proto::v1::{CheckRequest, CheckResponse, Decision, WatchRequest, WatchResponse};
@@ -48,9 +49,8 @@ pub(super) struct Service {
 
 impl Service {
     fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
-        // A Unix socket has no such address.
-        let is_here =
-            request.remote_addr().is_none_or(|peer| peer.ip().to_canonical().is_loopback());
+        let peer = request.extensions().get::<Peer>();
+        let is_here = peer.is_some_and(|peer| peer.is_of_this_host());
         if is_here || self.reach == Reach::Everyone {
             return Ok(());
         }

@@ -7,9 +7,9 @@ use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 
+use super::connection::Incoming;
 use crate::address::Address;
 
 /// Everyone may connect: Envoy usually runs as another user. Who may reach the
@@ -114,18 +114,11 @@ impl Listener {
         router: Router,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => {
-                let incoming =
-                    TcpIncoming::from(TcpListener::from_std(listener)?).with_nodelay(Some(true));
-                router.serve_with_incoming_shutdown(incoming, stop).await
-            }
-            Self::Unix(listener) => {
-                let incoming = UnixListenerStream::new(UnixListener::from_std(listener)?);
-                router.serve_with_incoming_shutdown(incoming, stop).await
-            }
-        }
-        .map_err(io::Error::other)
+        let incoming = match self {
+            Self::Tcp(listener) => Incoming::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Incoming::Unix(UnixListener::from_std(listener)?),
+        };
+        router.serve_with_incoming_shutdown(incoming, stop).await.map_err(io::Error::other)
     }
 }
 
