@@ -249,17 +249,18 @@ impl Background {
         let (end, mut ended) = watch::channel(());
         let run = async move {
             let serve = async {
-                let Some((Bound { listener, address, file: _file }, admin)) = admin else {
-                    return pending().await;
-                };
-                tracing::info!(%address, "admin port");
-                let router = Server::builder().accept_http1(true).add_routes(admin.routes());
-                if let Err(error) = listener.serve(router, pending()).await {
-                    tracing::error!("the admin port: {error}");
+                if let Some((Bound { listener, address, file: _file }, admin)) = admin {
+                    tracing::info!(%address, "admin port");
+                    let router = Server::builder().accept_http1(true).add_routes(admin.routes());
+                    if let Err(error) = listener.serve(router, pending()).await {
+                        tracing::error!("the admin port: {error}");
+                    }
                 }
+                // Spans are still sent.
+                pending().await
             };
             tokio::select! {
-                () = serve => {}
+                never = serve => never,
                 _ended = ended.changed() => {}
             }
         };

@@ -120,17 +120,15 @@ impl Reloader {
         self.digest = digest;
         match config::load(&self.path) {
             Ok(gate) => {
-                tracing::info!(
-                    policies = gate.policies.len(),
-                    sha256 = &*gate.digest,
-                    "policies reloaded"
-                );
+                let (policies, sha256) = (gate.policies.len(), Arc::clone(&gate.digest));
                 // The files may have changed since they were looked at.
-                self.digest = gate.digest.to_string();
+                self.digest = sha256.to_string();
                 super::announce(&gate);
                 self.recorder.metrics().reloaded(&gate);
                 self.live.replace(gate);
                 self.status.reloaded(Ok(()));
+                // Last: who reads it may rely on it.
+                tracing::info!(policies, sha256 = &*sha256, "policies reloaded");
             }
             Err(config::LoadError(findings)) => {
                 for finding in &findings {
