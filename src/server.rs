@@ -257,10 +257,10 @@ impl Background {
                     }
                 }
                 // Spans are still sent.
-                pending().await
+                pending::<()>().await;
             };
             tokio::select! {
-                never = serve => never,
+                () = serve => {}
                 _ended = ended.changed() => {}
             }
         };
