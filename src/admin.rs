@@ -11,8 +11,10 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Version};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tonic::service::Routes;
@@ -64,7 +66,18 @@ impl Admin {
         // gRPC clients take a 404 for what it is, too.
         let not_here =
             || async { (StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n") };
-        Routes::from(grpc.into_axum_router().merge(pages).fallback(not_here))
+        let grpc = grpc.into_axum_router().layer(middleware::from_fn(only_http2));
+        Routes::from(grpc.merge(pages).fallback(not_here))
+    }
+}
+
+/// gRPC is spoken over HTTP/2. Browsers speak that with TLS only, so no page that
+/// takes this host for its own can make one ask.
+async fn only_http2(request: Request, next: Next) -> Response {
+    if request.version() == Version::HTTP_2 {
+        next.run(request).await
+    } else {
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response()
     }
 }
 

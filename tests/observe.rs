@@ -372,6 +372,11 @@ async fn health_and_readiness_are_told() {
     assert_eq!(metrics(sidecar).await["mcp_authz_policy_last_reload_successful"], 1.0);
     let (status, _) = page(sidecar, "/nothing").await;
     assert_eq!(status, 404);
+    // A browser, which speaks HTTP/1.1 here, cannot be made to ask.
+    let url = format!("http://{}/mcp_authz.v1.Authorizer/Check", sidecar.admin);
+    let asked = reqwest::Client::new().post(url).header("content-type", "application/grpc");
+    let reply = asked.body(vec![0; 5]).send().await.unwrap();
+    assert_eq!(reply.status(), 505);
 }
 
 /// Other hosts may read metrics, and who called what only if an operator says so.
