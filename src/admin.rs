@@ -11,14 +11,15 @@ mod status;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Version};
-use axum::middleware::{self, Next};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 
+use self::authorizer::Guard;
 pub use authorizer::Reach;
 pub use check::{CheckError, answer, judged, turned_away};
 pub use client::{Client, ClientError, Decisions};
@@ -45,12 +46,12 @@ impl Admin {
     pub fn routes(self) -> Routes {
         let Self { live, recorder, status, reach } = self;
         let health = status.health_service();
-        let metrics = Arc::clone(&recorder);
+        let authorizer = authorizer::service(live, Arc::clone(&recorder));
         let pages = Router::new()
             .route(
                 "/metrics",
                 get(move |headers: HeaderMap| {
-                    let page = metrics_page(&metrics, &headers);
+                    let page = metrics_page(&recorder, &headers);
                     async { page }
                 }),
             )
@@ -62,23 +63,22 @@ impl Admin {
                     async { page }
                 }),
             );
-        let grpc = Routes::new(authorizer::service(live, recorder, reach)).add_service(health);
+        let guard = Guard::new(reach);
+        let guard = middleware::from_fn(move |request, next| guard.clone().pass(request, next));
+        let asking = Router::new()
+            .route_service(&path_of(&authorizer), authorizer)
+            .layer(guard)
+            .route_service(&path_of(&health), health);
         // gRPC clients take a 404 for what it is, too.
         let not_here =
             || async { (StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n") };
-        let grpc = grpc.into_axum_router().layer(middleware::from_fn(only_http2));
-        Routes::from(grpc.merge(pages).fallback(not_here))
+        Routes::from(pages.merge(asking).fallback(not_here))
     }
 }
 
-/// gRPC is spoken over HTTP/2. Browsers speak that with TLS only, so no page that
-/// takes this host for its own can make one ask.
-async fn only_http2(request: Request, next: Next) -> Response {
-    if request.version() == Version::HTTP_2 {
-        next.run(request).await
-    } else {
-        StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response()
-    }
+/// The paths of a gRPC service.
+fn path_of<S: NamedService>(_service: &S) -> String {
+    format!("/{}/{{*method}}", S::NAME)
 }
 
 fn metrics_page(recorder: &Recorder, headers: &HeaderMap) -> Response {

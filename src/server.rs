@@ -31,6 +31,10 @@ use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 /// has.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How many connections the admin port takes: what asks there must not use up the
+/// file descriptors that Envoy's connections need.
+const MOST_ADMIN: usize = 64;
+
 /// How to serve.
 #[derive(Debug)]
 pub struct Options {
@@ -215,7 +219,7 @@ impl Worker {
             tokio::time::sleep(timeout).await;
         };
         tokio::select! {
-            served = listener.serve(router, stop) => served,
+            served = listener.serve(router, usize::MAX, stop) => served,
             () = too_late => {
                 tracing::warn!(
                     timeout_seconds = timeout.as_secs(),
@@ -252,7 +256,7 @@ impl Background {
                 if let Some((Bound { listener, address, file: _file }, admin)) = admin {
                     tracing::info!(%address, "admin port");
                     let router = Server::builder().accept_http1(true).add_routes(admin.routes());
-                    if let Err(error) = listener.serve(router, pending()).await {
+                    if let Err(error) = listener.serve(router, MOST_ADMIN, pending()).await {
                         tracing::error!("the admin port: {error}");
                     }
                 }

@@ -2,9 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{StatusCode, Version};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response as HttpResponse};
 use futures_core::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -18,6 +24,11 @@ use crate::telemetry::{Recorder, TooManyWatchers};
 
 /// What a request may hold beside the body.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
+/// How many may ask at once: each holds a body.
+const MOST_ASKING: usize = 8;
+/// How long it may take to ask and to be answered. Decisions that are followed come
+/// after that, too.
+const WITHIN: Duration = Duration::from_secs(10);
 /// How many decisions may wait for a watcher's connection.
 const WAITING: usize = 16;
 
@@ -31,33 +42,57 @@ pub enum Reach {
 }
 
 /// The service.
-pub(super) fn service(
-    live: Arc<LiveGate>,
-    recorder: Arc<Recorder>,
-    reach: Reach,
-) -> AuthorizerServer<Service> {
+pub(super) fn service(live: Arc<LiveGate>, recorder: Arc<Recorder>) -> AuthorizerServer<Service> {
     let largest = live.current().limits.max_body_bytes.saturating_add(BESIDE_THE_BODY_BYTES);
-    AuthorizerServer::new(Service { live, recorder, reach }).max_decoding_message_size(largest)
+    AuthorizerServer::new(Service { live, recorder }).max_decoding_message_size(largest)
 }
 
 #[derive(Debug)]
 pub(super) struct Service {
     live: Arc<LiveGate>,
     recorder: Arc<Recorder>,
-    reach: Reach,
 }
 
-impl Service {
-    fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+/// Lets in who may ask, before what they send is read.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    reach: Reach,
+    /// For those who are asking.
+    asking: Arc<Semaphore>,
+}
+
+impl Guard {
+    pub(super) fn new(reach: Reach) -> Self {
+        Self { reach, asking: Arc::new(Semaphore::new(MOST_ASKING)) }
+    }
+
+    /// Answers, or passes on to what answers.
+    pub(super) async fn pass(self, request: http::Request<Body>, next: Next) -> HttpResponse {
+        // Browsers speak HTTP/2 with TLS only, so no page that takes this host for
+        // its own can make one ask.
+        if request.version() != Version::HTTP_2 {
+            return StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response();
+        }
         let peer = request.extensions().get::<Peer>();
         let is_here = peer.is_some_and(|peer| peer.is_of_this_host());
-        if is_here || self.reach == Reach::Everyone {
-            return Ok(());
+        if !is_here && self.reach != Reach::Everyone {
+            let refused = Status::permission_denied(
+                "only processes of this host may ask (kubectl port-forward is one); to let \
+                 others, start `mcp-authz serve` with --admin-remote",
+            );
+            return refused.into_http::<Body>();
         }
-        Err(Status::permission_denied(
-            "only processes of this host may ask (kubectl port-forward is one); to let others, \
-             start `mcp-authz serve` with --admin-remote",
-        ))
+        // The response of who watches begins at once; who checks has the place until
+        // it ends.
+        match self.asking.try_acquire() {
+            Ok(_place) => timeout(WITHIN, next.run(request)).await.unwrap_or_else(|_elapsed| {
+                Status::deadline_exceeded("the question did not come in time").into_http::<Body>()
+            }),
+            Err(_none_left) => {
+                let refused = Status::resource_exhausted("too many are asking: try again");
+                refused.into_http::<Body>()
+            }
+        }
     }
 }
 
@@ -67,7 +102,6 @@ impl Authorizer for Service {
         &self,
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
-        self.admit(&request)?;
         let gate = self.live.current();
         match check::answer(&gate, request.into_inner()) {
             Ok(response) => Ok(Response::new(response)),
@@ -81,7 +115,6 @@ impl Authorizer for Service {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.admit(&request)?;
         let filter = Filter::new(request.into_inner())?;
         let mut watcher = self.recorder.watch().map_err(|TooManyWatchers { most }| {
             Status::resource_exhausted(format!("{most} clients watch already"))

@@ -3,42 +3,85 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 use crate::address::Peer;
 
+/// How long no connection is accepted after one could not be: most often there
+/// are no file descriptors left, and trying at once again would only burn time.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Accepts connections.
 #[derive(Debug)]
-pub(super) enum Incoming {
+pub(super) struct Incoming {
+    listener: Accepting,
+    /// How many may be open at once; more are closed as soon as they come.
+    most: usize,
+    /// There is one of these for each that is open, and this one.
+    open: Arc<()>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Accepting {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl Incoming {
+    pub(super) fn new(listener: Accepting, most: usize) -> Self {
+        Self { listener, most, open: Arc::new(()), pause: None }
+    }
+}
+
+impl Accepting {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<(Either, Peer)>> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = ready!(listener.poll_accept(context))?;
+                // Answers are small, and Envoy waits for each. If the peer has gone
+                // already, reading will tell.
+                let _gone = stream.set_nodelay(true);
+                Poll::Ready(Ok((Either::Tcp(stream), Peer::Tcp(peer))))
+            }
+            Self::Unix(listener) => {
+                let (stream, _nameless) = ready!(listener.poll_accept(context))?;
+                Poll::Ready(Ok((Either::Unix(stream), Peer::Unix)))
+            }
+        }
+    }
 }
 
 impl Stream for Incoming {
     type Item = io::Result<Connection>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let accepted = match &*self {
-            Self::Tcp(listener) => match ready!(listener.poll_accept(context)) {
-                // Answers are small, and Envoy waits for each.
-                Ok((stream, peer)) => stream
-                    .set_nodelay(true)
-                    .map(|()| Connection { stream: Either::Tcp(stream), peer: Peer::Tcp(peer) }),
-                Err(error) => Err(error),
-            },
-            Self::Unix(listener) => match ready!(listener.poll_accept(context)) {
-                Ok((stream, _nameless)) => {
-                    Ok(Connection { stream: Either::Unix(stream), peer: Peer::Unix })
+        let this = self.get_mut();
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(context));
+                this.pause = None;
+            }
+            match ready!(this.listener.poll_accept(context)) {
+                Ok((stream, peer)) if Arc::strong_count(&this.open) <= this.most => {
+                    let _open = Arc::clone(&this.open);
+                    return Poll::Ready(Some(Ok(Connection { stream, peer, _open })));
                 }
-                Err(error) => Err(error),
-            },
-        };
-        Poll::Ready(Some(accepted))
+                Ok(_too_many) => {}
+                Err(error) => {
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    this.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+                }
+            }
+        }
     }
 }
 
@@ -47,6 +90,8 @@ impl Stream for Incoming {
 pub(super) struct Connection {
     stream: Either,
     peer: Peer,
+    /// Counts it as open.
+    _open: Arc<()>,
 }
 
 #[derive(Debug)]

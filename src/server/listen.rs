@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
 use tonic::transport::server::Router;
 
-use super::connection::Incoming;
+use super::connection::{Accepting, Incoming};
 use crate::address::Address;
 
 /// Everyone may connect: Envoy usually runs as another user. Who may reach the
@@ -108,16 +108,19 @@ impl Listener {
         }
     }
 
-    /// Serves until told to stop, and then until the open streams have ended.
+    /// Serves at most so many connections at once until told to stop, and then until
+    /// the open streams have ended.
     pub(super) async fn serve(
         self,
         router: Router,
+        most: usize,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let incoming = match self {
-            Self::Tcp(listener) => Incoming::Tcp(TcpListener::from_std(listener)?),
-            Self::Unix(listener) => Incoming::Unix(UnixListener::from_std(listener)?),
+        let listener = match self {
+            Self::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
         };
+        let incoming = Incoming::new(listener, most);
         router.serve_with_incoming_shutdown(incoming, stop).await.map_err(io::Error::other)
     }
 }
