@@ -1,7 +1,7 @@
 //! Where a server listens.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +12,13 @@ pub enum Address {
     Tcp(String),
     /// `unix:PATH`
     Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether the system picks the port.
+    pub fn is_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.ends_with(":0"))
+    }
 }
 
 /// A text that is not an [`Address`].
@@ -63,7 +70,12 @@ impl Peer {
     pub fn is_of_this_host(self) -> bool {
         match self {
             Self::Unix => true,
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            // Not all of 127.0.0.0/8: proxies that pass on what comes from elsewhere use
+            // addresses of it (Istio 127.0.0.6).
+            Self::Tcp(address) => match address.ip().to_canonical() {
+                IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
+                IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,
+            },
         }
     }
 }
@@ -86,8 +98,9 @@ mod tests {
     fn only_loopback_and_unix_sockets_are_of_this_host() {
         let tcp = |address: &str| Peer::Tcp(address.parse().unwrap()).is_of_this_host();
         assert!(Peer::Unix.is_of_this_host());
-        assert!(tcp("127.0.0.1:1") && tcp("127.9.9.9:1") && tcp("[::1]:1"));
+        assert!(tcp("127.0.0.1:1") && tcp("[::1]:1"));
         assert!(tcp("[::ffff:127.0.0.1]:1"));
+        assert!(!tcp("127.0.0.6:1") && !tcp("[::ffff:127.0.0.6]:1"));
         assert!(!tcp("10.0.0.1:1") && !tcp("0.0.0.0:1") && !tcp("[::ffff:10.0.0.1]:1"));
     }
 }

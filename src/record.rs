@@ -50,8 +50,8 @@ const DENY: &str = "Deny";
 
 /// The reason of what goes on because it calls no tool.
 const NOT_GOVERNED: &str = "not_governed";
-/// No method is longer; others are cut.
-const LONGEST_METHOD: usize = 64;
+/// No method or backend is longer; others are cut, since callers write them.
+const LONGEST_NAME: usize = 256;
 
 /// A decision with what is counted of it.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl Record {
         {
             let policy = admitted.policy();
             record.labels = policy.rules.labels().of(&policy.backend, &subject);
-            record.decision.backend = subject.backend.unwrap_or_default().to_owned();
+            record.decision.backend = cut(subject.backend.unwrap_or_default(), LONGEST_NAME);
             record.decision.tool = subject.tool.to_owned();
         }
         record
@@ -129,7 +129,7 @@ impl Record {
             policy: policy.map(|policy| policy.name.clone()).unwrap_or_default(),
             policy_sha256: gate.digest.to_string(),
             rule: evaluation.and_then(Evaluation::rule_label).unwrap_or_default(),
-            method: method.as_deref().map(cut).unwrap_or_default(),
+            method: method.as_deref().map(|method| cut(method, LONGEST_NAME)).unwrap_or_default(),
             backend: String::new(),
             tool: String::new(),
             calls: u32::try_from(batch).unwrap_or(u32::MAX),
@@ -167,8 +167,8 @@ impl Record {
     }
 }
 
-fn cut(method: &str) -> String {
-    method.chars().take(LONGEST_METHOD).collect()
+fn cut(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
 }
 
 fn timestamp(time: SystemTime) -> proto::Timestamp {

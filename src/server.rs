@@ -34,6 +34,10 @@ const STACK_BYTES: usize = 8 << 20;
 /// How many connections the admin port takes: what asks there must not use up the
 /// file descriptors that Envoy's connections need.
 const MOST_ADMIN: usize = 64;
+/// How often it asks whether a client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long a connection to it lasts; what is under way is not broken off.
+const CONNECTION_AGE: Duration = Duration::from_secs(60);
 
 /// How to serve.
 #[derive(Debug)]
@@ -71,10 +75,21 @@ pub struct Drain {
 /// # Errors
 /// If an address cannot be bound or a runtime cannot be made.
 pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> {
+    if let Some((admin, _)) = &options.admin
+        && *admin == options.listen
+        && !admin.is_any_port()
+    {
+        let message = format!("--listen and --admin are both {admin}: give them two addresses");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
     let own_runtime = runtime()?;
     // Before the address can be seen: who sees it may send a signal.
     let mut signals = own_runtime.block_on(async { Signals::register() })?;
-    let background = runtime()?;
+    let background = Builder::new_current_thread()
+        .enable_all()
+        // What is evaluated for who asks is nested as deep.
+        .thread_stack_size(STACK_BYTES)
+        .build()?;
     let spans = match &options.otlp {
         Some(endpoint) => {
             let _inside = background.enter();
@@ -255,7 +270,12 @@ impl Background {
             let serve = async {
                 if let Some((Bound { listener, address, file: _file }, admin)) = admin {
                     tracing::info!(%address, "admin port");
-                    let router = Server::builder().accept_http1(true).add_routes(admin.routes());
+                    let router = Server::builder()
+                        .accept_http1(true)
+                        // Who is gone, or does nothing, does not keep its place.
+                        .http2_keepalive_interval(Some(KEEPALIVE))
+                        .max_connection_age(CONNECTION_AGE)
+                        .add_routes(admin.routes());
                     if let Err(error) = listener.serve(router, MOST_ADMIN, pending()).await {
                         tracing::error!("the admin port: {error}");
                     }
@@ -269,8 +289,11 @@ impl Background {
             }
         };
         let thread = std::thread::Builder::new().name("background".to_owned());
-        // What is evaluated for who asks is nested as deep.
-        thread.stack_size(STACK_BYTES).spawn_scoped(scope, move || runtime.block_on(run))?;
+        thread.spawn_scoped(scope, move || {
+            runtime.block_on(run);
+            // Nobody waits for answers any more.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { _end: end })
     }
 }

@@ -252,4 +252,6 @@ async fn observability_mode_is_reported_as_what_it_is() {
     let decision = decisions.first().unwrap_or_else(|| panic!("{log}"));
     assert_eq!(decision["reason"], "observability_mode", "{decision}");
     assert_eq!(decision["shadow"], true, "{decision}");
+    let (_, metrics) = crate::observe::page(&stack.sidecar, "/metrics").await;
+    assert!(metrics.contains("stream_failures_total{reason=\"aborted\"} 0"), "{metrics}");
 }

@@ -103,9 +103,12 @@ impl Authorizer for Service {
         request: Request<CheckRequest>,
     ) -> Result<Response<CheckResponse>, Status> {
         let gate = self.live.current();
-        match check::answer(&gate, request.into_inner()) {
-            Ok(response) => Ok(Response::new(response)),
-            Err(error) => Err(Status::invalid_argument(error.to_string())),
+        let request = request.into_inner();
+        // A condition that takes long must not keep health and metrics waiting.
+        match tokio::task::spawn_blocking(move || check::answer(&gate, request)).await {
+            Ok(Ok(response)) => Ok(Response::new(response)),
+            Ok(Err(error)) => Err(Status::invalid_argument(error.to_string())),
+            Err(_panic) => Err(Status::internal("the question could not be answered")),
         }
     }
 

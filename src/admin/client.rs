@@ -16,6 +16,8 @@ use crate::proto::v1::{CheckRequest, CheckResponse, WatchRequest, WatchResponse}
 
 /// A server should be near.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// And answers begin soon.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server that runs.
 #[derive(Debug, Clone)]
@@ -73,8 +75,8 @@ impl Client {
             Address::Unix(_) => address.to_string(),
         };
         let endpoint = Endpoint::from_shared(uri).map_err(unreachable)?;
-        let channel =
-            endpoint.connect_timeout(CONNECT_WITHIN).connect().await.map_err(unreachable)?;
+        let endpoint = endpoint.connect_timeout(CONNECT_WITHIN).timeout(ANSWER_WITHIN);
+        let channel = endpoint.connect().await.map_err(unreachable)?;
         Ok(Self { address: address.clone(), channel })
     }
 

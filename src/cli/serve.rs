@@ -54,7 +54,7 @@ pub(super) struct Args {
 
     /// Let other hosts use `check --server` and `tail`, too
     ///
-    /// They tell who called what. Without this they answer loopback and Unix
+    /// They tell who called what, and the rules that were looked at. Without this they answer loopback and Unix
     /// sockets only; metrics and health answer everyone who reaches the port.
     #[arg(long, env = "MCP_AUTHZ_ADMIN_REMOTE", requires = "admin")]
     admin_remote: bool,
@@ -126,7 +126,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (decisions, _decisions) = DecisionLog::new(args.log_format, args.log_allows);
+    let (decisions, _decisions) = match DecisionLog::new(args.log_format, args.log_allows) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("mcp-authz: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let reach = if args.admin_remote { Reach::Everyone } else { Reach::ThisHost };
     let options = Options {

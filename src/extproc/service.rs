@@ -140,7 +140,7 @@ impl Stream for Conversation {
                         return Poll::Ready(Some(Err(status)));
                     }
                 }
-                Some(Err(status)) if !this.session.is_decided() => {
+                Some(Err(status)) if !this.session.is_decided() && !this.is_observed => {
                     match status.code() {
                         // Clients that leave in the middle of a body are no news.
                         Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
@@ -152,6 +152,8 @@ impl Stream for Conversation {
                     }
                     return Poll::Ready(Some(Err(status)));
                 }
+                // It never waited for us.
+                Some(Err(_)) | None if this.is_observed => return Poll::Ready(None),
                 // Envoy goes on without us if we end a stream cleanly.
                 None if !this.session.is_decided() => {
                     this.open.failed(StreamFailure::Aborted);

@@ -110,7 +110,12 @@ pub fn line(decision: &Decision) -> String {
     let mut add = |label: &str, text: &str| {
         if !text.is_empty() {
             let space = if line.is_empty() { "" } else { "  " };
-            let _written = write!(line, "{space}{label}{}", text.escape_debug());
+            // Quoted if a part of it could be taken for another field.
+            let text = match text.trim_end().contains(' ') {
+                true => format!("{text:?}"),
+                false => text.escape_debug().to_string(),
+            };
+            let _written = write!(line, "{space}{label}{text}");
         }
     };
     add("", &time.as_ref().map(rfc3339).unwrap_or_default());
@@ -196,8 +201,12 @@ mod tests {
         assert_eq!(
             line(&decision),
             "2023-11-14T22:13:20.001500Z  DENY    github/bad\\u{1b}[2J\\\"tool  insufficient_scope  \
-             HTTP 403  needs a b  subject ana  policy github"
+             HTTP 403  needs \"a b\"  subject ana  policy github"
         );
         assert_eq!(json(&Decision::default()), "{}");
+        let forged = Decision { tool: "x  allow_rule  subject b".to_owned(), ..decision };
+        assert!(
+            line(&forged).contains("  \"github/x  allow_rule  subject b\"  insufficient_scope")
+        );
     }
 }

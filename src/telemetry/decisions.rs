@@ -1,13 +1,12 @@
 //! The decision log.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, WorkerGuard};
-
-use super::{LogFormat, lines};
+use super::LogFormat;
+use super::lines::{LastLines, Lines, Lost};
 use crate::proto::v1::Decision;
 use crate::record::{self, Verdict};
 
@@ -15,29 +14,25 @@ use crate::record::{self, Verdict};
 /// Shadow too, and a share of what is allowed.
 #[derive(Debug)]
 pub struct DecisionLog {
-    lines: NonBlocking,
-    dropped: ErrorCounter,
+    lines: Lines,
     format: LogFormat,
     allows: Share,
     allowed: AtomicU64,
 }
 
 impl DecisionLog {
-    /// Writes as long as the guard lives. Without a format: for people on a
-    /// terminal, JSON elsewhere.
-    pub fn new(format: Option<LogFormat>, allows: Share) -> (Self, WorkerGuard) {
-        let stdout = std::io::stdout();
+    /// Writes as long as what is given back with it lives. Without a format: for
+    /// people on a terminal, JSON elsewhere.
+    ///
+    /// # Errors
+    /// If there can be no thread that writes.
+    pub fn new(format: Option<LogFormat>, allows: Share) -> io::Result<(Self, LastLines)> {
+        let stdout = io::stdout();
         let format = format.unwrap_or_else(|| LogFormat::fitting(stdout.is_terminal()));
-        Self::to(stdout, format, allows)
-    }
-
-    fn to(
-        writer: impl Write + Send + 'static,
-        format: LogFormat,
-        allows: Share,
-    ) -> (Self, WorkerGuard) {
-        let (lines, guard, dropped) = lines(writer, "decision-log");
-        (Self { lines, dropped, format, allows, allowed: AtomicU64::new(0) }, guard)
+        let (lines, last) = Lines::new(stdout, "decision-log", |error| {
+            tracing::error!("the decision log cannot be written, lines are lost: {error}");
+        })?;
+        Ok((Self { lines, format, allows, allowed: AtomicU64::new(0) }, last))
     }
 
     /// Writes a decision, if it is one of those that are.
@@ -52,13 +47,14 @@ impl DecisionLog {
             LogFormat::Json => record::json(decision),
         };
         line.push('\n');
-        // A line that finds no room is counted as dropped.
+        // A line that finds no room is counted.
         let _counted = self.lines.clone().write_all(line.as_bytes());
     }
 
-    /// How many lines were dropped, because nobody read them fast enough.
-    pub(super) fn dropped(&self) -> &ErrorCounter {
-        &self.dropped
+    /// How many lines were lost, because nobody read them fast enough or they could
+    /// not be written.
+    pub(super) fn lost(&self) -> Lost {
+        self.lines.lost()
     }
 }
 
@@ -105,36 +101,6 @@ impl FromStr for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A reader that does not read.
-    struct Stuck(std::sync::mpsc::Receiver<()>);
-
-    impl Write for Stuck {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            // Until the other end is dropped.
-            let _released = self.0.recv();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_reader_that_does_not_read_holds_nobody_up() {
-        let (release, stuck) = std::sync::mpsc::channel();
-        let none = Share(0.0);
-        let (log, guard) = DecisionLog::to(Stuck(stuck), LogFormat::Json, none);
-        let decision = Decision { verdict: "Deny".to_owned(), ..Decision::default() };
-        for _ in 0..super::super::LINES + 100 {
-            log.write(Verdict::Deny, &decision);
-        }
-        // One line is in the writer's hands.
-        assert!((99..=100).contains(&log.dropped().dropped_lines()), "{log:?}");
-        drop(release);
-        drop(guard);
-    }
 
     #[test]
     fn a_share_is_spread_evenly() {

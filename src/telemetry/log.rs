@@ -5,13 +5,12 @@ use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
 use tracing::Level;
-use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::lines;
+use super::lines::{LastLines, Lines};
 
 /// The environment variable that selects what is logged.
 const RUST_LOG: &str = "RUST_LOG";
@@ -31,22 +30,23 @@ impl LogFormat {
     }
 }
 
-/// Writes logs to standard error from now on, and as long as the guard lives:
+/// Writes logs to standard error from now on, and as long as what is given back lives:
 /// `RUST_LOG` selects what, all of level `info` if it is not set. Without a format:
 /// text on a terminal, JSON elsewhere.
 ///
 /// # Errors
 /// If `RUST_LOG` is not a filter, or the process logs already.
-pub fn init(format: Option<LogFormat>) -> Result<WorkerGuard, InitError> {
+pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
     let is_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or_else(|| LogFormat::fitting(is_terminal));
     let filter = match std::env::var(RUST_LOG) {
         Ok(filter) => filter.parse::<Targets>().map_err(InitError::Filter)?,
         Err(_not_set) => Targets::new().with_default(Level::INFO),
     };
-    let (writer, guard, _dropped) = lines(std::io::stderr(), "log");
+    // What cannot be written here can be told nowhere.
+    let (lines, last) = Lines::new(std::io::stderr(), "log", |_| {}).map_err(InitError::Thread)?;
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
+        .with_writer(move || lines.clone())
         .with_ansi(is_terminal)
         .with_target(false)
         // A log that nobody reads any more must not end the process.
@@ -59,7 +59,7 @@ pub fn init(format: Option<LogFormat>) -> Result<WorkerGuard, InitError> {
         }
     }
     .map_err(InitError::Again)?;
-    Ok(guard)
+    Ok(last)
 }
 
 /// Why nothing can be logged.
@@ -69,6 +69,8 @@ pub enum InitError {
     Filter(ParseError),
     /// The process logs already.
     Again(TryInitError),
+    /// There can be no thread that writes.
+    Thread(std::io::Error),
 }
 
 impl fmt::Display for InitError {
@@ -78,6 +80,7 @@ impl fmt::Display for InitError {
                 write!(f, "{RUST_LOG}: {error}: write `info`, `debug` or `mcp_authz=debug,warn`")
             }
             Self::Again(error) => error.fmt(f),
+            Self::Thread(error) => error.fmt(f),
         }
     }
 }

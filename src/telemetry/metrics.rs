@@ -4,8 +4,8 @@
 //! caller: so nobody can make up more series than there are words in a policy.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
@@ -18,8 +18,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tracing_appender::non_blocking::ErrorCounter;
 
+use super::lines::Lost;
 use crate::gate::{Blame, Gate};
 use crate::record::Record;
 
@@ -125,6 +125,14 @@ pub struct Metrics {
     stream_failures: Family<ByReason, Counter>,
     pub(super) held_bytes: Gauge,
     pub(super) watchers: Gauge,
+    in_force: Mutex<InForce>,
+}
+
+/// The labels of what is in force.
+#[derive(Debug, Default)]
+struct InForce {
+    files: Option<Digest>,
+    policies: Vec<ByPolicy>,
 }
 
 /// How metrics are written.
@@ -154,8 +162,8 @@ impl Exposition {
 }
 
 impl Metrics {
-    /// All at zero; the lines that the decision log drops are counted by `dropped`.
-    pub(super) fn new(dropped: ErrorCounter) -> Self {
+    /// All at zero; the lines that the decision log loses are counted by `lost`.
+    pub(super) fn new(lost: Lost) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("mcp_authz"),
             decisions: Family::default(),
@@ -172,9 +180,10 @@ impl Metrics {
             stream_failures: Family::default(),
             held_bytes: Gauge::default(),
             watchers: Gauge::default(),
+            in_force: Mutex::default(),
         };
         metrics.register();
-        metrics.registry.register_collector(Box::new(Dropped(dropped)));
+        metrics.registry.register_collector(Box::new(Dropped(lost)));
         // An event that is the first of its kind is an increase only if there
         // was a zero before it.
         for failure in StreamFailure::ALL {
@@ -275,9 +284,9 @@ impl Metrics {
 
     /// Tells of the policies in force, when they are loaded first.
     pub fn loaded(&self, gate: &Gate) {
-        self.policy_info.clear();
-        self.policy_info.get_or_create(&Digest { sha256: Arc::clone(&gate.digest) }).set(1);
-        self.policy_rules.clear();
+        let files = Digest { sha256: Arc::clone(&gate.digest) };
+        self.policy_info.get_or_create(&files).set(1);
+        let mut policies = Vec::new();
         for policy in &gate.policies {
             let name: Arc<str> = policy.name.as_str().into();
             for (index, rule) in policy.rules.iter().enumerate() {
@@ -287,8 +296,21 @@ impl Metrics {
                 }
             }
             let rules = i64::try_from(policy.rules.len()).unwrap_or(i64::MAX);
-            self.policy_rules.get_or_create(&ByPolicy { policy: name }).set(rules);
+            let policy = ByPolicy { policy: name };
+            self.policy_rules.get_or_create(&policy).set(rules);
+            policies.push(policy);
         }
+        // At each moment some policies are in force: what is no more goes last.
+        let now = InForce { files: Some(files), policies };
+        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in in_force.files.iter().filter(|files| now.files.as_ref() != Some(files)) {
+            self.policy_info.remove(gone);
+        }
+        for gone in in_force.policies.iter().filter(|policy| !now.policies.contains(policy)) {
+            self.policy_rules.remove(gone);
+        }
+        *in_force = now;
+        drop(in_force);
         self.last_reload_successful.set(1);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.last_reload_success.set(now.as_secs_f64().floor());
@@ -320,16 +342,16 @@ impl Metrics {
     }
 }
 
-/// The lines that the decision log had to drop.
+/// The lines that the decision log lost.
 #[derive(Debug)]
-struct Dropped(ErrorCounter);
+struct Dropped(Lost);
 
 impl Collector for Dropped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let dropped = ConstCounter::new(self.0.dropped_lines() as u64);
+        let dropped = ConstCounter::new(self.0.lines());
         let encoder = encoder.encode_descriptor(
             "decision_log_dropped",
-            "Lines of the decision log that nobody read fast enough",
+            "Lines of the decision log that nobody read fast enough, or that could not be written.",
             None,
             MetricType::Counter,
         )?;

@@ -35,7 +35,7 @@ impl Recorder {
     /// Nothing is recorded yet.
     pub fn new(log: DecisionLog, spans: Option<Spans>) -> Self {
         let (watchers, _nobody) = broadcast::channel(KEPT);
-        let metrics = Metrics::new(log.dropped().clone());
+        let metrics = Metrics::new(log.lost());
         Self { metrics, log, spans, watchers }
     }
 
