@@ -12,7 +12,7 @@ mod origin;
 mod refusal;
 
 pub use live::LiveGate;
-pub use origin::{Origin, TraceContext};
+pub use origin::{Origin, TraceContext, shortened};
 pub use refusal::{Blame, Refusal};
 
 use std::borrow::Cow;

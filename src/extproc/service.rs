@@ -120,7 +120,7 @@ pub struct Conversation {
     answers: VecDeque<Answer>,
     /// What Envoy shall know of the decision: goes with the next answer.
     metadata: Option<Struct>,
-    /// Whether Envoy only watches, and that was told.
+    /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
 }
 
@@ -169,8 +169,11 @@ impl Stream for Conversation {
 
 impl Conversation {
     fn take(&mut self, request: ProcessingRequest) -> Result<(), Status> {
-        if request.observability_mode {
-            self.observe();
+        let was_observed = std::mem::replace(&mut self.is_observed, request.observability_mode);
+        if self.is_observed {
+            if !was_observed {
+                self.observe();
+            }
             return Ok(());
         }
         let message = convert::message(request, &self.gate, &self.named);
@@ -192,12 +195,8 @@ impl Conversation {
     }
 
     /// Envoy waits for no answer and heeds none: the request goes on unjudged, which
-    /// is told once.
-    fn observe(&mut self) {
-        if self.is_observed {
-            return;
-        }
-        self.is_observed = true;
+    /// is told once a stream.
+    fn observe(&self) {
         report_observability_mode();
         let record = Record::turned_away(&self.gate, &TurnedAway::observed());
         self.open.recorder().record(record.made(SystemTime::now(), Duration::ZERO));

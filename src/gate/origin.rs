@@ -26,9 +26,6 @@ impl Origin {
     /// The headers that it is made of.
     pub const HEADERS: [&str; 2] = ["traceparent", "x-request-id"];
 
-    /// No value is longer: it would be a burden to whoever keeps records.
-    const LONGEST: usize = 256;
-
     /// Of a request with this head and these claims.
     pub(super) fn of(head: &Head, claims: Option<&Claims>) -> Self {
         let claim = |name| claims?.text(name).map(shortened);
@@ -45,8 +42,11 @@ impl Origin {
     }
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(Origin::LONGEST).collect()
+/// What callers write, as records tell it: longer texts would be a burden to
+/// whoever keeps them.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 256;
+    text.chars().take(LONGEST).collect()
 }
 
 /// A place in a trace ([W3C Trace Context, section 3.2]).

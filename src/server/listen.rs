@@ -32,18 +32,26 @@ pub(super) struct Bound {
 impl Bound {
     /// Listens on an address.
     pub(super) fn to(address: &Address, mode: u32) -> io::Result<Self> {
-        let bind = || {
-            let listener = Listener::bind(address, mode)?;
-            let (address, file) = match (&listener, address) {
-                (Listener::Tcp(listener), _) => {
-                    (Address::Tcp(listener.local_addr()?.to_string()), None)
-                }
-                (_, Address::Unix(path)) => (address.clone(), Some(SocketFile::of(path)?)),
-                (_, Address::Tcp(_)) => (address.clone(), None),
-            };
-            Ok(Self { listener, address, file })
-        };
-        bind().map_err(|error| cannot_listen(address, &error))
+        Self::try_to(address, mode).map_err(|error| cannot_listen(address, &error))
+    }
+
+    fn try_to(address: &Address, mode: u32) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let listener = StdTcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                let address = Address::Tcp(listener.local_addr()?.to_string());
+                Ok(Self { listener: Listener::Tcp(listener), address, file: None })
+            }
+            Address::Unix(path) => {
+                remove_stale_socket(path)?;
+                let listener = StdUnixListener::bind(path)?;
+                let file = Some(SocketFile::of(path)?);
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                listener.set_nonblocking(true)?;
+                Ok(Self { listener: Listener::Unix(listener), address: address.clone(), file })
+            }
+        }
     }
 }
 
@@ -83,23 +91,6 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    fn bind(address: &Address, mode: u32) -> io::Result<Self> {
-        match address {
-            Address::Tcp(address) => {
-                let listener = StdTcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(Self::Tcp(listener))
-            }
-            Address::Unix(path) => {
-                remove_stale_socket(path)?;
-                let listener = StdUnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-                listener.set_nonblocking(true)?;
-                Ok(Self::Unix(listener))
-            }
-        }
-    }
-
     /// Another handle of the same socket, for another thread.
     pub(super) fn share(&self) -> io::Result<Self> {
         match self {

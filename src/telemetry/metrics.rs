@@ -265,7 +265,7 @@ impl Metrics {
         let (verdict, reason) = (record.verdict.as_str(), record.reason);
         match record.blame {
             None | Some(Blame::Policy) => {
-                let (backend, tool) = record.labels.clone();
+                let (backend, tool) = record.labels.clone().unwrap_or_default();
                 let labels = Decided { policy, verdict, reason, backend, tool };
                 self.decisions.get_or_create(&labels).inc();
             }

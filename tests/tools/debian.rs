@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::envoy;
+
 /// A program that can be run.
 #[derive(Debug)]
 pub struct Tool {
@@ -38,17 +40,7 @@ impl Tool {
 /// The program: the file that the environment variable names, else from the PATH,
 /// else from Debian packages.
 pub fn find(name: &str, variable: &str, packages: &[&str]) -> Result<Tool, String> {
-    if let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) {
-        let program = PathBuf::from(path);
-        return match program.is_file() {
-            true => Ok(Tool { program, libraries: None }),
-            false => Err(format!("${variable} is {}, which is not a file", program.display())),
-        };
-    }
-    let on_path = std::env::var_os("PATH").and_then(|paths| {
-        std::env::split_paths(&paths).map(|dir| dir.join(name)).find(|path| path.is_file())
-    });
-    if let Some(program) = on_path {
+    if let Some(program) = envoy::located(name, variable)? {
         return Ok(Tool { program, libraries: None });
     }
     fetch(name, packages).map_err(|failure| {
