@@ -1,0 +1,112 @@
+//! Streams: whatever Envoy sends, nothing goes on unjudged.
+
+#![no_main]
+
+mod messages;
+mod oracle;
+mod wire;
+
+use std::sync::{Arc, LazyLock};
+
+use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
+use libfuzzer_sys::fuzz_target;
+use mcp_authz::config;
+use mcp_authz::extproc::ExtProc;
+use mcp_authz::gate::LiveGate;
+use mcp_authz::telemetry::{DecisionLog, LastLines, LogFormat, Recorder};
+use prost::Message as _;
+
+use messages::{Input, ordinary};
+use oracle::Oracle;
+use wire::Conversation;
+
+/// The largest body that is judged, so small that it can be exceeded.
+const MAX_BODY_BYTES: usize = 300;
+
+/// What surrounds the same rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, arbitrary::Arbitrary)]
+enum Setting {
+    Plain,
+    Batches,
+    Shadow,
+}
+
+impl Setting {
+    const ALL: [Self; 3] = [Self::Plain, Self::Batches, Self::Shadow];
+
+    fn policy(self) -> String {
+        let line = match self {
+            Self::Plain => "",
+            Self::Batches => "batches: Authorize",
+            Self::Shadow => "enforcement: Shadow",
+        };
+        format!(
+            "
+limits: {{ maxBodyBytes: {MAX_BODY_BYTES} }}
+policies:
+  - name: p
+    {line}
+    rules:
+      - {{ action: Allow, target: {{ tools: [{{ tool: good }}] }} }}
+      - action: Allow
+        source: {{ jwt: {{ scopes: [a] }} }}
+        target: {{ tools: [{{ tool: scoped }}] }}
+"
+        )
+    }
+}
+
+struct Services {
+    services: Vec<ExtProc>,
+    _decisions: LastLines,
+}
+
+static SERVICES: LazyLock<Services> = LazyLock::new(|| {
+    let none = "0".parse().expect("a share");
+    let (log, decisions) = DecisionLog::new(Some(LogFormat::Json), none).expect("a decision log");
+    let recorder = Arc::new(Recorder::new(log, None));
+    let service = |setting: Setting| {
+        let gate = config::parse(&setting.policy()).unwrap_or_else(|error| panic!("{error}"));
+        ExtProc::new(Arc::new(LiveGate::new(gate)), Arc::clone(&recorder))
+    };
+    Services { services: Setting::ALL.map(service).into(), _decisions: decisions }
+});
+
+fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
+    converse(input.setting, &input.wire());
+});
+
+/// One stream with these bytes. Answers whether the request went on.
+fn converse(setting: Setting, bytes: &[u8]) -> bool {
+    let mut conversation = Conversation::begin(&SERVICES.services[setting as usize]);
+    let mut oracle = Oracle::new(setting);
+    let (messages, rest) = wire::messages(bytes);
+    for (frame, message) in messages {
+        let message = message.and_then(|message| ProcessingRequest::decode(message).ok());
+        let is_broken = message.is_none();
+        oracle.sent(message);
+        oracle.answered(conversation.send(frame));
+        if is_broken {
+            break;
+        }
+    }
+    oracle.answered(conversation.send(rest));
+    let (answers, status) = conversation.end();
+    oracle.answered(answers);
+    oracle.ended(status);
+    oracle.went_on()
+}
+
+/// What should go on does: else nothing would be found, and nothing said.
+fn the_oracle_is_not_blind() {
+    for (setting, tool, expected) in [
+        (Setting::Plain, "good", true),
+        (Setting::Plain, "bad", false),
+        (Setting::Batches, "good", true),
+        (Setting::Shadow, "bad", true),
+    ] {
+        for bytes in ordinary(tool) {
+            assert_eq!(converse(setting, &bytes), expected, "{setting:?} {tool}");
+        }
+    }
+}
