@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mcp_authz::json::fold_eq;
 use mcp_authz::mcp::{self, Accept, MirroredHeaders};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -127,7 +128,7 @@ fn key(name: &'static str) -> impl Strategy<Value = String> {
 
 /// What can stand where the tool's name, or the method, should.
 fn word(usual: &'static [&'static str]) -> impl Strategy<Value = String> {
-    let odd = [
+    const ODD: &[&str] = &[
         r#""bad\u0000""#,
         r#""good\u0000bad""#,
         r#""\ud83d\ude00""#,
@@ -144,14 +145,14 @@ fn word(usual: &'static [&'static str]) -> impl Strategy<Value = String> {
         r#"{"name":"bad"}"#,
     ];
     let usual = select(usual).prop_map(str::to_owned).prop_flat_map(quoted);
-    mostly(usual, select(odd.as_slice()).prop_map(str::to_owned))
+    mostly(usual, select(ODD).prop_map(str::to_owned))
 }
 
 fn space() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         60 => Just(""),
-        8 => select([" ", "\t", "\r\n", "  "].as_slice()),
-        1 => select(["\u{feff}", "\u{b}", "\u{a0}", "/**/", "//\n", "\0", ","].as_slice()),
+        8 => select(&[" ", "\t", "\r\n", "  "][..]),
+        1 => select(&["\u{feff}", "\u{b}", "\u{a0}", "/**/", "//\n", "\0", ","][..]),
     ]
 }
 
@@ -166,8 +167,7 @@ fn member(
 
 /// An object of these members in any order; some are missing, or there twice.
 fn object(members: Vec<BoxedStrategy<Member>>) -> BoxedStrategy<String> {
-    let times = mostly(Just(1usize), select([0usize, 2].as_slice()));
-    let repeated: Vec<_> = members.into_iter().map(|member| times_of(member, &times)).collect();
+    let repeated: Vec<_> = members.into_iter().map(repeated).collect();
     repeated
         .prop_map(|members| members.into_iter().flatten().collect::<Vec<_>>())
         .prop_shuffle()
@@ -182,17 +182,15 @@ fn object(members: Vec<BoxedStrategy<Member>>) -> BoxedStrategy<String> {
         .boxed()
 }
 
-fn times_of(
-    member: BoxedStrategy<Member>,
-    times: &(impl Strategy<Value = usize> + Clone + 'static),
-) -> BoxedStrategy<Vec<Member>> {
-    times.clone().prop_flat_map(move |times| vec(member.clone(), times)).boxed()
+fn repeated(member: BoxedStrategy<Member>) -> BoxedStrategy<Vec<Member>> {
+    let times = mostly(Just(1usize), select(&[0usize, 2][..]));
+    times.prop_flat_map(move |times| vec(member.clone(), times)).boxed()
 }
 
 fn params(deeper: BoxedStrategy<String>) -> BoxedStrategy<String> {
     let arguments = mostly(
         deeper,
-        select(["{}", "null", "[]", r#"{"a":1,"a":2}"#].as_slice()).prop_map(str::to_owned),
+        select(&["{}", "null", "[]", r#"{"a":1,"a":2}"#][..]).prop_map(str::to_owned),
     );
     object(vec![member("name", word(&["good", "bad", "äö"])), member("arguments", arguments)])
 }
@@ -204,10 +202,7 @@ fn message() -> BoxedStrategy<String> {
     let of = |params: BoxedStrategy<String>, look_alike: BoxedStrategy<String>| {
         object(vec![
             member("jsonrpc", mostly(Just(r#""2.0""#.to_owned()), word(&["2", "1.0"]))),
-            member(
-                "id",
-                select(["1", r#""a""#, "null", "1e400"].as_slice()).prop_map(str::to_owned),
-            ),
+            member("id", select(&["1", r#""a""#, "null", "1e400"][..]).prop_map(str::to_owned)),
             member("method", word(METHODS)),
             member("params", params),
             member("x", look_alike),
@@ -234,8 +229,8 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         CutOff(prop::sample::Index),
         Utf16,
     }
-    let bytes =
-        select([&b"\xff"[..], b"\xc0\xa2", b"\xed\xa0\x80", b"\0", b"\"", b"", b"}"].as_slice());
+    const BYTES: &[&[u8]] = &[b"\xff", b"\xc0\xa2", b"\xed\xa0\x80", b"\0", b"\"", b"", b"}"];
+    let bytes = select(BYTES);
     let damage = mostly(
         Just(Damage::None),
         prop_oneof![
@@ -293,6 +288,17 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
         accepted.get(),
         calls.get()
     );
+}
+
+/// Whatever one of them unites, we do.
+#[test]
+fn no_reader_that_ignores_case_takes_more_keys_for_the_same() {
+    for c in char::MIN..=char::MAX {
+        for same in [lenient::java(c), lenient::go(c)] {
+            let (c, same) = (format!("a{c}"), format!("A{same}"));
+            assert!(fold_eq(&c, &same), "{} {}", c.escape_unicode(), same.escape_unicode());
+        }
+    }
 }
 
 /// The lenient readers themselves: each sees what it is there to see.

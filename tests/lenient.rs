@@ -244,11 +244,6 @@ impl Habits {
 
     fn is(self, key: &str, name: &str) -> bool {
         let key = self.cut(key);
-        let go = |c| match c {
-            'ſ' => 's',
-            '\u{212a}' => 'k',
-            c => c.to_ascii_lowercase(),
-        };
         match self.keys {
             Keys::Exact => key == name,
             Keys::Ascii => key.eq_ignore_ascii_case(name),
@@ -258,8 +253,17 @@ impl Habits {
     }
 }
 
-/// What stays a single character in Java stays itself.
-fn java(c: char) -> char {
+/// Go folds more than this, but nothing else into ASCII.
+pub fn go(c: char) -> char {
+    match c {
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    }
+}
+
+/// What would be several characters stays itself: Java goes one by one.
+pub fn java(c: char) -> char {
     let mut upper = c.to_uppercase();
     let upper = upper.next().filter(|_| upper.next().is_none()).unwrap_or(c);
     upper.to_lowercase().next().unwrap_or(upper)
