@@ -63,9 +63,11 @@ fn simd_agrees(body: &[u8], message: &Message<'_>) {
         let one = [value.clone()];
         let messages = value.as_array().map_or(one.as_slice(), |batch| batch.as_slice());
         let tool = |message: &sonic_rs::Value| {
-            let text = |path: &[PointerNode]| message.pointer(path).as_str().unwrap_or_default();
-            let is_call = lenient::is_call(text(&pointer!["method"]));
-            is_call.then(|| text(&pointer!["params", "name"]).to_owned())
+            let text = |path: &[PointerNode]| {
+                message.pointer(path).as_str().unwrap_or_default().to_owned()
+            };
+            let is_call = lenient::is_call(&text(&pointer!["method"]));
+            is_call.then(|| text(&pointer!["params", "name"]))
         };
         let tools: Vec<String> = messages.iter().filter_map(tool).collect();
         assert_eq!(tools, lenient::ours(message), "sonic-rs");

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use mcp_authz::config;
 use mcp_authz::extproc::ExtProc;
 use mcp_authz::gate::LiveGate;
-use mcp_authz::telemetry::{DecisionLog, LastLines, LogFormat, Recorder};
+use mcp_authz::telemetry::{DecisionLog, LogFormat, Recorder};
 use prost::Message as _;
 
 use messages::{Input, ordinary};
@@ -56,20 +56,16 @@ policies:
     }
 }
 
-struct Services {
-    services: Vec<ExtProc>,
-    _decisions: LastLines,
-}
-
-static SERVICES: LazyLock<Services> = LazyLock::new(|| {
+static SERVICES: LazyLock<[ExtProc; 3]> = LazyLock::new(|| {
     let none = "0".parse().expect("a share");
-    let (log, decisions) = DecisionLog::new(Some(LogFormat::Json), none).expect("a decision log");
+    let (log, last) = DecisionLog::new(Some(LogFormat::Json), none).expect("a decision log");
+    // It is written as long as this lives.
+    std::mem::forget(last);
     let recorder = Arc::new(Recorder::new(log, None));
-    let service = |setting: Setting| {
+    Setting::ALL.map(|setting| {
         let gate = config::parse(&setting.policy()).unwrap_or_else(|error| panic!("{error}"));
         ExtProc::new(Arc::new(LiveGate::new(gate)), Arc::clone(&recorder))
-    };
-    Services { services: Setting::ALL.map(service).into(), _decisions: decisions }
+    })
 });
 
 fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
@@ -78,7 +74,7 @@ fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
 
 /// One stream with these bytes. Answers whether the request went on.
 fn converse(setting: Setting, bytes: &[u8]) -> bool {
-    let mut conversation = Conversation::begin(&SERVICES.services[setting as usize]);
+    let mut conversation = Conversation::begin(&SERVICES[setting as usize]);
     let mut oracle = Oracle::new(setting);
     let (messages, rest) = wire::messages(bytes);
     for (frame, message) in messages {

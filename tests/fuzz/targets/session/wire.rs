@@ -21,7 +21,7 @@ const PREFIX: usize = 5;
 /// A message as it is sent.
 pub fn framed(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).expect("messages are small");
-    [&[0], &length.to_be_bytes(), message].concat()
+    [[0].as_slice(), &length.to_be_bytes(), message].concat()
 }
 
 /// The frames in a stream, each with the message in it, and what is no whole frame.
