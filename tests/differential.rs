@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::lenient;
 
-const CASES: u32 = 5000;
+const CASES: u32 = 1500;
 
 /// Answers each body, a line of base64, by the tools that it calls: as Python reads
 /// it, and as Python reads it if the first of several keys counts. Null: it refuses.
@@ -294,7 +294,7 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
 #[test]
 fn no_reader_that_ignores_case_takes_more_keys_for_the_same() {
     for c in char::MIN..=char::MAX {
-        for same in [lenient::java(c), lenient::go(c)] {
+        for same in [lenient::java(c), lenient::go(c)].into_iter().filter(|&same| same != c) {
             let (c, same) = (format!("a{c}"), format!("A{same}"));
             assert!(fold_eq(&c, &same), "{} {}", c.escape_unicode(), same.escape_unicode());
         }

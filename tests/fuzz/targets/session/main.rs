@@ -22,6 +22,8 @@ use wire::Conversation;
 
 /// The largest body that is judged, so small that it can be exceeded.
 const MAX_BODY_BYTES: usize = 300;
+/// The largest message that is read: twice that, and what may come beside it.
+const MAX_MESSAGE_BYTES: usize = 2 * MAX_BODY_BYTES + (1 << 20);
 
 /// What surrounds the same rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, arbitrary::Arbitrary)]
@@ -76,12 +78,14 @@ fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
 fn converse(setting: Setting, bytes: &[u8]) -> bool {
     let mut conversation = Conversation::begin(&SERVICES[setting as usize]);
     let mut oracle = Oracle::new(setting);
-    let (messages, rest) = wire::messages(bytes);
-    for (frame, message) in messages {
-        let message = message.and_then(|message| ProcessingRequest::decode(message).ok());
+    let (frames, rest) = wire::frames(bytes);
+    for wire::Framed { bytes, message } in frames {
+        let message = message
+            .filter(|message| message.len() <= MAX_MESSAGE_BYTES)
+            .and_then(|message| ProcessingRequest::decode(message).ok());
         let is_broken = message.is_none();
         oracle.sent(message);
-        oracle.answered(conversation.send(frame));
+        oracle.answered(conversation.send(bytes));
         if is_broken {
             break;
         }

@@ -60,7 +60,8 @@ impl Oracle {
         self.went_on
     }
 
-    /// Takes note of a message. None is one that cannot be read.
+    /// Takes note of a message. None is one that cannot be read: the last one before it
+    /// says whether Envoy waits for an answer.
     pub fn sent(&mut self, message: Option<ProcessingRequest>) {
         let Some(message) = message else { return };
         self.is_observed = message.observability_mode;

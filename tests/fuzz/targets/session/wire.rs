@@ -24,19 +24,25 @@ pub fn framed(message: &[u8]) -> Vec<u8> {
     [[0].as_slice(), &length.to_be_bytes(), message].concat()
 }
 
-/// The frames in a stream, each with the message in it, and what is no whole frame.
-/// No message: a reader that was told of no compression must fail.
-pub fn messages(mut bytes: &[u8]) -> (Vec<(&[u8], Option<&[u8]>)>, &[u8]) {
-    let mut messages = Vec::new();
+/// A whole frame of a stream.
+pub struct Framed<'b> {
+    pub bytes: &'b [u8],
+    /// `None`: a reader that was told of no compression must fail.
+    pub message: Option<&'b [u8]>,
+}
+
+/// The frames in a stream, and what is no whole frame.
+pub fn frames(mut bytes: &[u8]) -> (Vec<Framed<'_>>, &[u8]) {
+    let mut frames = Vec::new();
     while let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() {
         let [flag, length @ ..] = *prefix;
         let length = u32::from_be_bytes(length) as usize;
         let Some(message) = rest.get(..length) else { break };
         let (frame, after) = bytes.split_at(PREFIX + length);
-        messages.push((frame, (flag == 0).then_some(message)));
+        frames.push(Framed { bytes: frame, message: (flag == 0).then_some(message) });
         bytes = after;
     }
-    (messages, bytes)
+    (frames, bytes)
 }
 
 #[derive(Default)]
@@ -129,11 +135,12 @@ impl Conversation {
                 }
             }
         }
-        let (messages, rest) = messages(&self.received);
-        let decode = |(_, message): (_, Option<&[u8]>)| {
-            ProcessingResponse::decode(message.expect("no compression")).expect("an answer")
+        let (frames, rest) = frames(&self.received);
+        let decode = |frame: Framed<'_>| {
+            let message = frame.message.expect("no compression");
+            ProcessingResponse::decode(message).expect("an answer")
         };
-        let answers = messages.into_iter().map(decode).collect();
+        let answers = frames.into_iter().map(decode).collect();
         self.received = rest.to_vec();
         answers
     }
