@@ -10,8 +10,10 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use prost::Message as _;
 
-use super::{Setting, wire};
+use super::{MAX_MESSAGE_BYTES, Setting, wire};
 use crate::oracle::JWT_AUTHN;
+
+const MOST_PAYLOADS: usize = 3;
 
 /// A stream.
 #[derive(Debug, Arbitrary)]
@@ -146,11 +148,11 @@ impl Input {
                 Part::Chunks { bytes, cuts, end } => chunks(bytes.bytes(), &cuts, end),
                 part => vec![part.request()],
             };
-            let metadata_context = claims.map(metadata);
+            let mut metadata_context = claims.map(metadata);
             for request in requests {
                 let modes = first_modes.take().or(other_modes);
                 let message = ProcessingRequest {
-                    metadata_context: metadata_context.clone(),
+                    metadata_context: metadata_context.take(),
                     observability_mode: observed,
                     protocol_config: modes.map(Modes::config),
                     request,
@@ -284,7 +286,7 @@ impl Bytes {
 
 /// Each claim is in a payload of its own.
 fn metadata(claims: Vec<Claim>) -> Metadata {
-    let payloads = claims.into_iter().enumerate().map(|(number, claim)| {
+    let payloads = claims.into_iter().take(MOST_PAYLOADS).enumerate().map(|(number, claim)| {
         let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
         let payload = match claim {
             Claim::Scope(scope) => vec![("scope", text(scope))],
@@ -297,7 +299,7 @@ fn metadata(claims: Vec<Claim>) -> Metadata {
             Claim::Text(other) => vec![("sub", text(&other))],
             // Seldom more than a message may hold: it takes long to copy.
             Claim::Large(size) => {
-                let bytes = if size > 0xff00 { 2 << 20 } else { usize::from(size) };
+                let bytes = if size > 0xff00 { MAX_MESSAGE_BYTES } else { size.into() };
                 vec![("large", text(&"x".repeat(bytes)))]
             }
         };
