@@ -18,12 +18,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
-use self::listen::{Bound, FOR_ALL, FOR_OWNER, Listener};
+pub use self::listen::Access;
+use self::listen::{Bound, Listener};
 use self::reload::{Cause, Reloader};
 use self::signals::Signals;
 use crate::address::Address;
 use crate::admin::{Admin, Health, Reach, Status};
-use crate::extproc::ExtProc;
+use crate::extproc::{Capacity, ExtProc};
 use crate::gate::{ClaimsFrom, Gate, LiveGate};
 use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 
@@ -46,8 +47,14 @@ pub struct Options {
     pub policy: PathBuf,
     /// Where Envoy asks.
     pub listen: Address,
+    /// Who may connect there, if it is a Unix socket.
+    pub listen_access: Access,
     /// Where people and Prometheus ask, and who may.
     pub admin: Option<(Address, Reach)>,
+    /// Who may connect there, if it is a Unix socket.
+    pub admin_access: Access,
+    /// How much is taken on at once.
+    pub capacity: Capacity,
     /// How many threads serve Envoy.
     pub threads: NonZeroUsize,
     /// Where spans go.
@@ -109,11 +116,15 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
         Some((address, reach)) => {
             let (live, recorder) = (Arc::clone(&live), Arc::clone(&recorder));
             let (status, reach) = (Arc::clone(&status), *reach);
-            Some((Bound::to(address, FOR_OWNER)?, Admin { live, recorder, status, reach }))
+            Some((
+                Bound::to(address, options.admin_access)?,
+                Admin { live, recorder, status, reach },
+            ))
         }
         None => None,
     };
-    let Bound { listener, address, file: _file } = Bound::to(&options.listen, FOR_ALL)?;
+    let Bound { listener, address, file: _file } =
+        Bound::to(&options.listen, options.listen_access)?;
     let others: Vec<(Listener, Runtime)> = (1..options.threads.get())
         .map(|_| Ok((listener.share()?, runtime()?)))
         .collect::<io::Result<_>>()?;
@@ -125,7 +136,7 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     );
     let (stop, stopping) = watch::channel(false);
     let worker = Worker {
-        extproc: ExtProc::new(live, Arc::clone(&recorder)),
+        extproc: ExtProc::new(live, Arc::clone(&recorder), options.capacity),
         health: status.health_service(),
         stopping,
         timeout: options.drain.timeout,

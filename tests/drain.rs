@@ -1,17 +1,9 @@
 //! Stopping without breaking what is under way, but not for ever.
 
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::sync::mpsc::{Sender, channel};
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, Mode, Reply, call, mcp_authz, send, start_with, token};
-
-/// A part of a body.
-type Part = Result<Vec<u8>, std::io::Error>;
+use crate::support::{Http, Mode, begin, call, mcp_authz, send, start_with, token};
 
 async fn signal(stack: &Stack, name: &str) {
     let id = stack.sidecar.id().to_string();
@@ -70,24 +62,4 @@ async fn streams_that_end_in_time_are_answered() {
     assert_eq!(reply.await.unwrap().status, 403);
     assert!(stack.sidecar.logs("stopped").await);
     assert!(!stack.sidecar.log().contains("cut off"));
-}
-
-/// Sends the first part of a body, which is held; the rest can follow.
-async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
-    let (send_body, body) = channel(1);
-    let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
-    let request = Http::new(stack).post(Some(&token(scope)), body);
-    let reply = tokio::spawn(send(request));
-    send_body.send(Ok(first.to_vec())).await.unwrap();
-    while held_bytes(stack).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    (reply, send_body)
-}
-
-async fn held_bytes(stack: &Stack) -> u64 {
-    let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
-    let page = page.text().await.unwrap();
-    let line = page.lines().find(|line| line.starts_with("mcp_authz_held_bytes ")).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -34,6 +34,7 @@ mod docs;
 mod drain;
 mod envoy_config;
 mod kubernetes;
+mod limits;
 mod monitoring;
 mod observe;
 mod policy_tests;

@@ -3,9 +3,13 @@
 use std::io::Write as _;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::envoy;
 use crate::stack::{ENVOY_CONFIG, POLICY, Stack};
@@ -161,6 +165,29 @@ pub async fn send(request: reqwest::RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Reply { status, headers, body: response.text().await.unwrap() }
+}
+
+/// A part of a body.
+pub type Part = Result<Vec<u8>, std::io::Error>;
+
+/// Sends the first part of a body, which is held; the rest can follow.
+pub async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
+    let (send_body, body) = channel(1);
+    let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
+    let request = Http::new(stack).post(Some(&token(scope)), body);
+    let reply = tokio::spawn(send(request));
+    send_body.send(Ok(first.to_vec())).await.unwrap();
+    while held_bytes(stack).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    (reply, send_body)
+}
+
+pub async fn held_bytes(stack: &Stack) -> u64 {
+    let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
+    let page = page.text().await.unwrap();
+    let line = page.lines().find(|line| line.starts_with("mcp_authz_held_bytes ")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 /// A call of a tool with id 7.

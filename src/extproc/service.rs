@@ -13,20 +13,23 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
+use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::capacity::{Capacity, Counted};
 use super::convert::{
     self, ExternalProcessor, ExternalProcessorServer, Named, ProcessingRequest, ProcessingResponse,
 };
-use super::session::{Answer, Session};
-use crate::gate::{Gate, LiveGate, TurnedAway};
+use super::message::Answer;
+use super::session::Session;
+use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
 use crate::proto::Struct;
 use crate::record::Record;
-use crate::telemetry::{OpenStream, Recorder, StreamFailure};
+use crate::telemetry::{Arriving, OpenStream, Recorder, StreamFailure};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
@@ -42,12 +45,13 @@ const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 pub struct ExtProc {
     live: Arc<LiveGate>,
     recorder: Arc<Recorder>,
+    capacity: Capacity,
 }
 
 impl ExtProc {
     /// The service for the gate in force. Each decision is told to the recorder.
-    pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>) -> Self {
-        Self { live, recorder }
+    pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>, capacity: Capacity) -> Self {
+        Self { live, recorder, capacity }
     }
 }
 
@@ -58,7 +62,7 @@ impl NamedService for ExtProc {
 impl Service<http::Request<Body>> for ExtProc {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Body>>>::Future;
+    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Counted>>>::Future;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -69,7 +73,10 @@ impl Service<http::Request<Body>> for ExtProc {
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        ExternalProcessorServer::new(OneStream { gate, recorder: Arc::clone(&self.recorder) })
+        let (recorder, capacity) = (Arc::clone(&self.recorder), self.capacity);
+        let arriving = Arc::new(Arriving::new(Arc::clone(&recorder)));
+        let request = request.map(|body| Counted::new(body, Arc::clone(&arriving), capacity));
+        ExternalProcessorServer::new(OneStream { gate, recorder, arriving, capacity })
             .max_decoding_message_size(largest)
             .call(request)
     }
@@ -80,6 +87,8 @@ impl Service<http::Request<Body>> for ExtProc {
 pub struct OneStream {
     gate: Arc<Gate>,
     recorder: Arc<Recorder>,
+    arriving: Arc<Arriving>,
+    capacity: Capacity,
 }
 
 #[tonic::async_trait]
@@ -95,15 +104,20 @@ impl ExternalProcessor for OneStream {
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
+        let open = self.recorder.open_stream(Arc::clone(&self.arriving));
+        let is_one_too_many =
+            usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
         Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
-            open: self.recorder.open_stream(),
+            open,
+            capacity: self.capacity,
             named: Named { policy, traceparent },
             requests: request.into_inner(),
-            session: Session::new(),
+            session: Session::new(is_one_too_many),
             answers: VecDeque::new(),
             metadata: None,
             is_observed: false,
+            deadline: None,
         }))
     }
 }
@@ -114,6 +128,7 @@ pub struct Conversation {
     gate: Arc<Gate>,
     /// Counts it as open as long as it is.
     open: OpenStream,
+    capacity: Capacity,
     named: Named,
     requests: Streaming<ProcessingRequest>,
     session: Session,
@@ -122,6 +137,8 @@ pub struct Conversation {
     metadata: Option<Struct>,
     /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
+    /// When the request must have come, from when it is first waited for.
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream for Conversation {
@@ -134,7 +151,17 @@ impl Stream for Conversation {
                 let metadata = this.metadata.take();
                 return Poll::Ready(Some(Ok(convert::response(answer, metadata))));
             }
-            match ready!(Pin::new(&mut this.requests).poll_next(context)) {
+            let request = match Pin::new(&mut this.requests).poll_next(context) {
+                Poll::Ready(request) => request,
+                Poll::Pending => {
+                    ready!(this.poll_deadline(context));
+                    if let Err(status) = this.give_up(Unread::TimedOut) {
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                    continue;
+                }
+            };
+            match request {
                 Some(Ok(request)) => {
                     if let Err(status) = this.take(request) {
                         return Poll::Ready(Some(Err(status)));
@@ -146,7 +173,10 @@ impl Stream for Conversation {
                         Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
                         code => {
                             let message = status.message();
-                            this.open.failed(StreamFailure::Transport);
+                            this.open.failed(match code {
+                                Code::ResourceExhausted => StreamFailure::Overloaded,
+                                _ => StreamFailure::Transport,
+                            });
                             tracing::warn!(?code, "stream failed before a decision: {message}");
                         }
                     }
@@ -180,18 +210,51 @@ impl Conversation {
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);
         let took = started.elapsed();
-        self.open.holds(self.session.held_bytes());
+        let held = self.open.holds(self.session.held_bytes());
         let record = record.map_err(|violation| {
             self.open.failed(StreamFailure::Violation);
             tracing::error!("Envoy broke the protocol: {violation}");
             Status::invalid_argument(violation.to_string())
         })?;
         if let Some(record) = record {
-            let record = record.made(SystemTime::now(), took);
-            self.metadata = Some(convert::metadata(&record.decision));
-            self.open.recorder().record(record);
+            self.decided(*record, took);
+        }
+        if self.session.held_bytes() > 0 && self.capacity.is_exceeded_by(held) {
+            self.give_up(Unread::Overloaded)?;
         }
         Ok(())
+    }
+
+    /// Ready when it is too late for the request to come whole.
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.session.is_decided() || self.is_observed {
+            self.deadline = None;
+            return Poll::Pending;
+        }
+        let body_timeout = self.capacity.body_timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(body_timeout)));
+        if deadline.is_elapsed() { Poll::Pending } else { deadline.as_mut().poll(context) }
+    }
+
+    /// Answers a request that did not come whole. If nothing came of it, the stream
+    /// fails.
+    fn give_up(&mut self, why: Unread) -> Result<(), Status> {
+        if self.session.is_begun() {
+            if let Some(record) = self.session.give_up(&self.gate, why, &mut self.answers) {
+                self.open.holds(self.session.held_bytes());
+                self.decided(*record, Duration::ZERO);
+            }
+            return Ok(());
+        }
+        self.open.failed(StreamFailure::TimedOut);
+        Err(Status::deadline_exceeded("nothing came of the request"))
+    }
+
+    fn decided(&mut self, record: Record, took: Duration) {
+        self.deadline = None;
+        let record = record.made(SystemTime::now(), took);
+        self.metadata = Some(convert::metadata(&record.decision));
+        self.open.recorder().record(record);
     }
 
     /// Envoy waits for no answer and heeds none: the request goes on unjudged, which

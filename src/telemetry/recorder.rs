@@ -1,6 +1,7 @@
 //! Takes decisions to all who want to know of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -73,10 +74,10 @@ impl Recorder {
     }
 
     /// Takes note of a stream that is open as long as what is given back lives.
-    pub fn open_stream(self: &Arc<Self>) -> OpenStream {
+    pub fn open_stream(self: &Arc<Self>, arriving: Arc<Arriving>) -> OpenStream {
         self.metrics.streams_started.inc();
-        self.metrics.streams.inc();
-        OpenStream { recorder: Arc::clone(self), held: 0 }
+        let others = self.metrics.streams.inc();
+        OpenStream { recorder: Arc::clone(self), arriving, held: 0, others }
     }
 
     /// Sends what has not been sent.
@@ -115,11 +116,44 @@ impl Drop for Watcher {
     }
 }
 
+/// What has come of a message that is not whole yet, counted as held.
+#[derive(Debug)]
+pub struct Arriving {
+    recorder: Arc<Recorder>,
+    bytes: AtomicI64,
+}
+
+impl Arriving {
+    /// Nothing has come yet.
+    pub fn new(recorder: Arc<Recorder>) -> Self {
+        Self { recorder, bytes: AtomicI64::new(0) }
+    }
+
+    /// Takes note of more bytes. Answers how many are held for all streams.
+    pub fn more(&self, bytes: usize) -> i64 {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.recorder.metrics.held_bytes.inc_by(bytes).saturating_add(bytes)
+    }
+
+    fn none(&self) -> i64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.recorder.metrics.held_bytes.dec_by(self.none());
+    }
+}
+
 /// An open stream, counted with what is held for it.
 #[derive(Debug)]
 pub struct OpenStream {
     recorder: Arc<Recorder>,
+    arriving: Arc<Arriving>,
     held: i64,
+    others: i64,
 }
 
 impl OpenStream {
@@ -128,13 +162,18 @@ impl OpenStream {
         &self.recorder
     }
 
-    /// Takes note of how many bytes of its body are held now.
-    pub fn holds(&mut self, bytes: usize) {
+    /// How many others were open when it came.
+    pub fn others(&self) -> i64 {
+        self.others
+    }
+
+    /// Takes note of how many bytes of its body are held, now that a message is
+    /// whole. Answers how many are held for all streams.
+    pub fn holds(&mut self, bytes: usize) -> i64 {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if bytes != self.held {
-            self.recorder.metrics.held_bytes.inc_by(bytes - self.held);
-            self.held = bytes;
-        }
+        let more = bytes - self.held - self.arriving.none();
+        self.held = bytes;
+        self.recorder.metrics.held_bytes.inc_by(more).saturating_add(more)
     }
 
     /// Takes note of its failure.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config;
+use crate::head::Head;
 
 const POLICY: &str = "
 limits: {maxBodyBytes: 300}
@@ -47,7 +48,7 @@ fn converse_with(
     request_body: Option<BodyMode>,
     events: Vec<Event>,
 ) -> (Vec<String>, bool) {
-    let mut session = Session::new();
+    let mut session = Session::new(false);
     let mut words = Vec::new();
     let response_body = BodyMode::FullDuplexStreamed;
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
@@ -56,19 +57,23 @@ fn converse_with(
         // Envoy tells its set-up with the first message only.
         let message = Message { event, setup: setup.take(), verified: None };
         let result = session.on(gate, message, &mut answers);
-        words.extend(answers.into_iter().map(|answer| match answer {
-            Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
-            Answer::StreamRequestBody(chunk) => {
-                format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
-            }
-            other => format!("{other:?}"),
-        }));
+        words.extend(answers.into_iter().map(word));
         if let Err(violation) = result {
             words.push(format!("violation: {violation}"));
             break;
         }
     }
     (words, session.is_decided())
+}
+
+fn word(answer: Answer) -> String {
+    match answer {
+        Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
+        Answer::StreamRequestBody(chunk) => {
+            format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 fn check(mode: BodyMode, events: Vec<Event>, expected: &[&str]) {
@@ -291,4 +296,208 @@ fn in_shadow_everything_goes_on_as_it_came() {
     let twice = vec![compressed(false), body(b"", true), body(b"", true)];
     let (words, _) = converse_with(&gate, Some(BodyMode::Buffered), twice);
     assert!(words.last().is_some_and(|word| word.starts_with("violation")), "{words:?}");
+}
+
+/// What is given up, and what comes of it afterwards.
+fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
+    let mut session = Session::new(false);
+    let mut answers = Vec::new();
+    let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+    let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
+        let message = Message { event, setup: setup.take(), verified: None };
+        session.on(gate, message, answers).unwrap();
+    };
+    for event in before {
+        send(&mut session, event, &mut answers);
+    }
+    let record = session.give_up(gate, Unread::TimedOut, &mut answers);
+    let mut words: Vec<_> = answers.drain(..).map(word).collect();
+    if let Some(record) = record {
+        words.push(format!("{:?} {}", record.verdict, record.reason));
+    }
+    for event in after {
+        send(&mut session, event, &mut answers);
+    }
+    words.extend(answers.into_iter().map(word));
+    words
+}
+
+#[test]
+fn what_does_not_come_whole_is_given_up() {
+    let part = || body(&call("good")[..20], false);
+    let rest = || body(&call("good")[20..], true);
+    let gate = gate();
+    for (mode, before, expected) in [
+        (BodyMode::Buffered, vec![headers(false)], vec!["RequestHeaders", "408 timed_out"]),
+        (BodyMode::BufferedPartial, vec![headers(false)], vec!["RequestHeaders", "408 timed_out"]),
+        (BodyMode::FullDuplexStreamed, vec![headers(false)], vec!["408 timed_out"]),
+        (BodyMode::FullDuplexStreamed, vec![headers(false), part()], vec!["408 timed_out"]),
+    ] {
+        let words = give_up(&gate, mode, before, vec![rest()]);
+        let expected: Vec<_> = expected.into_iter().chain(["Deny timed_out"]).collect();
+        assert_eq!(words, expected, "{mode:?}");
+    }
+    // What is decided stays as it is.
+    for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
+        for decided in [body(&call("good"), true), body(&call("bad"), true)] {
+            let words = give_up(&gate, mode, vec![headers(false), decided], Vec::new());
+            assert!(!words.iter().any(|word| word.contains("timed_out")), "{words:?}");
+        }
+    }
+    let mut session = Session::new(false);
+    assert!(session.give_up(&gate, Unread::TimedOut, &mut Vec::new()).is_none());
+    assert!(!session.is_begun() && !session.is_decided());
+}
+
+#[test]
+fn in_shadow_it_goes_on_as_it_comes() {
+    let part = || body(&call("bad")[..20], false);
+    let rest = || body(&call("bad")[20..], true);
+    let length = call("bad").len() - 20;
+    let words = give_up(
+        &shadow(),
+        BodyMode::FullDuplexStreamed,
+        vec![headers(false), part()],
+        vec![rest()],
+    );
+    assert_eq!(
+        words,
+        [
+            "RequestHeaders",
+            "StreamRequestBody 20 false",
+            "ShadowDeny timed_out",
+            &format!("StreamRequestBody {length} true"),
+        ]
+    );
+    // Envoy waits for the body itself, and for no answer.
+    let words = give_up(
+        &shadow(),
+        BodyMode::Buffered,
+        vec![headers(false)],
+        vec![body(&call("bad"), true)],
+    );
+    assert_eq!(words, ["RequestHeaders", "RequestBody"]);
+}
+
+#[test]
+fn one_too_many_is_answered_at_its_head() {
+    for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
+        for (gate, expected) in [(gate(), "503 overloaded"), (shadow(), "RequestHeaders")] {
+            let mut session = Session::new(true);
+            let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+            let mut answers = Vec::new();
+            let message = Message { event: headers(false), setup, verified: None };
+            session.on(&gate, message, &mut answers).unwrap();
+            assert_eq!(answers.into_iter().map(word).collect::<Vec<_>>(), [expected], "{mode:?}");
+            assert!(session.is_decided() && session.held_bytes() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_body_in_too_many_parts_is_refused() {
+    let limits = "limits: {maxBodyBytes: 300, maxBodyParts: 3}";
+    let gate = config::parse(&POLICY.replace("limits: {maxBodyBytes: 300}", limits)).unwrap();
+    let parts = |count: usize| {
+        let whole = call("good");
+        let (first, last) = whole.split_at(count - 1);
+        let parts = first.iter().map(|byte| body(&[*byte], false));
+        [headers(false)].into_iter().chain(parts).chain([body(last, true)]).collect::<Vec<_>>()
+    };
+    let mode = Some(BodyMode::FullDuplexStreamed);
+    let (words, _) = converse_with(&gate, mode, parts(3));
+    assert_eq!(words.first().map(String::as_str), Some("RequestHeaders"), "{words:?}");
+    let (words, _) = converse_with(&gate, mode, parts(4));
+    assert_eq!(words, ["413 too_many_parts"]);
+}
+
+/// Every sequence of up to four messages, in every mode: each has an outcome, and none
+/// lets a byte of a call go on that is denied, or anything before it is decided.
+#[test]
+fn no_order_of_messages_lets_an_unjudged_call_go_on() {
+    let alphabet: [fn() -> Event; 11] = [
+        || headers(false),
+        || headers(true),
+        || body(&call("good"), true),
+        || body(&call("good"), false),
+        || body(&call("bad"), true),
+        || body(&call("bad"), false),
+        || body(b"", true),
+        || body(b"", false),
+        || Event::RequestTrailers,
+        || Event::Response(ResponsePart::Headers),
+        || Event::Unknown,
+    ];
+    let modes = [
+        None,
+        Some(BodyMode::None),
+        Some(BodyMode::Streamed),
+        Some(BodyMode::Buffered),
+        Some(BodyMode::BufferedPartial),
+        Some(BodyMode::FullDuplexStreamed),
+        Some(BodyMode::Other(9)),
+    ];
+    let gate = gate();
+    let mut sequences = 0;
+    for mode in modes {
+        for number in 0..alphabet.len().pow(4) {
+            let digits = (0..4).map(|place| number / alphabet.len().pow(place) % alphabet.len());
+            follow(&gate, mode, digits.map(|digit| alphabet[digit]()).collect());
+            sequences += 1;
+        }
+    }
+    assert_eq!(sequences, 7 * 14_641);
+}
+
+fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
+    let description = format!("{mode:?} {events:?}");
+    let bad = call("bad");
+    let mut session = Session::new(false);
+    let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
+    let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
+    for event in events {
+        let part = match &event {
+            Event::RequestBody(chunk) => chunk.bytes.clone(),
+            _ => Vec::new(),
+        };
+        ended |= match &event {
+            Event::RequestHeaders { end_of_stream, .. } => *end_of_stream,
+            Event::RequestBody(chunk) => chunk.end_of_stream || mode == Some(BodyMode::Buffered),
+            Event::RequestTrailers => true,
+            Event::Response(_) | Event::Unknown => false,
+        };
+        came.extend(part.iter().copied());
+        let mut answers = Vec::new();
+        let message = Message { event, setup: setup.take(), verified: None };
+        let outcome = session.on(gate, message, &mut answers);
+        for answer in answers {
+            assert!(!refused, "an answer after the refusal: {description}");
+            match answer {
+                Answer::Refuse(_) => refused = true,
+                // Envoy holds the head itself as long as it waits for the body's answer.
+                Answer::RequestHeaders if mode != Some(BodyMode::FullDuplexStreamed) => {}
+                Answer::RequestHeaders => assert!(ended, "the head too early: {description}"),
+                Answer::RequestBody => {
+                    assert!(ended, "the body too early: {description}");
+                    gone.extend(part.iter().copied());
+                }
+                Answer::StreamRequestBody(chunk) => {
+                    assert!(ended, "a part of the body too early: {description}");
+                    gone.extend(chunk.bytes);
+                }
+                Answer::RequestTrailers => assert!(ended, "trailers too early: {description}"),
+                Answer::ResponseHeaders
+                | Answer::ResponseBody
+                | Answer::StreamResponseBody(_)
+                | Answer::ResponseTrailers => {}
+            }
+        }
+        if outcome.is_err() {
+            // The stream fails, and Envoy answers with a 500.
+            break;
+        }
+    }
+    assert!(!gone.windows(bad.len()).any(|window| window == bad), "a denied call: {description}");
+    assert!(came.starts_with(&gone), "other bytes than came: {description}");
+    assert!(!refused || gone.is_empty(), "a part of what is refused: {description}");
 }

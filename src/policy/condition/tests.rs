@@ -5,6 +5,14 @@ use crate::mcp::{Accept, Message, MirroredHeaders, read};
 use crate::policy::Subject;
 
 fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
+    evaluate_with(&Budget::of(10_000), source, arguments)
+}
+
+pub(super) fn evaluate_with(
+    budget: &Budget,
+    source: &str,
+    arguments: &str,
+) -> Result<Outcome, Problem> {
     let condition = Condition::compile(source, Numbers::IntAndDouble)
         .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
@@ -27,6 +35,7 @@ fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
         claims: Some(&claims),
         subject: Subject { backend: Some("b"), tool: "t" },
         more_scopes: &["w".to_owned()],
+        budget,
     };
     match read(
         body.as_bytes(),

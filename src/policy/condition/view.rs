@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use super::Numbers;
 use super::comparison::equal;
 use super::list::ListView;
+use super::meter::Budget;
 use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Object};
@@ -49,6 +50,8 @@ pub(super) struct Writer<'a> {
     pub(super) ambiguity: Option<&'a Ambiguity>,
     /// What integers are.
     pub(super) numbers: Numbers,
+    /// Who pays for what is done with it.
+    pub(super) budget: &'a Budget,
 }
 
 /// A JSON value as a CEL value.
@@ -224,6 +227,13 @@ impl<'a> Members<'a> {
         }
     }
 
+    fn budget(self) -> &'a Budget {
+        match self {
+            Self::Json { writer, .. } | Self::Params { writer, .. } => writer.budget,
+            Self::Request { view, .. } => view.client.budget,
+        }
+    }
+
     fn len(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
@@ -292,7 +302,7 @@ impl<'a> Val for MapView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        other.get_type().kind() == Kind::Map && equal(self, other)
+        other.get_type().kind() == Kind::Map && equal(self, other, self.members.budget())
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -302,6 +312,8 @@ impl<'a> Val for MapView<'a> {
         Box::new(MapView::new(self.members))
     }
 }
+
+const LONGEST_NAME_IN_AN_ERROR: usize = 256;
 
 /// JSON has no keys but strings. Another key that CEL has is not there; what is
 /// no key at all is an error, as it is with the crate's own maps.
@@ -335,6 +347,10 @@ impl Indexer for MapView<'_> {
         };
         match self.members.find(name) {
             Some(value) => Ok(CowVal::Owned(value)),
+            // The name may be an argument, as long as one.
+            None if name.len() > LONGEST_NAME_IN_AN_ERROR => {
+                Err(ExecutionError::NoSuchKey("…".to_owned().into()))
+            }
             None => Err(ExecutionError::NoSuchKey(name.to_owned().into())),
         }
     }
