@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::stack::{POLICY, Stack};
-use crate::support::{Http, Mode, begin, call, mcp_authz, send, start_with, token};
+use crate::support::{Http, Mode, begin, call, mcp_authz, measures, send, start_with, token};
 
 async fn signal(stack: &Stack, name: &str) {
     let id = stack.sidecar.id().to_string();
@@ -39,6 +39,7 @@ async fn streams_that_do_not_end_are_cut_off() {
     let variables = [("MCP_AUTHZ_DRAIN_TIMEOUT", "1")];
     let stack = start_with(&variables, POLICY, &Mode::FullDuplexStreamed.config()).await;
     let (reply, send_body) = begin(&stack, "all-access", b"{\"jsonrpc\":").await;
+    measures(&stack, "mcp_authz_held_bytes 11").await;
     signal(&stack, "-TERM").await;
     assert!(stack.sidecar.logs("cut off").await, "{}", stack.sidecar.log());
     let reply = reply.await.unwrap();
@@ -55,6 +56,7 @@ async fn streams_that_end_in_time_are_answered() {
     let whole = call("echo", &json!({"text": "x"})).into_bytes();
     let (first, rest) = whole.split_at(10);
     let (reply, send_body) = begin(&stack, "sum", first).await;
+    measures(&stack, "mcp_authz_held_bytes 10").await;
     signal(&stack, "-TERM").await;
     assert!(stack.sidecar.logs("stopping").await);
     send_body.send(Ok(rest.to_vec())).await.unwrap();

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
@@ -118,7 +118,8 @@ impl Reply {
 
     /// The JSON-RPC error of a refusal by mcp-authz.
     pub fn refusal(&self) -> (u16, i64, String) {
-        assert_eq!(self.headers[CONTENT_TYPE], "application/json", "{self:?}");
+        let content_type = self.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        assert_eq!(content_type, Some(b"application/json".as_slice()), "{self:?}");
         let body = self.json();
         assert_eq!(body["jsonrpc"], "2.0", "{self:?}");
         let error = &body["error"];
@@ -170,24 +171,28 @@ pub async fn send(request: reqwest::RequestBuilder) -> Reply {
 /// A part of a body.
 pub type Part = Result<Vec<u8>, std::io::Error>;
 
-/// Sends the first part of a body, which is held; the rest can follow.
+/// Sends the first part of a body; the rest can follow.
 pub async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
     let (send_body, body) = channel(1);
     let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
     let request = Http::new(stack).post(Some(&token(scope)), body);
-    let reply = tokio::spawn(send(request));
+    let reply = tokio::spawn(send(request.timeout(Duration::from_secs(60))));
     send_body.send(Ok(first.to_vec())).await.unwrap();
-    while held_bytes(stack).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
     (reply, send_body)
 }
 
-pub async fn held_bytes(stack: &Stack) -> u64 {
-    let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
-    let page = page.text().await.unwrap();
-    let line = page.lines().find(|line| line.starts_with("mcp_authz_held_bytes ")).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
+/// Waits until a line of the metrics is so.
+pub async fn measures(stack: &Stack, line: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
+        let page = page.text().await.unwrap();
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {line}: {page}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A call of a tool with id 7.

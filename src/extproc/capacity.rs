@@ -49,18 +49,27 @@ impl http_body::Body for Counted {
     type Data = Bytes;
     type Error = Status;
 
+    /// Once too much is held, what comes is thrown away: to read no further would
+    /// break the stream off before its answer.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-            && self.capacity.is_exceeded_by(self.arriving.more(data.len()))
-        {
-            return Poll::Ready(Some(Err(Status::resource_exhausted("too much is held"))));
+        loop {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            if let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                if self.arriving.is_full() {
+                    continue;
+                }
+                if self.capacity.is_exceeded_by(self.arriving.more(data.len())) {
+                    self.arriving.fill();
+                    continue;
+                }
+            }
+            return Poll::Ready(frame);
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -117,7 +117,7 @@ impl ExternalProcessor for OneStream {
             answers: VecDeque::new(),
             metadata: None,
             is_observed: false,
-            deadline: None,
+            deadline: Deadline::NotSet,
         }))
     }
 }
@@ -138,7 +138,14 @@ pub struct Conversation {
     /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
     /// When the request must have come, from when it is first waited for.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Deadline,
+}
+
+#[derive(Debug)]
+enum Deadline {
+    NotSet,
+    Set(Pin<Box<Sleep>>),
+    Passed,
 }
 
 impl Stream for Conversation {
@@ -153,9 +160,17 @@ impl Stream for Conversation {
             }
             let request = match Pin::new(&mut this.requests).poll_next(context) {
                 Poll::Ready(request) => request,
+                Poll::Pending if this.session.is_decided() || this.is_observed => {
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
-                    ready!(this.poll_deadline(context));
-                    if let Err(status) = this.give_up(Unread::TimedOut) {
+                    let given_up = if this.open.is_full() {
+                        this.refuse_for_room()
+                    } else {
+                        ready!(this.poll_deadline(context));
+                        this.give_up(Unread::TimedOut)
+                    };
+                    if let Err(status) = given_up {
                         return Poll::Ready(Some(Err(status)));
                     }
                     continue;
@@ -173,10 +188,7 @@ impl Stream for Conversation {
                         Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
                         code => {
                             let message = status.message();
-                            this.open.failed(match code {
-                                Code::ResourceExhausted => StreamFailure::Overloaded,
-                                _ => StreamFailure::Transport,
-                            });
+                            this.open.failed(StreamFailure::Transport);
                             tracing::warn!(?code, "stream failed before a decision: {message}");
                         }
                     }
@@ -225,33 +237,52 @@ impl Conversation {
         Ok(())
     }
 
+    /// Answers a request of which a part was thrown away. It cannot go on, not even in
+    /// Shadow.
+    fn refuse_for_room(&mut self) -> Result<(), Status> {
+        self.give_up(Unread::Overloaded)?;
+        if self.session.is_refused() {
+            return Ok(());
+        }
+        self.open.failed(StreamFailure::Overloaded);
+        Err(Status::resource_exhausted("too much is held"))
+    }
+
     /// Ready when it is too late for the request to come whole.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.session.is_decided() || self.is_observed {
-            self.deadline = None;
-            return Poll::Pending;
+        if let Deadline::NotSet = self.deadline {
+            self.deadline = Deadline::Set(Box::pin(sleep(self.capacity.body_timeout)));
         }
-        let body_timeout = self.capacity.body_timeout;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(body_timeout)));
-        if deadline.is_elapsed() { Poll::Pending } else { deadline.as_mut().poll(context) }
+        if let Deadline::Set(sleep) = &mut self.deadline {
+            ready!(sleep.as_mut().poll(context));
+            self.deadline = Deadline::Passed;
+            return Poll::Ready(());
+        }
+        Poll::Pending
     }
 
     /// Answers a request that did not come whole. If nothing came of it, the stream
     /// fails.
     fn give_up(&mut self, why: Unread) -> Result<(), Status> {
-        if self.session.is_begun() {
-            if let Some(record) = self.session.give_up(&self.gate, why, &mut self.answers) {
-                self.open.holds(self.session.held_bytes());
-                self.decided(*record, Duration::ZERO);
-            }
-            return Ok(());
+        if !self.session.is_begun() {
+            let (failure, status) = match why {
+                Unread::TimedOut => {
+                    (StreamFailure::TimedOut, Status::deadline_exceeded("nothing came in time"))
+                }
+                _ => (StreamFailure::Overloaded, Status::resource_exhausted("too much is held")),
+            };
+            self.open.failed(failure);
+            return Err(status);
         }
-        self.open.failed(StreamFailure::TimedOut);
-        Err(Status::deadline_exceeded("nothing came of the request"))
+        if let Some(record) = self.session.give_up(&self.gate, why, &mut self.answers) {
+            self.open.holds(self.session.held_bytes());
+            self.decided(*record, Duration::ZERO);
+        }
+        Ok(())
     }
 
     fn decided(&mut self, record: Record, took: Duration) {
-        self.deadline = None;
+        self.deadline = Deadline::Passed;
         let record = record.made(SystemTime::now(), took);
         self.metadata = Some(convert::metadata(&record.decision));
         self.open.recorder().record(record);

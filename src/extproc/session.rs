@@ -119,6 +119,11 @@ impl Session {
         matches!(self.state, State::Released | State::Passing | State::Refused)
     }
 
+    /// Whether the request was answered here.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused)
+    }
+
     /// How many bytes of a body are held.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {

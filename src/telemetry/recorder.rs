@@ -1,7 +1,7 @@
 //! Takes decisions to all who want to know of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -121,12 +121,13 @@ impl Drop for Watcher {
 pub struct Arriving {
     recorder: Arc<Recorder>,
     bytes: AtomicI64,
+    full: AtomicBool,
 }
 
 impl Arriving {
     /// Nothing has come yet.
     pub fn new(recorder: Arc<Recorder>) -> Self {
-        Self { recorder, bytes: AtomicI64::new(0) }
+        Self { recorder, bytes: AtomicI64::new(0), full: AtomicBool::new(false) }
     }
 
     /// Takes note of more bytes. Answers how many are held for all streams.
@@ -134,6 +135,16 @@ impl Arriving {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.recorder.metrics.held_bytes.inc_by(bytes).saturating_add(bytes)
+    }
+
+    /// There is no room for more.
+    pub fn fill(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     fn none(&self) -> i64 {
@@ -160,6 +171,11 @@ impl OpenStream {
     /// Where its decision is recorded.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// Whether a message came that there is no room for.
+    pub fn is_full(&self) -> bool {
+        self.arriving.is_full()
     }
 
     /// How many others were open when it came.
