@@ -416,4 +416,6 @@ fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
 }
 
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod tests;
