@@ -107,6 +107,12 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     let recorder = Arc::new(Recorder::new(log, spans));
     recorder.metrics().loaded(&gate);
     announce(&gate);
+    if gate.limits.max_body_bytes > options.capacity.held_bytes {
+        tracing::warn!(
+            "bodies above --max-held-bytes find no room, though `limits.maxBodyBytes` is larger: raise \
+             the former"
+        );
+    }
     let live = Arc::new(LiveGate::new(gate));
     let status = Arc::new(Status::new(Arc::clone(&live)));
     own_runtime.block_on(status.serves::<ExtProc>());

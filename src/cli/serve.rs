@@ -145,7 +145,7 @@ pub(super) struct Args {
         long,
         env = "MCP_AUTHZ_MAX_HELD_BYTES",
         value_name = "BYTES",
-        default_value = "268435456",
+        default_value = "67108864",
         value_parser = RangedU64ValueParser::<usize>::new().range(1..)
     )]
     max_held_bytes: usize,
