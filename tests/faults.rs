@@ -1,0 +1,353 @@
+//! Whatever breaks, no call passes unjudged; and what has broken mends by itself.
+//!
+//! Each test breaks something between a real Envoy and a server that counts what
+//! reaches it, while callers call on.
+
+mod crowd;
+mod load;
+mod process;
+mod upstream;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use self::load::{Call, Load, Outage, settle};
+use self::upstream::Upstream;
+use crate::envoy::{self, Envoy};
+use crate::observe::metrics;
+use crate::stack::{self, Sidecar};
+use crate::support::{MODES, Mode, mcp_authz, start_before};
+
+type Stack = stack::Stack<Upstream>;
+
+const POLICY: &str = "policies:\n- name: faults\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
+const CALLERS: usize = 8;
+
+/// What should become of a call; the tools have these names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    Denied,
+}
+
+impl Verdict {
+    pub const BOTH: [Self; 2] = [Self::Allowed, Self::Denied];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        }
+    }
+
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Allowed => 200,
+            Self::Denied => 403,
+        }
+    }
+}
+
+/// One fault at a time: each of them needs the whole machine.
+async fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::const_new(());
+    ONE.lock().await
+}
+
+/// Waits until something is so.
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    const WITHIN: Duration = Duration::from_secs(60);
+    let deadline = Instant::now() + WITHIN;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "after {WITHIN:?} it is not so that {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn start(config: &str) -> Stack {
+    start_command(mcp_authz(), config).await
+}
+
+async fn start_command(sidecar: Command, config: &str) -> Stack {
+    let upstream = Upstream::start().await;
+    let port = upstream.port;
+    start_before((upstream, port), sidecar, POLICY, config).await
+}
+
+impl Stack {
+    /// Starts another sidecar where one was.
+    async fn start_sidecar(&mut self) {
+        self.sidecar = Sidecar::start(mcp_authz(), POLICY, self.dir()).await.unwrap();
+    }
+
+    /// Ends Envoy, and starts another with the same configuration.
+    async fn restart_envoy(&mut self) {
+        self.envoy.kill();
+        let config = fs::read_to_string(self.dir().join("envoy.yaml")).unwrap();
+        let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+        self.envoy = Envoy::start(&binary, &config, self.dir()).await.unwrap();
+    }
+
+    /// How many streams the sidecar has open.
+    async fn streams(&self) -> usize {
+        metrics(&self.sidecar).await["mcp_authz_streams"] as usize
+    }
+
+    async fn until_streams(&self, count: usize) {
+        until(&format!("{count} streams are open"), async || self.streams().await == count).await;
+    }
+
+    /// Ends the load, and checks what became of it, and that nothing is left of it.
+    async fn settle(&self, what: &str, mode: Mode, load: Load, outage: Option<Outage>) {
+        let calls = load.end().await;
+        settle(&format!("{what} ({})", mode.name()), &calls, outage, &self.server);
+        self.until_streams(0).await;
+    }
+}
+
+/// Between the kill and the log line that it listens again calls fail. Envoy needs
+/// no time beyond that: it connects anew when the next call comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_is_killed_and_started_again() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start(&mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        let from = Instant::now();
+        stack.sidecar.kill();
+        until("calls fail", async || load.failed_since(from) >= CALLERS).await;
+        stack.start_sidecar().await;
+        let outage = Outage { from, to: Instant::now() };
+        load.goes_on().await;
+        stack.settle("killed", mode, load, Some(outage)).await;
+    }
+}
+
+/// The same when it is asked to end: what it had begun it ends, and the next one
+/// takes over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_is_restarted() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start(&mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        let from = Instant::now();
+        let status = stack.sidecar.terminate().await.unwrap();
+        assert_eq!(status.code(), Some(0), "{}", stack.sidecar.log());
+        assert!(!stack.sidecar.log().contains("cut off"), "{}", stack.sidecar.log());
+        stack.start_sidecar().await;
+        let outage = Outage { from, to: Instant::now() };
+        load.goes_on().await;
+        stack.settle("restarted", mode, load, Some(outage)).await;
+    }
+}
+
+/// Waits until no call gets an answer from the sidecar any more. Envoy gives a
+/// BUFFERED request `message_timeout`, and a streamed one all the time it takes.
+async fn until_stalled(load: &Load, mode: Mode, since: Instant) {
+    match mode {
+        Mode::Buffered => {
+            until("calls fail", async || load.failed_since(since) >= 2 * CALLERS).await;
+        }
+        Mode::FullDuplexStreamed => {
+            until("all callers wait", async || load.pending_since(since) == CALLERS).await;
+        }
+    }
+}
+
+/// A sidecar that does not move holds all calls up. When it goes on it judges those
+/// that still wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_that_stands_still() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let stack = start(&mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        let from = Instant::now();
+        stack.sidecar.signal("STOP").unwrap();
+        until("it stands still", async || process::is_stopped(&stack.sidecar)).await;
+        let stopped = Instant::now();
+        until_stalled(&load, mode, stopped).await;
+        let continued = Instant::now();
+        stack.sidecar.signal("CONT").unwrap();
+        let to = Instant::now();
+        load.goes_on().await;
+        let calls = load.end().await;
+        let outage = Outage { from, to };
+        settle(&format!("stopped ({})", mode.name()), &calls, Some(outage), &stack.server);
+        let meanwhile = calls.iter().filter(|call| call.sent >= stopped && call.sent < continued);
+        let (passed, pending): (Vec<Call>, Vec<Call>) =
+            meanwhile.copied().partition(|call| call.ended < continued);
+        let unjudged = passed.iter().all(|call| !call.is_judged());
+        assert!(unjudged, "{mode:?}: judged by a sidecar that stands still: {passed:?}");
+        if matches!(mode, Mode::FullDuplexStreamed) {
+            assert!(pending.len() >= CALLERS, "{mode:?}: {pending:?}");
+            assert!(pending.iter().all(|call| call.is_judged()), "{mode:?}: {pending:?}");
+        }
+        stack.until_streams(0).await;
+    }
+}
+
+/// An Envoy that crashes takes its calls with it, and leaves nothing behind in the
+/// sidecar.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_killed_and_started_again() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start(&mode.config_for(POLICY)).await;
+        let descriptors = process::descriptors(&stack.sidecar);
+        let load = Load::start(stack.url(), CALLERS).await;
+        let from = Instant::now();
+        stack.restart_envoy().await;
+        load.redirect(stack.url());
+        let outage = Outage { from, to: Instant::now() };
+        load.goes_on().await;
+        stack.settle("Envoy killed", mode, load, Some(outage)).await;
+        stack.envoy.kill();
+        until("its connections are closed", async || {
+            process::descriptors(&stack.sidecar) <= descriptors
+        })
+        .await;
+    }
+}
+
+/// Without the file of its socket the sidecar serves the connections that there are.
+/// Another Envoy finds nobody, and lets nothing pass. A restart puts the file back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_whose_file_is_removed() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start(&mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        fs::remove_file(stack.sidecar.socket()).unwrap();
+        load.goes_on().await;
+
+        let from = Instant::now();
+        stack.restart_envoy().await;
+        load.redirect(stack.url());
+        let cut_off = Instant::now();
+        until("calls fail", async || load.failed_since(cut_off) >= 2 * CALLERS).await;
+        assert_eq!(load.judged_since(cut_off), 0, "{mode:?}: judged by nobody");
+        stack.sidecar.terminate().await.unwrap();
+        stack.start_sidecar().await;
+        let outage = Outage { from, to: Instant::now() };
+        load.goes_on().await;
+        stack.settle("socket removed", mode, load, Some(outage)).await;
+    }
+}
+
+/// How many file descriptors a sidecar may have that shall run out of them.
+const FEW: usize = 64;
+
+/// A sidecar that may have only a few file descriptors.
+fn few_descriptors() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {FEW}; exec \"$@\""), "sh"]);
+    command.arg(mcp_authz().get_program());
+    command
+}
+
+/// Takes all file descriptors that a sidecar has left; gives them back when dropped.
+async fn occupy(sidecar: &Sidecar) -> Vec<UnixStream> {
+    let idle = (0..FEW).map(|_| UnixStream::connect(sidecar.socket()).unwrap()).collect();
+    until("no connection can be accepted", async || refusals(sidecar) > 0).await;
+    assert_eq!(process::descriptors(sidecar), FEW);
+    idle
+}
+
+/// How often it has said that it could not accept a connection.
+fn refusals(sidecar: &Sidecar) -> usize {
+    sidecar.log().matches("a connection could not be accepted").count()
+}
+
+/// Out of file descriptors a sidecar serves the connections that it has. Others wait,
+/// and what they ask is judged as soon as there are descriptors again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_without_file_descriptors() {
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start_command(few_descriptors(), &mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        let began = Instant::now();
+        let idle = occupy(&stack.sidecar).await;
+        load.goes_on().await;
+
+        let from = Instant::now();
+        stack.restart_envoy().await;
+        load.redirect(stack.url());
+        let cut_off = Instant::now();
+        until_stalled(&load, mode, cut_off).await;
+        assert_eq!(load.judged_since(cut_off), 0, "{mode:?}: judged by nobody");
+        drop(idle);
+        let outage = Outage { from, to: Instant::now() };
+        load.goes_on().await;
+
+        // Each thread tries ten times a second: no more, whatever time this took.
+        let threads = std::thread::available_parallelism().unwrap().get();
+        let most = threads * (began.elapsed().as_millis() as usize / 100 + 1);
+        let refusals = refusals(&stack.sidecar);
+        assert!(refusals <= most, "{mode:?}: {refusals} tries, where {most} would do");
+        stack.settle("out of descriptors", mode, load, Some(outage)).await;
+    }
+}
+
+/// A server that is slow holds up its own calls only, and a stream of the sidecar
+/// for each at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_slow() {
+    const HELD: usize = 64;
+    let _alone = alone().await;
+    for mode in MODES {
+        let stack = start(&mode.config_for(POLICY)).await;
+        stack.server.answers(false);
+        let began = Instant::now();
+        let held = Load::of(&[Verdict::Allowed], stack.url(), HELD);
+        until("all are held", async || stack.server.allowed() == HELD).await;
+
+        let denied = Load::of(&[Verdict::Denied], stack.url(), CALLERS);
+        until("calls are refused", async || denied.judged_since(began) >= 10 * HELD).await;
+        let denied = denied.end().await;
+        assert_eq!(held.pending_since(began), HELD, "{mode:?}");
+        until("nothing accumulates", async || stack.streams().await <= HELD).await;
+
+        stack.server.answers(true);
+        until("all are answered", async || held.judged_since(began) >= HELD).await;
+        let mut calls = held.end().await;
+        calls.extend(denied);
+        settle(&format!("slow server ({})", mode.name()), &calls, None, &stack.server);
+        stack.until_streams(0).await;
+    }
+}
+
+/// Two policies in turns, one of which lists what is allowed and the other what is
+/// denied. Each call is judged by one of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_reloaded_five_hundred_times() {
+    const RELOADS: usize = 500;
+    const OTHER: &str = "policies:\n- name: other\n  rules:\n  - {action: Deny, target: {tools: [{tool: denied}]}}\n  - {action: Allow}\n";
+    let _alone = alone().await;
+    for mode in MODES {
+        let stack = start(&mode.config_for(POLICY)).await;
+        let load = Load::start(stack.url(), CALLERS).await;
+        // Where changes are not told: it reads the file when it is asked to.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (policy, next) = (elsewhere.path().join("policy.yaml"), elsewhere.path().join("next"));
+        fs::write(&policy, POLICY).unwrap();
+        symlink(&policy, stack.dir().join("link")).unwrap();
+        fs::rename(stack.dir().join("link"), stack.dir().join("policy.yaml")).unwrap();
+        for reload in 1..=RELOADS {
+            fs::write(&next, if reload % 2 == 1 { OTHER } else { POLICY }).unwrap();
+            fs::rename(&next, &policy).unwrap();
+            stack.sidecar.signal("HUP").unwrap();
+            let reloads = || stack.sidecar.log().matches("policies reloaded").count();
+            until("it has reloaded", async || reloads() >= reload).await;
+        }
+        load.goes_on().await;
+        stack.settle("500 reloads", mode, load, None).await;
+    }
+}

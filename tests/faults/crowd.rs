@@ -1,0 +1,189 @@
+//! Many requests at once whose bodies take their time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::load::{Call, Load, settle};
+use super::process::{self, Memory};
+use super::upstream::VERDICT;
+use super::{CALLERS, POLICY, Stack, Verdict, alone, start, until};
+use crate::support::{MODES, Mode, call, change, token};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request that is sent bit by bit, over a connection of its own.
+#[derive(Debug)]
+struct Slow {
+    stream: TcpStream,
+    verdict: Verdict,
+    sent: Instant,
+    rest: Vec<u8>,
+}
+
+impl Slow {
+    /// Connects, and sends the head.
+    async fn begin(port: u16, verdict: Verdict, token: &str) -> Self {
+        let mut body = call(verdict.word(), &json!({})).into_bytes();
+        body.reverse();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nhost: mcp\r\nauthorization: Bearer {token}\r\n{VERDICT}: {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            verdict.word(),
+            body.len()
+        );
+        let sent = Instant::now();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Self { stream, verdict, sent, rest: body }
+    }
+
+    /// Sends the next byte, unless it is the last.
+    async fn drip(&mut self) -> bool {
+        if self.rest.len() <= 1 {
+            return false;
+        }
+        let byte = self.rest.pop().unwrap();
+        self.stream.write_all(&[byte]).await.unwrap();
+        true
+    }
+
+    /// Sends half of the body.
+    async fn send_half(&mut self) {
+        let half = self.rest.split_off(self.rest.len() / 2);
+        let half: Vec<u8> = half.into_iter().rev().collect();
+        self.stream.write_all(&half).await.unwrap();
+    }
+
+    /// Sends what is left, and reads the status of the answer.
+    async fn finish(mut self) -> Call {
+        const STATUS: std::ops::Range<usize> = 9..12;
+        self.rest.reverse();
+        let mut start = [0; STATUS.end];
+        let answer = async {
+            self.stream.write_all(&self.rest).await?;
+            self.stream.read_exact(&mut start).await
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        let is_answered = matches!(answer, Ok(Ok(_)));
+        let status = is_answered.then(|| str::from_utf8(&start[STATUS]).unwrap().parse().unwrap());
+        Call { verdict: self.verdict, sent: self.sent, ended: Instant::now(), status }
+    }
+}
+
+/// Begins so many requests, half of which are denied in the end.
+async fn begin(stack: &Stack, count: usize) -> Vec<Slow> {
+    let token = token("");
+    let mut crowd = Vec::with_capacity(count);
+    for verdict in Verdict::BOTH.into_iter().cycle().take(count) {
+        crowd.push(Slow::begin(stack.envoy.port, verdict, &token).await);
+    }
+    crowd
+}
+
+/// Ends all requests, some at a time: the server takes no thousands at once.
+async fn finish(crowd: Vec<Slow>) -> Vec<Call> {
+    const AT_ONCE: usize = 100;
+    let mut calls = Vec::with_capacity(crowd.len());
+    let mut ending = JoinSet::new();
+    for slow in crowd {
+        if ending.len() == AT_ONCE {
+            calls.push(ending.join_next().await.unwrap().unwrap());
+        }
+        ending.spawn(slow.finish());
+    }
+    calls.extend(ending.join_all().await);
+    calls
+}
+
+/// Prints how much memory a crowd has taken, and checks it against a bound for each
+/// of it.
+fn weigh(what: &str, count: usize, before: Memory, after: Memory, bound: u64) {
+    let each = after.most.saturating_sub(before.now) / count as u64;
+    eprintln!(
+        "faults: {what}: {} KiB before, {} KiB at most: {each} bytes a stream",
+        before.now / 1024,
+        after.most / 1024
+    );
+    assert!(each <= bound, "{what}: {each} bytes a stream, where {bound} are enough");
+}
+
+/// Waits until the sidecar has closed what a crowd has opened. Envoy keeps its
+/// connections, each for a hundred streams or so, so it has to go first.
+async fn until_closed(stack: &mut Stack, descriptors: usize) {
+    stack.until_streams(0).await;
+    stack.envoy.kill();
+    until("all connections are closed", async || {
+        process::descriptors(&stack.sidecar) <= descriptors
+    })
+    .await;
+}
+
+/// A thousand bodies that come byte by byte, all at the same time, hold nobody up.
+/// Every third breaks off before its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_bodies_that_drip() {
+    const DRIPS: usize = 1000;
+    const BOUND: u64 = 64 << 10;
+    let _alone = alone().await;
+    for mode in MODES {
+        let mut stack = start(&mode.config_for(POLICY)).await;
+        let descriptors = process::descriptors(&stack.sidecar);
+        let load = Load::start(stack.url(), CALLERS).await;
+        let before = process::memory(&stack.sidecar);
+        let mut crowd = begin(&stack, DRIPS).await;
+        until("all are open", async || stack.streams().await >= DRIPS).await;
+        let mut is_dripping = true;
+        while is_dripping {
+            for slow in &mut crowd {
+                is_dripping = slow.drip().await;
+            }
+        }
+        load.goes_on().await;
+        assert!(stack.streams().await >= DRIPS, "{mode:?}: some were given up");
+        let crowd = crowd.into_iter().enumerate().filter(|(number, _)| number % 3 != 0);
+        let crowd = crowd.map(|(_, slow)| slow).collect();
+        let dripping = finish(crowd).await;
+        let after = process::memory(&stack.sidecar);
+        let mut calls = load.end().await;
+        calls.extend(dripping);
+        let what = format!("dripping ({})", mode.name());
+        settle(&what, &calls, None, &stack.server);
+        weigh(&what, DRIPS, before, after, BOUND);
+        until_closed(&mut stack, descriptors).await;
+    }
+}
+
+/// As many streams as a sidecar takes, but for some.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_streams() {
+    const STREAMS: usize = 9_900;
+    const BOUND: u64 = 64 << 10;
+    /// Envoy's own limit is 1024 requests to a cluster.
+    const CLUSTER: &str = "  - name: mcp_authz\n";
+    const LARGE_CLUSTER: &str =
+        "  - name: mcp_authz\n    circuit_breakers: {thresholds: [{max_requests: 20000, max_pending_requests: 20000}]}\n";
+    let _alone = alone().await;
+    let config = Mode::FullDuplexStreamed.config_for(POLICY);
+    let mut stack = start(&change(&config, &[(CLUSTER, LARGE_CLUSTER)])).await;
+    let descriptors = process::descriptors(&stack.sidecar);
+    let before = process::memory(&stack.sidecar);
+    let mut crowd = begin(&stack, STREAMS).await;
+    for slow in &mut crowd {
+        slow.send_half().await;
+    }
+    stack.until_streams(STREAMS).await;
+    let load = Load::start(stack.url(), CALLERS).await;
+    let mut calls = finish(crowd).await;
+    let after = process::memory(&stack.sidecar);
+    calls.extend(load.end().await);
+    let what = "10 000 streams (FULL_DUPLEX_STREAMED)";
+    settle(what, &calls, None, &stack.server);
+    weigh(what, STREAMS, before, after, BOUND);
+    until_closed(&mut stack, descriptors).await;
+}
