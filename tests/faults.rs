@@ -102,10 +102,9 @@ impl Stack {
         until(&format!("{count} streams are open"), async || self.streams().await == count).await;
     }
 
-    /// Ends the load, and checks what became of it, and that nothing is left of it.
-    async fn settle(&self, what: &str, mode: Mode, load: Load, outage: Option<Outage>) {
-        let calls = load.end().await;
-        settle(&format!("{what} ({})", mode.name()), &calls, outage, &self.server);
+    /// Checks what became of all calls, and that nothing is left of them.
+    async fn settle(&self, what: &str, mode: Mode, calls: &[Call], outage: Option<Outage>) {
+        settle(&format!("{what} ({})", mode.name()), calls, outage, &self.server);
         self.until_streams(0).await;
     }
 }
@@ -124,7 +123,7 @@ async fn a_sidecar_that_is_killed_and_started_again() {
         stack.start_sidecar().await;
         let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
-        stack.settle("killed", mode, load, Some(outage)).await;
+        stack.settle("killed", mode, &load.end().await, Some(outage)).await;
     }
 }
 
@@ -143,21 +142,32 @@ async fn a_sidecar_that_is_restarted() {
         stack.start_sidecar().await;
         let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
-        stack.settle("restarted", mode, load, Some(outage)).await;
+        stack.settle("restarted", mode, &load.end().await, Some(outage)).await;
     }
 }
 
-/// Waits until no call gets an answer from the sidecar any more. Envoy gives a
-/// BUFFERED request `message_timeout`, and a streamed one all the time it takes.
-async fn until_stalled(load: &Load, mode: Mode, since: Instant) {
+/// Starts callers who get no answer of a sidecar that gives none, and waits until that
+/// is plain. Envoy gives a BUFFERED request `message_timeout`, and a streamed one all
+/// the time it takes.
+async fn stalled(stack: &Stack, mode: Mode) -> Load {
+    let began = Instant::now();
+    let load = Load::of(&Verdict::BOTH, stack.url(), CALLERS);
     match mode {
         Mode::Buffered => {
-            until("calls fail", async || load.failed_since(since) >= 2 * CALLERS).await;
+            until("calls fail", async || load.failed_since(began) >= 2 * CALLERS).await;
         }
         Mode::FullDuplexStreamed => {
-            until("all callers wait", async || load.pending_since(since) == CALLERS).await;
+            until("all callers wait", async || load.pending_since(began) == CALLERS).await;
         }
     }
+    assert_eq!(load.judged_since(began), 0, "{mode:?}: judged by nobody");
+    load
+}
+
+/// Streamed requests that waited have all been judged in the end.
+fn assert_none_was_lost(mode: Mode, calls: &[Call]) {
+    let lost = calls.iter().find(|call| !call.is_judged());
+    assert!(matches!(mode, Mode::Buffered) || lost.is_none(), "{mode:?}: {lost:?}");
 }
 
 /// A sidecar that does not move holds all calls up. When it goes on it judges those
@@ -171,25 +181,14 @@ async fn a_sidecar_that_stands_still() {
         let from = Instant::now();
         stack.sidecar.signal("STOP").unwrap();
         until("it stands still", async || process::is_stopped(&stack.sidecar)).await;
-        let stopped = Instant::now();
-        until_stalled(&load, mode, stopped).await;
-        let continued = Instant::now();
+        let stalled = stalled(&stack, mode).await;
         stack.sidecar.signal("CONT").unwrap();
-        let to = Instant::now();
+        let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
-        let calls = load.end().await;
-        let outage = Outage { from, to };
-        settle(&format!("stopped ({})", mode.name()), &calls, Some(outage), &stack.server);
-        let meanwhile = calls.iter().filter(|call| call.sent >= stopped && call.sent < continued);
-        let (passed, pending): (Vec<Call>, Vec<Call>) =
-            meanwhile.copied().partition(|call| call.ended < continued);
-        let unjudged = passed.iter().all(|call| !call.is_judged());
-        assert!(unjudged, "{mode:?}: judged by a sidecar that stands still: {passed:?}");
-        if matches!(mode, Mode::FullDuplexStreamed) {
-            assert!(pending.len() >= CALLERS, "{mode:?}: {pending:?}");
-            assert!(pending.iter().all(|call| call.is_judged()), "{mode:?}: {pending:?}");
-        }
-        stack.until_streams(0).await;
+        stalled.goes_on().await;
+        let calls = [load.end().await, stalled.end().await].concat();
+        assert_none_was_lost(mode, &calls);
+        stack.settle("stopped", mode, &calls, Some(outage)).await;
     }
 }
 
@@ -207,7 +206,7 @@ async fn an_envoy_that_is_killed_and_started_again() {
         load.redirect(stack.url());
         let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
-        stack.settle("Envoy killed", mode, load, Some(outage)).await;
+        stack.settle("Envoy killed", mode, &load.end().await, Some(outage)).await;
         stack.envoy.kill();
         until("its connections are closed", async || {
             process::descriptors(&stack.sidecar) <= descriptors
@@ -237,7 +236,7 @@ async fn a_socket_whose_file_is_removed() {
         stack.start_sidecar().await;
         let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
-        stack.settle("socket removed", mode, load, Some(outage)).await;
+        stack.settle("socket removed", mode, &load.end().await, Some(outage)).await;
     }
 }
 
@@ -256,7 +255,6 @@ fn few_descriptors() -> Command {
 async fn occupy(sidecar: &Sidecar) -> Vec<UnixStream> {
     let idle = (0..FEW).map(|_| UnixStream::connect(sidecar.socket()).unwrap()).collect();
     until("no connection can be accepted", async || refusals(sidecar) > 0).await;
-    assert_eq!(process::descriptors(sidecar), FEW);
     idle
 }
 
@@ -279,20 +277,22 @@ async fn a_sidecar_without_file_descriptors() {
 
         let from = Instant::now();
         stack.restart_envoy().await;
-        load.redirect(stack.url());
-        let cut_off = Instant::now();
-        until_stalled(&load, mode, cut_off).await;
-        assert_eq!(load.judged_since(cut_off), 0, "{mode:?}: judged by nobody");
+        let stalled = stalled(&stack, mode).await;
         drop(idle);
+        load.redirect(stack.url());
         let outage = Outage { from, to: Instant::now() };
         load.goes_on().await;
+        stalled.goes_on().await;
+        let (mut calls, waited) = (load.end().await, stalled.end().await);
+        assert_none_was_lost(mode, &waited);
+        calls.extend(waited);
+        stack.settle("out of descriptors", mode, &calls, Some(outage)).await;
 
         // Each thread tries ten times a second: no more, whatever time this took.
         let threads = std::thread::available_parallelism().unwrap().get();
         let most = threads * (began.elapsed().as_millis() as usize / 100 + 1);
         let refusals = refusals(&stack.sidecar);
         assert!(refusals <= most, "{mode:?}: {refusals} tries, where {most} would do");
-        stack.settle("out of descriptors", mode, load, Some(outage)).await;
     }
 }
 
@@ -319,8 +319,7 @@ async fn a_server_that_is_slow() {
         until("all are answered", async || held.judged_since(began) >= HELD).await;
         let mut calls = held.end().await;
         calls.extend(denied);
-        settle(&format!("slow server ({})", mode.name()), &calls, None, &stack.server);
-        stack.until_streams(0).await;
+        stack.settle("slow server", mode, &calls, None).await;
     }
 }
 
@@ -348,6 +347,6 @@ async fn a_policy_that_is_reloaded_five_hundred_times() {
             until("it has reloaded", async || reloads() >= reload).await;
         }
         load.goes_on().await;
-        stack.settle("500 reloads", mode, load, None).await;
+        stack.settle("500 reloads", mode, &load.end().await, None).await;
     }
 }

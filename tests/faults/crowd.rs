@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::load::{Call, Load, settle};
+use super::load::{Call, Load};
 use super::process::{self, Memory};
 use super::upstream::VERDICT;
 use super::{CALLERS, POLICY, Stack, Verdict, alone, start, until};
@@ -76,12 +76,19 @@ impl Slow {
     }
 }
 
-/// Begins so many requests, half of which are denied in the end.
+/// Begins so many requests, half of which are denied in the end, and waits until the
+/// sidecar has a stream for each. Some at a time: an Envoy that has thousands of tokens
+/// to verify at once does not look after its connections meanwhile, and gives up those
+/// that it is making after `connect_timeout`.
 async fn begin(stack: &Stack, count: usize) -> Vec<Slow> {
+    const AT_ONCE: usize = 250;
     let token = token("");
     let mut crowd = Vec::with_capacity(count);
     for verdict in Verdict::BOTH.into_iter().cycle().take(count) {
         crowd.push(Slow::begin(stack.envoy.port, verdict, &token).await);
+        if crowd.len() % AT_ONCE == 0 || crowd.len() == count {
+            stack.until_streams(crowd.len()).await;
+        }
     }
     crowd
 }
@@ -103,10 +110,11 @@ async fn finish(crowd: Vec<Slow>) -> Vec<Call> {
 
 /// Prints how much memory a crowd has taken, and checks it against a bound for each
 /// of it.
-fn weigh(what: &str, count: usize, before: Memory, after: Memory, bound: u64) {
+fn weigh(what: &str, mode: Mode, count: usize, before: Memory, after: Memory, bound: u64) {
     let each = after.most.saturating_sub(before.now) / count as u64;
     eprintln!(
-        "faults: {what}: {} KiB before, {} KiB at most: {each} bytes a stream",
+        "faults: {what} ({}): {} KiB before, {} KiB at most: {each} bytes a stream",
+        mode.name(),
         before.now / 1024,
         after.most / 1024
     );
@@ -114,7 +122,7 @@ fn weigh(what: &str, count: usize, before: Memory, after: Memory, bound: u64) {
 }
 
 /// Waits until the sidecar has closed what a crowd has opened. Envoy keeps its
-/// connections, each for a hundred streams or so, so it has to go first.
+/// connections, each for a thousand streams, so it has to go first.
 async fn until_closed(stack: &mut Stack, descriptors: usize) {
     stack.until_streams(0).await;
     stack.envoy.kill();
@@ -134,10 +142,9 @@ async fn a_thousand_bodies_that_drip() {
     for mode in MODES {
         let mut stack = start(&mode.config_for(POLICY)).await;
         let descriptors = process::descriptors(&stack.sidecar);
-        let load = Load::start(stack.url(), CALLERS).await;
         let before = process::memory(&stack.sidecar);
         let mut crowd = begin(&stack, DRIPS).await;
-        until("all are open", async || stack.streams().await >= DRIPS).await;
+        let load = Load::start(stack.url(), CALLERS).await;
         let mut is_dripping = true;
         while is_dripping {
             for slow in &mut crowd {
@@ -152,9 +159,8 @@ async fn a_thousand_bodies_that_drip() {
         let after = process::memory(&stack.sidecar);
         let mut calls = load.end().await;
         calls.extend(dripping);
-        let what = format!("dripping ({})", mode.name());
-        settle(&what, &calls, None, &stack.server);
-        weigh(&what, DRIPS, before, after, BOUND);
+        stack.settle("dripping", mode, &calls, None).await;
+        weigh("dripping", mode, DRIPS, before, after, BOUND);
         until_closed(&mut stack, descriptors).await;
     }
 }
@@ -166,10 +172,10 @@ async fn ten_thousand_streams() {
     const BOUND: u64 = 64 << 10;
     /// Envoy's own limit is 1024 requests to a cluster.
     const CLUSTER: &str = "  - name: mcp_authz\n";
-    const LARGE_CLUSTER: &str =
-        "  - name: mcp_authz\n    circuit_breakers: {thresholds: [{max_requests: 20000, max_pending_requests: 20000}]}\n";
+    const LARGE_CLUSTER: &str = "  - name: mcp_authz\n    circuit_breakers: {thresholds: [{max_requests: 20000, max_pending_requests: 20000}]}\n";
     let _alone = alone().await;
-    let config = Mode::FullDuplexStreamed.config_for(POLICY);
+    let mode = Mode::FullDuplexStreamed;
+    let config = mode.config_for(POLICY);
     let mut stack = start(&change(&config, &[(CLUSTER, LARGE_CLUSTER)])).await;
     let descriptors = process::descriptors(&stack.sidecar);
     let before = process::memory(&stack.sidecar);
@@ -177,13 +183,11 @@ async fn ten_thousand_streams() {
     for slow in &mut crowd {
         slow.send_half().await;
     }
-    stack.until_streams(STREAMS).await;
     let load = Load::start(stack.url(), CALLERS).await;
     let mut calls = finish(crowd).await;
     let after = process::memory(&stack.sidecar);
     calls.extend(load.end().await);
-    let what = "10 000 streams (FULL_DUPLEX_STREAMED)";
-    settle(what, &calls, None, &stack.server);
-    weigh(what, STREAMS, before, after, BOUND);
+    stack.settle("10 000 streams", mode, &calls, None).await;
+    weigh("10 000 streams", mode, STREAMS, before, after, BOUND);
     until_closed(&mut stack, descriptors).await;
 }

@@ -115,14 +115,14 @@ impl Load {
         self.shared.book(|book| book.ended.iter().filter(|call| counts(call)).count())
     }
 
-    /// Waits until ten allowed and ten denied calls that are sent from now on have
-    /// been judged.
+    /// Waits until a hundred allowed and a hundred denied calls that are sent from
+    /// now on have been judged.
     pub async fn goes_on(&self) {
         let now = Instant::now();
         until("calls are judged", async || {
             Verdict::BOTH.iter().all(|verdict| {
                 let is_one = |call: &Call| call.verdict == *verdict && call.sent >= now;
-                self.count(|call| is_one(call) && call.is_judged()) >= 10
+                self.count(|call| is_one(call) && call.is_judged()) >= 100
             })
         })
         .await;
@@ -139,15 +139,18 @@ impl Load {
 
 impl Shared {
     async fn call(&self, caller: usize, client: &reqwest::Client, verdict: Verdict, token: &str) {
-        let url = self.book(|book| book.url.clone());
+        // First: who is redirected between these two has been sent before.
+        let sent = Instant::now();
+        let url = self.book(|book| {
+            book.pending.insert(caller, sent);
+            book.url.clone()
+        });
         let request = client
             .post(url)
             .header("content-type", "application/json")
             .header(VERDICT, verdict.word())
             .bearer_auth(token)
             .body(call(verdict.word(), &json!({})));
-        let sent = Instant::now();
-        self.book(|book| book.pending.insert(caller, sent));
         let status = answered(request).await.ok();
         let ended = Instant::now();
         self.book(|book| {
