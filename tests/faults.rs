@@ -21,7 +21,7 @@ use self::upstream::Upstream;
 use crate::envoy::{self, Envoy};
 use crate::observe::metrics;
 use crate::stack::{self, Sidecar};
-use crate::support::{MODES, Mode, mcp_authz, start_before};
+use crate::support::{MODES, Mode, change, mcp_authz, start_before};
 
 type Stack = stack::Stack<Upstream>;
 
@@ -62,11 +62,13 @@ async fn alone() -> MutexGuard<'static, ()> {
 /// Waits until something is so.
 async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     const WITHIN: Duration = Duration::from_secs(60);
-    let deadline = Instant::now() + WITHIN;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "after {WITHIN:?} it is not so that {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(WITHIN, wait).await;
+    assert!(waited.is_ok(), "after {WITHIN:?} it is not so that {what}");
 }
 
 async fn start(config: &str) -> Stack {
@@ -109,6 +111,21 @@ impl Stack {
     }
 }
 
+/// What the others rely on: if Envoy is told to let calls pass when the sidecar is gone,
+/// the server sees them, and counts denied ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_counts_calls_that_pass_unjudged() {
+    let _alone = alone().await;
+    let config = Mode::Buffered.config_for(POLICY);
+    let open = ("failure_mode_allow: false", "failure_mode_allow: true");
+    let mut stack = start(&change(&config, &[open])).await;
+    let load = Load::start(stack.url(), CALLERS).await;
+    assert_eq!(stack.server.denied(), 0);
+    stack.sidecar.kill();
+    until("denied calls pass", async || stack.server.denied() >= CALLERS).await;
+    load.end().await;
+}
+
 /// Between the kill and the log line that it listens again calls fail. Envoy needs
 /// no time beyond that: it connects anew when the next call comes.
 #[tokio::test(flavor = "multi_thread")]
@@ -147,8 +164,9 @@ async fn a_sidecar_that_is_restarted() {
 }
 
 /// Starts callers who get no answer of a sidecar that gives none, and waits until that
-/// is plain. Envoy gives a BUFFERED request `message_timeout`, and a streamed one all
-/// the time it takes.
+/// is plain. Envoy gives a BUFFERED request `message_timeout`. It waits longer with a
+/// streamed one: until `stream_idle_timeout`, five minutes if it is not set, and then
+/// answers 504, too.
 async fn stalled(stack: &Stack, mode: Mode) -> Load {
     let began = Instant::now();
     let load = Load::of(&Verdict::BOTH, stack.url(), CALLERS);

@@ -1,6 +1,7 @@
-//! What the kernel tells of a sidecar's process.
+//! What the kernel tells of a sidecar's process, and what it allows ours.
 
 use std::fs;
+use std::process::Command;
 
 use crate::stack::Sidecar;
 
@@ -47,4 +48,13 @@ pub fn memory(sidecar: &Sidecar) -> Memory {
         kilobytes * 1024
     };
     Memory { now: bytes("VmRSS"), most: bytes("VmHWM") }
+}
+
+/// Lets this process, and those that it starts from now on, have so many file
+/// descriptors.
+pub fn allow_descriptors(count: usize) {
+    let own = std::process::id().to_string();
+    let limit = format!("--nofile={count}:");
+    let status = Command::new("prlimit").args(["--pid", &own, &limit]).status().unwrap();
+    assert!(status.success(), "this takes {count} file descriptors: see `ulimit -Hn`");
 }
