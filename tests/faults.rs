@@ -168,14 +168,13 @@ async fn a_sidecar_that_is_restarted() {
 /// streamed one: until `stream_idle_timeout`, five minutes if it is not set, and then
 /// answers 504, too.
 async fn stalled(stack: &Stack, mode: Mode) -> Load {
+    const MANY: usize = 16 * CALLERS;
     let began = Instant::now();
-    let load = Load::of(&Verdict::BOTH, stack.url(), CALLERS);
+    let load = Load::of(&Verdict::BOTH, stack.url(), MANY);
     match mode {
-        Mode::Buffered => {
-            until("calls fail", async || load.failed_since(began) >= 2 * CALLERS).await;
-        }
+        Mode::Buffered => until("calls fail", async || load.failed_since(began) >= MANY).await,
         Mode::FullDuplexStreamed => {
-            until("all callers wait", async || load.pending_since(began) == CALLERS).await;
+            until("all callers wait", async || load.pending_since(began) == MANY).await;
         }
     }
     assert_eq!(load.judged_since(began), 0, "{mode:?}: judged by nobody");
@@ -189,7 +188,8 @@ fn assert_none_was_lost(mode: Mode, calls: &[Call]) {
 }
 
 /// A sidecar that does not move holds all calls up. When it goes on it judges those
-/// that still wait.
+/// that still wait. That it finds many more that Envoy has given up meanwhile is no
+/// reason to close the connection, which would fail the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_that_stands_still() {
     let _alone = alone().await;
