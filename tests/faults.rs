@@ -168,7 +168,7 @@ async fn a_sidecar_that_is_restarted() {
 /// streamed one: until `stream_idle_timeout`, five minutes if it is not set, and then
 /// answers 504, too.
 async fn stalled(stack: &Stack, mode: Mode) -> Load {
-    const MANY: usize = 16 * CALLERS;
+    const MANY: usize = 8 * CALLERS;
     let began = Instant::now();
     let load = Load::of(&Verdict::BOTH, stack.url(), MANY);
     match mode {
