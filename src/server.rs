@@ -32,6 +32,12 @@ use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 /// has.
 const STACK_BYTES: usize = 8 << 20;
 
+/// How many streams Envoy may have given up before they are looked at. If there are
+/// more, HTTP/2's guard against rapid resets closes the connection, which fails the
+/// requests of all callers on it. h2's own limit is 20: a standstill of a second, or a
+/// few callers who hang up at once, would do. Each takes little, and not for long.
+const MOST_GIVEN_UP: usize = 10_000;
+
 /// How many connections the admin port takes: what asks there must not use up the
 /// file descriptors that Envoy's connections need.
 const MOST_ADMIN: usize = 64;
@@ -245,7 +251,10 @@ impl Worker {
         let Self { extproc, health, mut stopping, timeout } = self;
         let mut drain = stopping.clone();
         let stop = async move { stopped(&mut stopping).await };
-        let router = Server::builder().add_service(extproc).add_service(health);
+        let router = Server::builder()
+            .http2_max_pending_accept_reset_streams(Some(MOST_GIVEN_UP))
+            .add_service(extproc)
+            .add_service(health);
         let too_late = async {
             stopped(&mut drain).await;
             tokio::time::sleep(timeout).await;

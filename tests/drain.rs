@@ -2,21 +2,15 @@
 
 use serde_json::json;
 
-use crate::stack::{POLICY, Stack};
+use crate::stack::POLICY;
 use crate::support::{Http, Mode, begin, call, mcp_authz, measures, send, start_with, token};
-
-async fn signal(stack: &Stack, name: &str) {
-    let id = stack.sidecar.id().to_string();
-    let sent = std::process::Command::new("kill").args([name, &id]).status().unwrap();
-    assert!(sent.success());
-}
 
 /// While it says that it is not ready it serves on, until it is asked again.
 #[tokio::test]
 async fn a_server_that_stops_says_so_and_serves_on() {
     let variables = [("MCP_AUTHZ_DRAIN_DELAY", "3600")];
     let stack = start_with(&variables, POLICY, &Mode::Buffered.config()).await;
-    signal(&stack, "-TERM").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("stopping").await);
     let ready = reqwest::get(format!("http://{}/readyz", stack.sidecar.admin)).await.unwrap();
     assert_eq!(ready.status(), 503);
@@ -40,7 +34,7 @@ async fn streams_that_do_not_end_are_cut_off() {
     let stack = start_with(&variables, POLICY, &Mode::FullDuplexStreamed.config()).await;
     let (reply, send_body) = begin(&stack, "all-access", b"{\"jsonrpc\":").await;
     measures(&stack, "mcp_authz_held_bytes 11").await;
-    signal(&stack, "-TERM").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("cut off").await, "{}", stack.sidecar.log());
     let reply = reply.await.unwrap();
     assert_eq!(reply.status, 500, "{reply:?}");
@@ -57,7 +51,7 @@ async fn streams_that_end_in_time_are_answered() {
     let (first, rest) = whole.split_at(10);
     let (reply, send_body) = begin(&stack, "sum", first).await;
     measures(&stack, "mcp_authz_held_bytes 10").await;
-    signal(&stack, "-TERM").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("stopping").await);
     send_body.send(Ok(rest.to_vec())).await.unwrap();
     drop(send_body);

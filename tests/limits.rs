@@ -170,7 +170,7 @@ async fn sockets_have_the_mode_and_group_that_was_asked_for() {
     ] {
         let mut command = mcp_authz();
         command.env("MCP_AUTHZ_ADMIN", format!("unix:{}", admin.display())).envs(variables);
-        let sidecar = Sidecar::start(command, POLICY, dir.path()).await.unwrap();
+        let mut sidecar = Sidecar::start(command, POLICY, dir.path()).await.unwrap();
         for (path, mode) in [sidecar.socket(), &admin].into_iter().zip(modes) {
             let metadata = path.metadata().unwrap();
             assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());

@@ -33,6 +33,7 @@ mod corpus;
 mod docs;
 mod drain;
 mod envoy_config;
+mod faults;
 mod kubernetes;
 mod limits;
 mod monitoring;

@@ -32,6 +32,14 @@ pub const TOKEN_OPTIONAL: &str = "requires: {requires_any: {requirements: [{prov
 pub const SEND_HEADERS: &str = "request_header_mode: SEND";
 
 impl Mode {
+    /// As Envoy's configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "BUFFERED",
+            Self::FullDuplexStreamed => "FULL_DUPLEX_STREAMED",
+        }
+    }
+
     /// The quickstart's Envoy configuration in this mode.
     pub fn config(self) -> String {
         self.config_for(POLICY)
@@ -97,6 +105,17 @@ pub async fn start_with(variables: &[(&str, &str)], policy: &str, envoy_config: 
     let mut sidecar = mcp_authz();
     sidecar.envs(variables.iter().copied());
     Stack::start(&binary, issuer(), sidecar, policy, envoy_config).await.unwrap()
+}
+
+/// Envoy and mcp-authz before another server, which listens on a port already.
+pub async fn start_before<S>(
+    server: (S, u16),
+    sidecar: Command,
+    policy: &str,
+    envoy_config: &str,
+) -> Stack<S> {
+    let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+    Stack::start_before(server, &binary, issuer(), sidecar, policy, envoy_config).await.unwrap()
 }
 
 /// An HTTP answer.
