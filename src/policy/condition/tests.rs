@@ -196,6 +196,15 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
             assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
         }
     }
+    // Who looks at all keys sees two where a server may see one.
+    for source in ["args.all(key, key != 'force')", "args.exists(key, key == 'x') || true"] {
+        for arguments in
+            [r#"{"a":1,"A":2}"#, r#"{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"b":1,"B":1}"#]
+        {
+            assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
+        }
+        assert_eq!(outcome(source, r#"{"a":1,"b":{"c":1,"C":1}}"#), "true", "{source}");
+    }
     // A string may hold what looks like a comment, and a comment may be followed.
     assert_eq!(outcome("args.path == 'http://x'", r#"{"path":"http://x"}"#), "true");
     assert_eq!(outcome("// greeting\nargs.path == 'x'", r#"{"path":"x"}"#), "true");

@@ -54,6 +54,17 @@ pub(super) struct Writer<'a> {
     pub(super) budget: &'a Budget,
 }
 
+impl Writer<'_> {
+    /// Who looks at all keys of a client's object sees two where some servers see one.
+    fn meet_variants_in(self, object: &Object<'_>) {
+        if let Some(ambiguity) = self.ambiguity
+            && object.has_case_variants()
+        {
+            ambiguity.meet();
+        }
+    }
+}
+
 /// A JSON value as a CEL value.
 pub(super) fn to_val<'a>(json: &'a Json<'a>, writer: Writer<'a>) -> Box<dyn Val + 'a> {
     match json {
@@ -211,8 +222,12 @@ impl<'a> Members<'a> {
 
     fn keys(self) -> Vec<&'a str> {
         match self {
-            Self::Json { object, .. } => object.iter().map(|(key, _)| key).collect(),
-            Self::Params { object, .. } => {
+            Self::Json { object, writer } => {
+                writer.meet_variants_in(object);
+                object.iter().map(|(key, _)| key).collect()
+            }
+            Self::Params { object, writer } => {
+                writer.meet_variants_in(object);
                 let members = object.iter().filter(|(_, value)| **value != Json::Null);
                 members.map(|(key, _)| key).collect()
             }
