@@ -161,7 +161,7 @@ pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> 
 
 /// Whether two keys are the same to a reader that ignores letters' case, such
 /// as Go's `encoding/json`: `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`,
-/// `ı` as `i`, `ẞ` and `ß` as `ss`.
+/// `ı` and `İ` as `i`, `ẞ` and `ß` as `ss`.
 pub fn fold_eq(a: &str, b: &str) -> bool {
     fold_cmp(a, b).is_eq()
 }
@@ -177,12 +177,14 @@ fn fold_cmp(a: &str, b: &str) -> Ordering {
     folded(a).cmp(folded(b))
 }
 
-/// Each of the three steps unites letters that the others leave apart.
+/// Each of the three steps unites letters that the others leave apart. The dot is
+/// what `İ` has in lower case, but not to Java, which goes character by character.
 fn folded(text: &str) -> impl Iterator<Item = char> {
     text.chars()
         .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
+        .filter(|&c| c != '\u{307}')
 }
 
 /// Why a text is not JSON, and where.

@@ -1,0 +1,132 @@
+//! Bodies: what the strict reader accepts must mean the same to every lenient one.
+
+#![no_main]
+
+#[path = "../../lenient.rs"]
+mod lenient;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_authz::json::Json;
+use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders};
+use serde_json::Value;
+use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
+
+/// All that can be accepted.
+const MOST: Accept = Accept { max_depth: 512, batches: true };
+/// What is accepted unless a policy says otherwise.
+const USUAL: Accept = Accept { max_depth: 64, batches: false };
+/// How deep `serde_json` reads.
+const SERDE_DEPTH: usize = 127;
+/// A name that headers can repeat.
+const NAME: &str = "good";
+
+fuzz_target!(|body: &[u8]| {
+    let no_headers = MirroredHeaders::default();
+    let most = mcp::read(body, &no_headers, MOST);
+    if let Ok(message) = &most {
+        let disagreement = lenient::disagreement(body, message);
+        assert_eq!(disagreement, None);
+        serde_agrees(body, message);
+        simd_agrees(body, message);
+        arguments_agree(body, message);
+    }
+
+    // Settings and headers only ever refuse more.
+    let ours = most.as_ref().ok().map(lenient::ours);
+    let mut mirrored = MirroredHeaders::default();
+    mirrored.add("mcp-name", NAME.as_bytes());
+    for (headers, accept) in [(&no_headers, USUAL), (&mirrored, MOST)] {
+        if let Ok(message) = mcp::read(body, headers, accept) {
+            assert_eq!(Some(lenient::ours(&message)), ours);
+        }
+    }
+    if let Ok(Message::ToolCall(call)) = mcp::read(body, &mirrored, USUAL) {
+        assert_eq!(call.name, NAME, "what is in front has read another name in the header");
+    }
+});
+
+fn serde_agrees(body: &[u8], message: &Message<'_>) {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => assert_eq!(lenient::tools_of(&value), lenient::ours(message), "serde_json"),
+        Err(error) => {
+            let shallow = Accept { max_depth: SERDE_DEPTH, ..MOST };
+            let ours = mcp::read(body, &MirroredHeaders::default(), shallow);
+            assert!(ours.is_err(), "we accept what serde_json refuses: {error}");
+        }
+    }
+}
+
+/// A reader that compares many bytes at once, and one that looks only for what it
+/// is asked for and skips the rest unread.
+fn simd_agrees(body: &[u8], message: &Message<'_>) {
+    if let Ok(value) = sonic_rs::from_slice::<sonic_rs::Value>(body) {
+        let one = [value.clone()];
+        let messages = value.as_array().map_or(one.as_slice(), |batch| batch.as_slice());
+        let tool = |message: &sonic_rs::Value| {
+            let text = |path: &[PointerNode]| {
+                message.pointer(path).as_str().unwrap_or_default().to_owned()
+            };
+            let is_call = lenient::is_call(&text(&pointer!["method"]));
+            is_call.then(|| text(&pointer!["params", "name"]))
+        };
+        let tools: Vec<String> = messages.iter().filter_map(tool).collect();
+        assert_eq!(tools, lenient::ours(message), "sonic-rs");
+    }
+    let lazily = |path: &[PointerNode]| {
+        let found = sonic_rs::get(body, path).ok()?;
+        found.as_str().map(str::to_owned)
+    };
+    if matches!(message, Message::Batch(_)) {
+        return;
+    }
+    let method = lazily(&pointer!["method"]).unwrap_or_default();
+    let name = || lazily(&pointer!["params", "name"]).unwrap_or_default();
+    let tools: Vec<String> = lenient::is_call(&method).then(name).into_iter().collect();
+    assert_eq!(tools, lenient::ours(message), "sonic-rs, lazily");
+}
+
+fn arguments_agree(body: &[u8], message: &Message<'_>) {
+    let Message::ToolCall(call) = message else { return };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+    let params = &value["params"];
+    for (ours, theirs) in [
+        (&call.arguments, &params["arguments"]),
+        (&call.meta, &params["_meta"]),
+        (&call.params, params),
+    ] {
+        // What it refuses no condition sees.
+        let Ok(ours) = ours.get() else { continue };
+        assert!(same(ours, theirs), "{ours:?} is not {theirs}");
+    }
+}
+
+fn same(ours: &Json<'_>, theirs: &Value) -> bool {
+    match (ours, theirs) {
+        (Json::Null, Value::Null) => true,
+        // There are none.
+        (Json::Object(ours), Value::Null) => ours.is_empty(),
+        (Json::Bool(ours), Value::Bool(theirs)) => ours == theirs,
+        (Json::Int(ours), Value::Number(theirs)) => {
+            theirs.as_i64().map_or(*ours == 0 && theirs.as_f64() == Some(0.0), |it| it == *ours)
+        }
+        // serde_json rounds in the last digit, unless it is asked not to.
+        (Json::Double(ours), Value::Number(theirs)) => theirs.as_f64().is_some_and(|theirs| {
+            (ours - theirs).abs() <= ours.abs() * 4.0 * f64::EPSILON + f64::MIN_POSITIVE
+        }),
+        (Json::String(ours), Value::String(theirs)) => ours == theirs,
+        (Json::Array(ours), Value::Array(theirs)) => {
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).all(|(ours, theirs)| same(ours, theirs))
+        }
+        (Json::Object(ours), Value::Object(theirs)) => {
+            ours.len() == theirs.len()
+                && ours.iter().all(|(key, ours)| {
+                    theirs.get(key).is_some_and(|theirs| {
+                        // Only the object itself may be missing.
+                        (ours == &Json::Null || !theirs.is_null()) && same(ours, theirs)
+                    })
+                })
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,80 @@
+//! Conditions: what compiles can be evaluated over whatever a client sends.
+
+#![no_main]
+
+mod arguments;
+mod expression;
+
+use libfuzzer_sys::fuzz_target;
+use mcp_authz::claims::Claims;
+use mcp_authz::head::Head;
+use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders, ToolCall};
+use mcp_authz::policy::condition::{Numbers, Outcome};
+use mcp_authz::policy::{BackendFrom, Budget, Condition, Facts};
+
+use arguments::Arguments;
+use expression::Expression;
+
+/// As a policy has them that says nothing else.
+const STEPS: usize = 10_000;
+const ACCEPT: Accept = Accept { max_depth: 512, batches: false };
+
+#[derive(Debug, arbitrary::Arbitrary)]
+struct Input {
+    arguments: Arguments,
+    doubles: bool,
+    expression: Expression,
+}
+
+fuzz_target!(|input: Input| {
+    let Input { arguments, doubles, expression } = input;
+    let source = expression.0;
+    let numbers = if doubles { Numbers::Double } else { Numbers::IntAndDouble };
+    let condition = match Condition::compile(&source, numbers) {
+        Ok(condition) => condition,
+        Err(errors) => {
+            assert!(!errors.is_empty());
+            assert!(errors.iter().all(|error| error.offset <= source.len()), "{errors:?}");
+            return;
+        }
+    };
+    assert!(condition.doubts().iter().all(|doubt| doubt.offset <= source.len()));
+
+    let body = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","arguments":{},"_meta":{}}}}}"#,
+        arguments.args, arguments.meta
+    );
+    let said = || {
+        let message = mcp::read(body.as_bytes(), &MirroredHeaders::default(), ACCEPT);
+        let Ok(Message::ToolCall(call)) = message else { return None };
+        Some(evaluate(&condition, &call))
+    };
+    assert_eq!(said(), said(), "`{source}` over {body}");
+});
+
+/// What a condition comes to; its errors may name one of several reasons.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    True,
+    False,
+    Failed,
+    Ambiguous,
+}
+
+fn evaluate(condition: &Condition, call: &ToolCall<'_>) -> Said {
+    let claims = serde_json::json!({"scope": "a b", "sub": "s", "groups": ["g"], "n": 1});
+    let claims = claims.as_object().map(Claims::from_json);
+    let headers = vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), vec![0xff])];
+    let head = Head { headers, ..Head::default() };
+    let backend = BackendFrom::Name("b".to_owned());
+    let budget = Budget::of(STEPS);
+    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), call, &budget) else {
+        return Said::Ambiguous;
+    };
+    match condition.evaluate(call, &facts) {
+        Ok(Outcome::True) => Said::True,
+        Ok(Outcome::False) => Said::False,
+        Ok(Outcome::Failed(_)) => Said::Failed,
+        Err(_) => Said::Ambiguous,
+    }
+}
