@@ -63,8 +63,8 @@ impl http_body::Body for Counted {
                 if self.arriving.is_full() {
                     continue;
                 }
-                if self.capacity.is_exceeded_by(self.arriving.more(data.len())) {
-                    self.arriving.fill();
+                let held = self.arriving.more(data.len());
+                if self.capacity.is_exceeded_by(held) && self.arriving.fill() {
                     continue;
                 }
             }

@@ -283,6 +283,9 @@ impl Conversation {
 
     fn decided(&mut self, record: Record, took: Duration) {
         self.deadline = Deadline::Passed;
+        if !self.session.is_refused() {
+            self.open.welcome();
+        }
         let record = record.made(SystemTime::now(), took);
         self.metadata = Some(convert::metadata(&record.decision));
         self.open.recorder().record(record);

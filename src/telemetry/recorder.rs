@@ -122,12 +122,18 @@ pub struct Arriving {
     recorder: Arc<Recorder>,
     bytes: AtomicI64,
     full: AtomicBool,
+    welcome: AtomicBool,
 }
 
 impl Arriving {
     /// Nothing has come yet.
     pub fn new(recorder: Arc<Recorder>) -> Self {
-        Self { recorder, bytes: AtomicI64::new(0), full: AtomicBool::new(false) }
+        Self {
+            recorder,
+            bytes: AtomicI64::new(0),
+            full: AtomicBool::new(false),
+            welcome: AtomicBool::new(false),
+        }
     }
 
     /// Takes note of more bytes. Answers how many are held for all streams.
@@ -137,9 +143,12 @@ impl Arriving {
         self.recorder.metrics.held_bytes.inc_by(bytes).saturating_add(bytes)
     }
 
-    /// There is no room for more.
-    pub fn fill(&self) {
-        self.full.store(true, Ordering::Relaxed);
+    /// There is no room for more. Answers whether that is so: to break off a request
+    /// that goes on already would help nobody.
+    pub fn fill(&self) -> bool {
+        let is_full = !self.welcome.load(Ordering::Relaxed);
+        self.full.fetch_or(is_full, Ordering::Relaxed);
+        is_full
     }
 
     /// Whether there is no room for more.
@@ -171,6 +180,11 @@ impl OpenStream {
     /// Where its decision is recorded.
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// The request goes on: what is still to come of it is taken.
+    pub fn welcome(&self) {
+        self.arriving.welcome.store(true, Ordering::Relaxed);
     }
 
     /// Whether a message came that there is no room for.
