@@ -51,3 +51,52 @@ fn push(header: &mut String, separator: &str, key: &str, value: &str) {
     // Writing to a `String` cannot fail.
     let _written = write!(header, "{separator}{key}=\"{value}\"");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+
+    const URL: &str = "https://mcp.example.com/.well-known/oauth-protected-resource";
+
+    fn policy(more: &str) -> Arc<Policy> {
+        let text = format!("policies:\n- {{name: p, rules: [{{action: Allow}}]{more}}}\n");
+        Arc::clone(&config::parse(&text).unwrap().policies[0])
+    }
+
+    #[test]
+    fn a_403_names_the_scopes_that_would_open_the_call() {
+        let scopes =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            insufficient_scope(&policy(""), &scopes(&["a"])),
+            "Bearer error=\"insufficient_scope\", scope=\"a\", \
+             error_description=\"this call requires the scope a\""
+        );
+        assert_eq!(
+            insufficient_scope(
+                &policy(&format!(", resourceMetadataURL: {URL}")),
+                &scopes(&["a", "b"])
+            ),
+            format!(
+                "Bearer error=\"insufficient_scope\", scope=\"a b\", resource_metadata=\"{URL}\", \
+                 error_description=\"this call requires the scopes a b\""
+            )
+        );
+    }
+
+    #[test]
+    fn a_401_says_where_to_log_in() {
+        let bare = policy("");
+        assert_eq!(unauthenticated(&bare, false), "Bearer");
+        assert_eq!(unauthenticated(&bare, true), "Bearer error=\"invalid_token\"");
+        let full = policy(&format!(", resourceMetadataURL: {URL}, scopesSupported: [a, c]"));
+        let rest = format!("resource_metadata=\"{URL}\", scope=\"a c\"");
+        assert_eq!(unauthenticated(&full, false), format!("Bearer {rest}"));
+        assert_eq!(unauthenticated(&full, true), format!("Bearer error=\"invalid_token\", {rest}"));
+        let supported = policy(", scopesSupported: [a]");
+        assert_eq!(unauthenticated(&supported, false), "Bearer scope=\"a\"");
+    }
+}

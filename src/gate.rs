@@ -22,7 +22,7 @@ use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
 use crate::mcp::{self, Accept, Message, MirroredHeaders, NotGoverned, ToolCall};
 use crate::policy::{
-    Batches, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, Unauthenticated,
+    Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, Unauthenticated,
 };
 
 /// Where claims are taken from.
@@ -44,8 +44,14 @@ pub enum ClaimsFrom {
 pub struct Limits {
     /// The largest body that is judged, in bytes.
     pub max_body_bytes: usize,
+    /// In how many parts it may come, if it comes in parts.
+    pub max_body_parts: usize,
+    /// The largest head that is looked at, in bytes of what Envoy sends of it.
+    pub max_header_bytes: usize,
     /// The deepest nesting of arrays and objects in it.
     pub max_json_depth: usize,
+    /// How many steps its conditions may take, all together.
+    pub condition_cost: usize,
 }
 
 /// All that a policy file says.
@@ -68,6 +74,22 @@ pub struct Admitted {
     origin: Origin,
     head: Head,
     claims: Option<Claims>,
+    budget: Budget,
+}
+
+/// Why the body of a request that was let in was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// It is larger than the limit.
+    TooLarge,
+    /// It came in more parts than the limit.
+    TooManyParts,
+    /// Envoy sent only its beginning.
+    CutOff,
+    /// It did not come in time.
+    TimedOut,
+    /// There is no room to hold it.
+    Overloaded,
 }
 
 /// A request that was answered without a look at its body.
@@ -110,7 +132,7 @@ impl Admitted {
 
     /// What a call of this request is decided by, beside its parameters.
     pub fn facts<'f>(&'f self, call: &'f ToolCall<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
-        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), call)
+        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), call, &self.budget)
     }
 }
 
@@ -209,7 +231,10 @@ impl Gate {
         };
         let policy = Arc::clone(policy);
         match self.admit_by(&policy, &head, claims.is_some()) {
-            Ok(()) => Ok(Admitted { policy, origin, head, claims }),
+            Ok(()) => {
+                let budget = Budget::of(self.limits.condition_cost);
+                Ok(Admitted { policy, origin, head, claims, budget })
+            }
             Err(refusal) => {
                 let judgement = Judgement::refused(&policy, refusal);
                 Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
@@ -219,6 +244,9 @@ impl Gate {
 
     /// Whether its policy and the limits let a request in.
     fn admit_by(&self, policy: &Policy, head: &Head, has_token: bool) -> Result<(), Refusal> {
+        if head.size() > self.limits.max_header_bytes {
+            return Err(Refusal::headers_too_large(self.limits.max_header_bytes));
+        }
         // A CORS preflight cannot carry a token; it names no tool either, since
         // a body of it would be judged like any other.
         if !has_token
@@ -251,14 +279,16 @@ impl Gate {
         Judgement::cleared(Proof::NoMessage)
     }
 
-    /// Judges a request whose body is larger than the limit.
-    pub fn judge_too_large<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
-        Judgement::refused(&admitted.policy, self.too_large())
-    }
-
-    /// Judges a request of whose body Envoy sent only the beginning.
-    pub fn judge_cut_off<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
-        Judgement::refused(&admitted.policy, Refusal::cut_off())
+    /// Judges a request whose body was not read.
+    pub fn judge_unread<'p, 'b>(&self, admitted: &'p Admitted, why: Unread) -> Judgement<'p, 'b> {
+        let refusal = match why {
+            Unread::TooLarge => self.too_large(),
+            Unread::TooManyParts => Refusal::too_many_parts(self.limits.max_body_parts),
+            Unread::CutOff => Refusal::cut_off(),
+            Unread::TimedOut => Refusal::timed_out(),
+            Unread::Overloaded => Refusal::overloaded(),
+        };
+        Judgement::refused(&admitted.policy, refusal)
     }
 
     /// Judges a request by its whole body.
@@ -267,7 +297,7 @@ impl Gate {
             return self.judge_bodiless(admitted);
         }
         if body.len() > self.limits.max_body_bytes {
-            return self.judge_too_large(admitted);
+            return self.judge_unread(admitted, Unread::TooLarge);
         }
         let policy = admitted.policy();
         let mut mirrored = MirroredHeaders::default();

@@ -24,6 +24,13 @@ impl Head {
     /// Envoy's attribute that names the route.
     pub const ROUTE_NAME: &str = "xds.route_name";
 
+    /// How long all its names and values are, in bytes.
+    pub fn size(&self) -> usize {
+        let Self { method, host, path, headers, .. } = self;
+        let headers = headers.iter().map(|(name, value)| name.len() + value.len());
+        method.len() + host.len() + path.len() + headers.sum::<usize>()
+    }
+
     /// The values of a header, whose name is in lower case.
     pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
         self.headers

@@ -114,6 +114,15 @@ impl<'a> Object<'a> {
         found
     }
 
+    /// Whether two keys are equal but for letters' case.
+    pub fn has_case_variants(&self) -> bool {
+        let keys = || self.0.iter().map(|(key, _)| key.as_ref());
+        if self.0.len() > Self::SORTED_ABOVE {
+            return keys().zip(keys().skip(1)).any(|(a, b)| fold_eq(a, b));
+        }
+        keys().enumerate().any(|(at, a)| keys().skip(at + 1).any(|b| fold_eq(a, b)))
+    }
+
     /// The members, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
         self.0.iter().map(|(key, value)| (key.as_ref(), value))

@@ -8,13 +8,28 @@
 //!
 //! | refused | because some decoder |
 //! |---|---|
-//! | a key twice, however it is escaped | takes the first, or the last |
-//! | `Method`, `NAME`, `paramſ` | matches keys without regard to case (Go) |
-//! | invalid UTF-8, a byte order mark | replaces it, skips it, or stops |
-//! | several values, a batch | reads the first, or all |
-//! | a tool name with a control character, a key with NUL | cuts a string at NUL |
-//! | a method that is not visible ASCII | trims it, or cuts it |
-//! | deep nesting, numbers beyond a double | fails, or rounds |
+//! | a key twice, however it is escaped | takes the last (Python's `json`, JavaScript, `serde_json`'s maps, Envoy's `mcp` filter) or the first (some C and simd readers) |
+//! | `Method`, `NAME`, `paramſ` | matches keys without regard to case (Go's `encoding/json`; .NET and Jackson if set so) |
+//! | a key with NUL | cuts a key at NUL (readers in C) |
+//! | invalid or overlong UTF-8, wherever it stands | replaces it, or reads it as what it abbreviates |
+//! | a byte order mark, UTF-16, UTF-32 | skips the mark, or detects the encoding ([RFC 4627, section 3]) |
+//! | several values, anything after the value | reads the first (streaming readers), the last, or all |
+//! | `1e400`, `NaN`, `01`, `+1` | reads infinity, or a number ([RFC 8259, section 6]) |
+//! | lone surrogates in escapes | replaces or keeps them ([RFC 8259, section 8.2]) |
+//! | comments, single quotes, trailing commas | accepts them (JSON5) |
+//! | deep nesting, before, within or after what matters | exhausts its stack, or stops there |
+//! | a batch, unless the policy accepts them | calls each (MCP 2025-03-26), or takes the first |
+//! | a message that is a request and a response | takes it for either |
+//! | a method that is not visible ASCII, or is almost `tools/call` | trims it, cuts it, or ignores case |
+//! | an id that is no string and no number | answers to another |
+//! | a tool name that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
+//!
+//! What has no method is a response and passes, and so does a method that is not
+//! governed; a notification that calls a tool is a call.
+//!
+//! [RFC 4627, section 3]: https://www.rfc-editor.org/rfc/rfc4627#section-3
+//! [RFC 8259, section 6]: https://www.rfc-editor.org/rfc/rfc8259#section-6
+//! [RFC 8259, section 8.2]: https://www.rfc-editor.org/rfc/rfc8259#section-8.2
 //!
 //! Arguments are only checked to be well-formed here; [`Arguments`] reads them
 //! when a condition asks for them, and refuses duplicate keys then.

@@ -24,7 +24,7 @@ mod trace;
 use std::sync::Arc;
 
 pub use claim::{ClaimType, RequiredClaim};
-pub use condition::{Condition, ConditionError, Reads};
+pub use condition::{Budget, Condition, ConditionError, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject};
 pub use labels::Labels;

@@ -18,18 +18,25 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
-use self::listen::{Bound, FOR_ALL, FOR_OWNER, Listener};
+pub use self::listen::Access;
+use self::listen::{Bound, Listener};
 use self::reload::{Cause, Reloader};
 use self::signals::Signals;
 use crate::address::Address;
 use crate::admin::{Admin, Health, Reach, Status};
-use crate::extproc::ExtProc;
+use crate::extproc::{Capacity, ExtProc};
 use crate::gate::{ClaimsFrom, Gate, LiveGate};
 use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 
 /// Conditions are evaluated as deep as they are nested: as much as the main thread
 /// has.
 const STACK_BYTES: usize = 8 << 20;
+
+/// How many streams Envoy may have given up before they are looked at. If there are
+/// more, HTTP/2's guard against rapid resets closes the connection, which fails the
+/// requests of all callers on it. h2's own limit is 20: a standstill of a second, or a
+/// few callers who hang up at once, would do. Each takes little, and not for long.
+const MOST_GIVEN_UP: usize = 10_000;
 
 /// How many connections the admin port takes: what asks there must not use up the
 /// file descriptors that Envoy's connections need.
@@ -46,8 +53,14 @@ pub struct Options {
     pub policy: PathBuf,
     /// Where Envoy asks.
     pub listen: Address,
+    /// Who may connect there, if it is a Unix socket.
+    pub listen_access: Access,
     /// Where people and Prometheus ask, and who may.
     pub admin: Option<(Address, Reach)>,
+    /// Who may connect there, if it is a Unix socket.
+    pub admin_access: Access,
+    /// How much is taken on at once.
+    pub capacity: Capacity,
     /// How many threads serve Envoy.
     pub threads: NonZeroUsize,
     /// Where spans go.
@@ -100,6 +113,12 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     let recorder = Arc::new(Recorder::new(log, spans));
     recorder.metrics().loaded(&gate);
     announce(&gate);
+    if gate.limits.max_body_bytes > options.capacity.held_bytes {
+        tracing::warn!(
+            "bodies above --max-held-bytes find no room, though `limits.maxBodyBytes` is larger: raise \
+             the former"
+        );
+    }
     let live = Arc::new(LiveGate::new(gate));
     let status = Arc::new(Status::new(Arc::clone(&live)));
     own_runtime.block_on(status.serves::<ExtProc>());
@@ -109,11 +128,15 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
         Some((address, reach)) => {
             let (live, recorder) = (Arc::clone(&live), Arc::clone(&recorder));
             let (status, reach) = (Arc::clone(&status), *reach);
-            Some((Bound::to(address, FOR_OWNER)?, Admin { live, recorder, status, reach }))
+            Some((
+                Bound::to(address, options.admin_access)?,
+                Admin { live, recorder, status, reach },
+            ))
         }
         None => None,
     };
-    let Bound { listener, address, file: _file } = Bound::to(&options.listen, FOR_ALL)?;
+    let Bound { listener, address, file: _file } =
+        Bound::to(&options.listen, options.listen_access)?;
     let others: Vec<(Listener, Runtime)> = (1..options.threads.get())
         .map(|_| Ok((listener.share()?, runtime()?)))
         .collect::<io::Result<_>>()?;
@@ -125,7 +148,7 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     );
     let (stop, stopping) = watch::channel(false);
     let worker = Worker {
-        extproc: ExtProc::new(live, Arc::clone(&recorder)),
+        extproc: ExtProc::new(live, Arc::clone(&recorder), options.capacity),
         health: status.health_service(),
         stopping,
         timeout: options.drain.timeout,
@@ -228,7 +251,10 @@ impl Worker {
         let Self { extproc, health, mut stopping, timeout } = self;
         let mut drain = stopping.clone();
         let stop = async move { stopped(&mut stopping).await };
-        let router = Server::builder().add_service(extproc).add_service(health);
+        let router = Server::builder()
+            .http2_max_pending_accept_reset_streams(Some(MOST_GIVEN_UP))
+            .add_service(extproc)
+            .add_service(health);
         let too_late = async {
             stopped(&mut drain).await;
             tokio::time::sleep(timeout).await;

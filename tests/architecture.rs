@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "address",
             "admin",
             "config",
+            "extproc",
             "gate",
             "head",
             "policy",

@@ -1,5 +1,6 @@
 //! What README and examples say is true.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,8 +8,12 @@ use mcp_authz::config;
 
 use crate::support::mcp_authz;
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
 pub fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// The fenced blocks of a page in a language.
@@ -131,4 +136,55 @@ fn the_readme_shows_what_check_prints() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
+}
+
+/// Each attack that is known names tests that there are.
+#[test]
+fn every_attack_has_its_tests() {
+    let page = read(".github/SECURITY.md");
+    let (_, table) = page.split_once("## Attacks").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let (tests, mut attacks) = (tests_of("src", ""), 0);
+    let tests: BTreeSet<String> = tests.into_iter().chain(tests_of("tests", "")).collect();
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        let [_attack, _what_happens, named] = cells.as_slice() else { continue };
+        let named: Vec<&str> = named.split(", ").map(|name| name.trim_matches('`')).collect();
+        for name in &named {
+            let is_file = root().join(name).is_file();
+            assert!(is_file || tests.contains(*name), "there is no `{name}`: {row}");
+        }
+        attacks += 1;
+    }
+    assert!(attacks > 40, "{attacks} attacks");
+}
+
+/// The tests in the files below a directory, as they are called.
+fn tests_of(directory: &str, module: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(directory)).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let path = format!("{directory}/{name}");
+        let below = |name: &str| format!("{module}{name}::");
+        if entry.path().is_dir() {
+            found.extend(tests_of(&path, &below(&name)));
+            continue;
+        }
+        let Some(name) = name.strip_suffix(".rs") else { continue };
+        let (mut prefix, mut is_test) = (below(name), false);
+        for line in fs::read_to_string(entry.path()).unwrap().lines() {
+            if line.starts_with("mod tests {") {
+                prefix += "tests::";
+            }
+            let line = line.trim_start();
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            let function = line.trim_start_matches("async ").strip_prefix("fn ");
+            if let Some(function) = function.filter(|_| is_test) {
+                found.push(prefix.clone() + function.split('(').next().unwrap());
+                is_test = false;
+            }
+        }
+    }
+    found
 }

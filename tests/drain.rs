@@ -1,30 +1,16 @@
 //! Stopping without breaking what is under way, but not for ever.
 
-use std::time::Duration;
-
 use serde_json::json;
-use tokio::sync::mpsc::{Sender, channel};
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
 
-use crate::stack::{POLICY, Stack};
-use crate::support::{Http, Mode, Reply, call, mcp_authz, send, start_with, token};
-
-/// A part of a body.
-type Part = Result<Vec<u8>, std::io::Error>;
-
-async fn signal(stack: &Stack, name: &str) {
-    let id = stack.sidecar.id().to_string();
-    let sent = std::process::Command::new("kill").args([name, &id]).status().unwrap();
-    assert!(sent.success());
-}
+use crate::stack::POLICY;
+use crate::support::{Http, Mode, begin, call, mcp_authz, measures, send, start_with, token};
 
 /// While it says that it is not ready it serves on, until it is asked again.
 #[tokio::test]
 async fn a_server_that_stops_says_so_and_serves_on() {
     let variables = [("MCP_AUTHZ_DRAIN_DELAY", "3600")];
     let stack = start_with(&variables, POLICY, &Mode::Buffered.config()).await;
-    signal(&stack, "-TERM").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("stopping").await);
     let ready = reqwest::get(format!("http://{}/readyz", stack.sidecar.admin)).await.unwrap();
     assert_eq!(ready.status(), 503);
@@ -47,7 +33,8 @@ async fn streams_that_do_not_end_are_cut_off() {
     let variables = [("MCP_AUTHZ_DRAIN_TIMEOUT", "1")];
     let stack = start_with(&variables, POLICY, &Mode::FullDuplexStreamed.config()).await;
     let (reply, send_body) = begin(&stack, "all-access", b"{\"jsonrpc\":").await;
-    signal(&stack, "-TERM").await;
+    measures(&stack, "mcp_authz_held_bytes 11").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("cut off").await, "{}", stack.sidecar.log());
     let reply = reply.await.unwrap();
     assert_eq!(reply.status, 500, "{reply:?}");
@@ -63,31 +50,12 @@ async fn streams_that_end_in_time_are_answered() {
     let whole = call("echo", &json!({"text": "x"})).into_bytes();
     let (first, rest) = whole.split_at(10);
     let (reply, send_body) = begin(&stack, "sum", first).await;
-    signal(&stack, "-TERM").await;
+    measures(&stack, "mcp_authz_held_bytes 10").await;
+    stack.sidecar.signal("TERM").unwrap();
     assert!(stack.sidecar.logs("stopping").await);
     send_body.send(Ok(rest.to_vec())).await.unwrap();
     drop(send_body);
     assert_eq!(reply.await.unwrap().status, 403);
     assert!(stack.sidecar.logs("stopped").await);
     assert!(!stack.sidecar.log().contains("cut off"));
-}
-
-/// Sends the first part of a body, which is held; the rest can follow.
-async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
-    let (send_body, body) = channel(1);
-    let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
-    let request = Http::new(stack).post(Some(&token(scope)), body);
-    let reply = tokio::spawn(send(request));
-    send_body.send(Ok(first.to_vec())).await.unwrap();
-    while held_bytes(stack).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    (reply, send_body)
-}
-
-async fn held_bytes(stack: &Stack) -> u64 {
-    let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
-    let page = page.text().await.unwrap();
-    let line = page.lines().find(|line| line.starts_with("mcp_authz_held_bytes ")).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
 }

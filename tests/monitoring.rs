@@ -25,12 +25,13 @@ const DASHBOARD: &str = "deploy/grafana/dashboard.json";
 const RUNBOOK: &str = "deploy/RUNBOOK.md";
 
 /// Why requests are judged as they are.
-const DECISIONS: [&str; 10] = [
+const DECISIONS: [&str; 11] = [
     "allow_rule",
     "allow_default",
     "not_governed",
     "insufficient_scope",
     "deny_rule",
+    "condition_cost",
     "condition_error",
     "deny_default",
     "no_policy",
@@ -38,7 +39,7 @@ const DECISIONS: [&str; 10] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 16] = [
+const REFUSALS: [&str; 20] = [
     "not_utf8",
     "not_json",
     "duplicate_key",
@@ -53,6 +54,10 @@ const REFUSALS: [&str; 16] = [
     "unsupported_charset",
     "body_too_large",
     "body_cut_off",
+    "too_many_parts",
+    "headers_too_large",
+    "timed_out",
+    "overloaded",
     "misconfigured",
     "observability_mode",
 ];
@@ -117,7 +122,7 @@ fn known_labels() -> BTreeMap<String, BTreeSet<String>> {
 fn known_values(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     match (metric, label) {
         ("mcp_authz_stream_failures_total", "reason") => {
-            Some(vec!["violation", "aborted", "transport"])
+            Some(vec!["violation", "aborted", "transport", "overloaded", "timed_out"])
         }
         ("mcp_authz_refused_requests_total", "reason") => Some(REFUSALS.to_vec()),
         (_, "reason") => Some(DECISIONS.to_vec()),

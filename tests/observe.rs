@@ -46,7 +46,7 @@ pub async fn page(sidecar: &Sidecar, path: &str) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-async fn metrics(sidecar: &Sidecar) -> BTreeMap<String, f64> {
+pub async fn metrics(sidecar: &Sidecar) -> BTreeMap<String, f64> {
     let (status, page) = page(sidecar, "/metrics").await;
     assert_eq!(status, 200);
     samples(&page)
@@ -289,7 +289,7 @@ async fn tail_follows_the_decisions_that_are_wanted() {
     drop((denials, sums));
     until_watched(&stack, 1.0).await;
     // It says so when there is nobody to follow any more.
-    let sidecar = stack.into_sidecar();
+    let mut sidecar = stack.into_sidecar();
     sidecar.terminate().await.unwrap();
     let ended = all.process.wait().unwrap();
     assert_eq!(ended.code(), Some(1));

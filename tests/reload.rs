@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -87,8 +86,7 @@ async fn the_files_of_a_config_map_are_followed() {
 #[tokio::test]
 async fn a_hangup_loads_the_policy_anew_even_if_nothing_changed() {
     let stack = start(OPEN, &Mode::Buffered.config()).await;
-    let id = stack.sidecar.id().to_string();
-    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    stack.sidecar.signal("HUP").unwrap();
     assert!(stack.sidecar.logs("policies reloaded").await);
     assert!(passes(&stack).await);
 }

@@ -212,7 +212,7 @@ async fn the_log_tells_of_a_denial_and_holds_no_secret() {
 #[tokio::test]
 async fn sigterm_ends_the_sidecar() {
     let dir = tempfile::tempdir().unwrap();
-    let sidecar = Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
+    let mut sidecar = Sidecar::start(mcp_authz(), POLICY, dir.path()).await.unwrap();
     let socket = sidecar.socket().to_owned();
     let status = sidecar.terminate().await.unwrap();
     assert!(status.success(), "{status}");

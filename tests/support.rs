@@ -3,9 +3,13 @@
 use std::io::Write as _;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{Sender, channel};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::envoy;
 use crate::stack::{ENVOY_CONFIG, POLICY, Stack};
@@ -28,6 +32,14 @@ pub const TOKEN_OPTIONAL: &str = "requires: {requires_any: {requirements: [{prov
 pub const SEND_HEADERS: &str = "request_header_mode: SEND";
 
 impl Mode {
+    /// As Envoy's configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Buffered => "BUFFERED",
+            Self::FullDuplexStreamed => "FULL_DUPLEX_STREAMED",
+        }
+    }
+
     /// The quickstart's Envoy configuration in this mode.
     pub fn config(self) -> String {
         self.config_for(POLICY)
@@ -95,6 +107,17 @@ pub async fn start_with(variables: &[(&str, &str)], policy: &str, envoy_config: 
     Stack::start(&binary, issuer(), sidecar, policy, envoy_config).await.unwrap()
 }
 
+/// Envoy and mcp-authz before another server, which listens on a port already.
+pub async fn start_before<S>(
+    server: (S, u16),
+    sidecar: Command,
+    policy: &str,
+    envoy_config: &str,
+) -> Stack<S> {
+    let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+    Stack::start_before(server, &binary, issuer(), sidecar, policy, envoy_config).await.unwrap()
+}
+
 /// An HTTP answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -114,7 +137,8 @@ impl Reply {
 
     /// The JSON-RPC error of a refusal by mcp-authz.
     pub fn refusal(&self) -> (u16, i64, String) {
-        assert_eq!(self.headers[CONTENT_TYPE], "application/json", "{self:?}");
+        let content_type = self.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        assert_eq!(content_type, Some(b"application/json".as_slice()), "{self:?}");
         let body = self.json();
         assert_eq!(body["jsonrpc"], "2.0", "{self:?}");
         let error = &body["error"];
@@ -161,6 +185,33 @@ pub async fn send(request: reqwest::RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Reply { status, headers, body: response.text().await.unwrap() }
+}
+
+/// A part of a body.
+pub type Part = Result<Vec<u8>, std::io::Error>;
+
+/// Sends the first part of a body; the rest can follow.
+pub async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
+    let (send_body, body) = channel(1);
+    let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
+    let request = Http::new(stack).post(Some(&token(scope)), body);
+    let reply = tokio::spawn(send(request.timeout(Duration::from_secs(60))));
+    send_body.send(Ok(first.to_vec())).await.unwrap();
+    (reply, send_body)
+}
+
+/// Waits until a line of the metrics is so.
+pub async fn measures(stack: &Stack, line: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();
+        let page = page.text().await.unwrap();
+        if page.lines().any(|found| found == line) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {line}: {page}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A call of a tool with id 7.

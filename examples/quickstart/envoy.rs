@@ -156,6 +156,11 @@ impl Envoy {
         }
     }
 
+    /// Ends it without a word, as a crash would.
+    pub fn kill(&mut self) {
+        end(&mut self.process);
+    }
+
     /// The last lines of Envoy's log.
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -166,7 +171,7 @@ impl Envoy {
 
 impl Drop for Envoy {
     fn drop(&mut self) {
-        end(&mut self.process);
+        self.kill();
     }
 }
 

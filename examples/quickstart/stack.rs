@@ -24,11 +24,11 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// All three, running. They end with this value.
 #[derive(Debug)]
-pub struct Stack {
+pub struct Stack<S = McpServer> {
     // Envoy goes first, then the sidecar, then their files.
     pub envoy: Envoy,
     pub sidecar: Sidecar,
-    pub server: McpServer,
+    pub server: S,
     dir: TempDir,
 }
 
@@ -41,15 +41,30 @@ impl Stack {
         policy: &str,
         envoy_config: &str,
     ) -> Result<Self, Error> {
-        let dir = tempfile::tempdir()?;
         let server = McpServer::start().await?;
+        let port = server.port;
+        Self::start_before((server, port), envoy, issuer, sidecar, policy, envoy_config).await
+    }
+}
+
+impl<S> Stack<S> {
+    /// Starts the rest before a server that listens on a port already.
+    pub async fn start_before(
+        (server, port): (S, u16),
+        envoy: &Path,
+        issuer: &Issuer,
+        sidecar: Command,
+        policy: &str,
+        envoy_config: &str,
+    ) -> Result<Self, Error> {
+        let dir = tempfile::tempdir()?;
         let sidecar = Sidecar::start(sidecar, policy, dir.path()).await?;
         let config = fill(
             envoy_config,
             &[
                 ("@JWKS@", issuer.jwks()),
                 ("@SOCKET@", &sidecar.socket().to_string_lossy()),
-                ("@MCP_PORT@", &server.port.to_string()),
+                ("@MCP_PORT@", &port.to_string()),
             ],
         )?;
         let envoy = Envoy::start(envoy, &config, dir.path()).await?;
@@ -198,12 +213,16 @@ impl Sidecar {
         true
     }
 
+    /// Sends it a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) -> Result<(), Error> {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status()?;
+        if sent.success() { Ok(()) } else { Err("`kill` failed".into()) }
+    }
+
     /// Asks it to end, as Kubernetes does, and waits until it has.
-    pub async fn terminate(mut self) -> Result<ExitStatus, Error> {
-        let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
-        if !asked.success() {
-            return Err("`kill` failed".into());
-        }
+    pub async fn terminate(&mut self) -> Result<ExitStatus, Error> {
+        self.signal("TERM")?;
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             match self.process.try_wait()? {

@@ -6,11 +6,14 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
+
 use super::complain;
 use crate::address::Address;
 use crate::admin::Reach;
 use crate::config;
-use crate::server::{self, Drain, Options};
+use crate::extproc::Capacity;
+use crate::server::{self, Access, Drain, Options};
 use crate::telemetry::{self, DecisionLog, Endpoint, LogFormat, Share};
 
 /// Serve Envoy's external processing filter
@@ -45,12 +48,43 @@ pub(super) struct Args {
     )]
     listen: Address,
 
+    /// Who may connect to the Unix socket of --listen: its permissions, in octal
+    ///
+    /// Envoy usually runs as another user. Whoever connects can decide only about
+    /// requests that it makes up itself.
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_LISTEN_MODE",
+        value_name = "MODE",
+        default_value = "666",
+        value_parser = mode
+    )]
+    listen_mode: u32,
+
+    /// The group of the Unix socket of --listen, by number [default: the one of the process]
+    #[arg(long, env = "MCP_AUTHZ_LISTEN_GROUP", value_name = "GID")]
+    listen_group: Option<u32>,
+
     /// Where to answer people and Prometheus: unix:PATH or HOST:PORT [default: nowhere]
     ///
     /// Over HTTP /metrics, /healthz and /readyz, over gRPC the standard health
     /// service and mcp_authz.v1.Authorizer, which `check --server` and `tail` use.
     #[arg(long, env = "MCP_AUTHZ_ADMIN", value_name = "ADDRESS")]
     admin: Option<Address>,
+
+    /// Who may connect to the Unix socket of --admin: its permissions, in octal
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_ADMIN_MODE",
+        value_name = "MODE",
+        default_value = "600",
+        value_parser = mode
+    )]
+    admin_mode: u32,
+
+    /// The group of the Unix socket of --admin, by number [default: the one of the process]
+    #[arg(long, env = "MCP_AUTHZ_ADMIN_GROUP", value_name = "GID")]
+    admin_group: Option<u32>,
 
     /// Let other hosts use `check --server` and `tail`, too
     ///
@@ -95,18 +129,65 @@ pub(super) struct Args {
     )]
     drain_timeout: Duration,
 
+    /// How many requests are judged at once; more are answered with 503
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_MAX_STREAMS",
+        value_name = "N",
+        default_value = "10000",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
+    max_streams: usize,
+
+    /// How many bytes of their bodies are held at once; a request that would need
+    /// more is answered with 503
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_MAX_HELD_BYTES",
+        value_name = "BYTES",
+        default_value = "67108864",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..)
+    )]
+    max_held_bytes: usize,
+
+    /// How long a request may take to come whole; then it is answered with 408
+    #[arg(
+        long,
+        env = "MCP_AUTHZ_BODY_TIMEOUT",
+        value_name = "SECONDS",
+        default_value = "60",
+        value_parser = seconds_from_1
+    )]
+    body_timeout: Duration,
+
     /// Threads that serve Envoy, at most one a core [default: one a core]
     #[arg(long, env = "MCP_AUTHZ_THREADS", value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
 
-/// An hour is longer than any orchestrator waits.
-const LONGEST_DRAIN: u64 = 3600;
+/// An hour is longer than any orchestrator or client waits.
+const LONGEST: u64 = 3600;
 
 fn seconds(text: &str) -> Result<Duration, String> {
+    whole_seconds(text, 0)
+}
+
+fn seconds_from_1(text: &str) -> Result<Duration, String> {
+    whole_seconds(text, 1)
+}
+
+fn whole_seconds(text: &str, least: u64) -> Result<Duration, String> {
     match text.parse() {
-        Ok(seconds) if seconds <= LONGEST_DRAIN => Ok(Duration::from_secs(seconds)),
-        _ => Err(format!("not a whole number of seconds from 0 to {LONGEST_DRAIN}")),
+        Ok(seconds) if (least..=LONGEST).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("not a whole number of seconds from {least} to {LONGEST}")),
+    }
+}
+
+/// Permissions as chmod takes them.
+fn mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err("not permissions in octal, such as 660".to_owned()),
     }
 }
 
@@ -138,7 +219,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let options = Options {
         policy: args.policy.clone(),
         listen: args.listen.clone(),
+        listen_access: Access { mode: args.listen_mode, group: args.listen_group },
         admin: args.admin.clone().map(|address| (address, reach)),
+        admin_access: Access { mode: args.admin_mode, group: args.admin_group },
+        capacity: Capacity {
+            streams: args.max_streams,
+            held_bytes: args.max_held_bytes,
+            body_timeout: args.body_timeout,
+        },
         threads: args.threads.map_or(cores, |threads| threads.min(cores)),
         otlp: args.otlp.clone(),
         drain: Drain { delay: args.drain_delay, timeout: args.drain_timeout },

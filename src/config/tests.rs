@@ -15,7 +15,16 @@ pub(super) const MINIMAL: &str = "policies: [{name: p, rules: [{action: Allow}]}
 fn what_is_left_out_has_the_documented_default() {
     let gate = parse(MINIMAL).unwrap();
     assert_eq!(gate.claims_from, metadata(None, None));
-    assert_eq!(gate.limits, Limits { max_body_bytes: 4 << 20, max_json_depth: 64 });
+    assert_eq!(
+        gate.limits,
+        Limits {
+            max_body_bytes: 4 << 20,
+            max_body_parts: 16_384,
+            max_header_bytes: 65_536,
+            max_json_depth: 64,
+            condition_cost: 10_000,
+        }
+    );
     assert_eq!(gate.policies[0].backend, BackendFrom::ToolNamePrefix("__".to_owned()));
     assert_eq!(gate.policies[0].unauthenticated, Unauthenticated::Forbid);
     assert_eq!(gate.policies[0].default_action, Action::Deny);

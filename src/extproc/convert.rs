@@ -21,7 +21,7 @@ pub(super) use envoy_types::pb::envoy::service::ext_proc::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 
-use super::session::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
+use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
 use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
 use crate::head::Head;

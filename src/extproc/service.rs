@@ -13,20 +13,23 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
+use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataValue;
 use tonic::server::NamedService;
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use super::capacity::{Capacity, Counted};
 use super::convert::{
     self, ExternalProcessor, ExternalProcessorServer, Named, ProcessingRequest, ProcessingResponse,
 };
-use super::session::{Answer, Session};
-use crate::gate::{Gate, LiveGate, TurnedAway};
+use super::message::Answer;
+use super::session::Session;
+use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
 use crate::proto::Struct;
 use crate::record::Record;
-use crate::telemetry::{OpenStream, Recorder, StreamFailure};
+use crate::telemetry::{Arriving, OpenStream, Recorder, StreamFailure};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
@@ -42,12 +45,13 @@ const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 pub struct ExtProc {
     live: Arc<LiveGate>,
     recorder: Arc<Recorder>,
+    capacity: Capacity,
 }
 
 impl ExtProc {
     /// The service for the gate in force. Each decision is told to the recorder.
-    pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>) -> Self {
-        Self { live, recorder }
+    pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>, capacity: Capacity) -> Self {
+        Self { live, recorder, capacity }
     }
 }
 
@@ -58,7 +62,7 @@ impl NamedService for ExtProc {
 impl Service<http::Request<Body>> for ExtProc {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Body>>>::Future;
+    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Counted>>>::Future;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -69,7 +73,10 @@ impl Service<http::Request<Body>> for ExtProc {
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        ExternalProcessorServer::new(OneStream { gate, recorder: Arc::clone(&self.recorder) })
+        let (recorder, capacity) = (Arc::clone(&self.recorder), self.capacity);
+        let arriving = Arc::new(Arriving::new(Arc::clone(&recorder)));
+        let request = request.map(|body| Counted::new(body, Arc::clone(&arriving), capacity));
+        ExternalProcessorServer::new(OneStream { gate, recorder, arriving, capacity })
             .max_decoding_message_size(largest)
             .call(request)
     }
@@ -80,6 +87,8 @@ impl Service<http::Request<Body>> for ExtProc {
 pub struct OneStream {
     gate: Arc<Gate>,
     recorder: Arc<Recorder>,
+    arriving: Arc<Arriving>,
+    capacity: Capacity,
 }
 
 #[tonic::async_trait]
@@ -95,15 +104,20 @@ impl ExternalProcessor for OneStream {
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
+        let open = self.recorder.open_stream(Arc::clone(&self.arriving));
+        let is_one_too_many =
+            usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
         Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
-            open: self.recorder.open_stream(),
+            open,
+            capacity: self.capacity,
             named: Named { policy, traceparent },
             requests: request.into_inner(),
-            session: Session::new(),
+            session: Session::new(is_one_too_many),
             answers: VecDeque::new(),
             metadata: None,
             is_observed: false,
+            deadline: Deadline::NotSet,
         }))
     }
 }
@@ -114,6 +128,7 @@ pub struct Conversation {
     gate: Arc<Gate>,
     /// Counts it as open as long as it is.
     open: OpenStream,
+    capacity: Capacity,
     named: Named,
     requests: Streaming<ProcessingRequest>,
     session: Session,
@@ -122,6 +137,15 @@ pub struct Conversation {
     metadata: Option<Struct>,
     /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
+    /// When the request must have come, from when it is first waited for.
+    deadline: Deadline,
+}
+
+#[derive(Debug)]
+enum Deadline {
+    NotSet,
+    Set(Pin<Box<Sleep>>),
+    Passed,
 }
 
 impl Stream for Conversation {
@@ -134,7 +158,25 @@ impl Stream for Conversation {
                 let metadata = this.metadata.take();
                 return Poll::Ready(Some(Ok(convert::response(answer, metadata))));
             }
-            match ready!(Pin::new(&mut this.requests).poll_next(context)) {
+            let request = match Pin::new(&mut this.requests).poll_next(context) {
+                Poll::Ready(request) => request,
+                Poll::Pending if this.session.is_decided() || this.is_observed => {
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    let given_up = if this.open.is_full() {
+                        this.refuse_for_room()
+                    } else {
+                        ready!(this.poll_deadline(context));
+                        this.give_up(Unread::TimedOut)
+                    };
+                    if let Err(status) = given_up {
+                        return Poll::Ready(Some(Err(status)));
+                    }
+                    continue;
+                }
+            };
+            match request {
                 Some(Ok(request)) => {
                     if let Err(status) = this.take(request) {
                         return Poll::Ready(Some(Err(status)));
@@ -180,18 +222,73 @@ impl Conversation {
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);
         let took = started.elapsed();
-        self.open.holds(self.session.held_bytes());
+        let held = self.open.holds(self.session.held_bytes());
         let record = record.map_err(|violation| {
             self.open.failed(StreamFailure::Violation);
             tracing::error!("Envoy broke the protocol: {violation}");
             Status::invalid_argument(violation.to_string())
         })?;
         if let Some(record) = record {
-            let record = record.made(SystemTime::now(), took);
-            self.metadata = Some(convert::metadata(&record.decision));
-            self.open.recorder().record(record);
+            self.decided(*record, took);
+        }
+        if self.session.held_bytes() > 0 && self.capacity.is_exceeded_by(held) {
+            self.give_up(Unread::Overloaded)?;
         }
         Ok(())
+    }
+
+    /// Answers a request of which a part was thrown away. It cannot go on, not even in
+    /// Shadow.
+    fn refuse_for_room(&mut self) -> Result<(), Status> {
+        self.give_up(Unread::Overloaded)?;
+        if self.session.is_refused() {
+            return Ok(());
+        }
+        self.open.failed(StreamFailure::Overloaded);
+        Err(Status::resource_exhausted("too much is held"))
+    }
+
+    /// Ready when it is too late for the request to come whole.
+    fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Deadline::NotSet = self.deadline {
+            self.deadline = Deadline::Set(Box::pin(sleep(self.capacity.body_timeout)));
+        }
+        if let Deadline::Set(sleep) = &mut self.deadline {
+            ready!(sleep.as_mut().poll(context));
+            self.deadline = Deadline::Passed;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Answers a request that did not come whole. If nothing came of it, the stream
+    /// fails.
+    fn give_up(&mut self, why: Unread) -> Result<(), Status> {
+        if !self.session.is_begun() {
+            let (failure, status) = match why {
+                Unread::TimedOut => {
+                    (StreamFailure::TimedOut, Status::deadline_exceeded("nothing came in time"))
+                }
+                _ => (StreamFailure::Overloaded, Status::resource_exhausted("too much is held")),
+            };
+            self.open.failed(failure);
+            return Err(status);
+        }
+        if let Some(record) = self.session.give_up(&self.gate, why, &mut self.answers) {
+            self.open.holds(self.session.held_bytes());
+            self.decided(*record, Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    fn decided(&mut self, record: Record, took: Duration) {
+        self.deadline = Deadline::Passed;
+        if !self.session.is_refused() {
+            self.open.welcome();
+        }
+        let record = record.made(SystemTime::now(), took);
+        self.metadata = Some(convert::metadata(&record.decision));
+        self.open.recorder().record(record);
     }
 
     /// Envoy waits for no answer and heeds none: the request goes on unjudged, which

@@ -7,106 +7,10 @@
 
 use std::fmt;
 
+use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup, Violation};
 use crate::claims::Claims;
-use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway};
-use crate::head::Head;
+use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway, Unread};
 use crate::record::Record;
-
-/// How Envoy is set to send bodies (`processing_mode`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyMode {
-    None,
-    Streamed,
-    Buffered,
-    BufferedPartial,
-    FullDuplexStreamed,
-    /// One that this version does not know.
-    Other(i32),
-}
-
-/// As Envoy's configuration spells it.
-impl fmt::Display for BodyMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("NONE"),
-            Self::Streamed => f.write_str("STREAMED"),
-            Self::Buffered => f.write_str("BUFFERED"),
-            Self::BufferedPartial => f.write_str("BUFFERED_PARTIAL"),
-            Self::FullDuplexStreamed => f.write_str("FULL_DUPLEX_STREAMED"),
-            Self::Other(number) => write!(f, "{number}, which this version does not know"),
-        }
-    }
-}
-
-/// What Envoy tells about itself in the first message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Setup {
-    pub(super) request_body: BodyMode,
-    pub(super) response_body: BodyMode,
-}
-
-/// A message of Envoy.
-#[derive(Debug)]
-pub(super) struct Message {
-    pub(super) event: Event,
-    /// Comes with the first message; old Envoys leave it out.
-    pub(super) setup: Option<Setup>,
-    /// The claims that `jwt_authn` verified.
-    pub(super) verified: Option<Claims>,
-}
-
-#[derive(Debug)]
-pub(super) enum Event {
-    RequestHeaders {
-        head: Head,
-        end_of_stream: bool,
-    },
-    RequestBody(Chunk),
-    RequestTrailers,
-    Response(ResponsePart),
-    /// None of those that this version knows.
-    Unknown,
-}
-
-/// A part of the server's response.
-#[derive(Debug)]
-pub(super) enum ResponsePart {
-    Headers,
-    Body(Chunk),
-    Trailers,
-}
-
-/// A part of a body.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) bytes: Vec<u8>,
-    pub(super) end_of_stream: bool,
-}
-
-/// A message to Envoy.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    RequestHeaders,
-    RequestBody,
-    StreamRequestBody(Chunk),
-    RequestTrailers,
-    ResponseHeaders,
-    ResponseBody,
-    StreamResponseBody(Chunk),
-    ResponseTrailers,
-    Refuse(Refusal),
-}
-
-/// A message that cannot come from a correct Envoy in this state. It fails the
-/// stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Violation(&'static str);
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
 
 /// A set-up of Envoy in which calls could go on unjudged, with its remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +45,8 @@ pub(super) struct Session {
     state: State,
     request_body: BodyMode,
     response_body: BodyMode,
+    /// There are too many others, so that it is not to hold anything.
+    is_one_too_many: bool,
 }
 
 #[derive(Debug)]
@@ -150,7 +56,7 @@ enum State {
     /// Envoy collects the body and will send it at once.
     Buffering { admitted: Admitted, whole: Whole },
     /// Headers and body come as they are, and are held back here.
-    Holding { admitted: Admitted, body: Vec<u8> },
+    Holding { admitted: Admitted, body: Vec<u8>, parts: usize },
     /// The request may go on, and has.
     Released,
     /// The request may go on, though parts of its body are still to come.
@@ -197,14 +103,25 @@ enum End {
 type Held = [Option<Answer>; 3];
 
 impl Session {
-    pub(super) fn new() -> Self {
+    /// One that is not yet begun; perhaps one too many.
+    pub(super) fn new(is_one_too_many: bool) -> Self {
         let (request_body, response_body) = (BodyMode::None, BodyMode::None);
-        Self { state: State::Start, request_body, response_body }
+        Self { state: State::Start, request_body, response_body, is_one_too_many }
+    }
+
+    /// Whether anything came yet.
+    pub(super) fn is_begun(&self) -> bool {
+        !matches!(self.state, State::Start)
     }
 
     /// Whether the stream may end now.
     pub(super) fn is_decided(&self) -> bool {
         matches!(self.state, State::Released | State::Passing | State::Refused)
+    }
+
+    /// Whether the request was answered here.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused)
     }
 
     /// How many bytes of a body are held.
@@ -243,6 +160,42 @@ impl Session {
             (State::Passing, event) => self.pass(event)?,
             (state, event) => continued(gate, state, event)?,
         };
+        Ok(self.take(step, answers))
+    }
+
+    /// Decides a request whose body did not come. `None`: there is nothing to
+    /// decide, or (in Shadow) nothing that could be sent to Envoy now.
+    pub(super) fn give_up(
+        &mut self,
+        gate: &Gate,
+        why: Unread,
+        answers: &mut impl Extend<Answer>,
+    ) -> Option<Box<Record>> {
+        match std::mem::replace(&mut self.state, State::Refused) {
+            State::Holding { admitted, body, .. } => {
+                let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream: false });
+                let held = [Some(Answer::RequestHeaders), Some(body), None];
+                let judgement = gate.judge_unread(&admitted, why);
+                let step = answer(gate, &admitted, judgement, held, true);
+                self.take(step, answers)
+            }
+            State::Buffering { admitted, whole } => {
+                let judgement = gate.judge_unread(&admitted, why);
+                if judgement.answer.is_ok() {
+                    self.state = State::Buffering { admitted, whole };
+                    return None;
+                }
+                let step = answer(gate, &admitted, judgement, [None, None, None], false);
+                self.take(step, answers)
+            }
+            state @ (State::Start | State::Released | State::Passing | State::Refused) => {
+                self.state = state;
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step, answers: &mut impl Extend<Answer>) -> Option<Box<Record>> {
         let (to, record) = match step {
             Step::Go { to, answer } => {
                 answers.extend(answer);
@@ -258,7 +211,7 @@ impl Session {
             }
         };
         self.state = to;
-        Ok(record)
+        record
     }
 
     fn start(
@@ -290,17 +243,27 @@ impl Session {
             Ok(admitted) => admitted,
             Err(turned_away) => return Ok(turn_away(gate, *turned_away, !end_of_stream)),
         };
+        let head = [Some(Answer::RequestHeaders), None, None];
         Ok(match whole {
             _ if end_of_stream => {
-                let held = [Some(Answer::RequestHeaders), None, None];
-                answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
+                answer(gate, &admitted, gate.judge_bodiless(&admitted), head, false)
             }
+            _ if self.is_one_too_many => answer(
+                gate,
+                &admitted,
+                gate.judge_unread(&admitted, Unread::Overloaded),
+                head,
+                true,
+            ),
             // Envoy's filter holds the headers until it has the body's answer.
             Some(whole) => Step::Go {
                 to: State::Buffering { admitted, whole },
                 answer: Some(Answer::RequestHeaders),
             },
-            None => Step::Go { to: State::Holding { admitted, body: Vec::new() }, answer: None },
+            None => Step::Go {
+                to: State::Holding { admitted, body: Vec::new(), parts: 0 },
+                answer: None,
+            },
         })
     }
 
@@ -342,7 +305,8 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
         (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
             let held = [Some(Answer::RequestBody), None, None];
             if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                return Ok(answer(gate, &admitted, gate.judge_cut_off(&admitted), held, true));
+                let judgement = gate.judge_unread(&admitted, Unread::CutOff);
+                return Ok(answer(gate, &admitted, judgement, held, true));
             }
             answer(gate, &admitted, gate.judge(&admitted, &chunk.bytes), held, false)
         }
@@ -350,29 +314,37 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
             let held = [Some(Answer::RequestTrailers), None, None];
             answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
         }
-        (State::Holding { admitted, mut body }, Event::RequestBody(chunk)) => {
-            let is_too_large = body.len() + chunk.bytes.len() > gate.limits.max_body_bytes;
+        (State::Holding { admitted, mut body, parts }, Event::RequestBody(chunk)) => {
+            let (limits, parts) = (&gate.limits, parts + 1);
+            let unread = if body.len() + chunk.bytes.len() > limits.max_body_bytes {
+                Some(Unread::TooLarge)
+            } else if parts > limits.max_body_parts {
+                Some(Unread::TooManyParts)
+            } else {
+                None
+            };
             if body.is_empty() {
                 body = chunk.bytes;
             } else {
                 body.extend_from_slice(&chunk.bytes);
             }
-            if is_too_large {
-                let judgement = gate.judge_too_large(&admitted);
+            if let Some(why) = unread {
+                let judgement = gate.judge_unread(&admitted, why);
                 let end_of_stream = chunk.end_of_stream;
                 let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
                 let held = [Some(Answer::RequestHeaders), Some(body), None];
                 return Ok(answer(gate, &admitted, judgement, held, !end_of_stream));
             }
             if !chunk.end_of_stream {
-                return Ok(Step::Go { to: State::Holding { admitted, body }, answer: None });
+                let to = State::Holding { admitted, body, parts };
+                return Ok(Step::Go { to, answer: None });
             }
             judge(gate, &admitted, body, |bytes| {
                 let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: true });
                 [Some(Answer::RequestHeaders), Some(body), None]
             })
         }
-        (State::Holding { admitted, body }, Event::RequestTrailers) => {
+        (State::Holding { admitted, body, .. }, Event::RequestTrailers) => {
             judge(gate, &admitted, body, |bytes| {
                 // Without a body Envoy waits for no part of it.
                 let is_empty = bytes.is_empty();
@@ -443,5 +415,7 @@ fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
     turn_away(gate, Refusal::misconfigured(what.to_string()).into(), false)
 }
 
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod tests;

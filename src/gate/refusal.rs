@@ -176,6 +176,58 @@ impl Refusal {
         Self::new(413, Blame::Request, &error)
     }
 
+    /// A head above the limit ([RFC 6585, section 5]).
+    ///
+    /// [RFC 6585, section 5]: https://www.rfc-editor.org/rfc/rfc6585#section-5
+    pub(super) fn headers_too_large(max_header_bytes: usize) -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: &format!("the headers are larger than {max_header_bytes} bytes"),
+            reason: "headers_too_large",
+            ..Error::default()
+        };
+        Self::new(431, Blame::Request, &error)
+    }
+
+    /// A body that comes in more parts than the limit.
+    pub(super) fn too_many_parts(max_body_parts: usize) -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: &format!(
+                "the body comes in more than {max_body_parts} parts: send larger ones"
+            ),
+            reason: "too_many_parts",
+            ..Error::default()
+        };
+        Self::new(413, Blame::Request, &error)
+    }
+
+    /// A body that does not come in time ([RFC 9110, section 15.5.9]).
+    ///
+    /// [RFC 9110, section 15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
+    pub(super) fn timed_out() -> Self {
+        let error = Error {
+            code: INVALID_REQUEST,
+            message: "the body did not come whole in time: send it again",
+            reason: "timed_out",
+            ..Error::default()
+        };
+        Self::new(408, Blame::Request, &error)
+    }
+
+    /// There is no room for the request ([RFC 9110, section 15.6.4]).
+    ///
+    /// [RFC 9110, section 15.6.4]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.4
+    pub(super) fn overloaded() -> Self {
+        let error = Error {
+            code: INTERNAL_ERROR,
+            message: "too many requests are being judged at once: try again later",
+            reason: "overloaded",
+            ..Error::default()
+        };
+        Self::new(503, Blame::Operator, &error)
+    }
+
     /// A body of which Envoy sent only the beginning.
     pub(super) fn cut_off() -> Self {
         let error = Error {

@@ -422,4 +422,6 @@ impl<'a> Envelope<'a> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

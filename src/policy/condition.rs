@@ -18,6 +18,9 @@ mod check;
 mod comparison;
 mod functions;
 mod list;
+mod meter;
+mod metering;
+mod overloads;
 mod pattern;
 mod reads;
 mod syntax;
@@ -32,7 +35,8 @@ use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
-use self::functions::Pattern;
+pub use self::meter::Budget;
+use self::pattern::Pattern;
 use self::reads::Node;
 pub use self::reads::Reads;
 use self::view::{Ambiguity, RequestView, Writer, to_val};
@@ -45,7 +49,7 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 
 /// Shared by all conditions: building it costs as much as ten evaluations.
 static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
-    LazyLock::new(|| functions::environment().map(Arc::new));
+    LazyLock::new(|| overloads::environment().map(Arc::new));
 
 /// A condition over a call and its request (`when` and `cel`).
 ///
@@ -55,6 +59,8 @@ pub struct Condition {
     source: String,
     env: Arc<Env>,
     expr: IdedExpr,
+    /// What it costs beside what it pays for while it is evaluated.
+    steps: u64,
     patterns: Vec<Pattern>,
     numbers: Numbers,
     reads: Reads,
@@ -95,6 +101,8 @@ pub enum Outcome {
 /// for whoever holds them already, never for a log.
 #[derive(Debug)]
 pub enum Failure {
+    /// What the conditions of a request may cost is spent.
+    Spent,
     /// The evaluation failed.
     Execution(Box<ExecutionError>),
     /// The value is of this type instead.
@@ -104,6 +112,9 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Spent => f.write_str(
+                "the conditions of this request take more steps than limits.conditionCost",
+            ),
             Self::Execution(error) => match error.as_ref() {
                 ExecutionError::NoSuchKey(key) => write!(f, "there is no `{key}`"),
                 other => other.fmt(f),
@@ -154,6 +165,11 @@ impl Condition {
         *args || *meta || *params || *claims || *all_headers || !headers.is_empty()
     }
 
+    /// How many steps it takes whatever the call is.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// What is probably not meant so, though it can be evaluated.
     pub fn doubts(&self) -> &[ConditionError] {
         &self.doubts
@@ -172,10 +188,17 @@ impl Condition {
             numbers: self.numbers,
             ambiguity: Ambiguity::default(),
         };
-        let outcome = self.outcome(&scope);
+        let budget = facts.budget;
+        let outcome = match budget.spend_steps(self.steps) {
+            Ok(()) => self.outcome(&scope),
+            Err(_) => Outcome::Failed(Failure::Spent),
+        };
         // Looked at last: `||` and `has` can hide the error that it raised.
         if scope.ambiguity.was_met() {
             return Err(Problem::CaseVariantArgument);
+        }
+        if budget.is_spent() {
+            return Ok(Outcome::Failed(Failure::Spent));
         }
         Ok(outcome)
     }
@@ -208,7 +231,8 @@ struct Scope<'a> {
 impl Scope<'_> {
     /// The author of the arguments.
     fn client(&self) -> Writer<'_> {
-        Writer { ambiguity: Some(&self.ambiguity), numbers: self.numbers }
+        let (numbers, budget) = (self.numbers, self.facts.budget);
+        Writer { ambiguity: Some(&self.ambiguity), numbers, budget }
     }
 }
 
@@ -222,6 +246,7 @@ impl VariableResolver for Scope<'_> {
                 let view = RequestView { facts, params, client: self.client() };
                 Some(CowVal::Owned(view::request(view, Node::Request)))
             }
+            metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
             _ => {
                 let index: usize = variable.strip_prefix(check::PATTERN_PREFIX)?.parse().ok()?;
                 self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern as _))
@@ -230,5 +255,7 @@ impl VariableResolver for Scope<'_> {
     }
 }
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod tests;

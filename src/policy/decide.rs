@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use super::condition::Outcome;
+use super::condition::{Failure, Outcome};
 use super::{
     Action, Condition, ConditionErrors, Facts, Policy, RequiredScopes, Rule, ScopeSet, Subject,
     Target,
@@ -67,6 +67,8 @@ pub enum Reason {
     DenyRule,
     /// The condition of a Deny rule could not be evaluated.
     ConditionError,
+    /// The conditions would have taken more steps than they may.
+    ConditionCost,
     /// No rule matched, and the default action is Deny.
     DenyDefault,
 }
@@ -80,6 +82,7 @@ impl Reason {
             Self::InsufficientScope => "insufficient_scope",
             Self::DenyRule => "deny_rule",
             Self::ConditionError => "condition_error",
+            Self::ConditionCost => "condition_cost",
             Self::DenyDefault => "deny_default",
         }
     }
@@ -129,6 +132,8 @@ enum Truth {
     True,
     False,
     Failed,
+    /// What conditions may cost is spent.
+    Spent,
 }
 
 impl From<&Outcome> for Truth {
@@ -136,6 +141,7 @@ impl From<&Outcome> for Truth {
         match outcome {
             Outcome::True => Self::True,
             Outcome::False => Self::False,
+            Outcome::Failed(Failure::Spent) => Self::Spent,
             Outcome::Failed(_) => Self::Failed,
         }
     }
@@ -208,7 +214,7 @@ fn truth(
         if said == Truth::True {
             return Ok(own);
         }
-        if said == Truth::Failed {
+        if matches!(said, Truth::Failed | Truth::Spent) {
             targets = said;
         }
     }
@@ -249,7 +255,7 @@ impl Policy {
         }
         let (rule, action, reason) = match decided {
             Some((index, Action::Allow, _)) => (Some(index), Action::Allow, Reason::AllowRule),
-            Some((index, Action::Deny, Truth::Failed)) => {
+            Some((index, Action::Deny, Truth::Failed | Truth::Spent)) => {
                 (Some(index), Action::Deny, Reason::ConditionError)
             }
             Some((index, Action::Deny, _)) => (Some(index), Action::Deny, Reason::DenyRule),
@@ -262,7 +268,11 @@ impl Policy {
             Action::Allow => Decision { verdict: Verdict::Allow, reason, rule },
             Action::Deny => {
                 let remedy = self.challenge(&mut looks, &granted, call, facts)?;
-                let reason = if remedy.is_some() { Reason::InsufficientScope } else { reason };
+                let reason = match remedy {
+                    Some(_) => Reason::InsufficientScope,
+                    None if facts.budget.is_spent() => Reason::ConditionCost,
+                    None => reason,
+                };
                 Decision { verdict: Verdict::Deny { remedy }, reason, rule }
             }
         };
@@ -279,6 +289,8 @@ impl Policy {
             Truth::Failed => {
                 action == Action::Deny && self.condition_errors == ConditionErrors::Deny
             }
+            // A caller could spend it all before the rule that would deny.
+            Truth::Spent => action == Action::Deny,
         }
     }
 

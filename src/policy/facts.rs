@@ -1,6 +1,6 @@
 //! What is known of a request beside the parameters of its call.
 
-use super::{BackendFrom, Subject};
+use super::{BackendFrom, Budget, Subject};
 use crate::claims::Claims;
 use crate::head::Head;
 use crate::mcp::ToolCall;
@@ -16,6 +16,8 @@ pub struct Facts<'f> {
     pub subject: Subject<'f>,
     /// Scopes beside those of the token, to find out whether they would help.
     pub more_scopes: &'f [String],
+    /// What its conditions may still cost.
+    pub budget: &'f Budget,
 }
 
 /// Why it cannot be known which backend a call is for.
@@ -34,9 +36,10 @@ impl<'f> Facts<'f> {
         head: &'f Head,
         claims: Option<&'f Claims>,
         call: &'f ToolCall<'_>,
+        budget: &'f Budget,
     ) -> Result<Self, NoSubject<'f>> {
         let subject = backend.subject(call, head)?;
-        Ok(Self { head, claims, subject, more_scopes: &[] })
+        Ok(Self { head, claims, subject, more_scopes: &[], budget })
     }
 
     /// All scopes, as they are written.

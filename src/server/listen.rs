@@ -1,8 +1,11 @@
 //! Sockets that are listened on.
 
+use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::net::TcpListener as StdTcpListener;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -12,12 +15,14 @@ use tonic::transport::server::Router;
 use super::connection::{Accepting, Incoming};
 use crate::address::Address;
 
-/// Everyone may connect: Envoy usually runs as another user. Who may reach the
-/// socket is up to the directory it is in; there is nothing to gain behind it,
-/// since a caller decides only about requests that it makes up itself.
-pub(super) const FOR_ALL: u32 = 0o666;
-/// Nobody else may: behind it is told who called what.
-pub(super) const FOR_OWNER: u32 = 0o600;
+/// Who may connect to a Unix socket: those who may write to its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// The file's permissions.
+    pub mode: u32,
+    /// Its group; `None`: the one of the process.
+    pub group: Option<u32>,
+}
 
 /// A bound address. The file of a Unix socket goes with it.
 #[derive(Debug)]
@@ -31,11 +36,11 @@ pub(super) struct Bound {
 
 impl Bound {
     /// Listens on an address.
-    pub(super) fn to(address: &Address, mode: u32) -> io::Result<Self> {
-        Self::try_to(address, mode).map_err(|error| cannot_listen(address, &error))
+    pub(super) fn to(address: &Address, access: Access) -> io::Result<Self> {
+        Self::try_to(address, access).map_err(|error| cannot_listen(address, &error))
     }
 
-    fn try_to(address: &Address, mode: u32) -> io::Result<Self> {
+    fn try_to(address: &Address, access: Access) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => {
                 let listener = StdTcpListener::bind(address)?;
@@ -44,12 +49,10 @@ impl Bound {
                 Ok(Self { listener: Listener::Tcp(listener), address, file: None })
             }
             Address::Unix(path) => {
-                remove_stale_socket(path)?;
-                let listener = StdUnixListener::bind(path)?;
-                let file = Some(SocketFile::of(path)?);
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                let (listener, file) = bind(path, access)?;
                 listener.set_nonblocking(true)?;
-                Ok(Self { listener: Listener::Unix(listener), address: address.clone(), file })
+                let (listener, file) = (Listener::Unix(listener), Some(file));
+                Ok(Self { listener, address: address.clone(), file })
             }
         }
     }
@@ -113,6 +116,52 @@ impl Listener {
         };
         let incoming = Incoming::new(listener, most);
         router.serve_with_incoming_shutdown(incoming, stop).await.map_err(io::Error::other)
+    }
+}
+
+/// Binds a socket. It is there under its name only when its permissions are right:
+/// until then it is in a directory that nobody else may enter.
+fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)> {
+    remove_stale_socket(path)?;
+    let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    // No longer than most names, for paths of sockets are limited to some 100 bytes.
+    let hidden = format!(".{}", std::process::id());
+    let hidden = Hidden::new(beside.unwrap_or(Path::new(".")).join(hidden))?;
+    let socket = hidden.0.join("s");
+    let listener = StdUnixListener::bind(&socket)?;
+    if let Some(group) = access.group {
+        std::os::unix::fs::chown(&socket, None, Some(group)).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("it cannot be given to the group {group}: {error}"),
+            )
+        })?;
+    }
+    std::fs::set_permissions(&socket, Permissions::from_mode(access.mode))?;
+    let mut file = SocketFile::of(&socket)?;
+    std::fs::rename(&socket, path)?;
+    path.clone_into(&mut file.path);
+    Ok((listener, file))
+}
+
+/// A directory for nobody else; it is removed when this is dropped.
+struct Hidden(PathBuf);
+
+impl Hidden {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        // One of the same name was left behind by a process that was killed: in a
+        // container all have the same number.
+        drop(Self(path.clone()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // What is not there need not be removed; what cannot be harms nobody.
+        let _gone = std::fs::remove_file(self.0.join("s"));
+        let _gone = std::fs::remove_dir(&self.0);
     }
 }
 

@@ -89,16 +89,23 @@ pub enum StreamFailure {
     Aborted,
     /// The connection broke, or a message was too large.
     Transport,
+    /// There was no room for a message.
+    Overloaded,
+    /// Nothing came in time.
+    TimedOut,
 }
 
 impl StreamFailure {
-    const ALL: [Self; 3] = [Self::Violation, Self::Aborted, Self::Transport];
+    const ALL: [Self; 5] =
+        [Self::Violation, Self::Aborted, Self::Transport, Self::Overloaded, Self::TimedOut];
 
     fn labels(self) -> ByReason {
         let reason = match self {
             Self::Violation => "violation",
             Self::Aborted => "aborted",
             Self::Transport => "transport",
+            Self::Overloaded => "overloaded",
+            Self::TimedOut => "timed_out",
         };
         ByReason { reason }
     }

@@ -1,6 +1,7 @@
 //! Takes decisions to all who want to know of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use tokio::sync::broadcast;
@@ -73,10 +74,10 @@ impl Recorder {
     }
 
     /// Takes note of a stream that is open as long as what is given back lives.
-    pub fn open_stream(self: &Arc<Self>) -> OpenStream {
+    pub fn open_stream(self: &Arc<Self>, arriving: Arc<Arriving>) -> OpenStream {
         self.metrics.streams_started.inc();
-        self.metrics.streams.inc();
-        OpenStream { recorder: Arc::clone(self), held: 0 }
+        let others = self.metrics.streams.inc();
+        OpenStream { recorder: Arc::clone(self), arriving, held: 0, others }
     }
 
     /// Sends what has not been sent.
@@ -115,11 +116,64 @@ impl Drop for Watcher {
     }
 }
 
+/// What has come of a message that is not whole yet, counted as held.
+#[derive(Debug)]
+pub struct Arriving {
+    recorder: Arc<Recorder>,
+    bytes: AtomicI64,
+    full: AtomicBool,
+    welcome: AtomicBool,
+}
+
+impl Arriving {
+    /// Nothing has come yet.
+    pub fn new(recorder: Arc<Recorder>) -> Self {
+        Self {
+            recorder,
+            bytes: AtomicI64::new(0),
+            full: AtomicBool::new(false),
+            welcome: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes note of more bytes. Answers how many are held for all streams.
+    pub fn more(&self, bytes: usize) -> i64 {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.recorder.metrics.held_bytes.inc_by(bytes).saturating_add(bytes)
+    }
+
+    /// There is no room for more. Answers whether that is so: to break off a request
+    /// that goes on already would help nobody.
+    pub fn fill(&self) -> bool {
+        let is_full = !self.welcome.load(Ordering::Relaxed);
+        self.full.fetch_or(is_full, Ordering::Relaxed);
+        is_full
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    fn none(&self) -> i64 {
+        self.bytes.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.recorder.metrics.held_bytes.dec_by(self.none());
+    }
+}
+
 /// An open stream, counted with what is held for it.
 #[derive(Debug)]
 pub struct OpenStream {
     recorder: Arc<Recorder>,
+    arriving: Arc<Arriving>,
     held: i64,
+    others: i64,
 }
 
 impl OpenStream {
@@ -128,13 +182,28 @@ impl OpenStream {
         &self.recorder
     }
 
-    /// Takes note of how many bytes of its body are held now.
-    pub fn holds(&mut self, bytes: usize) {
+    /// The request goes on: what is still to come of it is taken.
+    pub fn welcome(&self) {
+        self.arriving.welcome.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a message came that there is no room for.
+    pub fn is_full(&self) -> bool {
+        self.arriving.is_full()
+    }
+
+    /// How many others were open when it came.
+    pub fn others(&self) -> i64 {
+        self.others
+    }
+
+    /// Takes note of how many bytes of its body are held, now that a message is
+    /// whole. Answers how many are held for all streams.
+    pub fn holds(&mut self, bytes: usize) -> i64 {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if bytes != self.held {
-            self.recorder.metrics.held_bytes.inc_by(bytes - self.held);
-            self.held = bytes;
-        }
+        let more = bytes - self.held - self.arriving.none();
+        self.held = bytes;
+        self.recorder.metrics.held_bytes.inc_by(more).saturating_add(more)
     }
 
     /// Takes note of its failure.

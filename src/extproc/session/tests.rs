@@ -1,5 +1,6 @@
 use super::*;
 use crate::config;
+use crate::head::Head;
 
 const POLICY: &str = "
 limits: {maxBodyBytes: 300}
@@ -13,7 +14,7 @@ policies:
     source: {jwt: {scopes: [more]}}
 ";
 
-fn gate() -> Gate {
+pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
 
@@ -21,19 +22,19 @@ fn shadow() -> Gate {
     config::parse(&format!("{POLICY}  enforcement: Shadow\n  unauthenticated: Forbid\n")).unwrap()
 }
 
-fn call(tool: &str) -> Vec<u8> {
+pub(super) fn call(tool: &str) -> Vec<u8> {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}"#)
         .into_bytes()
 }
 
-fn headers(end_of_stream: bool) -> Event {
+pub(super) fn headers(end_of_stream: bool) -> Event {
     Event::RequestHeaders {
         head: Head { method: "POST".to_owned(), ..Head::default() },
         end_of_stream,
     }
 }
 
-fn body(bytes: &[u8], end_of_stream: bool) -> Event {
+pub(super) fn body(bytes: &[u8], end_of_stream: bool) -> Event {
     Event::RequestBody(Chunk { bytes: bytes.to_vec(), end_of_stream })
 }
 
@@ -47,7 +48,7 @@ fn converse_with(
     request_body: Option<BodyMode>,
     events: Vec<Event>,
 ) -> (Vec<String>, bool) {
-    let mut session = Session::new();
+    let mut session = Session::new(false);
     let mut words = Vec::new();
     let response_body = BodyMode::FullDuplexStreamed;
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
@@ -56,19 +57,23 @@ fn converse_with(
         // Envoy tells its set-up with the first message only.
         let message = Message { event, setup: setup.take(), verified: None };
         let result = session.on(gate, message, &mut answers);
-        words.extend(answers.into_iter().map(|answer| match answer {
-            Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
-            Answer::StreamRequestBody(chunk) => {
-                format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
-            }
-            other => format!("{other:?}"),
-        }));
+        words.extend(answers.into_iter().map(word));
         if let Err(violation) = result {
             words.push(format!("violation: {violation}"));
             break;
         }
     }
     (words, session.is_decided())
+}
+
+fn word(answer: Answer) -> String {
+    match answer {
+        Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
+        Answer::StreamRequestBody(chunk) => {
+            format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
+        }
+        other => format!("{other:?}"),
+    }
 }
 
 fn check(mode: BodyMode, events: Vec<Event>, expected: &[&str]) {
@@ -291,4 +296,117 @@ fn in_shadow_everything_goes_on_as_it_came() {
     let twice = vec![compressed(false), body(b"", true), body(b"", true)];
     let (words, _) = converse_with(&gate, Some(BodyMode::Buffered), twice);
     assert!(words.last().is_some_and(|word| word.starts_with("violation")), "{words:?}");
+}
+
+/// What is given up, and what comes of it afterwards.
+fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
+    let mut session = Session::new(false);
+    let mut answers = Vec::new();
+    let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+    let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
+        let message = Message { event, setup: setup.take(), verified: None };
+        session.on(gate, message, answers).unwrap();
+    };
+    for event in before {
+        send(&mut session, event, &mut answers);
+    }
+    let record = session.give_up(gate, Unread::TimedOut, &mut answers);
+    let mut words: Vec<_> = answers.drain(..).map(word).collect();
+    if let Some(record) = record {
+        words.push(format!("{:?} {}", record.verdict, record.reason));
+    }
+    for event in after {
+        send(&mut session, event, &mut answers);
+    }
+    words.extend(answers.into_iter().map(word));
+    words
+}
+
+#[test]
+fn what_does_not_come_whole_is_given_up() {
+    let part = || body(&call("good")[..20], false);
+    let rest = || body(&call("good")[20..], true);
+    let gate = gate();
+    for (mode, before, expected) in [
+        (BodyMode::Buffered, vec![headers(false)], vec!["RequestHeaders", "408 timed_out"]),
+        (BodyMode::BufferedPartial, vec![headers(false)], vec!["RequestHeaders", "408 timed_out"]),
+        (BodyMode::FullDuplexStreamed, vec![headers(false)], vec!["408 timed_out"]),
+        (BodyMode::FullDuplexStreamed, vec![headers(false), part()], vec!["408 timed_out"]),
+    ] {
+        let words = give_up(&gate, mode, before, vec![rest()]);
+        let expected: Vec<_> = expected.into_iter().chain(["Deny timed_out"]).collect();
+        assert_eq!(words, expected, "{mode:?}");
+    }
+    // What is decided stays as it is.
+    for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
+        for decided in [body(&call("good"), true), body(&call("bad"), true)] {
+            let words = give_up(&gate, mode, vec![headers(false), decided], Vec::new());
+            assert!(!words.iter().any(|word| word.contains("timed_out")), "{words:?}");
+        }
+    }
+    let mut session = Session::new(false);
+    assert!(session.give_up(&gate, Unread::TimedOut, &mut Vec::new()).is_none());
+    assert!(!session.is_begun() && !session.is_decided());
+}
+
+#[test]
+fn in_shadow_it_goes_on_as_it_comes() {
+    let part = || body(&call("bad")[..20], false);
+    let rest = || body(&call("bad")[20..], true);
+    let length = call("bad").len() - 20;
+    let words = give_up(
+        &shadow(),
+        BodyMode::FullDuplexStreamed,
+        vec![headers(false), part()],
+        vec![rest()],
+    );
+    assert_eq!(
+        words,
+        [
+            "RequestHeaders",
+            "StreamRequestBody 20 false",
+            "ShadowDeny timed_out",
+            &format!("StreamRequestBody {length} true"),
+        ]
+    );
+    // Envoy waits for the body itself, and for no answer.
+    let words = give_up(
+        &shadow(),
+        BodyMode::Buffered,
+        vec![headers(false)],
+        vec![body(&call("bad"), true)],
+    );
+    assert_eq!(words, ["RequestHeaders", "RequestBody"]);
+}
+
+#[test]
+fn one_too_many_is_answered_at_its_head() {
+    for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
+        for (gate, expected) in [(gate(), "503 overloaded"), (shadow(), "RequestHeaders")] {
+            let mut session = Session::new(true);
+            let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+            let mut answers = Vec::new();
+            let message = Message { event: headers(false), setup, verified: None };
+            session.on(&gate, message, &mut answers).unwrap();
+            assert_eq!(answers.into_iter().map(word).collect::<Vec<_>>(), [expected], "{mode:?}");
+            assert!(session.is_decided() && session.held_bytes() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_body_in_too_many_parts_is_refused() {
+    let limits = "limits: {maxBodyBytes: 300, maxBodyParts: 3}";
+    let gate = config::parse(&POLICY.replace("limits: {maxBodyBytes: 300}", limits)).unwrap();
+    let parts = |count: usize| {
+        let whole = call("good");
+        let (first, last) = whole.split_at(count - 1);
+        let parts = first.iter().map(|byte| body(&[*byte], false));
+        [headers(false)].into_iter().chain(parts).chain([body(last, true)]).collect::<Vec<_>>()
+    };
+    let mode = Some(BodyMode::FullDuplexStreamed);
+    let (words, _) = converse_with(&gate, mode, parts(3));
+    assert_eq!(words.first().map(String::as_str), Some("RequestHeaders"), "{words:?}");
+    let (words, _) = converse_with(&gate, mode, parts(4));
+    assert_eq!(words, ["413 too_many_parts"]);
 }

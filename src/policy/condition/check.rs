@@ -8,10 +8,11 @@ use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
 
-use super::functions::{self, Pattern};
+use super::functions;
+use super::pattern::Pattern;
 use super::reads::{Node, Reads};
-use super::syntax::{is_never_boolean, syntax_errors, trailing_comment};
-use super::{Condition, ConditionError, Numbers, comparison};
+use super::syntax::{is_never_boolean, qualified_name, syntax_errors, trailing_comment};
+use super::{Condition, ConditionError, Numbers, comparison, metering};
 use crate::claims::Claims;
 
 pub(super) const ARGS: &str = "args";
@@ -84,8 +85,9 @@ fn parse_and_check(
     }
     let Check { errors, doubts, patterns, reads, .. } = check;
     if errors.is_empty() {
+        let steps = 1 + metering::meter(&mut expr);
         let (source, env) = (source.to_owned(), Arc::clone(env));
-        Ok(Condition { source, env, expr, patterns, numbers, reads, doubts })
+        Ok(Condition { source, env, expr, steps, patterns, numbers, reads, doubts })
     } else {
         Err(errors)
     }
@@ -340,11 +342,9 @@ impl Check<'_> {
             );
             return None;
         }
-        let qualifier = call.target.as_ref().and_then(|target| qualified_name(&target.expr));
-        let qualified = qualifier.map(|qualifier| format!("{qualifier}.{}", call.func_name));
-        let qualified = qualified.and_then(|name| functions::find(functions::GLOBAL, &name));
+        let function = functions::called(call);
         if let Some(target) = &mut call.target
-            && qualified.is_none()
+            && function.is_none_or(|(_, takes_target)| takes_target)
         {
             self.expr(target);
         }
@@ -353,12 +353,10 @@ impl Check<'_> {
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());
             }
-            comparison::redirect(call);
             return None;
         }
-        let known = if call.target.is_some() { functions::MEMBER } else { functions::GLOBAL };
-        let checked = match qualified.or_else(|| functions::find(known, &call.func_name)) {
-            Some(function) => function.takes(call.args.len()).and_then(|()| {
+        let checked = match function {
+            Some((function, _)) => function.takes(call.args.len()).and_then(|()| {
                 if function.name == functions::MATCHES {
                     self.compile_pattern(call)
                 } else {
@@ -401,17 +399,6 @@ fn unknown_function(name: &str, is_member: bool) -> String {
         None => String::new(),
     };
     format!("unknown function `{name}`{hint}")
-}
-
-/// `a.b.c` as a text, if it is that.
-fn qualified_name(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Ident(name) => Some(name.clone()),
-        Expr::Select(select) if !select.test => {
-            Some(format!("{}.{}", qualified_name(&select.operand.expr)?, select.field))
-        }
-        _ => None,
-    }
 }
 
 fn is_operator(name: &str) -> bool {

@@ -5,31 +5,34 @@ use cel::common::ast::{CallExpr, Expr, operators};
 use cel::common::types::{CelOptional, Kind};
 use cel::common::value::Val;
 
-use super::functions;
+use super::meter::{self, Budget, ELEMENT};
+use super::overloads;
 
+/// The function of ours that does a comparison instead of the crate, if one does.
+///
 /// The crate compares its lists and maps with no others. Where an operand could
 /// be a view, the comparison goes to a function of ours; where one is a scalar
 /// literal it need not, and stays as fast as it was. `<` and its like copy both
 /// operands into the error if their types differ, which a list of a caller's
-/// multiplies; those functions look at the types first.
-pub(super) fn redirect(call: &mut CallExpr) {
-    let [left, right] = call.args.as_slice() else {
-        return;
-    };
+/// multiplies; those functions look at the types first. Within a comprehension
+/// even a literal may be looked for in a list that was never paid for.
+pub(super) fn function(call: &CallExpr, is_repeated: bool) -> Option<&'static str> {
+    let [left, right] = call.args.as_slice() else { return None };
     let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);
-    let function = match call.func_name.as_str() {
-        operators::EQUALS if !scalars => functions::EQUALS,
-        operators::NOT_EQUALS if !scalars => functions::DIFFERS,
-        operators::LESS if !scalars => functions::LESS,
-        operators::LESS_EQUALS if !scalars => functions::LESS_EQUALS,
-        operators::GREATER if !scalars => functions::GREATER,
-        operators::GREATER_EQUALS if !scalars => functions::GREATER_EQUALS,
-        operators::IN if !is_scalar(&left.expr) && !is_list_of_scalars(&right.expr) => {
-            functions::CONTAINS
+    Some(match call.func_name.as_str() {
+        operators::EQUALS if !scalars => overloads::EQUALS,
+        operators::NOT_EQUALS if !scalars => overloads::DIFFERS,
+        operators::LESS if !scalars => overloads::LESS,
+        operators::LESS_EQUALS if !scalars => overloads::LESS_EQUALS,
+        operators::GREATER if !scalars => overloads::GREATER,
+        operators::GREATER_EQUALS if !scalars => overloads::GREATER_EQUALS,
+        operators::IN
+            if (is_repeated || !is_scalar(&left.expr)) && !is_list_of_scalars(&right.expr) =>
+        {
+            overloads::CONTAINS
         }
-        _ => return,
-    };
-    call.func_name = function.to_owned();
+        _ => return None,
+    })
 }
 
 /// Whether `args.?x` is compared with a literal, which is always false.
@@ -65,8 +68,12 @@ fn is_list_of_scalars(expr: &Expr) -> bool {
     matches!(expr, Expr::List(list) if list.elements.iter().all(|element| is_scalar(&element.expr)))
 }
 
-/// Equality of lists and maps of any kind, views and the crate's own.
-pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
+/// Equality of lists and maps of any kind, views and the crate's own. Once the
+/// budget is spent, nothing is equal.
+pub(super) fn equal(a: &dyn Val, b: &dyn Val, budget: &Budget) -> bool {
+    if budget.spend(ELEMENT + meter::text(a).min(meter::text(b))).is_err() {
+        return false;
+    }
     match (a.get_type().kind(), b.get_type().kind()) {
         (Kind::List, Kind::List) => {
             let (Some(left), Some(right)) = (a.as_iterable(), b.as_iterable()) else {
@@ -76,7 +83,7 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
             loop {
                 match (left.next(), right.next()) {
                     (None, None) => return true,
-                    (Some(a), Some(b)) if equal(a, b) => {}
+                    (Some(a), Some(b)) if equal(a, b, budget) => {}
                     _ => return false,
                 }
             }
@@ -97,7 +104,7 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
             let mut keys = keys.iter();
             while let Some(key) = keys.next() {
                 same &= match (left.get(key), right.get(key)) {
-                    (Ok(a), Ok(b)) => equal(a.as_ref(), b.as_ref()),
+                    (Ok(a), Ok(b)) => equal(a.as_ref(), b.as_ref(), budget),
                     _ => false,
                 };
             }
@@ -106,7 +113,7 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val) -> bool {
         (Kind::Opaque, Kind::Opaque) => {
             match (a.downcast_ref::<CelOptional>(), b.downcast_ref::<CelOptional>()) {
                 (Some(a), Some(b)) => match (a.inner(), b.inner()) {
-                    (Some(a), Some(b)) => equal(a, b),
+                    (Some(a), Some(b)) => equal(a, b, budget),
                     (a, b) => a.is_none() && b.is_none(),
                 },
                 _ => a.equals(b),
@@ -125,13 +132,17 @@ pub(super) fn comparable(a: Kind, b: Kind) -> bool {
 }
 
 /// Whether a list, or a map's keys, hold a value equal to `value`.
-pub(super) fn contains(container: &dyn Val, value: &dyn Val) -> Result<bool, ExecutionError> {
+pub(super) fn contains(
+    container: &dyn Val,
+    value: &dyn Val,
+    budget: &Budget,
+) -> Result<bool, ExecutionError> {
     if container.get_type().kind() == Kind::List
         && let Some(items) = container.as_iterable()
     {
         let mut items = items.iter();
         while let Some(item) = items.next() {
-            if equal(item, value) {
+            if equal(item, value, budget) {
                 return Ok(true);
             }
         }

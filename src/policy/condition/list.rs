@@ -82,7 +82,7 @@ impl<'a> Val for ListView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        other.get_type().kind() == Kind::List && equal(self, other)
+        other.get_type().kind() == Kind::List && equal(self, other, self.writer.budget)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -116,7 +116,7 @@ impl Adder for ListView<'_> {
 
 impl Container for ListView<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        contains(self, value)
+        contains(self, value, self.writer.budget)
     }
 }
 

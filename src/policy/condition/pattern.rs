@@ -4,16 +4,107 @@
 //! every other CEL) takes a pattern for. Where the two read the same characters
 //! differently, they are rewritten, or refused if that cannot be done.
 
+use std::any::Any;
 use std::convert::Infallible;
 
+use cel::common::types::Type;
+use cel::common::value::{StaticVal, Val};
+use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
     self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Span,
     Visitor,
 };
+use regex_syntax::hir::{Class, Hir, HirKind};
+
+/// Patterns with no more states than this cost no more than reading.
+const STATES_OF_A_STEP: u64 = 64;
+/// How large a compiled pattern may get, in bytes.
+const PATTERN_SIZE_LIMIT: usize = 1 << 20;
+
+static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
+
+/// A regular expression as a CEL value.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    regex: Regex,
+    /// What a byte of text costs.
+    weight: u64,
+}
+
+impl Pattern {
+    /// Compiles a pattern as RE2, which CEL has, would read it.
+    pub(super) fn compile(source: &str) -> Result<Self, String> {
+        let source = as_re2(source)?;
+        let compiled = RegexBuilder::new(&source).size_limit(PATTERN_SIZE_LIMIT).build();
+        let regex = compiled.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => {
+                format!("the pattern needs more than {limit} bytes when compiled")
+            }
+            other => format!("the pattern is not a regular expression: {}", one_line(&other)),
+        })?;
+        let states = regex_syntax::parse(&source).map_or(u64::MAX, |hir| states(&hir));
+        Ok(Self { regex, weight: 1 + states / STATES_OF_A_STEP })
+    }
+
+    /// What it costs to look for it in a text.
+    pub(super) fn cost(&self, text: &str) -> u64 {
+        self.weight.saturating_mul(text.len() as u64)
+    }
+
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}
+
+/// About how many states an automaton of the pattern has. A text that is made for it
+/// can keep as many in use at each of its bytes.
+fn states(hir: &Hir) -> u64 {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len() as u64,
+        // In UTF-8 a range of characters is up to four of bytes, in sequence.
+        HirKind::Class(Class::Unicode(class)) => 4 * class.ranges().len() as u64,
+        HirKind::Class(Class::Bytes(_)) => 1,
+        HirKind::Repetition(repetition) => {
+            let times = u64::from(repetition.max.unwrap_or(repetition.min).max(1));
+            times.saturating_mul(1 + states(&repetition.sub))
+        }
+        HirKind::Capture(capture) => states(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(states).fold(1, u64::saturating_add)
+        }
+    }
+}
+
+/// The regex crate draws its errors over several lines; the last one says what.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+impl Val for Pattern {
+    fn get_type(&self) -> &Type {
+        Self::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &PATTERN_TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        Box::new(Self { regex: self.regex.clone(), weight: self.weight })
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Pattern {}
 
 /// The pattern with RE2's meaning: `\d`, `\w`, `\s` and `\b` are ASCII there.
-pub(super) fn as_re2(source: &str) -> Result<String, String> {
+fn as_re2(source: &str) -> Result<String, String> {
     let parsed = Parser::new().parse(source);
     let parsed = parsed
         .map_err(|error| format!("the pattern is not a regular expression: {}", error.kind()))?;

@@ -32,6 +32,17 @@ pub(super) fn trailing_comment(env: &Env, source: &str, expr: &IdedExpr) -> Opti
     })
 }
 
+/// `a.b.c` as a text, if it is that.
+pub(super) fn qualified_name(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) if !select.test => {
+            Some(format!("{}.{}", qualified_name(&select.operand.expr)?, select.field))
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn syntax_errors(source: &str, errors: ParseErrors) -> Vec<ConditionError> {
     let at = |(line, column): (isize, isize)| {
         let before: usize = source

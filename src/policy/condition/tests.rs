@@ -5,6 +5,14 @@ use crate::mcp::{Accept, Message, MirroredHeaders, read};
 use crate::policy::Subject;
 
 fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
+    evaluate_with(&Budget::of(10_000), source, arguments)
+}
+
+pub(super) fn evaluate_with(
+    budget: &Budget,
+    source: &str,
+    arguments: &str,
+) -> Result<Outcome, Problem> {
     let condition = Condition::compile(source, Numbers::IntAndDouble)
         .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
@@ -27,6 +35,7 @@ fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
         claims: Some(&claims),
         subject: Subject { backend: Some("b"), tool: "t" },
         more_scopes: &["w".to_owned()],
+        budget,
     };
     match read(
         body.as_bytes(),
@@ -186,6 +195,15 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
         for arguments in [r#"{"filter":{"All":true}}"#, r#"{"filter":{"all":true,"ALL":1}}"#] {
             assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
         }
+    }
+    // Who looks at all keys sees two where a server may see one.
+    for source in ["args.all(key, key != 'force')", "args.exists(key, key == 'x') || true"] {
+        for arguments in
+            [r#"{"a":1,"A":2}"#, r#"{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"b":1,"B":1}"#]
+        {
+            assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
+        }
+        assert_eq!(outcome(source, r#"{"a":1,"b":{"c":1,"C":1}}"#), "true", "{source}");
     }
     // A string may hold what looks like a comment, and a comment may be followed.
     assert_eq!(outcome("args.path == 'http://x'", r#"{"path":"http://x"}"#), "true");

@@ -20,6 +20,7 @@ use percent_encoding::percent_decode_str;
 use super::Numbers;
 use super::comparison::equal;
 use super::list::ListView;
+use super::meter::Budget;
 use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Object};
@@ -49,6 +50,19 @@ pub(super) struct Writer<'a> {
     pub(super) ambiguity: Option<&'a Ambiguity>,
     /// What integers are.
     pub(super) numbers: Numbers,
+    /// Who pays for what is done with it.
+    pub(super) budget: &'a Budget,
+}
+
+impl Writer<'_> {
+    /// Who looks at all keys of a client's object sees two where some servers see one.
+    fn meet_variants_in(self, object: &Object<'_>) {
+        if let Some(ambiguity) = self.ambiguity
+            && object.has_case_variants()
+        {
+            ambiguity.meet();
+        }
+    }
 }
 
 /// A JSON value as a CEL value.
@@ -208,8 +222,12 @@ impl<'a> Members<'a> {
 
     fn keys(self) -> Vec<&'a str> {
         match self {
-            Self::Json { object, .. } => object.iter().map(|(key, _)| key).collect(),
-            Self::Params { object, .. } => {
+            Self::Json { object, writer } => {
+                writer.meet_variants_in(object);
+                object.iter().map(|(key, _)| key).collect()
+            }
+            Self::Params { object, writer } => {
+                writer.meet_variants_in(object);
                 let members = object.iter().filter(|(_, value)| **value != Json::Null);
                 members.map(|(key, _)| key).collect()
             }
@@ -221,6 +239,13 @@ impl<'a> Members<'a> {
                 view.facts.claims.into_iter().flat_map(Claims::names_other_than_scopes).collect()
             }
             Self::Request { node, .. } => node.members().iter().map(|(name, _)| *name).collect(),
+        }
+    }
+
+    fn budget(self) -> &'a Budget {
+        match self {
+            Self::Json { writer, .. } | Self::Params { writer, .. } => writer.budget,
+            Self::Request { view, .. } => view.client.budget,
         }
     }
 
@@ -292,7 +317,7 @@ impl<'a> Val for MapView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        other.get_type().kind() == Kind::Map && equal(self, other)
+        other.get_type().kind() == Kind::Map && equal(self, other, self.members.budget())
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -302,6 +327,8 @@ impl<'a> Val for MapView<'a> {
         Box::new(MapView::new(self.members))
     }
 }
+
+const LONGEST_NAME_IN_AN_ERROR: usize = 256;
 
 /// JSON has no keys but strings. Another key that CEL has is not there; what is
 /// no key at all is an error, as it is with the crate's own maps.
@@ -335,6 +362,10 @@ impl Indexer for MapView<'_> {
         };
         match self.members.find(name) {
             Some(value) => Ok(CowVal::Owned(value)),
+            // The name may be an argument, as long as one.
+            None if name.len() > LONGEST_NAME_IN_AN_ERROR => {
+                Err(ExecutionError::NoSuchKey("…".to_owned().into()))
+            }
             None => Err(ExecutionError::NoSuchKey(name.to_owned().into())),
         }
     }

@@ -10,11 +10,13 @@ use mcp_authz::claims::Claims;
 use mcp_authz::head::Head;
 use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders, ToolCall};
 use mcp_authz::policy::condition::{Numbers, Outcome};
-use mcp_authz::policy::{BackendFrom, Condition, Facts};
+use mcp_authz::policy::{BackendFrom, Budget, Condition, Facts};
 
 use arguments::Arguments;
 use expression::Expression;
 
+/// As a policy has them that says nothing else.
+const STEPS: usize = 10_000;
 const ACCEPT: Accept = Accept { max_depth: 512, batches: false };
 
 #[derive(Debug, arbitrary::Arbitrary)]
@@ -65,7 +67,8 @@ fn evaluate(condition: &Condition, call: &ToolCall<'_>) -> Said {
     let headers = vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), vec![0xff])];
     let head = Head { headers, ..Head::default() };
     let backend = BackendFrom::Name("b".to_owned());
-    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), call) else {
+    let budget = Budget::of(STEPS);
+    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), call, &budget) else {
         return Said::Ambiguous;
     };
     match condition.evaluate(call, &facts) {

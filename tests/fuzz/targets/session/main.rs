@@ -7,14 +7,16 @@ mod oracle;
 mod wire;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use libfuzzer_sys::fuzz_target;
 use mcp_authz::config;
-use mcp_authz::extproc::ExtProc;
+use mcp_authz::extproc::{Capacity, ExtProc};
 use mcp_authz::gate::LiveGate;
 use mcp_authz::telemetry::{DecisionLog, LogFormat, Recorder};
 use prost::Message as _;
+use tokio::runtime::{Builder, Runtime};
 
 use messages::{Input, ordinary};
 use oracle::Oracle;
@@ -58,6 +60,14 @@ policies:
     }
 }
 
+/// Time does not pass here, and there is room for all that fits into a test.
+const CAPACITY: Capacity =
+    Capacity { streams: 10, held_bytes: 1 << 30, body_timeout: Duration::from_secs(3600) };
+
+/// Whoever waits for a body sets a timer, which takes a runtime.
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+
 static SERVICES: LazyLock<[ExtProc; 3]> = LazyLock::new(|| {
     let none = "0".parse().expect("a share");
     let (log, last) = DecisionLog::new(Some(LogFormat::Json), none).expect("a decision log");
@@ -66,7 +76,7 @@ static SERVICES: LazyLock<[ExtProc; 3]> = LazyLock::new(|| {
     let recorder = Arc::new(Recorder::new(log, None));
     Setting::ALL.map(|setting| {
         let gate = config::parse(&setting.policy()).unwrap_or_else(|error| panic!("{error}"));
-        ExtProc::new(Arc::new(LiveGate::new(gate)), Arc::clone(&recorder))
+        ExtProc::new(Arc::new(LiveGate::new(gate)), Arc::clone(&recorder), CAPACITY)
     })
 });
 
@@ -76,6 +86,7 @@ fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
 
 /// One stream with these bytes. Answers whether the request went on.
 fn converse(setting: Setting, bytes: &[u8]) -> bool {
+    let _inside = RUNTIME.enter();
     let mut conversation = Conversation::begin(&SERVICES[setting as usize]);
     let mut oracle = Oracle::new(setting);
     let (frames, rest) = wire::frames(bytes);

@@ -1,0 +1,82 @@
+//! How much is taken on at once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Bytes;
+
+use crate::telemetry::Arriving;
+
+/// How much is taken on at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// How many streams, one a request.
+    pub streams: usize,
+    /// How many bytes of bodies are held for all of them.
+    pub held_bytes: usize,
+    /// How long a request may take to come whole.
+    pub body_timeout: Duration,
+}
+
+impl Capacity {
+    /// Whether there are more bytes than may be held.
+    pub(super) fn is_exceeded_by(&self, held: i64) -> bool {
+        usize::try_from(held).is_ok_and(|held| held > self.held_bytes)
+    }
+}
+
+/// What comes of a stream, counted before messages are made of it: a part of a
+/// message takes room, too.
+#[derive(Debug)]
+pub struct Counted {
+    body: Body,
+    arriving: Arc<Arriving>,
+    capacity: Capacity,
+}
+
+impl Counted {
+    pub(super) fn new(body: Body, arriving: Arc<Arriving>, capacity: Capacity) -> Self {
+        Self { body, arriving, capacity }
+    }
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    /// Once too much is held, what comes is thrown away: to read no further would
+    /// break the stream off before its answer.
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        loop {
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            if let Some(Ok(frame)) = &frame
+                && let Some(data) = frame.data_ref()
+            {
+                if self.arriving.is_full() {
+                    continue;
+                }
+                let held = self.arriving.more(data.len());
+                if self.capacity.is_exceeded_by(held) && self.arriving.fill() {
+                    continue;
+                }
+            }
+            return Poll::Ready(frame);
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,95 @@
+//! Every order of messages, whether Envoy can send it or not.
+
+use super::tests::{body, call, gate, headers};
+use super::*;
+
+/// Every sequence of up to four messages, in every mode: each has an outcome, and none
+/// lets a byte of a call go on that is denied, or anything before it is decided.
+#[test]
+fn no_order_of_messages_lets_an_unjudged_call_go_on() {
+    let alphabet: [fn() -> Event; 11] = [
+        || headers(false),
+        || headers(true),
+        || body(&call("good"), true),
+        || body(&call("good"), false),
+        || body(&call("bad"), true),
+        || body(&call("bad"), false),
+        || body(b"", true),
+        || body(b"", false),
+        || Event::RequestTrailers,
+        || Event::Response(ResponsePart::Headers),
+        || Event::Unknown,
+    ];
+    let modes = [
+        None,
+        Some(BodyMode::None),
+        Some(BodyMode::Streamed),
+        Some(BodyMode::Buffered),
+        Some(BodyMode::BufferedPartial),
+        Some(BodyMode::FullDuplexStreamed),
+        Some(BodyMode::Other(9)),
+    ];
+    let gate = gate();
+    let mut sequences = 0;
+    for mode in modes {
+        for number in 0..alphabet.len().pow(4) {
+            let digits = (0..4).map(|place| number / alphabet.len().pow(place) % alphabet.len());
+            follow(&gate, mode, digits.map(|digit| alphabet[digit]()).collect());
+            sequences += 1;
+        }
+    }
+    assert_eq!(sequences, 7 * 14_641);
+}
+
+fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
+    let description = format!("{mode:?} {events:?}");
+    let bad = call("bad");
+    let mut session = Session::new(false);
+    let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
+    let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
+    for event in events {
+        let part = match &event {
+            Event::RequestBody(chunk) => chunk.bytes.clone(),
+            _ => Vec::new(),
+        };
+        ended |= match &event {
+            Event::RequestHeaders { end_of_stream, .. } => *end_of_stream,
+            Event::RequestBody(chunk) => chunk.end_of_stream || mode == Some(BodyMode::Buffered),
+            Event::RequestTrailers => true,
+            Event::Response(_) | Event::Unknown => false,
+        };
+        came.extend(part.iter().copied());
+        let mut answers = Vec::new();
+        let message = Message { event, setup: setup.take(), verified: None };
+        let outcome = session.on(gate, message, &mut answers);
+        for answer in answers {
+            assert!(!refused, "an answer after the refusal: {description}");
+            match answer {
+                Answer::Refuse(_) => refused = true,
+                // Envoy holds the head itself as long as it waits for the body's answer.
+                Answer::RequestHeaders if mode != Some(BodyMode::FullDuplexStreamed) => {}
+                Answer::RequestHeaders => assert!(ended, "the head too early: {description}"),
+                Answer::RequestBody => {
+                    assert!(ended, "the body too early: {description}");
+                    gone.extend(part.iter().copied());
+                }
+                Answer::StreamRequestBody(chunk) => {
+                    assert!(ended, "a part of the body too early: {description}");
+                    gone.extend(chunk.bytes);
+                }
+                Answer::RequestTrailers => assert!(ended, "trailers too early: {description}"),
+                Answer::ResponseHeaders
+                | Answer::ResponseBody
+                | Answer::StreamResponseBody(_)
+                | Answer::ResponseTrailers => {}
+            }
+        }
+        if outcome.is_err() {
+            // The stream fails, and Envoy answers with a 500.
+            break;
+        }
+    }
+    assert!(!gone.windows(bad.len()).any(|window| window == bad), "a denied call: {description}");
+    assert!(came.starts_with(&gone), "other bytes than came: {description}");
+    assert!(!refused || gone.is_empty(), "a part of what is refused: {description}");
+}

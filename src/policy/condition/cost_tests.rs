@@ -1,0 +1,188 @@
+//! What conditions cost.
+
+use super::tests::evaluate_with;
+use super::*;
+
+/// How many steps a condition takes for a call.
+fn steps(source: &str, arguments: &str) -> u64 {
+    let budget = Budget::of(1_000_000);
+    let outcome = evaluate_with(&budget, source, arguments);
+    assert!(!matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}");
+    budget.taken(1_000_000)
+}
+
+#[test]
+fn each_operation_is_a_step_and_each_element_takes_them_again() {
+    for (source, arguments, expected) in [
+        ("true", "{}", 1),
+        ("args.a == 1", r#"{"a":1}"#, 2),
+        ("args.a == 1 && !(args.a == 2) ? true : false", r#"{"a":1}"#, 3),
+        ("args.a + 1 > 1", r#"{"a":1}"#, 3),
+        ("-args.a * 2 < 0", r#"{"a":1}"#, 4),
+        ("size(args.l) == 3", r#"{"l":[1,2,3]}"#, 3),
+        ("has(args.a.b)", r#"{"a":{"b":1}}"#, 1),
+        // The element, the comparison; and the comprehension and the condition.
+        ("args.l.exists(x, x == 0)", r#"{"l":[1,2,3]}"#, 2 + 3 * 2),
+        ("args.l.all(x, x == 1)", r#"{"l":[1,2,3]}"#, 2 + 3 * 2),
+        ("args.l.exists_one(x, x == 1)", r#"{"l":[1,2,3]}"#, 3 + 3 * 3),
+        ("args.l.filter(x, x > 1).size() == 2", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
+        ("args.l.map(x, x * 2).size() == 3", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
+        ("args.l.all(x, args.l.exists(y, x == y))", r#"{"l":[1,2,3]}"#, 3 + 3 * (2 + 3 * 2)),
+        ("args.m.all(k, k != '')", r#"{"m":{"a":1,"b":2}}"#, 2 + 2 * 2),
+    ] {
+        let steps = steps(source, arguments);
+        // Comparing and copying elements adds a little.
+        assert!((expected..=expected + 1).contains(&steps), "{source}: {steps}, not {expected}");
+    }
+}
+
+#[test]
+fn texts_are_paid_for_by_length() {
+    let text = "a".repeat(100 * 1024);
+    let arguments = format!(r#"{{"t":"{text}","l":["{text}","{text}"],"n":7}}"#);
+    for (source, least, most) in [
+        ("args.t.contains('b')", 102, 103),
+        ("args.t.size() == 102400", 103, 104),
+        ("args.t.matches('^a*$')", 102, 103),
+        ("args.t.startsWith('b')", 2, 2),
+        ("args.t.startsWith(args.t)", 202, 203),
+        ("args.t == args.t", 102, 103),
+        ("args.t == 'b'", 2, 2),
+        ("args.t in args.l", 102, 104),
+        ("args.l == args.l", 202, 204),
+        ("args.t + args.t == ''", 203, 205),
+        ("args.t < args.t", 102, 103),
+        ("args.t.lowerAscii() == ''", 103, 104),
+        ("'%s'.format([args.t]) == ''", 103, 105),
+        ("args.l.join('-') == ''", 203, 205),
+        // It compares with four bytes at each of them.
+        ("args.t.indexOf('bbbb') == 0", 500, 505),
+        // One for each byte, and so long are those that replace it.
+        ("args.t.replace('a', 'bbbb') == ''", 500, 505),
+        ("args.t.replace('b', 'cccc') == ''", 100, 105),
+        // An element of a list is 64 bytes.
+        ("args.t.split('a').size() == 0", 6500, 6510),
+        ("args.t.split('b').size() == 0", 100, 105),
+        ("int(args.t) == 0", 102, 104),
+        ("args.n == 7", 2, 2),
+    ] {
+        let steps = steps(source, &arguments);
+        assert!((least..=most).contains(&steps), "{source}: {steps}");
+    }
+}
+
+#[test]
+fn a_pattern_with_many_states_reads_more_slowly() {
+    let arguments = format!(r#"{{"t":"{}"}}"#, "a".repeat(10 * 1024));
+    let simple = steps("args.t.matches('^Hello, .*!$')", &arguments);
+    let counted = steps("args.t.matches('^.{1,500}!$')", &arguments);
+    assert!(simple <= 12, "{simple}");
+    assert!(counted >= 10 * simple, "{counted}");
+}
+
+/// What would take minutes or gigabytes is not begun.
+#[test]
+fn nothing_multiplies_without_being_paid_for() {
+    let numbers = (0..5000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let text = "k".repeat(1 << 20);
+    let arguments =
+        format!(r#"{{"l":[{numbers}],"t":"{text}","half":"{}x","k":"k"}}"#, "k".repeat(1 << 19));
+    for source in [
+        "args.l.all(a, args.l.all(b, args.l.all(c, args.l.exists(d, d == a))))",
+        "[args.l.map(y, y)].exists(m, m.exists(a, m.exists(b, m.exists(c, c == -1))))",
+        "args.l.map(a, args.l).map(b, b.map(c, args.l)).size() == 0",
+        "args.l.exists(x, x in args.l.map(y, y))",
+        "args.l.exists(x, [args.l, args.l] == [args.l, [x]])",
+        "args.l.all(x, args.l + args.l == [x])",
+        "args.l.all(x, args.t + args.t == '')",
+        "args.t.indexOf(args.half) == 0",
+        "args.t.lastIndexOf(args.half) == 0",
+        "args.t.replace(args.k, args.t).size() == 0",
+        "args.l.map(x, args.t).join(args.t).size() == 0",
+        "args.t.split('').size() == 0",
+        "args.l.all(x, args.t.matches('b$'))",
+        "args.l.exists(x, args[args.t] == x)",
+        "args.l.exists(x, {'a': x}[args.t] == x)",
+        "[['x','x']].exists(a,[[a,a]].exists(b,[[b,b]].exists(c,[[c,c]].exists(d,[[d,d]].exists(e,\
+         [[e,e]].exists(f,[[f,f]].exists(g,[[g,g]].exists(h,[[h,h]].exists(i,[[i,i]].exists(j,\
+         [[j,j]].exists(k,[[k,k]].exists(l,[[l,l]].exists(m,[[m,m]].exists(n,[[n,n]].exists(o,\
+         [[o,o]].exists(p,[[p,p]].exists(q,[[q,q]].exists(r,false))))))))))))))))))",
+    ] {
+        let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
+        assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}: {outcome:?}");
+    }
+    // An operand that cannot be calculated with is not copied into each error.
+    let arguments = format!(r#"{{"l":[{numbers}],"deep":[[{numbers}]]}}"#);
+    for operator in ["-", "*", "/", "%", "+"] {
+        let source = format!("args.l.all(x, args.deep {operator} 1 == 0)");
+        let outcome = evaluate_with(&Budget::of(20_000), &source, &arguments);
+        assert!(
+            matches!(outcome, Ok(Outcome::Failed(Failure::Execution(_)))),
+            "{source}: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_spent_stays_spent_and_is_no_value_that_could_be_absorbed() {
+    let list = r#"{"l":[1,2,3,4,5,6,7,8,9,10]}"#;
+    let budget = Budget::of(10);
+    let outcome = evaluate_with(&budget, "args.l.exists(x, x == 1) || true", list);
+    assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{outcome:?}");
+    let outcome = evaluate_with(&budget, "true", list);
+    assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{outcome:?}");
+    let shared = Budget::of(10);
+    for _ in 0..5 {
+        assert!(matches!(evaluate_with(&shared, "1 == 1", list), Ok(Outcome::True)));
+    }
+    assert!(!shared.is_spent());
+    assert!(matches!(evaluate_with(&shared, "true", list), Ok(Outcome::Failed(Failure::Spent))));
+}
+
+/// Paying changes nothing that a condition says.
+#[test]
+fn functions_that_are_paid_for_say_what_they_said() {
+    for (source, expected) in [
+        ("'a-b-c'.split('-') == ['a', 'b', 'c']", "true"),
+        ("'a-b-c'.split('-', 2) == ['a', 'b-c']", "true"),
+        ("'abc'.split('') == ['a', 'b', 'c']", "true"),
+        ("args.t.replace('l', 'LL') == 'heLLLLo'", "true"),
+        ("args.t.replace('l', 'L', 1) == 'heLlo'", "true"),
+        ("args.t.indexOf('l') == 2 && args.t.indexOf('l', 3) == 3", "true"),
+        ("args.t.lastIndexOf('l') == 3 && args.t.lastIndexOf('x') == -1", "true"),
+        ("args.t.indexOf('l', 30) == 0", "failed"),
+        ("['a', args.t].join('/') == 'a/hello' && ['a', 'b'].join() == 'ab'", "true"),
+        ("[1].join('/') == ''", "failed"),
+        ("args.n.replace('a', 'b') == ''", "failed"),
+        ("args.n.split('a') == []", "failed"),
+        ("[1] + [2] == [1, 2] && 1 + 2 == 3 && 'a' + 'b' == 'ab' && 1.5 + 1.0 == 2.5", "true"),
+        ("args.l + [4] == [1, 2, 3, 4] && [0] + args.l == [0, 1, 2, 3]", "true"),
+        ("args.l + 1 == [1]", "failed"),
+        ("args.t + 1 == ''", "failed"),
+        (
+            "timestamp('2026-01-01T00:00:00Z') + duration('1h') > timestamp('2026-01-01T00:30:00Z')",
+            "true",
+        ),
+        ("args.l.filter(x, x > 1).map(x, x * 2) == [4, 6]", "true"),
+        ("args.l.exists(x, x in [2]) && args.l.exists(x, 'k' in {'k': x})", "true"),
+        (
+            "args.l.all(x, [x, x][0] == x && {'a': x}['a'] == x && {'a': x}[?'a'].orValue(0) == x)",
+            "true",
+        ),
+        ("'%s %d'.format([args.t, args.n]) == 'hello 7'", "true"),
+        ("args.t.matches('^h.*o$') && matches(args.t, 'l{2}') && !args.t.matches('x')", "true"),
+        ("args.n.matches('7')", "failed"),
+        ("optional.of(args.n).value() == 7 && args.?x.or(optional.of(1)).value() == 1", "true"),
+        ("strings.quote(args.t) == '\"hello\"'", "true"),
+    ] {
+        let arguments = r#"{"t":"hello","n":7,"l":[1,2,3]}"#;
+        let said = match evaluate_with(&Budget::of(10_000), source, arguments) {
+            Ok(Outcome::True) => "true",
+            Ok(Outcome::False) => "false",
+            Ok(Outcome::Failed(Failure::Spent)) => "spent",
+            Ok(Outcome::Failed(_)) => "failed",
+            Err(_) => "ambiguous",
+        };
+        assert_eq!(said, expected, "{source}");
+    }
+}

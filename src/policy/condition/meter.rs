@@ -1,0 +1,155 @@
+//! What conditions may cost.
+//!
+//! Callers choose how long their arguments are, and a comprehension within another
+//! multiplies that. So a request has a [`Budget`] of steps, and the expression is
+//! rewritten when it is loaded ([`super::metering`]) so that it pays for each of
+//! its parts before that is evaluated.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use cel::ExecutionError;
+use cel::common::traits::Sizer;
+use cel::common::types::{CelBytes, CelList, CelMap, CelOptional, CelString, Kind, Type};
+use cel::common::value::{StaticVal, Val};
+
+/// What one step buys, in bytes of text that are read or written.
+pub(super) const STEP: u64 = 1024;
+/// What an element of a list or a map costs beside what is in it, in bytes.
+pub(super) const ELEMENT: u64 = 64;
+
+static BUDGET_TYPE: Type = Type::new_unspecified_type("budget");
+
+/// What the conditions of one request may still cost, all together.
+///
+/// A step is the evaluation of a function or comparison, again for each element of
+/// a comprehension around it; the element itself; or 1024 bytes of text that a
+/// function reads or builds. What is spent stays spent: once it is too much, every
+/// condition of the request fails.
+#[derive(Debug)]
+pub struct Budget {
+    /// In bytes, negative once more was asked for than there was.
+    left: AtomicI64,
+}
+
+impl Budget {
+    /// So many steps.
+    pub fn of(steps: usize) -> Self {
+        let bytes = i64::try_from(steps).unwrap_or(i64::MAX).saturating_mul(STEP as i64);
+        Self { left: AtomicI64::new(bytes) }
+    }
+
+    /// Whether more was asked for than there was.
+    pub fn is_spent(&self) -> bool {
+        self.left.load(Ordering::Relaxed) < 0
+    }
+
+    /// How many steps of so many were taken, begun ones too.
+    #[cfg(test)]
+    pub(super) fn taken(&self, of: u64) -> u64 {
+        let left = u64::try_from(self.left.load(Ordering::Relaxed)).unwrap_or(0);
+        (of * STEP - left).div_ceil(STEP)
+    }
+
+    /// Pays for what is about to be done.
+    pub(super) fn spend(&self, bytes: u64) -> Result<(), ExecutionError> {
+        if !self.is_spent() {
+            // One thread evaluates the conditions of a request.
+            let left = self.left.load(Ordering::Relaxed);
+            let left = left.saturating_sub_unsigned(bytes);
+            self.left.store(left, Ordering::Relaxed);
+        }
+        if self.is_spent() { Err(spent()) } else { Ok(()) }
+    }
+
+    /// Pays for steps.
+    pub(super) fn spend_steps(&self, steps: u64) -> Result<(), ExecutionError> {
+        self.spend(steps.saturating_mul(STEP))
+    }
+}
+
+fn spent() -> ExecutionError {
+    ExecutionError::function_error("limits", "conditionCost is spent")
+}
+
+/// So that a function can be handed the budget that it is paid from.
+impl Val for Budget {
+    fn get_type(&self) -> &Type {
+        Self::cel_type()
+    }
+
+    fn cel_type() -> &'static Type {
+        &BUDGET_TYPE
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
+        // Nothing clones it; and if something did, it would not get it twice.
+        Box::new(Self::of(0))
+    }
+
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+}
+
+impl StaticVal for Budget {}
+
+/// How many elements there are.
+pub(super) fn elements(value: &dyn Sizer) -> u64 {
+    u64::try_from(*value.size().inner()).unwrap_or(0)
+}
+
+/// The length of a text, in bytes.
+pub(super) fn text(value: &dyn Val) -> u64 {
+    let length = match value.get_type().kind() {
+        Kind::String => value.downcast_ref::<CelString>().map(|text| text.inner().len()),
+        Kind::Bytes => value.downcast_ref::<CelBytes>().map(|bytes| bytes.inner().len()),
+        _ => None,
+    };
+    length.unwrap_or(0) as u64
+}
+
+/// What it costs to copy a value: views and texts of the request are not copied.
+pub(super) fn copy(value: &dyn Val) -> u64 {
+    let inside: u64 = match value.get_type().kind() {
+        Kind::String => match value.downcast_ref::<CelString>() {
+            Some(text) if text.as_borrowed().is_none() => text.inner().len() as u64,
+            _ => 0,
+        },
+        Kind::Bytes => text(value),
+        Kind::List => {
+            let list = value.downcast_ref::<CelList>();
+            list.into_iter().flat_map(|list| list.inner()).map(|item| copy(item.as_ref())).sum()
+        }
+        Kind::Map => {
+            let map = value.downcast_ref::<CelMap>();
+            let entries = map.into_iter().flat_map(|map| map.inner());
+            entries.map(|(key, value)| copy(key.inner()) + copy(value.as_ref())).sum()
+        }
+        Kind::Opaque => {
+            let inner = value.downcast_ref::<CelOptional>().and_then(CelOptional::inner);
+            inner.map_or(0, copy)
+        }
+        _ => 0,
+    };
+    ELEMENT + inside
+}
+
+/// What it costs to read a value with all that is in it.
+pub(super) fn content(value: &dyn Val) -> u64 {
+    let mut inside = text(value);
+    if let Some(items) = value.as_iterable() {
+        let mut items = items.iter();
+        while let Some(item) = items.next() {
+            inside += content(item);
+            if let Some(Ok(member)) = value
+                .as_indexer()
+                .filter(|_| value.get_type().kind() == Kind::Map)
+                .map(|map| map.get(item))
+            {
+                inside += content(member.as_ref());
+            }
+        }
+    }
+    ELEMENT + inside
+}

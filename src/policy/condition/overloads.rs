@@ -1,0 +1,315 @@
+//! The functions of ours that an expression is rewritten to call. Each takes the
+//! [`Budget`] first, and pays before it does anything.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use cel::common::ast::{CallExpr, Expr, IdedExpr};
+use cel::common::functions::Function as Overload;
+use cel::common::types::{CelBool, CelInt, CelList, CelString, CelUInt, DYN_TYPE, Kind, Type};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
+
+use super::functions::{MEMBER, Price};
+use super::meter::{self, Budget, ELEMENT, STEP};
+use super::pattern::Pattern;
+use super::{ENV, comparison};
+
+/// Called instead of `==` where an operand may be a list or a map.
+pub(super) const EQUALS: &str = "@equals";
+/// Called instead of `!=` where an operand may be a list or a map.
+pub(super) const DIFFERS: &str = "@differs";
+/// Called instead of the four comparisons where no operand is a literal.
+pub(super) const LESS: &str = "@less";
+pub(super) const LESS_EQUALS: &str = "@less_equals";
+pub(super) const GREATER: &str = "@greater";
+pub(super) const GREATER_EQUALS: &str = "@greater_equals";
+/// Called instead of `in` where a list or a map may be looked for.
+pub(super) const CONTAINS: &str = "@contains";
+/// Called instead of `matches`, with a compiled pattern.
+pub(super) const MATCHES: &str = "@matches";
+/// Called instead of `+`.
+pub(super) const ADD: &str = "@add";
+/// Pays for a comprehension over a list or a map, each of whose elements takes as
+/// many steps as the last argument says.
+pub(super) const EACH: &str = "@each";
+/// Pays for reading a text.
+pub(super) const TEXT: &str = "@text";
+/// Pays for reading a value with all that is in it.
+pub(super) const CONTENT: &str = "@content";
+/// Pays for a copy of a value.
+pub(super) const COPY: &str = "@copy";
+/// Is an error if its argument is a list or a map, which arithmetic would copy into
+/// an error of its own.
+pub(super) const SCALAR: &str = "@scalar";
+/// Pays for a function of the crate whose cost depends on all its arguments, and
+/// calls it by its name.
+pub(super) const CALL: &str = "@call";
+
+/// The CEL standard library with the strings extension and our own functions.
+pub(super) fn environment() -> Result<Env, DeclarationError> {
+    let mut env = Env::stdlib();
+    env.add_extension(extensions::strings)?;
+    declare(&mut env)?;
+    Ok(env)
+}
+
+fn declare(env: &mut Env) -> Result<(), DeclarationError> {
+    let functions: [(&str, usize, Overload); 14] = [
+        (EQUALS, 2, |arguments| paid(EQUALS, &arguments, equals)),
+        (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, differs)),
+        (CONTAINS, 2, |arguments| paid(CONTAINS, &arguments, contains)),
+        (LESS, 2, |arguments| paid(LESS, &arguments, |pair| compare(pair, Ordering::is_lt))),
+        (LESS_EQUALS, 2, |arguments| {
+            paid(LESS_EQUALS, &arguments, |pair| compare(pair, Ordering::is_le))
+        }),
+        (GREATER, 2, |arguments| paid(GREATER, &arguments, |pair| compare(pair, Ordering::is_gt))),
+        (GREATER_EQUALS, 2, |arguments| {
+            paid(GREATER_EQUALS, &arguments, |pair| compare(pair, Ordering::is_ge))
+        }),
+        (MATCHES, 2, |arguments| paid(MATCHES, &arguments, matches)),
+        (ADD, 2, add),
+        (EACH, 2, |arguments| handed_on(arguments, each)),
+        (TEXT, 1, |arguments| handed_on(arguments, |value, _| meter::text(value))),
+        (CONTENT, 1, |arguments| handed_on(arguments, |value, _| meter::content(value))),
+        (COPY, 1, |arguments| handed_on(arguments, |value, _| meter::copy(value))),
+        (SCALAR, 0, scalar),
+    ];
+    for (name, beside_the_budget, function) in functions {
+        env.add_overload(name, name, any(1 + beside_the_budget), function)?;
+    }
+    for operands in 1..=MOST_OPERANDS {
+        let id = format!("{CALL}{operands}");
+        env.add_overload(CALL, &id, any(2 + operands), call)?;
+    }
+    Ok(())
+}
+
+/// So many arguments of any type.
+fn any(arguments: usize) -> Vec<Type> {
+    (0..arguments).map(|_| DYN_TYPE).collect()
+}
+
+type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
+type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+
+/// What a function of two values gets.
+struct Pair<'a> {
+    left: &'a dyn Val,
+    right: &'a dyn Val,
+    budget: &'a Budget,
+}
+
+/// A function of the budget and two values; `None` if it is not for values of
+/// their types.
+fn paid<'b, 'v>(
+    name: &str,
+    arguments: &Arguments<'b, 'v>,
+    function: impl for<'a> Fn(&Pair<'a>) -> Result<Option<bool>, ExecutionError>,
+) -> Answer<'b, 'v> {
+    if let [budget, left, right] = arguments.as_slice()
+        && let Some(budget) = budget.downcast_ref::<Budget>()
+    {
+        let (left, right) = (left.as_ref(), right.as_ref());
+        if let Some(value) = function(&Pair { left, right, budget })? {
+            return Ok(CowVal::owned(CelBool::from(value)));
+        }
+    }
+    wrong_arguments(name, arguments)
+}
+
+fn wrong_arguments<T>(name: &str, arguments: &[CowVal<'_, '_>]) -> Result<T, ExecutionError> {
+    let values = arguments.iter().filter(|value| value.get_type() != Budget::cel_type());
+    let types = values.map(|value| value.get_type().name().to_owned()).collect();
+    Err(ExecutionError::no_such_overload(name.trim_start_matches('@'), types))
+}
+
+fn equals(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
+    Ok(Some(comparison::equal(pair.left, pair.right, pair.budget)))
+}
+
+fn differs(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
+    Ok(Some(!comparison::equal(pair.left, pair.right, pair.budget)))
+}
+
+fn contains(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
+    comparison::contains(pair.right, pair.left, pair.budget).map(Some)
+}
+
+/// A comparison that looks at the types first.
+fn compare(pair: &Pair<'_>, holds: fn(Ordering) -> bool) -> Result<Option<bool>, ExecutionError> {
+    let Pair { left, right, budget } = pair;
+    if !comparison::comparable(left.get_type().kind(), right.get_type().kind()) {
+        return Ok(None);
+    }
+    let Some(comparer) = left.as_comparer() else { return Ok(None) };
+    budget.spend(meter::text(*left).min(meter::text(*right)))?;
+    comparer.compare(*right).map(|ordering| Some(holds(ordering)))
+}
+
+fn matches(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
+    let (text, pattern) = (pair.left.downcast_ref::<CelString>(), pair.right.downcast_ref());
+    let (Some(text), Some(pattern)) = (text, pattern) else { return Ok(None) };
+    let pattern: &Pattern = pattern;
+    pair.budget.spend(pattern.cost(text.inner()))?;
+    Ok(Some(pattern.is_match(text.inner())))
+}
+
+/// `+`, which copies texts and lists.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
+fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    let [budget, left, right] = arguments.as_slice() else {
+        return wrong_arguments(ADD, &arguments);
+    };
+    let (left, right) = (left.as_ref(), right.as_ref());
+    let is_list = |value: &dyn Val| matches!(value.get_type().kind(), Kind::List | Kind::Map);
+    let (Some(budget), Some(adder)) = (budget.downcast_ref::<Budget>(), left.as_adder()) else {
+        return wrong_arguments(ADD, &arguments);
+    };
+    // The crate copies what it cannot add into the error.
+    if is_list(left) != is_list(right) {
+        return wrong_arguments(ADD, &arguments);
+    }
+    for value in [left, right] {
+        let elements = value.as_sizer().filter(|_| is_list(value)).map_or(0, meter::elements);
+        budget.spend(meter::text(value) + elements * ELEMENT + meter::copy(value))?;
+    }
+    adder.add(right).map(|sum| CowVal::Owned(sum.into_owned()))
+}
+
+/// What is paid for a comprehension over a value.
+fn each(range: &dyn Val, steps: Option<&dyn Val>) -> u64 {
+    let steps = steps.and_then(|steps| steps.downcast_ref::<CelUInt>()).map_or(1, |n| *n.inner());
+    let elements = range.as_sizer().map_or(0, meter::elements);
+    elements.saturating_mul(steps.saturating_mul(STEP)).saturating_add(meter::copy(range))
+}
+
+/// Pays for a value and hands it on. A price may depend on one more argument.
+fn handed_on<'b, 'v>(
+    mut arguments: Arguments<'b, 'v>,
+    price: fn(&dyn Val, Option<&dyn Val>) -> u64,
+) -> Answer<'b, 'v> {
+    match arguments.as_slice() {
+        [budget, value, more @ ..] => {
+            let price = price(value.as_ref(), more.first().map(CowVal::as_ref));
+            match budget.downcast_ref::<Budget>() {
+                Some(budget) => budget.spend(price)?,
+                None => return wrong_arguments("budget", &arguments),
+            }
+        }
+        _ => return wrong_arguments("budget", &arguments),
+    }
+    Ok(arguments.swap_remove(1))
+}
+
+fn scalar<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    match arguments.pop() {
+        Some(value) if !matches!(value.get_type().kind(), Kind::List | Kind::Map) => Ok(value),
+        value => wrong_arguments("arithmetic", value.as_slice()),
+    }
+}
+
+/// The most values that a function of [`Price::Product`] takes.
+const MOST_OPERANDS: usize = 4;
+const OPERANDS: [&str; MOST_OPERANDS] = ["@0", "@1", "@2", "@3"];
+
+/// The calls of functions of [`Price::Product`], by name and number of operands.
+static CALLS: LazyLock<HashMap<(&str, usize), IdedExpr>> = LazyLock::new(|| {
+    let functions = MEMBER.iter().filter(|function| function.price == Price::Product);
+    let arities = functions
+        .flat_map(|function| function.arguments().map(move |arguments| (function.name, arguments)));
+    arities.map(|(name, arguments)| ((name, 1 + arguments), member_call(name, arguments))).collect()
+});
+
+fn member_call(name: &str, arguments: usize) -> IdedExpr {
+    let here = |expr| IdedExpr { id: 0, expr };
+    let mut operands = OPERANDS.iter().map(|name| here(Expr::Ident((*name).to_owned())));
+    let target = operands.next().map(Box::new);
+    let args = operands.take(arguments).collect();
+    here(Expr::Call(CallExpr { func_name: name.to_owned(), target, args }))
+}
+
+/// The operands of one call.
+struct Operands<'a, 'b, 'v>(&'a [CowVal<'b, 'v>]);
+
+impl VariableResolver for Operands<'_, '_, '_> {
+    fn resolve<'c>(&'c self, variable: &str) -> Option<CowVal<'c, 'c>> {
+        let index = OPERANDS.iter().position(|name| *name == variable)?;
+        self.0.get(index).map(|value| CowVal::Borrowed(value.as_ref()))
+    }
+}
+
+/// Calls a function of the crate. There is no way to it but by an expression.
+#[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
+fn call<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    let [budget, name, operands @ ..] = arguments.as_slice() else {
+        return wrong_arguments(CALL, &arguments);
+    };
+    let (budget, name) = (budget.downcast_ref::<Budget>(), name.downcast_ref::<CelString>());
+    let (Some(budget), Some(name), Ok(env)) = (budget, name, ENV.as_ref()) else {
+        return wrong_arguments(CALL, &arguments);
+    };
+    let name = name.inner();
+    let Some(expr) = CALLS.get(&(name, operands.len())) else {
+        return wrong_arguments(name, operands);
+    };
+    pay_for_product(budget, name, operands)?;
+    let operands = Operands(operands);
+    let mut context = Context::with_env(Arc::clone(env));
+    context.set_variable_resolver(&operands);
+    let value = Value::resolve_val(expr, &context)?;
+    match own(value.as_ref()) {
+        Some(value) => Ok(CowVal::Owned(value)),
+        None => wrong_arguments(name, &[value]),
+    }
+}
+
+/// Pays for what a function reads, and then, which takes reading, for what it
+/// builds or how often it reads.
+fn pay_for_product(
+    budget: &Budget,
+    name: &str,
+    operands: &[CowVal<'_, '_>],
+) -> Result<(), ExecutionError> {
+    let text = |index: usize| {
+        let value = operands.get(index).and_then(|value| value.downcast_ref::<CelString>());
+        value.map(CelString::inner).unwrap_or_default()
+    };
+    for operand in operands {
+        budget.spend(meter::text(operand.as_ref()))?;
+    }
+    let occurrences = || match text(1) {
+        "" => 1 + text(0).chars().count(),
+        part => text(0).matches(part).count(),
+    };
+    let more = match name {
+        "replace" => occurrences().saturating_mul(text(2).len()),
+        "split" => (1 + occurrences()).saturating_mul(ELEMENT as usize),
+        "join" => {
+            let elements = operands.first().and_then(|list| list.as_sizer());
+            budget.spend(operands.first().map_or(0, |list| meter::content(list.as_ref())))?;
+            elements.map_or(0, |list| meter::elements(list) as usize).saturating_mul(text(1).len())
+        }
+        // It compares at each character, from the start.
+        _ => text(0).len().saturating_mul(text(1).len().max(size_of::<char>())),
+    };
+    budget.spend(more as u64)
+}
+
+/// The value of a function of [`Price::Product`], without what it was made from.
+fn own<'v>(value: &dyn Val) -> Option<Box<dyn Val + 'v>> {
+    Some(match value.get_type().kind() {
+        Kind::String => {
+            Box::new(CelString::from(value.downcast_ref::<CelString>()?.inner().to_owned()))
+        }
+        Kind::Int => Box::new(CelInt::from(*value.downcast_ref::<CelInt>()?.inner())),
+        Kind::List => {
+            let items = value.downcast_ref::<CelList>()?.inner().iter();
+            let items: Vec<_> = items.map(|item| own(item.as_ref())).collect::<Option<_>>()?;
+            Box::new(CelList::from(items))
+        }
+        _ => return None,
+    })
+}
