@@ -5,7 +5,7 @@
 #[path = "../../lenient.rs"]
 mod lenient;
 
-use libfuzzer_sys::fuzz_target;
+use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use mcp_authz::json::Json;
 use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders};
 use serde_json::Value;
@@ -19,6 +19,36 @@ const USUAL: Accept = Accept { max_depth: 64, batches: false };
 const SERDE_DEPTH: usize = 127;
 /// A name that headers can repeat.
 const NAME: &str = "good";
+
+/// What readers may take for a key, or not.
+const KEYS: [&str; 16] = [
+    "name",
+    "NAME",
+    "Name",
+    r"n\u0061me",
+    r"name\u0000",
+    "method",
+    "METHOD",
+    r"method\u0000",
+    "params",
+    "PARAMS",
+    "param\u{17f}",
+    "arguments",
+    "_meta",
+    "id",
+    "jsonrpc",
+    "x",
+];
+const VALUES: [&str; 8] = [
+    r#""bad""#,
+    r#""good""#,
+    r#""tools/call""#,
+    r#""tools/call\u0000""#,
+    r#"{"name":"bad"}"#,
+    r#"{"method":"tools/call","params":{"name":"bad"}}"#,
+    "{}",
+    "1",
+];
 
 fuzz_target!(|body: &[u8]| {
     let no_headers = MirroredHeaders::default();
@@ -43,6 +73,26 @@ fuzz_target!(|body: &[u8]| {
     if let Ok(Message::ToolCall(call)) = mcp::read(body, &mirrored, USUAL) {
         assert_eq!(call.name, NAME, "what is in front has read another name in the header");
     }
+});
+
+// Bytes that are changed at random are seldom JSON with a member more.
+fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let [choice, place, key, value] = seed.to_le_bytes().map(usize::from);
+    let starts = data.iter().take(size).enumerate().filter(|(_, byte)| **byte == b'{');
+    let starts: Vec<usize> = starts.map(|(index, _)| index + 1).collect();
+    if choice % 4 != 0 || starts.is_empty() {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    let at = starts[place % starts.len()];
+    let (key, value) = (KEYS[key % KEYS.len()], VALUES[value % VALUES.len()]);
+    let comma = if data[at..size].starts_with(b"}") { "" } else { "," };
+    let member = format!("\"{key}\":{value}{comma}");
+    if size + member.len() > max_size {
+        return fuzzer_mutate(data, size, max_size);
+    }
+    data.copy_within(at..size, at + member.len());
+    data[at..at + member.len()].copy_from_slice(member.as_bytes());
+    size + member.len()
 });
 
 fn serde_agrees(body: &[u8], message: &Message<'_>) {

@@ -96,7 +96,7 @@ pub struct Expression(pub String);
 
 impl<'a> Arbitrary<'a> for Expression {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        if u.ratio(1u8, 4)? {
+        if u.arbitrary::<u8>()? % 4 == 3 {
             return Ok(Self(<&str>::arbitrary(u)?.to_owned()));
         }
         let mut text = String::new();

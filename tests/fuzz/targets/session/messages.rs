@@ -1,5 +1,7 @@
 //! What an Envoy, or something that claims to be one, may send.
 
+use std::iter;
+
 use arbitrary::{Arbitrary, Result, Unstructured};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
@@ -22,7 +24,11 @@ pub struct Input {
     modes: Modes,
     #[arbitrary(with = rarely)]
     without_modes: bool,
-    messages: Vec<Sent>,
+    #[arbitrary(with = a_first)]
+    first: Part,
+    #[arbitrary(with = seldom)]
+    claims: Option<Vec<Claim>>,
+    rest: Vec<Sent>,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -33,13 +39,15 @@ struct Sent {
     /// Where it does not belong.
     #[arbitrary(with = seldom)]
     other_modes: Option<Modes>,
+    #[arbitrary(with = seldom)]
     claims: Option<Vec<Claim>>,
 }
 
 #[derive(Debug, Arbitrary)]
 enum Part {
     RequestHeaders {
-        headers: Vec<Header>,
+        #[arbitrary(with = seldom)]
+        headers: Option<Vec<Header>>,
         end: bool,
     },
     RequestBody {
@@ -70,6 +78,7 @@ enum Part {
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
 struct Modes {
+    #[arbitrary(with = a_mode)]
     request: Mode,
     response: Mode,
 }
@@ -114,12 +123,29 @@ enum Claim {
     Large(u16),
 }
 
+/// Not if there is no more input, or it is zero.
 fn rarely(u: &mut Unstructured<'_>) -> Result<bool> {
-    u.ratio(1u8, 16)
+    Ok(u.arbitrary::<u8>()? % 16 == 15)
 }
 
-fn seldom(u: &mut Unstructured<'_>) -> Result<Option<Modes>> {
-    if rarely(u)? { Modes::arbitrary(u).map(Some) } else { Ok(None) }
+fn seldom<'a, T: Arbitrary<'a>>(u: &mut Unstructured<'a>) -> Result<Option<T>> {
+    if u.arbitrary::<u8>()? % 4 == 3 { T::arbitrary(u).map(Some) } else { Ok(None) }
+}
+
+/// What a stream begins with: the head of a request with a body, in most.
+fn a_first(u: &mut Unstructured<'_>) -> Result<Part> {
+    if rarely(u)? {
+        return Part::arbitrary(u);
+    }
+    Ok(Part::RequestHeaders { headers: seldom(u)?, end: rarely(u)? })
+}
+
+/// One of the first three in most streams: the others are refused at once.
+fn a_mode(u: &mut Unstructured<'_>) -> Result<Mode> {
+    if rarely(u)? {
+        return Mode::arbitrary(u);
+    }
+    u.choose(&[Mode::Buffered, Mode::FullDuplexStreamed, Mode::BufferedPartial]).copied()
 }
 
 fn a_tool(u: &mut Unstructured<'_>) -> Result<&'static str> {
@@ -135,7 +161,8 @@ impl Input {
     pub fn wire(self) -> Vec<u8> {
         let mut first_modes = Some(self.modes).filter(|_| !self.without_modes);
         let mut bytes = Vec::new();
-        for Sent { part, observed, other_modes, claims } in self.messages {
+        let first = Sent::usual(self.first, self.claims);
+        for Sent { part, observed, other_modes, claims } in iter::once(first).chain(self.rest) {
             let requests = match part {
                 Part::Framed(message) => {
                     bytes.extend(wire::framed(&message));
@@ -169,8 +196,6 @@ impl Input {
 pub fn ordinary(tool: &'static str) -> Vec<Vec<u8>> {
     let modes = [Mode::Buffered, Mode::BufferedPartial, Mode::FullDuplexStreamed];
     let stream = |mode| {
-        let sent = |part| Sent { part, observed: false, other_modes: None, claims: None };
-        let headers = Part::RequestHeaders { headers: Vec::new(), end: false };
         let body = match mode {
             Mode::FullDuplexStreamed => {
                 Part::Chunks { bytes: Bytes::Call(tool), cuts: vec![10, 20], end: true }
@@ -181,11 +206,19 @@ pub fn ordinary(tool: &'static str) -> Vec<Vec<u8>> {
             setting: Setting::Plain,
             modes: Modes { request: mode, response: Mode::None },
             without_modes: false,
-            messages: vec![sent(headers), sent(body)],
+            first: Part::RequestHeaders { headers: None, end: false },
+            claims: None,
+            rest: vec![Sent::usual(body, None)],
         };
         input.wire()
     };
     modes.map(stream).into()
+}
+
+impl Sent {
+    fn usual(part: Part, claims: Option<Vec<Claim>>) -> Self {
+        Self { part, observed: false, other_modes: None, claims }
+    }
 }
 
 impl Part {
@@ -198,7 +231,7 @@ impl Part {
         let trailers = || HttpTrailers { trailers: None };
         Some(match self {
             Self::RequestHeaders { headers: list, end } => {
-                let list = list.into_iter().map(Header::value).collect();
+                let list = list.into_iter().flatten().map(Header::value).collect();
                 Request::RequestHeaders(headers(list, end))
             }
             Self::RequestBody { bytes, end } => Request::RequestBody(body(bytes.bytes(), end)),
@@ -299,7 +332,8 @@ fn metadata(claims: Vec<Claim>) -> Metadata {
             Claim::Text(other) => vec![("sub", text(&other))],
             // Seldom more than a message may hold: it takes long to copy.
             Claim::Large(size) => {
-                let bytes = if size > 0xff00 { MAX_MESSAGE_BYTES } else { size.into() };
+                let bytes =
+                    if size > 0xff00 { MAX_MESSAGE_BYTES } else { usize::from(size) % 1024 };
                 vec![("large", text(&"x".repeat(bytes)))]
             }
         };
