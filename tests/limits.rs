@@ -64,7 +64,7 @@ async fn one_stream_too_many_is_turned_away_and_the_next_is_not() {
 #[tokio::test]
 async fn more_than_may_be_held_is_turned_away() {
     let variables = [("MCP_AUTHZ_MAX_HELD_BYTES", "3000")];
-    let large = call("countdown", &json!({"from": 1, "rest": "x".repeat(10_000)}));
+    let large = call("countdown", &json!({"from": 1, "rest": "x".repeat(100_000)}));
     for mode in MODES {
         let stack = start_with(&variables, POLICY, &mode.config()).await;
         let (first, rest) = large.as_bytes().split_at(20);

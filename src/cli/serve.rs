@@ -62,7 +62,7 @@ pub(super) struct Args {
     listen_mode: u32,
 
     /// The group of the Unix socket of --listen, by number [default: the one of the process]
-    #[arg(long, env = "MCP_AUTHZ_LISTEN_GROUP", value_name = "GID")]
+    #[arg(long, env = "MCP_AUTHZ_LISTEN_GROUP", value_name = "GID", value_parser = group())]
     listen_group: Option<u32>,
 
     /// Where to answer people and Prometheus: unix:PATH or HOST:PORT [default: nowhere]
@@ -83,7 +83,7 @@ pub(super) struct Args {
     admin_mode: u32,
 
     /// The group of the Unix socket of --admin, by number [default: the one of the process]
-    #[arg(long, env = "MCP_AUTHZ_ADMIN_GROUP", value_name = "GID")]
+    #[arg(long, env = "MCP_AUTHZ_ADMIN_GROUP", value_name = "GID", value_parser = group())]
     admin_group: Option<u32>,
 
     /// Let other hosts use `check --server` and `tail`, too
@@ -181,6 +181,11 @@ fn whole_seconds(text: &str, least: u64) -> Result<Duration, String> {
         Ok(seconds) if (least..=LONGEST).contains(&seconds) => Ok(Duration::from_secs(seconds)),
         _ => Err(format!("not a whole number of seconds from {least} to {LONGEST}")),
     }
+}
+
+/// The last number means no group at all to chown.
+fn group() -> RangedU64ValueParser<u32> {
+    RangedU64ValueParser::new().range(..u64::from(u32::MAX))
 }
 
 /// Permissions as chmod takes them.

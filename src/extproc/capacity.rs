@@ -10,7 +10,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 
-use crate::telemetry::Arriving;
+use crate::telemetry::{Held, HeldBytes};
+
+/// As much is held for each stream, whatever the others hold: more than most calls are.
+const ALWAYS_HELD: i64 = 16 << 10;
 
 /// How much is taken on at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +27,10 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Whether there are more bytes than may be held.
-    pub(super) fn is_exceeded_by(&self, held: i64) -> bool {
-        usize::try_from(held).is_ok_and(|held| held > self.held_bytes)
+    /// Whether more is held than may be, and this stream has a part in it: who holds
+    /// much takes no room from those who need little.
+    pub(super) fn is_exceeded_by(&self, held: HeldBytes) -> bool {
+        held.own > ALWAYS_HELD && usize::try_from(held.all).is_ok_and(|held| held > self.held_bytes)
     }
 }
 
@@ -35,13 +39,13 @@ impl Capacity {
 #[derive(Debug)]
 pub struct Counted {
     body: Body,
-    arriving: Arc<Arriving>,
+    held: Arc<Held>,
     capacity: Capacity,
 }
 
 impl Counted {
-    pub(super) fn new(body: Body, arriving: Arc<Arriving>, capacity: Capacity) -> Self {
-        Self { body, arriving, capacity }
+    pub(super) fn new(body: Body, held: Arc<Held>, capacity: Capacity) -> Self {
+        Self { body, held, capacity }
     }
 }
 
@@ -60,11 +64,11 @@ impl http_body::Body for Counted {
             if let Some(Ok(frame)) = &frame
                 && let Some(data) = frame.data_ref()
             {
-                if self.arriving.is_full() {
+                if self.held.is_full() {
                     continue;
                 }
-                let held = self.arriving.more(data.len());
-                if self.capacity.is_exceeded_by(held) && self.arriving.fill() {
+                let held = self.held.more(data.len());
+                if self.capacity.is_exceeded_by(held) && self.held.fill() {
                     continue;
                 }
             }

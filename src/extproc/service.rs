@@ -29,7 +29,7 @@ use super::session::Session;
 use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
 use crate::proto::Struct;
 use crate::record::Record;
-use crate::telemetry::{Arriving, OpenStream, Recorder, StreamFailure};
+use crate::telemetry::{Held, OpenStream, Recorder, StreamFailure};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
@@ -74,9 +74,9 @@ impl Service<http::Request<Body>> for ExtProc {
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
         let (recorder, capacity) = (Arc::clone(&self.recorder), self.capacity);
-        let arriving = Arc::new(Arriving::new(Arc::clone(&recorder)));
-        let request = request.map(|body| Counted::new(body, Arc::clone(&arriving), capacity));
-        ExternalProcessorServer::new(OneStream { gate, recorder, arriving, capacity })
+        let held = Arc::new(Held::new(Arc::clone(&recorder)));
+        let request = request.map(|body| Counted::new(body, Arc::clone(&held), capacity));
+        ExternalProcessorServer::new(OneStream { gate, recorder, held, capacity })
             .max_decoding_message_size(largest)
             .call(request)
     }
@@ -87,7 +87,7 @@ impl Service<http::Request<Body>> for ExtProc {
 pub struct OneStream {
     gate: Arc<Gate>,
     recorder: Arc<Recorder>,
-    arriving: Arc<Arriving>,
+    held: Arc<Held>,
     capacity: Capacity,
 }
 
@@ -104,7 +104,7 @@ impl ExternalProcessor for OneStream {
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
-        let open = self.recorder.open_stream(Arc::clone(&self.arriving));
+        let open = self.recorder.open_stream(Arc::clone(&self.held));
         let is_one_too_many =
             usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
         Ok(Response::new(Conversation {
@@ -231,6 +231,9 @@ impl Conversation {
         if let Some(record) = record {
             self.decided(*record, took);
         }
+        if self.session.is_decided() && !self.session.is_refused() {
+            self.open.welcome();
+        }
         if self.session.held_bytes() > 0 && self.capacity.is_exceeded_by(held) {
             self.give_up(Unread::Overloaded)?;
         }
@@ -283,9 +286,6 @@ impl Conversation {
 
     fn decided(&mut self, record: Record, took: Duration) {
         self.deadline = Deadline::Passed;
-        if !self.session.is_refused() {
-            self.open.welcome();
-        }
         let record = record.made(SystemTime::now(), took);
         self.metadata = Some(convert::metadata(&record.decision));
         self.open.recorder().record(record);

@@ -173,8 +173,10 @@ impl Session {
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Holding { admitted, body, .. } => {
-                let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream: false });
-                let held = [Some(Answer::RequestHeaders), Some(body), None];
+                let part =
+                    (!body.is_empty()).then_some(Chunk { bytes: body, end_of_stream: false });
+                let part = part.map(Answer::StreamRequestBody);
+                let held = [Some(Answer::RequestHeaders), part, None];
                 let judgement = gate.judge_unread(&admitted, why);
                 let step = answer(gate, &admitted, judgement, held, true);
                 self.take(step, answers)

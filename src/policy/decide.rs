@@ -267,10 +267,11 @@ impl Policy {
         let decision = match action {
             Action::Allow => Decision { verdict: Verdict::Allow, reason, rule },
             Action::Deny => {
+                let was_spent = facts.budget.is_spent();
                 let remedy = self.challenge(&mut looks, &granted, call, facts)?;
                 let reason = match remedy {
                     Some(_) => Reason::InsufficientScope,
-                    None if facts.budget.is_spent() => Reason::ConditionCost,
+                    None if was_spent => Reason::ConditionCost,
                     None => reason,
                 };
                 Decision { verdict: Verdict::Deny { remedy }, reason, rule }

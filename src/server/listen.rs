@@ -8,6 +8,7 @@ use std::os::unix::fs::{
 };
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, UnixListener};
 use tonic::transport::server::Router;
@@ -124,9 +125,7 @@ impl Listener {
 fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)> {
     remove_stale_socket(path)?;
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    // No longer than most names, for paths of sockets are limited to some 100 bytes.
-    let hidden = format!(".{}", std::process::id());
-    let hidden = Hidden::new(beside.unwrap_or(Path::new(".")).join(hidden))?;
+    let hidden = Hidden::new(beside.unwrap_or(Path::new(".")))?;
     let socket = hidden.0.join("s");
     let listener = StdUnixListener::bind(&socket)?;
     if let Some(group) = access.group {
@@ -139,7 +138,13 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
     }
     std::fs::set_permissions(&socket, Permissions::from_mode(access.mode))?;
     let mut file = SocketFile::of(&socket)?;
-    std::fs::rename(&socket, path)?;
+    // Unlike a rename, it puts nothing in the place of what has come there meanwhile.
+    std::fs::hard_link(&socket, path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")
+        }
+        _ => error,
+    })?;
     path.clone_into(&mut file.path);
     Ok((listener, file))
 }
@@ -148,10 +153,13 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
 struct Hidden(PathBuf);
 
 impl Hidden {
-    fn new(path: PathBuf) -> io::Result<Self> {
-        // One of the same name was left behind by a process that was killed: in a
-        // container all have the same number.
-        drop(Self(path.clone()));
+    /// In a directory, with a name that no other process makes: in containers all have
+    /// the same number.
+    fn new(beside: &Path) -> io::Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // No longer than most names, for paths of sockets are limited to some 100 bytes.
+        let name = format!(".{:x}", now.subsec_nanos() ^ std::process::id().rotate_left(16));
+        let path = beside.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -173,10 +181,13 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
         Ok(metadata) if !metadata.file_type().is_socket() => {
             Err(io::Error::new(io::ErrorKind::AlreadyExists, "it exists and is not a socket"))
         }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"))
-        }
-        Ok(_) => std::fs::remove_file(path),
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(path)
+            }
+            Err(error) => Err(error),
+        },
     }
 }
 

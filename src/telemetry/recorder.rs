@@ -74,10 +74,10 @@ impl Recorder {
     }
 
     /// Takes note of a stream that is open as long as what is given back lives.
-    pub fn open_stream(self: &Arc<Self>, arriving: Arc<Arriving>) -> OpenStream {
+    pub fn open_stream(self: &Arc<Self>, held: Arc<Held>) -> OpenStream {
         self.metrics.streams_started.inc();
         let others = self.metrics.streams.inc();
-        OpenStream { recorder: Arc::clone(self), arriving, held: 0, others }
+        OpenStream { recorder: Arc::clone(self), held, others }
     }
 
     /// Sends what has not been sent.
@@ -116,17 +116,26 @@ impl Drop for Watcher {
     }
 }
 
-/// What has come of a message that is not whole yet, counted as held.
+/// What is held for a stream: of its body, and of a message that is not whole yet.
 #[derive(Debug)]
-pub struct Arriving {
+pub struct Held {
     recorder: Arc<Recorder>,
     bytes: AtomicI64,
     full: AtomicBool,
     welcome: AtomicBool,
 }
 
-impl Arriving {
-    /// Nothing has come yet.
+/// How many bytes are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBytes {
+    /// For one stream.
+    pub own: i64,
+    /// For all.
+    pub all: i64,
+}
+
+impl Held {
+    /// Nothing is held yet.
     pub fn new(recorder: Arc<Recorder>) -> Self {
         Self {
             recorder,
@@ -136,11 +145,22 @@ impl Arriving {
         }
     }
 
-    /// Takes note of more bytes. Answers how many are held for all streams.
-    pub fn more(&self, bytes: usize) -> i64 {
+    /// Takes note of more bytes of a message.
+    pub fn more(&self, bytes: usize) -> HeldBytes {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.recorder.metrics.held_bytes.inc_by(bytes).saturating_add(bytes)
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        HeldBytes { own, all: self.count(bytes) }
+    }
+
+    /// Takes note that so many bytes are held, now that a message is whole.
+    fn are(&self, bytes: usize) -> HeldBytes {
+        let own = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let before = self.bytes.swap(own, Ordering::Relaxed);
+        HeldBytes { own, all: self.count(own - before) }
+    }
+
+    fn count(&self, more: i64) -> i64 {
+        self.recorder.metrics.held_bytes.inc_by(more).saturating_add(more)
     }
 
     /// There is no room for more. Answers whether that is so: to break off a request
@@ -155,15 +175,11 @@ impl Arriving {
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
-
-    fn none(&self) -> i64 {
-        self.bytes.swap(0, Ordering::Relaxed)
-    }
 }
 
-impl Drop for Arriving {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.recorder.metrics.held_bytes.dec_by(self.none());
+        self.are(0);
     }
 }
 
@@ -171,8 +187,7 @@ impl Drop for Arriving {
 #[derive(Debug)]
 pub struct OpenStream {
     recorder: Arc<Recorder>,
-    arriving: Arc<Arriving>,
-    held: i64,
+    held: Arc<Held>,
     others: i64,
 }
 
@@ -184,12 +199,12 @@ impl OpenStream {
 
     /// The request goes on: what is still to come of it is taken.
     pub fn welcome(&self) {
-        self.arriving.welcome.store(true, Ordering::Relaxed);
+        self.held.welcome.store(true, Ordering::Relaxed);
     }
 
     /// Whether a message came that there is no room for.
     pub fn is_full(&self) -> bool {
-        self.arriving.is_full()
+        self.held.is_full()
     }
 
     /// How many others were open when it came.
@@ -198,12 +213,9 @@ impl OpenStream {
     }
 
     /// Takes note of how many bytes of its body are held, now that a message is
-    /// whole. Answers how many are held for all streams.
-    pub fn holds(&mut self, bytes: usize) -> i64 {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let more = bytes - self.held - self.arriving.none();
-        self.held = bytes;
-        self.recorder.metrics.held_bytes.inc_by(more).saturating_add(more)
+    /// whole.
+    pub fn holds(&self, bytes: usize) -> HeldBytes {
+        self.held.are(bytes)
     }
 
     /// Takes note of its failure.
@@ -214,7 +226,6 @@ impl OpenStream {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.holds(0);
         self.recorder.metrics.streams.dec();
     }
 }

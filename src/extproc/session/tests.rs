@@ -369,6 +369,10 @@ fn in_shadow_it_goes_on_as_it_comes() {
             &format!("StreamRequestBody {length} true"),
         ]
     );
+    let words =
+        give_up(&shadow(), BodyMode::FullDuplexStreamed, vec![headers(false)], vec![rest()]);
+    let rest_of_it = format!("StreamRequestBody {length} true");
+    assert_eq!(words, ["RequestHeaders", "ShadowDeny timed_out", &rest_of_it]);
     // Envoy waits for the body itself, and for no answer.
     let words = give_up(
         &shadow(),

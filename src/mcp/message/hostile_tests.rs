@@ -216,8 +216,9 @@ fn ids_of_every_type() {
 fn keys_that_servers_read_alike_are_refused() {
     for key in ["jsonrpc", "id", "method", "params", "result", "error"] {
         let escaped: String = key.bytes().map(|byte| format!("\\u{byte:04X}")).collect();
-        let capital = format!("{}{}", key[..1].to_uppercase(), &key[1..]);
-        let body = |other: &str| format!(r#"{{"{other}":1,{}"#, &CALL[1..]);
+        let (first, rest) = key.split_at(1);
+        let capital = format!("{}{rest}", first.to_uppercase());
+        let body = |other: &str| format!(r#"{{"{other}":1,{}"#, CALL.trim_start_matches('{'));
         let is_there = CALL.contains(&format!("\"{key}\""));
         let twice = if is_there { "duplicate_key" } else { "not_json_rpc" };
         assert_eq!(reason(body(key).as_bytes()), twice, "{key}");

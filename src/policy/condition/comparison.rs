@@ -11,10 +11,10 @@ use super::overloads;
 /// The function of ours that does a comparison instead of the crate, if one does.
 ///
 /// The crate compares its lists and maps with no others. Where an operand could
-/// be a view, the comparison goes to a function of ours; where one is a scalar
-/// literal it need not, and stays as fast as it was. `<` and its like copy both
-/// operands into the error if their types differ, which a list of a caller's
-/// multiplies; those functions look at the types first. Within a comprehension
+/// be a view, `==` goes to a function of ours; where one is a scalar literal it need
+/// not, and stays as fast as it was. `<` and its like copy both operands into the
+/// error if their types differ, which a list of a caller's multiplies; those
+/// functions look at the types first. Within a comprehension
 /// even a literal may be looked for in a list that was never paid for.
 pub(super) fn function(call: &CallExpr, is_repeated: bool) -> Option<&'static str> {
     let [left, right] = call.args.as_slice() else { return None };
@@ -22,10 +22,10 @@ pub(super) fn function(call: &CallExpr, is_repeated: bool) -> Option<&'static st
     Some(match call.func_name.as_str() {
         operators::EQUALS if !scalars => overloads::EQUALS,
         operators::NOT_EQUALS if !scalars => overloads::DIFFERS,
-        operators::LESS if !scalars => overloads::LESS,
-        operators::LESS_EQUALS if !scalars => overloads::LESS_EQUALS,
-        operators::GREATER if !scalars => overloads::GREATER,
-        operators::GREATER_EQUALS if !scalars => overloads::GREATER_EQUALS,
+        operators::LESS => overloads::LESS,
+        operators::LESS_EQUALS => overloads::LESS_EQUALS,
+        operators::GREATER => overloads::GREATER,
+        operators::GREATER_EQUALS => overloads::GREATER_EQUALS,
         operators::IN
             if (is_repeated || !is_scalar(&left.expr)) && !is_list_of_scalars(&right.expr) =>
         {
@@ -99,10 +99,16 @@ pub(super) fn equal(a: &dyn Val, b: &dyn Val, budget: &Budget) -> bool {
             let mut same = true;
             let mut other_keys = other_keys.iter();
             while let Some(key) = other_keys.next() {
+                if budget.spend(ELEMENT + meter::text(key)).is_err() {
+                    return false;
+                }
                 same &= left.get(key).is_ok();
             }
             let mut keys = keys.iter();
             while let Some(key) = keys.next() {
+                if budget.spend(ELEMENT + meter::text(key)).is_err() {
+                    return false;
+                }
                 same &= match (left.get(key), right.get(key)) {
                     (Ok(a), Ok(b)) => equal(a.as_ref(), b.as_ref(), budget),
                     _ => false,
@@ -148,6 +154,7 @@ pub(super) fn contains(
         }
         return Ok(false);
     }
+    budget.spend(meter::text(value))?;
     match container.as_container() {
         Some(container) => container.contains(value),
         None => Err(ExecutionError::no_such_overload(

@@ -27,7 +27,9 @@ fn each_operation_is_a_step_and_each_element_takes_them_again() {
         ("args.l.exists_one(x, x == 1)", r#"{"l":[1,2,3]}"#, 3 + 3 * 3),
         ("args.l.filter(x, x > 1).size() == 2", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
         ("args.l.map(x, x * 2).size() == 3", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
-        ("args.l.all(x, args.l.exists(y, x == y))", r#"{"l":[1,2,3]}"#, 3 + 3 * (2 + 3 * 2)),
+        // Of the inner one, `args.l` is a step, too: it is done again for each element.
+        ("args.l.all(x, args.l.exists(y, x == y))", r#"{"l":[1,2,3]}"#, 3 + 3 * (3 + 3 * 2)),
+        ("args.l.all(x, x == 1 || !(x == 2))", r#"{"l":[1,2,3]}"#, 2 + 3 * 5),
         ("args.m.all(k, k != '')", r#"{"m":{"a":1,"b":2}}"#, 2 + 2 * 2),
     ] {
         let steps = steps(source, arguments);
@@ -44,6 +46,7 @@ fn texts_are_paid_for_by_length() {
         ("args.t.contains('b')", 102, 103),
         ("args.t.size() == 102400", 103, 104),
         ("args.t.matches('^a*$')", 102, 103),
+        ("args.t.matches('^Hello, .*!$')", 202, 203),
         ("args.t.startsWith('b')", 2, 2),
         ("args.t.startsWith(args.t)", 202, 203),
         ("args.t == args.t", 102, 103),
@@ -76,7 +79,9 @@ fn a_pattern_with_many_states_reads_more_slowly() {
     let arguments = format!(r#"{{"t":"{}"}}"#, "a".repeat(10 * 1024));
     let simple = steps("args.t.matches('^Hello, .*!$')", &arguments);
     let counted = steps("args.t.matches('^.{1,500}!$')", &arguments);
-    assert!(simple <= 12, "{simple}");
+    let grouped = steps("args.t.matches('^((((H))))ello, (?P<rest>(.)*)!$')", &arguments);
+    assert!(simple <= 32, "{simple}");
+    assert_eq!(grouped, simple, "what a group matched is never asked for");
     assert!(counted >= 10 * simple, "{counted}");
 }
 
@@ -111,15 +116,51 @@ fn nothing_multiplies_without_being_paid_for() {
         let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
         assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}: {outcome:?}");
     }
+    let big = vec!["1"; 400_000].join(",");
+    let keys = (0..50_000).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(",");
+    let maps = vec!["{}"; 5000].join(",");
+    let halves = format!("{}a", "ab".repeat(1 << 19));
+    let arguments = format!(
+        r#"{{"l":[{numbers}],"big":[{big}],"m":{{{keys}}},"maps":[{maps}],"t":"{text}","tt":{{"{text}k":1}},"ab":"{halves}"}}"#
+    );
+    for source in [
+        // Lists and maps that are made into values only to find out that they differ.
+        "args.l.all(x, x in args.big)",
+        "args.l.all(x, args.big != [])",
+        "[2] in args.l.map(x, args.big)",
+        "args.m in args.maps",
+        "args.l.all(x, args.m != {'a': 1})",
+        // `optMap` copies.
+        "optional.of('x').optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
+         .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
+         .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
+         .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).hasValue()",
+        // So do members of what is optional, or made here.
+        "[optional.of([args.t.split('k', 5000)])].exists(o, args.l.all(x, o[0].hasValue()))",
+        "[args.t.split('k', 5000)].exists(h, args.l.all(x, h[1.5] == x))",
+        "[args.t.split('k', 5000)].exists(h, args.l.all(x, h[0].optMap(v, v).hasValue()))",
+        // A key that nearly is one.
+        "args.l.all(x, !(args.t in args.tt))",
+        // A price that takes long to find out.
+        "args.l.all(x, '%s'.format([args.big]) == '')",
+        // States of an automaton that are all in use.
+        "args.ab.matches('a[ab]{50}[^ab]')",
+    ] {
+        let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
+        assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}: {outcome:?}");
+    }
     // An operand that cannot be calculated with is not copied into each error.
     let arguments = format!(r#"{{"l":[{numbers}],"deep":[[{numbers}]]}}"#);
-    for operator in ["-", "*", "/", "%", "+"] {
-        let source = format!("args.l.all(x, args.deep {operator} 1 == 0)");
-        let outcome = evaluate_with(&Budget::of(20_000), &source, &arguments);
+    let of_text = format!(r#"{{"l":[{numbers}],"deep":"{text}"}}"#);
+    for operator in ["- 1 ==", "* 1 ==", "/ 1 ==", "% 1 ==", "+ 1 ==", "<", "<=", ">", ">="] {
+        let source = format!("args.l.all(x, args.deep {operator} 0)");
+        let outcome = evaluate_with(&Budget::of(30_000), &source, &arguments);
         assert!(
             matches!(outcome, Ok(Outcome::Failed(Failure::Execution(_)))),
             "{source}: {outcome:?}"
         );
+        let outcome = evaluate_with(&Budget::of(30_000), &source, &of_text);
+        assert!(matches!(outcome, Ok(Outcome::Failed(_))), "{source}: {outcome:?}");
     }
 }
 

@@ -25,7 +25,12 @@ impl<'a> ListView<'a> {
         Self { items, writer, values: OnceLock::new() }
     }
 
+    /// All items as values. They take room and time, so they are paid for first; there
+    /// are none if that fails.
     fn values(&self) -> &[Box<dyn Val + 'a>] {
+        if self.values.get().is_none() && self.writer.budget.spend_elements(self.items.len()) {
+            return &[];
+        }
         self.values
             .get_or_init(|| self.items.iter().map(|item| to_val(item, self.writer)).collect())
     }

@@ -62,6 +62,12 @@ impl Budget {
         if self.is_spent() { Err(spent()) } else { Ok(()) }
     }
 
+    /// Pays for so many elements of a list or a map. Answers whether there is too little
+    /// left.
+    pub(super) fn spend_elements(&self, elements: usize) -> bool {
+        self.spend(ELEMENT.saturating_mul(elements as u64)).is_err()
+    }
+
     /// Pays for steps.
     pub(super) fn spend_steps(&self, steps: u64) -> Result<(), ExecutionError> {
         self.spend(steps.saturating_mul(STEP))
@@ -109,47 +115,46 @@ pub(super) fn text(value: &dyn Val) -> u64 {
     length.unwrap_or(0) as u64
 }
 
-/// What it costs to copy a value: views and texts of the request are not copied.
-pub(super) fn copy(value: &dyn Val) -> u64 {
-    let inside: u64 = match value.get_type().kind() {
+/// Pays for copying a value: views and texts of the request are not copied.
+pub(super) fn copy(value: &dyn Val, budget: &Budget) -> Result<(), ExecutionError> {
+    budget.spend(ELEMENT)?;
+    match value.get_type().kind() {
         Kind::String => match value.downcast_ref::<CelString>() {
-            Some(text) if text.as_borrowed().is_none() => text.inner().len() as u64,
-            _ => 0,
+            Some(text) if text.as_borrowed().is_none() => budget.spend(text.inner().len() as u64),
+            _ => Ok(()),
         },
-        Kind::Bytes => text(value),
+        Kind::Bytes => budget.spend(text(value)),
         Kind::List => {
             let list = value.downcast_ref::<CelList>();
-            list.into_iter().flat_map(|list| list.inner()).map(|item| copy(item.as_ref())).sum()
+            let mut items = list.into_iter().flat_map(|list| list.inner());
+            items.try_for_each(|item| copy(item.as_ref(), budget))
         }
         Kind::Map => {
             let map = value.downcast_ref::<CelMap>();
-            let entries = map.into_iter().flat_map(|map| map.inner());
-            entries.map(|(key, value)| copy(key.inner()) + copy(value.as_ref())).sum()
+            let mut entries = map.into_iter().flat_map(|map| map.inner());
+            entries.try_for_each(|(key, value)| {
+                copy(key.inner(), budget).and_then(|()| copy(value.as_ref(), budget))
+            })
         }
         Kind::Opaque => {
             let inner = value.downcast_ref::<CelOptional>().and_then(CelOptional::inner);
-            inner.map_or(0, copy)
+            inner.map_or(Ok(()), |inner| copy(inner, budget))
         }
-        _ => 0,
-    };
-    ELEMENT + inside
+        _ => Ok(()),
+    }
 }
 
-/// What it costs to read a value with all that is in it.
-pub(super) fn content(value: &dyn Val) -> u64 {
-    let mut inside = text(value);
-    if let Some(items) = value.as_iterable() {
-        let mut items = items.iter();
-        while let Some(item) = items.next() {
-            inside += content(item);
-            if let Some(Ok(member)) = value
-                .as_indexer()
-                .filter(|_| value.get_type().kind() == Kind::Map)
-                .map(|map| map.get(item))
-            {
-                inside += content(member.as_ref());
-            }
+/// Pays for reading a value with all that is in it.
+pub(super) fn content(value: &dyn Val, budget: &Budget) -> Result<(), ExecutionError> {
+    budget.spend(ELEMENT + text(value))?;
+    let Some(items) = value.as_iterable() else { return Ok(()) };
+    let members = value.as_indexer().filter(|_| value.get_type().kind() == Kind::Map);
+    let mut items = items.iter();
+    while let Some(item) = items.next() {
+        content(item, budget)?;
+        if let Some(Ok(member)) = members.map(|map| map.get(item)) {
+            content(member.as_ref(), budget)?;
         }
     }
-    ELEMENT + inside
+    Ok(())
 }

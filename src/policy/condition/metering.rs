@@ -10,13 +10,13 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::comparison;
 use super::functions::{self, Function, Price};
 use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, MATCHES, SCALAR, TEXT};
+use super::{check, comparison};
 
 /// The name of the [`Budget`](super::Budget); none in an expression can be so.
 pub(super) const BUDGET: &str = "@budget";
-/// Operators that choose among values.
+/// Operators that choose among values; they are steps only where they are repeated.
 const FREE: [&str; 5] = [
     operators::CONDITIONAL,
     operators::LOGICAL_AND,
@@ -24,7 +24,7 @@ const FREE: [&str; 5] = [
     operators::LOGICAL_NOT,
     operators::NOT_STRICTLY_FALSE,
 ];
-const OPTIONAL_MEMBERS: [&str; 2] = [operators::OPT_INDEX, operators::OPT_SELECT];
+const MEMBERS: [&str; 3] = [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT];
 const ARITHMETIC: [&str; 4] =
     [operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
 
@@ -43,7 +43,13 @@ impl Metering {
     fn expr(&mut self, ided: &mut IdedExpr) -> u64 {
         match &mut ided.expr {
             Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => 0,
-            Expr::Select(select) => self.expr(&mut select.operand),
+            Expr::Select(select) => {
+                let steps = self.expr(&mut select.operand);
+                if self.loops > 0 && may_be_copied(&select.operand.expr) {
+                    pays(COPY, &mut select.operand, []);
+                }
+                steps + u64::from(self.loops > 0)
+            }
             Expr::List(list) => list.elements.iter_mut().map(|element| self.copied(element)).sum(),
             Expr::Map(map) => {
                 let entries = map.entries.iter_mut();
@@ -58,12 +64,14 @@ impl Metering {
             }
             Expr::Comprehension(comprehension) => {
                 let mut outside = self.expr(&mut comprehension.iter_range);
-                outside += self.expr(&mut comprehension.accu_init);
+                outside += self.copied(&mut comprehension.accu_init);
                 self.loops += 1;
-                let mut body = self.expr(&mut comprehension.loop_cond);
-                body += self.expr(&mut comprehension.loop_step);
-                self.loops -= 1;
+                // The condition of the loop only looks at the accumulator.
+                self.expr(&mut comprehension.loop_cond);
+                let body = self.expr(&mut comprehension.loop_step);
+                // `optMap` is a comprehension over nothing, and this its body.
                 outside += self.expr(&mut comprehension.result);
+                self.loops -= 1;
                 let each = Expr::Literal(LiteralValue::UInt((1 + body).into()));
                 pays(EACH, &mut comprehension.iter_range, [each]);
                 outside + 1
@@ -75,7 +83,8 @@ impl Metering {
     /// Something that is copied into a list, a map or an optional value.
     fn copied(&mut self, ided: &mut IdedExpr) -> u64 {
         let steps = self.expr(ided);
-        if self.loops > 0 {
+        // The start of `map` and `filter` is an empty list.
+        if !matches!(&ided.expr, Expr::List(list) if list.elements.is_empty()) {
             pays(COPY, ided, []);
         }
         steps
@@ -86,10 +95,12 @@ impl Metering {
             + call.args.iter_mut().map(|argument| self.expr(argument)).sum::<u64>();
         let name = call.func_name.as_str();
         if FREE.contains(&name) {
-            return inside;
+            // What a macro adds for itself is a part of its element.
+            let is_written = !call.args.iter().any(is_accumulator);
+            return inside + u64::from(self.loops > 0 && is_written);
         }
         match functions::called(call) {
-            Some((function, takes_target)) => self.function(call, function, takes_target),
+            Some((function, takes_target)) => Self::function(call, function, takes_target),
             None => self.operator(call),
         }
         inside + 1
@@ -103,7 +114,7 @@ impl Metering {
         let name = call.func_name.as_str();
         match call.args.as_mut_slice() {
             // The accumulator of a macro, which is not copied.
-            [IdedExpr { expr: Expr::Ident(name), .. }, _] if name.starts_with('@') => {}
+            [accumulator, _] if is_accumulator(accumulator) => {}
             [_, _] if name == operators::ADD => take(call, ADD, []),
             [left, right] if ARITHMETIC.contains(&name) => {
                 for operand in [left, right] {
@@ -112,22 +123,23 @@ impl Metering {
                     }
                 }
             }
-            [_, key] if is_repeated && name == operators::INDEX => pays(TEXT, key, []),
-            [operand, _] if is_repeated && OPTIONAL_MEMBERS.contains(&name) => {
-                pays(COPY, operand, []);
+            [operand, key] if MEMBERS.contains(&name) => {
+                if may_be_copied(&operand.expr) {
+                    pays(COPY, operand, []);
+                }
+                pays(TEXT, key, []);
             }
             _ => {}
         }
     }
 
-    fn function(&self, call: &mut CallExpr, function: Function, takes_target: bool) {
+    fn function(call: &mut CallExpr, function: Function, takes_target: bool) {
         let how = match function.price {
             Price::Step => return,
             Price::Texts => TEXT,
             Price::Prefix if call.args.iter().all(is_literal) => return,
             Price::Prefix => TEXT,
             Price::Content => CONTENT,
-            Price::Copies if self.loops == 0 => return,
             Price::Copies => COPY,
             Price::Pattern => return take(call, MATCHES, []),
             Price::Product => {
@@ -138,6 +150,22 @@ impl Metering {
         let target = call.target.as_deref_mut().filter(|_| takes_target);
         target.into_iter().chain(&mut call.args).for_each(|operand| pays(how, operand, []));
     }
+}
+
+/// Whether a member of this may come as a copy, because it may be an optional value or
+/// one that was made here. The variables of a request are neither.
+fn may_be_copied(operand: &Expr) -> bool {
+    match operand {
+        Expr::Ident(name) => ![check::ARGS, check::META, check::REQUEST].contains(&name.as_str()),
+        Expr::Select(select) => may_be_copied(&select.operand.expr),
+        Expr::Call(_) | Expr::List(_) | Expr::Map(_) | Expr::Comprehension(_) => true,
+        Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => false,
+    }
+}
+
+/// No name that is written starts so.
+fn is_accumulator(ided: &IdedExpr) -> bool {
+    matches!(&ided.expr, Expr::Ident(name) if name.starts_with('@') && name != BUDGET)
 }
 
 fn is_literal(ided: &IdedExpr) -> bool {

@@ -13,7 +13,7 @@ use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
 
 use super::functions::{MEMBER, Price};
-use super::meter::{self, Budget, ELEMENT, STEP};
+use super::meter::{self, Budget, ELEMENT};
 use super::pattern::Pattern;
 use super::{ENV, comparison};
 
@@ -41,8 +41,8 @@ pub(super) const TEXT: &str = "@text";
 pub(super) const CONTENT: &str = "@content";
 /// Pays for a copy of a value.
 pub(super) const COPY: &str = "@copy";
-/// Is an error if its argument is a list or a map, which arithmetic would copy into
-/// an error of its own.
+/// Is an error if its argument cannot be calculated with, which arithmetic would copy
+/// into an error of its own.
 pub(super) const SCALAR: &str = "@scalar";
 /// Pays for a function of the crate whose cost depends on all its arguments, and
 /// calls it by its name.
@@ -71,10 +71,12 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         }),
         (MATCHES, 2, |arguments| paid(MATCHES, &arguments, matches)),
         (ADD, 2, add),
-        (EACH, 2, |arguments| handed_on(arguments, each)),
-        (TEXT, 1, |arguments| handed_on(arguments, |value, _| meter::text(value))),
-        (CONTENT, 1, |arguments| handed_on(arguments, |value, _| meter::content(value))),
-        (COPY, 1, |arguments| handed_on(arguments, |value, _| meter::copy(value))),
+        (EACH, 2, each),
+        (TEXT, 1, |arguments| {
+            handed_on(arguments, |value, budget| budget.spend(meter::text(value)))
+        }),
+        (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
+        (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
         (SCALAR, 0, scalar),
     ];
     for (name, beside_the_budget, function) in functions {
@@ -164,49 +166,66 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
         return wrong_arguments(ADD, &arguments);
     };
     let (left, right) = (left.as_ref(), right.as_ref());
-    let is_list = |value: &dyn Val| matches!(value.get_type().kind(), Kind::List | Kind::Map);
     let (Some(budget), Some(adder)) = (budget.downcast_ref::<Budget>(), left.as_adder()) else {
         return wrong_arguments(ADD, &arguments);
     };
     // The crate copies what it cannot add into the error.
-    if is_list(left) != is_list(right) {
+    let (kind, other) = (left.get_type().kind(), right.get_type().kind());
+    let is_time = |kind| matches!(kind, Kind::Timestamp | Kind::Duration);
+    if !comparison::comparable(kind, other) && !(is_time(kind) && is_time(other)) {
         return wrong_arguments(ADD, &arguments);
     }
     for value in [left, right] {
-        let elements = value.as_sizer().filter(|_| is_list(value)).map_or(0, meter::elements);
-        budget.spend(meter::text(value) + elements * ELEMENT + meter::copy(value))?;
+        if is_list_or_map(value) {
+            let elements = value.as_sizer().map_or(0, meter::elements);
+            budget.spend(elements.saturating_mul(ELEMENT))?;
+        }
+        budget.spend(meter::text(value))?;
+        meter::copy(value, budget)?;
     }
     adder.add(right).map(|sum| CowVal::Owned(sum.into_owned()))
 }
 
-/// What is paid for a comprehension over a value.
-fn each(range: &dyn Val, steps: Option<&dyn Val>) -> u64 {
-    let steps = steps.and_then(|steps| steps.downcast_ref::<CelUInt>()).map_or(1, |n| *n.inner());
-    let elements = range.as_sizer().map_or(0, meter::elements);
-    elements.saturating_mul(steps.saturating_mul(STEP)).saturating_add(meter::copy(range))
+/// Pays for a comprehension over a value, and hands it on.
+fn each<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    let Some(steps) = arguments.pop() else { return wrong_arguments(EACH, &arguments) };
+    let steps = steps.downcast_ref::<CelUInt>().map_or(1, |steps| *steps.inner());
+    handed_on(arguments, |range, budget| {
+        if is_list_or_map(range) {
+            let elements = range.as_sizer().map_or(0, meter::elements);
+            budget.spend_steps(elements.saturating_mul(steps))?;
+        }
+        meter::copy(range, budget)
+    })
 }
 
-/// Pays for a value and hands it on. A price may depend on one more argument.
+fn is_list_or_map(value: &dyn Val) -> bool {
+    matches!(value.get_type().kind(), Kind::List | Kind::Map)
+}
+
+/// Pays for a value and hands it on.
 fn handed_on<'b, 'v>(
     mut arguments: Arguments<'b, 'v>,
-    price: fn(&dyn Val, Option<&dyn Val>) -> u64,
+    pay: impl Fn(&dyn Val, &Budget) -> Result<(), ExecutionError>,
 ) -> Answer<'b, 'v> {
-    match arguments.as_slice() {
-        [budget, value, more @ ..] => {
-            let price = price(value.as_ref(), more.first().map(CowVal::as_ref));
-            match budget.downcast_ref::<Budget>() {
-                Some(budget) => budget.spend(price)?,
-                None => return wrong_arguments("budget", &arguments),
-            }
-        }
-        _ => return wrong_arguments("budget", &arguments),
-    }
-    Ok(arguments.swap_remove(1))
+    let (Some(value), Some(budget)) = (arguments.pop(), arguments.pop()) else {
+        return wrong_arguments("budget", &arguments);
+    };
+    let Some(budget) = budget.downcast_ref::<Budget>() else {
+        return wrong_arguments("budget", &[value]);
+    };
+    // The price is looked for only as long as it can be paid.
+    budget.spend(0)?;
+    pay(value.as_ref(), budget)?;
+    Ok(value)
 }
 
+/// A value that can be calculated with: the crate copies all others into an error.
 fn scalar<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+    let calculable =
+        [Kind::Int, Kind::UInt, Kind::Double, Kind::Timestamp, Kind::Duration, Kind::Boolean];
     match arguments.pop() {
-        Some(value) if !matches!(value.get_type().kind(), Kind::List | Kind::Map) => Ok(value),
+        Some(value) if calculable.contains(&value.get_type().kind()) => Ok(value),
         value => wrong_arguments("arithmetic", value.as_slice()),
     }
 }
@@ -277,6 +296,7 @@ fn pay_for_product(
         let value = operands.get(index).and_then(|value| value.downcast_ref::<CelString>());
         value.map(CelString::inner).unwrap_or_default()
     };
+    budget.spend(0)?;
     for operand in operands {
         budget.spend(meter::text(operand.as_ref()))?;
     }
@@ -289,7 +309,7 @@ fn pay_for_product(
         "split" => (1 + occurrences()).saturating_mul(ELEMENT as usize),
         "join" => {
             let elements = operands.first().and_then(|list| list.as_sizer());
-            budget.spend(operands.first().map_or(0, |list| meter::content(list.as_ref())))?;
+            operands.first().map_or(Ok(()), |list| meter::content(list.as_ref(), budget))?;
             elements.map_or(0, |list| meter::elements(list) as usize).saturating_mul(text(1).len())
         }
         // It compares at each character, from the start.

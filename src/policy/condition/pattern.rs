@@ -12,13 +12,15 @@ use cel::common::value::{StaticVal, Val};
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
-    self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Span,
-    Visitor,
+    self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Group,
+    GroupKind, Span, Visitor,
 };
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Patterns with no more states than this cost no more than reading.
-const STATES_OF_A_STEP: u64 = 64;
+const STATES_OF_A_STEP: u64 = 16;
+/// How much more those cost that are counted.
+const COUNTED: u64 = 4;
 /// How large a compiled pattern may get, in bytes.
 const PATTERN_SIZE_LIMIT: usize = 1 << 20;
 
@@ -64,13 +66,18 @@ fn states(hir: &Hir) -> u64 {
         HirKind::Empty | HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len() as u64,
         // In UTF-8 a range of characters is up to four of bytes, in sequence.
-        HirKind::Class(Class::Unicode(class)) => 4 * class.ranges().len() as u64,
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().map(|range| if range.end().is_ascii() { 1 } else { 4 }).sum()
+        }
         HirKind::Class(Class::Bytes(_)) => 1,
         HirKind::Repetition(repetition) => {
             let times = u64::from(repetition.max.unwrap_or(repetition.min).max(1));
-            times.saturating_mul(1 + states(&repetition.sub))
+            let states = times.saturating_mul(1 + states(&repetition.sub));
+            // Which of them are in use at once depends on the text, so that there are too
+            // many sets of them to be remembered.
+            if times > 1 { states.saturating_mul(COUNTED) } else { states }
         }
-        HirKind::Capture(capture) => states(&capture.sub),
+        HirKind::Capture(capture) => 2 + states(&capture.sub),
         HirKind::Concat(parts) | HirKind::Alternation(parts) => {
             parts.iter().map(states).fold(1, u64::saturating_add)
         }
@@ -162,6 +169,16 @@ impl Visitor for Differences {
         match ast {
             Ast::ClassPerl(class) => {
                 self.replacements.push((class.span, bracketed(class)));
+            }
+            // What a group matched is never asked for, and takes time to find out.
+            Ast::Group(group)
+                if matches!(
+                    group.kind,
+                    GroupKind::CaptureIndex(_) | GroupKind::CaptureName { .. }
+                ) =>
+            {
+                let Group { span, ast, .. } = group.as_ref();
+                self.replacements.push((Span::new(span.start, ast.span().start), "(?:".to_owned()));
             }
             Ast::Assertion(assertion) => {
                 let instead = match assertion.kind {

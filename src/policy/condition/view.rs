@@ -117,6 +117,9 @@ pub(super) fn request<'a>(view: RequestView<'a>, node: Node) -> Box<dyn Val + 'a
         Node::Backend => text(facts.subject.backend.unwrap_or_default()),
         Node::Tool => text(facts.subject.tool),
         // As the reference has them.
+        Node::Scopes if view.client.budget.spend_elements(facts.scopes().count()) => {
+            list(std::iter::empty())
+        }
         Node::Scopes => list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text)),
         Node::Params => match view.params {
             Json::Object(object) => {
@@ -249,10 +252,24 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// No more members than this are there.
+    fn most(self) -> usize {
+        match self {
+            Self::Json { object, .. } | Self::Params { object, .. } => object.len(),
+            Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
+                view.facts.head.headers.len()
+            }
+            Self::Request { .. } => self.keys().len(),
+        }
+    }
+
     fn len(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
-            Self::Params { .. } | Self::Request { .. } => self.keys().len(),
+            Self::Params { object, .. } => {
+                object.iter().filter(|(_, value)| **value != Json::Null).count()
+            }
+            Self::Request { .. } => self.keys().len(),
         }
     }
 }
@@ -269,7 +286,11 @@ impl<'a> MapView<'a> {
         Self { members, keys: OnceLock::new() }
     }
 
+    /// The keys, which are paid for first; there are none if that fails.
     fn keys(&self) -> &[Box<dyn Val + 'a>] {
+        if self.keys.get().is_none() && self.members.budget().spend_elements(self.members.most()) {
+            return &[];
+        }
         self.keys.get_or_init(|| self.members.keys().into_iter().map(text).collect())
     }
 }
