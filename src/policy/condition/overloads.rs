@@ -172,7 +172,8 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     // The crate copies what it cannot add into the error.
     let (kind, other) = (left.get_type().kind(), right.get_type().kind());
     let is_time = |kind| matches!(kind, Kind::Timestamp | Kind::Duration);
-    if !comparison::comparable(kind, other) && !(is_time(kind) && is_time(other)) {
+    let can_be_added = comparison::comparable(kind, other) || (is_time(kind) && is_time(other));
+    if !can_be_added {
         return wrong_arguments(ADD, &arguments);
     }
     for value in [left, right] {
