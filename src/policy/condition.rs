@@ -165,11 +165,6 @@ impl Condition {
         *args || *meta || *params || *claims || *all_headers || !headers.is_empty()
     }
 
-    /// How many steps it takes whatever the call is.
-    pub fn steps(&self) -> u64 {
-        self.steps
-    }
-
     /// What is probably not meant so, though it can be evaluated.
     pub fn doubts(&self) -> &[ConditionError] {
         &self.doubts

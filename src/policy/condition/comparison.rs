@@ -14,8 +14,8 @@ use super::overloads;
 /// be a view, `==` goes to a function of ours; where one is a scalar literal it need
 /// not, and stays as fast as it was. `<` and its like copy both operands into the
 /// error if their types differ, which a list of a caller's multiplies; those
-/// functions look at the types first. Within a comprehension
-/// even a literal may be looked for in a list that was never paid for.
+/// functions look at the types first. Within a comprehension even a literal may be
+/// looked for in a list that was never paid for.
 pub(super) fn function(call: &CallExpr, is_repeated: bool) -> Option<&'static str> {
     let [left, right] = call.args.as_slice() else { return None };
     let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);

@@ -214,6 +214,11 @@ fn functions_that_are_paid_for_say_what_they_said() {
         ("args.t.matches('^h.*o$') && matches(args.t, 'l{2}') && !args.t.matches('x')", "true"),
         ("args.n.matches('7')", "failed"),
         ("optional.of(args.n).value() == 7 && args.?x.or(optional.of(1)).value() == 1", "true"),
+        (
+            "[timestamp('2026-01-01T00:00:00Z')].all(t, type(t) == google.protobuf.Timestamp)",
+            "true",
+        ),
+        ("[{'a': {'b': 1}}].all(args, args.a.b == 1) && args.n == 7", "true"),
         ("strings.quote(args.t) == '\"hello\"'", "true"),
     ] {
         let arguments = r#"{"t":"hello","n":7,"l":[1,2,3]}"#;

@@ -53,9 +53,9 @@ impl Budget {
 
     /// Pays for what is about to be done.
     pub(super) fn spend(&self, bytes: u64) -> Result<(), ExecutionError> {
-        if !self.is_spent() {
-            // One thread evaluates the conditions of a request.
-            let left = self.left.load(Ordering::Relaxed);
+        // One thread evaluates the conditions of a request.
+        let left = self.left.load(Ordering::Relaxed);
+        if left >= 0 {
             let left = left.saturating_sub_unsigned(bytes);
             self.left.store(left, Ordering::Relaxed);
         }

@@ -1,21 +1,22 @@
 //! Rewrites an expression so that it pays for what it does, before it does it.
 //!
 //! What an expression costs without a look at the arguments is known when it is
-//! loaded ([`Condition::steps`](super::Condition::steps)). The rest depends on them:
+//! loaded ([`Condition`](super::Condition) keeps it). The rest depends on them:
 //!
 //! - A comprehension pays for all its elements before the first is looked at, each
 //!   with the steps of its body ([`EACH`]).
 //! - A function that reads or builds texts pays for their length ([`Price`]).
-//! - Within a comprehension, values that are copied are paid for.
+//! - What is made here, and not a view of the request, pays when it is copied ([`COPY`]).
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
+use super::comparison;
 use super::functions::{self, Function, Price};
 use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, MATCHES, SCALAR, TEXT};
-use super::{check, comparison};
 
 /// The name of the [`Budget`](super::Budget); none in an expression can be so.
 pub(super) const BUDGET: &str = "@budget";
+
 /// Operators that choose among values; they are steps only where they are repeated.
 const FREE: [&str; 5] = [
     operators::CONDITIONAL,
@@ -24,31 +25,38 @@ const FREE: [&str; 5] = [
     operators::LOGICAL_NOT,
     operators::NOT_STRICTLY_FALSE,
 ];
+/// Operators that take a member of their first operand.
 const MEMBERS: [&str; 3] = [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT];
+/// Operators of which the crate copies the operands into an error if it has to.
 const ARITHMETIC: [&str; 4] =
     [operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
 
 /// Makes an expression pay. Answers how many steps it takes beside what it pays for
 /// on its way.
 pub(super) fn meter(expr: &mut IdedExpr) -> u64 {
-    Metering { loops: 0 }.expr(expr)
+    Metering { variables: Vec::new() }.expr(expr)
 }
 
 struct Metering {
-    /// How many comprehensions there are around.
-    loops: usize,
+    /// The variables of the comprehensions around.
+    variables: Vec<String>,
 }
 
 impl Metering {
+    /// Whether what is here is done again for each element of something.
+    fn is_repeated(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
     fn expr(&mut self, ided: &mut IdedExpr) -> u64 {
         match &mut ided.expr {
             Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => 0,
             Expr::Select(select) => {
                 let steps = self.expr(&mut select.operand);
-                if self.loops > 0 && may_be_copied(&select.operand.expr) {
+                if self.is_repeated() && self.may_be_copied(&select.operand.expr) {
                     pays(COPY, &mut select.operand, []);
                 }
-                steps + u64::from(self.loops > 0)
+                steps + u64::from(self.is_repeated())
             }
             Expr::List(list) => list.elements.iter_mut().map(|element| self.copied(element)).sum(),
             Expr::Map(map) => {
@@ -65,13 +73,16 @@ impl Metering {
             Expr::Comprehension(comprehension) => {
                 let mut outside = self.expr(&mut comprehension.iter_range);
                 outside += self.copied(&mut comprehension.accu_init);
-                self.loops += 1;
+                let around = self.variables.len();
+                self.variables
+                    .extend([&comprehension.accu_var, &comprehension.iter_var].map(Clone::clone));
+                self.variables.extend(comprehension.iter_var2.clone());
                 // The condition of the loop only looks at the accumulator.
                 self.expr(&mut comprehension.loop_cond);
                 let body = self.expr(&mut comprehension.loop_step);
                 // `optMap` is a comprehension over nothing, and this its body.
                 outside += self.expr(&mut comprehension.result);
-                self.loops -= 1;
+                self.variables.truncate(around);
                 let each = Expr::Literal(LiteralValue::UInt((1 + body).into()));
                 pays(EACH, &mut comprehension.iter_range, [each]);
                 outside + 1
@@ -97,7 +108,7 @@ impl Metering {
         if FREE.contains(&name) {
             // What a macro adds for itself is a part of its element.
             let is_written = !call.args.iter().any(is_accumulator);
-            return inside + u64::from(self.loops > 0 && is_written);
+            return inside + u64::from(self.is_repeated() && is_written);
         }
         match functions::called(call) {
             Some((function, takes_target)) => Self::function(call, function, takes_target),
@@ -106,9 +117,8 @@ impl Metering {
         inside + 1
     }
 
-    fn operator(&mut self, call: &mut CallExpr) {
-        let is_repeated = self.loops > 0;
-        if let Some(function) = comparison::function(call, is_repeated) {
+    fn operator(&self, call: &mut CallExpr) {
+        if let Some(function) = comparison::function(call, self.is_repeated()) {
             return take(call, function, []);
         }
         let name = call.func_name.as_str();
@@ -117,19 +127,28 @@ impl Metering {
             [accumulator, _] if is_accumulator(accumulator) => {}
             [_, _] if name == operators::ADD => take(call, ADD, []),
             [left, right] if ARITHMETIC.contains(&name) => {
-                for operand in [left, right] {
-                    if !is_literal(operand) {
-                        wrap(SCALAR, operand, None, []);
-                    }
-                }
+                pays(SCALAR, left, []);
+                pays(SCALAR, right, []);
             }
             [operand, key] if MEMBERS.contains(&name) => {
-                if may_be_copied(&operand.expr) {
+                if self.may_be_copied(&operand.expr) {
                     pays(COPY, operand, []);
                 }
                 pays(TEXT, key, []);
             }
             _ => {}
+        }
+    }
+
+    /// Whether a member of this may come as a copy, because it may be an optional value
+    /// or one that was made here: the variables of a request are neither, and types have
+    /// no members.
+    fn may_be_copied(&self, operand: &Expr) -> bool {
+        match operand {
+            Expr::Ident(name) => self.variables.contains(name),
+            Expr::Select(select) => self.may_be_copied(&select.operand.expr),
+            Expr::Call(_) | Expr::List(_) | Expr::Map(_) | Expr::Comprehension(_) => true,
+            Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => false,
         }
     }
 
@@ -152,17 +171,6 @@ impl Metering {
     }
 }
 
-/// Whether a member of this may come as a copy, because it may be an optional value or
-/// one that was made here. The variables of a request are neither.
-fn may_be_copied(operand: &Expr) -> bool {
-    match operand {
-        Expr::Ident(name) => ![check::ARGS, check::META, check::REQUEST].contains(&name.as_str()),
-        Expr::Select(select) => may_be_copied(&select.operand.expr),
-        Expr::Call(_) | Expr::List(_) | Expr::Map(_) | Expr::Comprehension(_) => true,
-        Expr::Literal(_) | Expr::Struct(_) | Expr::Unspecified => false,
-    }
-}
-
 /// No name that is written starts so.
 fn is_accumulator(ided: &IdedExpr) -> bool {
     matches!(&ided.expr, Expr::Ident(name) if name.starts_with('@') && name != BUDGET)
@@ -172,25 +180,17 @@ fn is_literal(ided: &IdedExpr) -> bool {
     matches!(ided.expr, Expr::Literal(_))
 }
 
-/// Makes a value, unless it is a literal, one that is paid for.
+/// Makes a value, unless it is a literal, one that is paid for: the argument of a
+/// function that takes the budget, and perhaps more.
 fn pays<const N: usize>(function: &str, ided: &mut IdedExpr, more: [Expr; N]) {
-    if !is_literal(ided) {
-        wrap(function, ided, Some(BUDGET), more);
+    if is_literal(ided) {
+        return;
     }
-}
-
-/// Calls a function of the budget, if it is given, a value and what else it takes.
-fn wrap<const N: usize>(
-    function: &str,
-    ided: &mut IdedExpr,
-    budget: Option<&str>,
-    more: [Expr; N],
-) {
     let id = ided.id;
     let here = |expr| IdedExpr { id, expr };
     let value = here(std::mem::take(&mut ided.expr));
-    let budget = budget.map(|name| here(Expr::Ident(name.to_owned())));
-    let args = budget.into_iter().chain([value]).chain(more.map(here)).collect();
+    let budget = here(Expr::Ident(BUDGET.to_owned()));
+    let args = [budget, value].into_iter().chain(more.map(here)).collect();
     ided.expr = Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args });
 }
 

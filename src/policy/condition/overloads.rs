@@ -77,7 +77,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         }),
         (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
         (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
-        (SCALAR, 0, scalar),
+        (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
     ];
     for (name, beside_the_budget, function) in functions {
         env.add_overload(name, name, any(1 + beside_the_budget), function)?;
@@ -221,14 +221,15 @@ fn handed_on<'b, 'v>(
     Ok(value)
 }
 
-/// A value that can be calculated with: the crate copies all others into an error.
-fn scalar<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
+/// Whether a value can be calculated with: the crate copies all others into an error.
+fn scalar(value: &dyn Val, _costs_nothing: &Budget) -> Result<(), ExecutionError> {
     let calculable =
         [Kind::Int, Kind::UInt, Kind::Double, Kind::Timestamp, Kind::Duration, Kind::Boolean];
-    match arguments.pop() {
-        Some(value) if calculable.contains(&value.get_type().kind()) => Ok(value),
-        value => wrong_arguments("arithmetic", value.as_slice()),
+    if calculable.contains(&value.get_type().kind()) {
+        return Ok(());
     }
+    let kind = value.get_type().name().to_owned();
+    Err(ExecutionError::no_such_overload("arithmetic", vec![kind]))
 }
 
 /// The most values that a function of [`Price::Product`] takes.
