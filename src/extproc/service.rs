@@ -73,10 +73,10 @@ impl Service<http::Request<Body>> for ExtProc {
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
-        let (recorder, capacity) = (Arc::clone(&self.recorder), self.capacity);
-        let held = Arc::new(Held::new(Arc::clone(&recorder)));
+        let capacity = self.capacity;
+        let held = Arc::new(Held::new(Arc::clone(&self.recorder)));
         let request = request.map(|body| Counted::new(body, Arc::clone(&held), capacity));
-        ExternalProcessorServer::new(OneStream { gate, recorder, held, capacity })
+        ExternalProcessorServer::new(OneStream { gate, held, capacity })
             .max_decoding_message_size(largest)
             .call(request)
     }
@@ -86,7 +86,6 @@ impl Service<http::Request<Body>> for ExtProc {
 #[derive(Debug)]
 pub struct OneStream {
     gate: Arc<Gate>,
-    recorder: Arc<Recorder>,
     held: Arc<Held>,
     capacity: Capacity,
 }
@@ -104,7 +103,7 @@ impl ExternalProcessor for OneStream {
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
-        let open = self.recorder.open_stream(Arc::clone(&self.held));
+        let open = OpenStream::new(Arc::clone(&self.held));
         let is_one_too_many =
             usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
         Ok(Response::new(Conversation {

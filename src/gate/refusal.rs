@@ -58,6 +58,18 @@ impl Refusal {
         }
     }
 
+    /// A request that cannot be judged, because of what it is.
+    fn of_request(status: u16, reason: &'static str, message: &str) -> Self {
+        let error = Error { code: INVALID_REQUEST, message, reason, ..Error::default() };
+        Self::new(status, Blame::Request, &error)
+    }
+
+    /// A request that cannot be judged, because of what is set up here.
+    fn of_operator(status: u16, reason: &'static str, message: &str) -> Self {
+        let error = Error { code: INTERNAL_ERROR, message, reason, ..Error::default() };
+        Self::new(status, Blame::Operator, &error)
+    }
+
     /// The same, with the policy that judged.
     pub fn by(self, policy: &Policy) -> Self {
         Self { policy: Some(policy.name.clone()), ..self }
@@ -145,121 +157,88 @@ impl Refusal {
 
     /// A body that a compression hides.
     pub(super) fn compressed() -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: "compressed bodies are not accepted: send it without Content-Encoding",
-            reason: "compressed_body",
-            ..Error::default()
-        };
-        Self::new(415, Blame::Request, &error)
+        Self::of_request(
+            415,
+            "compressed_body",
+            "compressed bodies are not accepted: send it without Content-Encoding",
+        )
     }
 
     /// A body that its reader should not take for UTF-8.
     pub(super) fn unsupported_charset() -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: "only UTF-8 is accepted: send it without another charset in Content-Type",
-            reason: "unsupported_charset",
-            ..Error::default()
-        };
-        Self::new(415, Blame::Request, &error)
+        Self::of_request(
+            415,
+            "unsupported_charset",
+            "only UTF-8 is accepted: send it without another charset in Content-Type",
+        )
     }
 
     /// A body above the limit.
     pub(super) fn too_large(max_body_bytes: usize) -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: &format!("the body is larger than {max_body_bytes} bytes"),
-            reason: "body_too_large",
-            ..Error::default()
-        };
-        Self::new(413, Blame::Request, &error)
+        Self::of_request(
+            413,
+            "body_too_large",
+            &format!("the body is larger than {max_body_bytes} bytes"),
+        )
     }
 
     /// A head above the limit ([RFC 6585, section 5]).
     ///
     /// [RFC 6585, section 5]: https://www.rfc-editor.org/rfc/rfc6585#section-5
     pub(super) fn headers_too_large(max_header_bytes: usize) -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: &format!("the headers are larger than {max_header_bytes} bytes"),
-            reason: "headers_too_large",
-            ..Error::default()
-        };
-        Self::new(431, Blame::Request, &error)
+        Self::of_request(
+            431,
+            "headers_too_large",
+            &format!("the headers are larger than {max_header_bytes} bytes"),
+        )
     }
 
     /// A body that comes in more parts than the limit.
     pub(super) fn too_many_parts(max_body_parts: usize) -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: &format!(
-                "the body comes in more than {max_body_parts} parts: send larger ones"
-            ),
-            reason: "too_many_parts",
-            ..Error::default()
-        };
-        Self::new(413, Blame::Request, &error)
+        Self::of_request(
+            413,
+            "too_many_parts",
+            &format!("the body comes in more than {max_body_parts} parts: send larger ones"),
+        )
     }
 
     /// A body that does not come in time ([RFC 9110, section 15.5.9]).
     ///
     /// [RFC 9110, section 15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
     pub(super) fn timed_out() -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: "the body did not come whole in time: send it again",
-            reason: "timed_out",
-            ..Error::default()
-        };
-        Self::new(408, Blame::Request, &error)
+        Self::of_request(408, "timed_out", "the body did not come whole in time: send it again")
     }
 
     /// There is no room for the request ([RFC 9110, section 15.6.4]).
     ///
     /// [RFC 9110, section 15.6.4]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.4
     pub(super) fn overloaded() -> Self {
-        let error = Error {
-            code: INTERNAL_ERROR,
-            message: "too many requests are being judged at once: try again later",
-            reason: "overloaded",
-            ..Error::default()
-        };
-        Self::new(503, Blame::Operator, &error)
+        Self::of_operator(
+            503,
+            "overloaded",
+            "too many requests are being judged at once: try again later",
+        )
     }
 
     /// A body of which Envoy sent only the beginning.
     pub(super) fn cut_off() -> Self {
-        let error = Error {
-            code: INVALID_REQUEST,
-            message: "the body did not come whole: it is larger than the proxy's buffer, or has trailers",
-            reason: "body_cut_off",
-            ..Error::default()
-        };
-        Self::new(413, Blame::Request, &error)
+        Self::of_request(
+            413,
+            "body_cut_off",
+            "the body did not come whole: it is larger than the proxy's buffer, or has trailers",
+        )
     }
 
     /// Envoy is set up so that calls could go on unjudged.
     pub fn misconfigured(hint: String) -> Self {
-        let error = Error {
-            code: INTERNAL_ERROR,
-            message: "the proxy in front of this server is misconfigured; its operator finds the \
-                      remedy in the log of mcp-authz",
-            reason: "misconfigured",
-            ..Error::default()
-        };
-        Self { hint: Some(hint), ..Self::new(500, Blame::Operator, &error) }
+        let message = "the proxy in front of this server is misconfigured; its operator finds the \
+                       remedy in the log of mcp-authz";
+        Self { hint: Some(hint), ..Self::of_operator(500, "misconfigured", message) }
     }
 
     /// Envoy asks nothing, and only tells.
     pub(super) fn observed() -> Self {
-        let error = Error {
-            code: INTERNAL_ERROR,
-            message: "nothing is judged",
-            reason: "observability_mode",
-            ..Error::default()
-        };
-        Self::new(500, Blame::Operator, &error)
+        Self::of_operator(500, "observability_mode", "nothing is judged")
     }
 
     /// Envoy does not send the attribute that names the backend.

@@ -73,13 +73,6 @@ impl Recorder {
         Ok(Watcher { decisions: self.watchers.subscribe(), recorder: Arc::clone(self) })
     }
 
-    /// Takes note of a stream that is open as long as what is given back lives.
-    pub fn open_stream(self: &Arc<Self>, held: Arc<Held>) -> OpenStream {
-        self.metrics.streams_started.inc();
-        let others = self.metrics.streams.inc();
-        OpenStream { recorder: Arc::clone(self), held, others }
-    }
-
     /// Sends what has not been sent.
     pub fn finish(&self) {
         if let Some(spans) = &self.spans {
@@ -186,15 +179,22 @@ impl Drop for Held {
 /// An open stream, counted with what is held for it.
 #[derive(Debug)]
 pub struct OpenStream {
-    recorder: Arc<Recorder>,
     held: Arc<Held>,
     others: i64,
 }
 
 impl OpenStream {
+    /// Takes note of a stream that is open as long as this lives.
+    pub fn new(held: Arc<Held>) -> Self {
+        let metrics = held.recorder.metrics();
+        metrics.streams_started.inc();
+        let others = metrics.streams.inc();
+        Self { held, others }
+    }
+
     /// Where its decision is recorded.
     pub fn recorder(&self) -> &Recorder {
-        &self.recorder
+        &self.held.recorder
     }
 
     /// The request goes on: what is still to come of it is taken.
@@ -220,12 +220,12 @@ impl OpenStream {
 
     /// Takes note of its failure.
     pub fn failed(&self, failure: StreamFailure) {
-        self.recorder.metrics.failed(failure);
+        self.recorder().metrics.failed(failure);
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.recorder.metrics.streams.dec();
+        self.recorder().metrics.streams.dec();
     }
 }
