@@ -212,6 +212,7 @@ mod tests {
         let token = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
         let claims = Claims::from_unverified_token(token).unwrap();
         assert_eq!(claims.scopes().collect::<Vec<_>>(), ["a"]);
+        assert!(is_compact("a-b.c_d.Z9") && !is_compact("a.b+c.d") && !is_compact("a.b/c.d"));
         for no_token in [
             "not.a.token".to_owned(),
             String::new(),

@@ -219,3 +219,25 @@ pub struct Policy {
     /// Every scope that a rule names.
     pub scopes: ScopeTable,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_scopes_know_what_implies_them() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let hierarchy = [("repo".to_owned(), names(&["read", "write"]))];
+        let mut table = ScopeTable::with_hierarchy(&hierarchy).unwrap();
+        let mut scopes = |of: &[&str]| RequiredScopes::new(names(of), &mut table);
+        let (repo, read, both) = (scopes(&["repo"]), scopes(&["read"]), scopes(&["read", "write"]));
+        assert!(
+            read.is_granted_by(&repo) && both.is_granted_by(&repo) && read.is_granted_by(&both)
+        );
+        assert!(!repo.is_granted_by(&both) && !both.is_granted_by(&read));
+        let numbers = |scopes: &RequiredScopes| scopes.numbers().collect::<Vec<_>>();
+        let granted = |scopes: &RequiredScopes| scopes.granted_numbers().collect::<Vec<_>>();
+        assert_eq!((numbers(&repo), granted(&repo)), (vec![0], vec![0, 1, 2]));
+        assert_eq!((numbers(&both), granted(&both)), (vec![1, 2], vec![1, 2]));
+    }
+}

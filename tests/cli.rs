@@ -162,6 +162,26 @@ fn serve_does_not_start_with_a_mistake() {
 }
 
 #[test]
+fn permissions_that_would_protect_nothing_are_mistakes() {
+    let tcp = ["serve", "--policy", POLICY, "--listen", "127.0.0.1:0"];
+    for (more, told) in [
+        (
+            ["--listen-mode", "660"].as_slice(),
+            "--listen-mode is for Unix sockets, and --listen is 127.0.0.1:0: \
+             give --listen unix:PATH, or leave --listen-mode out",
+        ),
+        (&["--listen-group", "101"], "leave --listen-group out"),
+        (&["--admin-mode", "660"], "and --admin is not given: give --admin unix:PATH"),
+        (&["--admin-group", "101", "--admin", "127.0.0.1:0"], "--admin is 127.0.0.1:0"),
+    ] {
+        let output = run(&[&tcp, more].concat(), "");
+        assert_eq!(output.status.code(), Some(1), "{more:?}");
+        let complaint = text(&output.stderr);
+        assert!(complaint.contains(told), "{complaint}");
+    }
+}
+
+#[test]
 fn help_teaches() {
     for (arguments, taught) in [
         (["--help"].as_slice(), "validate"),

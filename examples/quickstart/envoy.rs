@@ -156,6 +156,11 @@ impl Envoy {
         }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it without a word, as a crash would.
     pub fn kill(&mut self) {
         end(&mut self.process);

@@ -48,18 +48,12 @@ pub(super) struct Args {
     )]
     listen: Address,
 
-    /// Who may connect to the Unix socket of --listen: its permissions, in octal
+    /// Who may connect to the Unix socket of --listen: its permissions, in octal [default: 666]
     ///
     /// Envoy usually runs as another user. Whoever connects can decide only about
     /// requests that it makes up itself.
-    #[arg(
-        long,
-        env = "MCP_AUTHZ_LISTEN_MODE",
-        value_name = "MODE",
-        default_value = "666",
-        value_parser = mode
-    )]
-    listen_mode: u32,
+    #[arg(long, env = "MCP_AUTHZ_LISTEN_MODE", value_name = "MODE", value_parser = mode)]
+    listen_mode: Option<u32>,
 
     /// The group of the Unix socket of --listen, by number [default: the one of the process]
     #[arg(long, env = "MCP_AUTHZ_LISTEN_GROUP", value_name = "GID", value_parser = group())]
@@ -72,15 +66,9 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_ADMIN", value_name = "ADDRESS")]
     admin: Option<Address>,
 
-    /// Who may connect to the Unix socket of --admin: its permissions, in octal
-    #[arg(
-        long,
-        env = "MCP_AUTHZ_ADMIN_MODE",
-        value_name = "MODE",
-        default_value = "600",
-        value_parser = mode
-    )]
-    admin_mode: u32,
+    /// Who may connect to the Unix socket of --admin: its permissions, in octal [default: 600]
+    #[arg(long, env = "MCP_AUTHZ_ADMIN_MODE", value_name = "MODE", value_parser = mode)]
+    admin_mode: Option<u32>,
 
     /// The group of the Unix socket of --admin, by number [default: the one of the process]
     #[arg(long, env = "MCP_AUTHZ_ADMIN_GROUP", value_name = "GID", value_parser = group())]
@@ -196,7 +184,48 @@ fn mode(text: &str) -> Result<u32, String> {
     }
 }
 
+impl Args {
+    /// Who may connect to --listen, and who to --admin.
+    fn access(&self) -> Result<(Access, Access), String> {
+        Ok((
+            access("listen", Some(&self.listen), self.listen_mode, self.listen_group, 0o666)?,
+            access("admin", self.admin.as_ref(), self.admin_mode, self.admin_group, 0o600)?,
+        ))
+    }
+}
+
+/// Who may connect to the address of a flag. What restricts nothing is a mistake:
+/// whoever gave it believes that it does.
+fn access(
+    flag: &str,
+    address: Option<&Address>,
+    mode: Option<u32>,
+    group: Option<u32>,
+    default: u32,
+) -> Result<Access, String> {
+    let given = [("mode", mode), ("group", group)].into_iter().find(|(_, value)| value.is_some());
+    match (address, given) {
+        (Some(Address::Unix(_)), _) | (_, None) => {
+            Ok(Access { mode: mode.unwrap_or(default), group })
+        }
+        (address, Some((what, _))) => {
+            let address = address.map_or("not given".to_owned(), ToString::to_string);
+            Err(format!(
+                "--{flag}-{what} is for Unix sockets, and --{flag} is {address}: \
+                 give --{flag} unix:PATH, or leave --{flag}-{what} out"
+            ))
+        }
+    }
+}
+
 pub(super) fn run(args: &Args) -> ExitCode {
+    let (listen_access, admin_access) = match args.access() {
+        Ok(access) => access,
+        Err(error) => {
+            complain(&format!("mcp-authz: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     // They write what is left to write when they are dropped.
     let _log = match telemetry::init(args.log_format) {
         Ok(guard) => guard,
@@ -224,9 +253,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let options = Options {
         policy: args.policy.clone(),
         listen: args.listen.clone(),
-        listen_access: Access { mode: args.listen_mode, group: args.listen_group },
+        listen_access,
         admin: args.admin.clone().map(|address| (address, reach)),
-        admin_access: Access { mode: args.admin_mode, group: args.admin_group },
+        admin_access,
         capacity: Capacity {
             streams: args.max_streams,
             held_bytes: args.max_held_bytes,

@@ -66,11 +66,8 @@ impl HostPattern {
 
     fn covers(&self, other: &Self) -> bool {
         match (self.below, other.below) {
-            (true, _) => {
-                other.name.len() >= self.name.len()
-                    && other.name.ends_with(&self.name)
-                    && (other.below || other.name.len() > self.name.len())
-            }
+            // A name has no dot in front, so that it has more than the end.
+            (true, _) => other.name.ends_with(&self.name),
             (false, true) => false,
             (false, false) => self.name == other.name,
         }
@@ -237,7 +234,9 @@ mod tests {
         ] {
             assert!(wide.covers(&narrow) && !narrow.covers(&wide), "{wide:?} {narrow:?}");
         }
-        assert!(!hosts(&["*.b"]).covers(&hosts(&["b"])));
+        for other in ["b", "ab", "a.bb"] {
+            assert!(!hosts(&["*.b"]).covers(&hosts(&[other])), "{other}");
+        }
         let paths = |prefix: Option<PathPrefix>| Matching {
             path_prefixes: vec![prefix.unwrap()],
             ..Matching::default()

@@ -152,9 +152,7 @@ impl ScopeSet {
 
     /// Adds all scopes of another set.
     fn extend(&mut self, other: &Self) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
+        self.0.resize(self.0.len().max(other.0.len()), 0);
         for (bits, more) in self.0.iter_mut().zip(&other.0) {
             *bits |= more;
         }
@@ -196,6 +194,8 @@ mod tests {
         assert!(!set(&[1, 129]).is_within(&set(&[1]), &set(&[128])));
         assert!(!set(&[64]).is_within(&set(&[0]), &none));
         assert_eq!(table.granted(["unknown"]), none);
+        assert_eq!(set(&[3, 64, 129]).numbers().collect::<Vec<_>>(), [3, 64, 129]);
+        assert_eq!(none.numbers().count(), 0);
     }
 
     #[test]

@@ -182,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn all_tools_of_a_pattern_begin_alike() {
+        for (pattern, start) in [("echo", "echo"), ("get_*x*", "get_"), ("*_read", "")] {
+            assert_eq!(ToolPattern::new(pattern.to_owned()).literal_start(), start);
+        }
+    }
+
+    #[test]
     fn a_pattern_covers_another_if_it_means_all_its_tools() {
         let covers = |a: &str, b: &str| {
             ToolPattern::new(a.to_owned()).covers(&ToolPattern::new(b.to_owned()))

@@ -115,3 +115,62 @@ fn condition_trace<'p>(
     });
     ConditionTrace { source: condition.source(), outcome }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::claims::Claims;
+    use crate::config;
+    use crate::gate::Judged;
+    use crate::head::Head;
+
+    #[test]
+    fn what_was_found_of_each_rule_is_told() {
+        let policy = r#"
+policies:
+- name: p
+  backend: {name: b}
+  rules:
+  - {name: fails, action: Allow, target: {tools: [{tool: t}]}, cel: args.nope}
+  - name: scopes
+    action: Allow
+    source: {jwt: {scopes: [here, missing], claims: [{name: team, valueType: String, values: [x]}]}}
+    target: {tools: [{tool: t}]}
+  - name: decides
+    action: Deny
+    target: {tools: [{tool: other}, {tool: t, when: args.a == 2}, {tool: t, when: args.a == 1}]}
+    cel: args.a > 0
+  - {name: later, action: Allow}
+"#;
+        let gate = config::parse(policy).unwrap();
+        let claims = r#"{"scope": "here", "team": "x"}"#;
+        let claims = Claims::from_json(&serde_json::from_str(claims).unwrap());
+        let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
+            "params":{"name":"t","arguments":{"a":1}}}"#;
+        let judgement = gate.judge(&admitted, body.as_bytes());
+        let Judged { call, evaluation } = judgement.decisive().unwrap();
+        assert_eq!(evaluation.rule_label().as_deref(), Some("decides"));
+        assert_eq!(evaluation.condition_errors().collect::<Vec<_>>(), ["fails"]);
+
+        let traces = evaluation.explain(&admitted.facts(call).unwrap());
+        let [fails, scopes, decides] = traces.as_slice() else { panic!("{traces:?}") };
+        assert!(!fails.decided && !scopes.decided && decides.decided);
+        let failed = fails.cel.as_ref().and_then(|cel| cel.outcome.clone());
+        assert!(matches!(failed, Some(Err(_))), "{failed:?}");
+        assert_eq!(scopes.missing_scopes, ["missing"]);
+        assert!(matches!(scopes.claims.as_slice(), [(_, true)]));
+        assert!(decides.missing_scopes.is_empty());
+        let cel = decides.cel.as_ref().unwrap();
+        assert_eq!((cel.source, &cel.outcome), ("args.a > 0", &Some(Ok(true))));
+        let targets = decides.targets.iter().flatten();
+        let targets: Vec<_> = targets
+            .map(|target| {
+                let said = target.when.as_ref().and_then(|when| when.outcome.clone());
+                (target.tool, target.selected, said)
+            })
+            .collect();
+        let expected =
+            [("other", false, None), ("t", true, Some(Ok(false))), ("t", true, Some(Ok(true)))];
+        assert_eq!(targets, expected);
+    }
+}

@@ -143,7 +143,10 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
         io::ErrorKind::AlreadyExists => {
             io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")
         }
-        _ => error,
+        kind => io::Error::new(
+            kind,
+            format!("{error} (the file system of its directory must have hard links)"),
+        ),
     })?;
     path.clone_into(&mut file.path);
     Ok((listener, file))

@@ -154,6 +154,62 @@ fn arguments_are_read_when_asked_for() {
     assert_eq!(twice.reason(), "duplicate_key");
     let deeper = read_arguments(r#","arguments":{"a":[{"b":1,"b":2}]}"#).unwrap_err();
     assert_eq!(deeper.reason(), "duplicate_key");
+    let Problem::NotJson(error) = deeper else { panic!("{deeper:?}") };
+    // A place in the body, not in the arguments.
+    let before = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"a":[{"b":1,"#;
+    assert!(error.offset >= before.len(), "{error:?}");
+}
+
+#[test]
+fn a_name_may_be_as_long_as_servers_take_it() {
+    let call = |length| {
+        let name = "x".repeat(length);
+        parse(&format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}"}}}}"#
+        ))
+    };
+    assert!(call(256).is_ok() && call(257).is_err());
+}
+
+#[test]
+fn headers_mirror_what_each_method_is_about() {
+    let agrees = |method: &str, params: &str, name: &str| {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let mut headers = MirroredHeaders::default();
+        headers.add("mcp-name", name.as_bytes());
+        match read(body.as_bytes(), &headers, Accept { max_depth: 16, batches: false }) {
+            Ok(_) => true,
+            Err(malformed) => {
+                assert_eq!(malformed.problem.code(), -32020);
+                assert_eq!(malformed.to_string(), "the header `Mcp-Name` and the body disagree");
+                false
+            }
+        }
+    };
+    for (method, params) in [
+        ("tools/call", r#"{"name":"a"}"#),
+        ("prompts/get", r#"{"name":"a"}"#),
+        ("resources/read", r#"{"uri":"a","name":"b"}"#),
+    ] {
+        assert!(agrees(method, params, "a") && !agrees(method, params, "b"), "{method}");
+    }
+    assert!(agrees("no/such", r#"{"name":"a"}"#, "b"), "nobody knows what it would mirror");
+}
+
+#[test]
+fn refusals_say_what_is_wrong() {
+    let told = |body: &str, batches| {
+        let accept = Accept { max_depth: 16, batches };
+        read(body.as_bytes(), &MirroredHeaders::default(), accept).unwrap_err().to_string()
+    };
+    assert_eq!(told("[]", true), "the body is not a JSON-RPC 2.0 message: the batch is empty");
+    assert_eq!(told("[]", false), "batches are not accepted: send one message a request");
+    // A place in the body, not in what holds it.
+    let meta = r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"a":1,"a":2}}}"#;
+    let at = meta.find(r#""a":2"#).unwrap_or_default();
+    let told = told(meta, false);
+    let place = told.rsplit(' ').next().and_then(|word| word.parse::<usize>().ok());
+    assert!(place.is_some_and(|place| place >= at && place < meta.len()), "{told}");
 }
 
 #[test]

@@ -74,6 +74,36 @@ fn texts_are_paid_for_by_length() {
     }
 }
 
+/// To the step, which is 1024 bytes.
+#[test]
+fn what_is_read_or_built_is_paid_for_as_often() {
+    let (k, long) = ("k".repeat(20 << 10), "x".repeat(100 << 10));
+    let empty = vec!["\"\""; 160].join(",");
+    let arguments = format!(
+        r#"{{"e":"","es":[{empty}],"k":"{k}","l":["{k}"],"m":{{"{k}":1}},"n":{{"{k}":1}},
+            "o":{{"{k}":{{"{k}":"{k}"}}}},"x":"{long}"}}"#
+    );
+    for (source, expected) in [
+        // Each key of either is looked for in the other.
+        ("args.m == args.n", 3 + 2 * 20),
+        ("args.o == args.o", 3 + 4 * 20 + 20),
+        ("args.l == args.l", 3 + 20),
+        ("args.e.replace('', args.k) == ''", 3 + 2 * 20),
+        ("args.k.split('').size() == 0", 1305),
+        ("args.es.all(e, e.split('b').size() == 1)", 3 + 160 * 4 + 2 * 10),
+        // A text is read, copied, and copied with what it is in.
+        ("[args.x + args.x].size() == 0", 5 + 400),
+        ("[[args.x + args.x]].size() == 0", 5 + 600),
+        ("[{args.x + args.x: args.x + args.x}].size() == 0", 6 + 1200),
+        ("[optional.of(args.x + args.x)].size() == 0", 6 + 600),
+        ("[bytes(args.x)].size() == 0", 5 + 200),
+        ("[args.x].size() == 0", 4),
+        ("['%s'.format([args.o])].size() == 0", 5 + 120),
+    ] {
+        assert_eq!(steps(source, &arguments), expected, "{source}");
+    }
+}
+
 #[test]
 fn a_pattern_with_many_states_reads_more_slowly() {
     let arguments = format!(r#"{{"t":"{}"}}"#, "a".repeat(10 * 1024));

@@ -87,7 +87,7 @@ impl<'a> Val for ListView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        other.get_type().kind() == Kind::List && equal(self, other, self.writer.budget)
+        equal(self, other, self.writer.budget)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>

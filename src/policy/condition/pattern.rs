@@ -216,7 +216,29 @@ impl Visitor for Differences {
 mod tests {
     use regex::Regex;
 
-    use super::as_re2;
+    use super::{as_re2, states};
+
+    #[test]
+    fn states_are_counted_as_an_automaton_has_them() {
+        for (pattern, expected) in [
+            ("abc", 3),
+            ("[a-c]", 1),
+            ("[à-é]", 4),
+            ("a[0-9]", 3),
+            ("a|[0-9]b", 1 + 1 + 3),
+            ("a*", 2),
+            ("a+[0-9]", 1 + 2 + 1),
+            ("^a", 1 + 1 + 1),
+            ("(a)", 2 + 1),
+            // Those that are counted stay in use.
+            ("a{2}", 2 * 2 * 4),
+            ("a{1,500}", 500 * 2 * 4),
+            ("(?:a{2}){3}", 3 * (1 + 16) * 4),
+        ] {
+            assert_eq!(states(&regex_syntax::parse(pattern).unwrap()), expected, "{pattern}");
+        }
+        assert_eq!(as_re2("(a)(?P<n>b)(?:c)(?i:d)").unwrap(), "(?:a)(?:b)(?:c)(?i:d)");
+    }
 
     #[test]
     fn classes_are_ascii_as_in_re2() {

@@ -108,7 +108,7 @@ fn errors_are_absorbed_only_where_cel_absorbs_them() {
 #[test]
 fn lists_and_maps_compare_wherever_they_come_from() {
     let arguments = r#"{"list":[1,2,3],"same":[1,2,3],"nested":[["a","b"],{"k":[1]}],
-        "map":{"a":1,"b":[2]},"empty":[],"s":"a","pair":["a","b"]}"#;
+        "map":{"a":1,"b":[2]},"empty":[],"none":{},"s":"a","pair":["a","b"]}"#;
     for (source, expected) in [
         ("args.list == [1, 2, 3]", "true"),
         ("[1, 2, 3] == args.list", "true"),
@@ -151,6 +151,16 @@ fn lists_and_maps_compare_wherever_they_come_from() {
         ("optional.of([1, 2, 3]) == args.?list", "true"),
         ("args.?list == optional.of([1, 2, 3])", "true"),
         ("args.?nope == optional.none()", "true"),
+        ("args.?nope == args.?nil", "true"),
+        ("args.?nope == args.?list || args.?list == args.?nope", "false"),
+        // With a scalar beside it, the crate compares by itself.
+        ("args.list == 1 || 'a' == args.map", "false"),
+        ("args.list != 1 && 'a' != args.map", "true"),
+        ("9 in args.list", "false"),
+        ("optional.ofNonZeroValue(args.list).hasValue()", "true"),
+        ("optional.ofNonZeroValue(args.map).hasValue()", "true"),
+        ("optional.ofNonZeroValue(args.empty).hasValue()", "false"),
+        ("optional.ofNonZeroValue(args.none).hasValue()", "false"),
         ("args.list in args.map", "failed"),
         ("args.map[args.list] == 1", "failed"),
         ("1 in args.map", "false"),
@@ -210,6 +220,8 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
     assert_eq!(outcome("// greeting\nargs.path == 'x'", r#"{"path":"x"}"#), "true");
     // What a condition does not read may be in any case of letters.
     assert_eq!(outcome("args.path == '/tmp'", r#"{"path":"/tmp","A":1,"a":2}"#), "true");
+    // It fails each time, but is not always false.
+    assert_eq!(outcome("args.?path < 1 || true", "{}"), "true");
     // A condition that reads no arguments does not care.
     assert_eq!(outcome("true", r#"{"a":1,"a":2}"#), "true");
 }
@@ -229,12 +241,15 @@ fn what_could_only_fail_later_is_refused_at_load() {
         ("args.x.matches(args.y)", 14, "must be a string literal"),
         ("args.x.matches('(')", 14, "not a regular expression"),
         ("args.x.matches('[;&&|`]')", 14, "are plain in RE2"),
+        ("args.x.matches('\\\\p{Nope}')", 14, "Unicode property not found"),
         ("true &&& false", 7, "unexpected `&`"),
         ("args.x.matches('\\\\d{1,50000}')", 14, "when compiled"),
         ("args.l.all(x)", 10, "wrong number of arguments"),
         ("args.?x == 'a'", 8, "an optional value never equals"),
         ("'a' in args.?x.y", 4, "an optional value never equals"),
         ("args[?'x'] in ['a']", 11, "an optional value never equals"),
+        ("args.?x['y'] == 1", 13, "an optional value never equals"),
+        ("type(args.x) == has(google.protobuf).Timestamp", 20, "unknown name `google`"),
         ("'args.x'", 0, "neither true nor false"),
         ("args.x + 1", 0, "neither true nor false"),
         ("[args.x]", 0, "neither true nor false"),
@@ -351,6 +366,57 @@ fn what_a_condition_reads_is_known_at_load() {
 }
 
 #[test]
+fn several_conditions_read_what_each_of_them_reads() {
+    let reads =
+        |source: &str| Condition::compile(source, Numbers::IntAndDouble).unwrap().reads().clone();
+    for source in [
+        "args.x == 1",
+        "meta.x == 1",
+        "request.mcp.params.x == 1",
+        "request.auth.jwt.claims.x == 1",
+        "'x' in request.auth.jwt.scopes",
+        "request.headers['x'] == ''",
+        "request.headers.exists(h, h == 'x')",
+    ] {
+        let (one, nothing) = (reads(source), Reads::default());
+        for (mut all, more) in [(one.clone(), &nothing), (nothing.clone(), &one)] {
+            all.extend(more);
+            assert_eq!(all, one, "{source}");
+        }
+    }
+}
+
+#[test]
+fn what_reads_something_that_may_not_be_there_can_fail() {
+    let can_fail =
+        |source: &str| Condition::compile(source, Numbers::IntAndDouble).unwrap().can_fail();
+    for source in [
+        "args.x == 1",
+        "meta.x == 1",
+        "request.mcp.params.x == 1",
+        "request.auth.jwt.claims.x == 1",
+        "request.headers['x'] == ''",
+        "request.headers.exists(h, h == 'x')",
+    ] {
+        assert!(can_fail(source), "{source}");
+    }
+    assert!(!can_fail("'x' in request.auth.jwt.scopes && request.host == request.mcp.tool"));
+}
+
+#[test]
+fn failures_say_why() {
+    let why = |budget, source| match evaluate_with(&Budget::of(budget), source, "{}") {
+        Ok(Outcome::Failed(failure)) => failure.to_string(),
+        other => panic!("{source}: {other:?}"),
+    };
+    assert_eq!(why(100, "args.x == 1"), "there is no `x`");
+    assert_eq!(why(100, "args.?x"), "its value is not a boolean but of type optional_type");
+    assert!(why(0, "args.x == 1").contains("limits.conditionCost"));
+    let condition = Condition::compile("args.secret == 'x'", Numbers::IntAndDouble).unwrap();
+    assert!(format!("{condition:?}").starts_with("Condition"));
+}
+
+#[test]
 fn a_header_name_with_capitals_is_doubted() {
     let condition =
         Condition::compile("request.headers['X-Tenant'] == 'a'", Numbers::IntAndDouble).unwrap();
@@ -392,6 +458,13 @@ fn no_expression_exhausts_the_stack() {
     }
     let (_, message) = refusal(&fill("1+", "1 == 1"));
     assert!(message.contains("more than 128 deep"), "{message}");
+    // Wide is not deep, and one message says it.
+    let wide = format!("args.x in [{}]", vec!["args.y"; 500].join(","));
+    assert!(Condition::compile(&wide, Numbers::IntAndDouble).is_ok());
+    let deep = format!("args{}", ".a".repeat(200));
+    let twice = format!("{deep} == {deep}");
+    let errors = Condition::compile(&twice, Numbers::IntAndDouble).map(|_| ()).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(
         Condition::compile(
             &format!("{}false", "args.x == 1 || ".repeat(200)),

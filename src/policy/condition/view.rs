@@ -338,7 +338,7 @@ impl<'a> Val for MapView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        other.get_type().kind() == Kind::Map && equal(self, other, self.members.budget())
+        equal(self, other, self.members.budget())
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>

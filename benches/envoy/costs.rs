@@ -1,0 +1,49 @@
+//! How the cost of a decision grows, without Envoy.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use crate::inputs::{self, When};
+use crate::judge::{decide, gate, head, payload};
+
+/// How long decisions are timed for one point.
+const LONG_ENOUGH: Duration = Duration::from_millis(100);
+const ROUNDS: usize = 5;
+
+/// A size, and what a decision takes then, in nanoseconds.
+pub type Point = (usize, f64);
+
+/// Against the number of rules.
+pub fn by_rules() -> Vec<Point> {
+    let point = |rules| (rules, time(&inputs::policy(rules, When::Title), &inputs::call(rules)));
+    [1, 10, 100, 1_000, 10_000].into_iter().map(point).collect()
+}
+
+/// Against the size of the body, whose arguments are read or not.
+pub fn by_bytes(when: When) -> Vec<Point> {
+    let policy = inputs::policy(50, when);
+    let point = |bytes| (bytes, time(&policy, &inputs::long_call(50, bytes)));
+    [1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20].into_iter().map(point).collect()
+}
+
+/// The median of some rounds.
+fn time(policy: &str, body: &[u8]) -> f64 {
+    let (gate, head, payload) = (gate(policy), head(), payload());
+    assert!(decide(&gate, head.clone(), payload.clone(), body), "the call is allowed");
+    let round = || {
+        let (started, mut count, mut spent) = (Instant::now(), 0_u32, Duration::ZERO);
+        while started.elapsed() < LONG_ENOUGH {
+            let inputs: Vec<_> = (0..64).map(|_| (head.clone(), payload.clone())).collect();
+            let begin = Instant::now();
+            for (head, payload) in inputs {
+                black_box(decide(&gate, head, payload, black_box(body)));
+                count += 1;
+            }
+            spent += begin.elapsed();
+        }
+        spent.as_secs_f64() * 1e9 / f64::from(count)
+    };
+    let mut rounds: Vec<f64> = (0..ROUNDS).map(|_| round()).collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[ROUNDS / 2]
+}

@@ -1,0 +1,120 @@
+//! What mcp-authz costs beside a real Envoy, next to what else could be there.
+//!
+//! `cargo bench --bench envoy` starts Envoy alone, with its own filters, with an
+//! external processor that does nothing, and with mcp-authz; loads them in turns;
+//! and prints processor time, latency and throughput with their ratios. It writes
+//! `target/bench/envoy.json` and plots beside it.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a benchmark fails by panicking, and shares modules with the quickstart"
+)]
+
+mod costs;
+#[path = "../../examples/quickstart/envoy.rs"]
+mod envoy;
+#[path = "../inputs.rs"]
+mod inputs;
+#[path = "../judge.rs"]
+mod judge;
+mod load;
+mod noop;
+mod report;
+mod setups;
+#[path = "../../examples/quickstart/tokens.rs"]
+mod tokens;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio::runtime::Runtime;
+
+use inputs::When;
+use report::{Report, Round};
+use setups::{Running, SETUPS};
+use tokens::{Error, Issuer};
+
+/// What mcp-authz costs beside a real Envoy
+#[derive(Debug, Parser)]
+struct Args {
+    /// How often each set-up has its turn
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// How long each turn takes, in seconds
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How many connections there are in a turn
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
+    connections: Vec<usize>,
+    /// Only set-ups whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Another mcp-authz than the one that was built
+    #[arg(long)]
+    mcp_authz: Option<PathBuf>,
+    /// What `cargo bench` gives every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// A filter of `cargo bench`
+    #[arg(hide = true)]
+    filter: Option<String>,
+}
+
+fn main() -> Result<(), Error> {
+    // The external processor that does nothing is a process of its own.
+    if let Some(socket) = std::env::var_os(noop::SOCKET) {
+        return noop::serve(&PathBuf::from(socket));
+    }
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = run(&args, &runtime)?;
+    print!("{}", report.table());
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    report.write(&dir)?;
+    println!("\nwritten: {}", dir.display());
+    Ok(())
+}
+
+fn run(args: &Args, runtime: &Runtime) -> Result<Report, Error> {
+    let binary = envoy::find(|text| eprintln!("{text}"))?;
+    let issuer = Issuer::new()?;
+    let upstream = load::upstream()?;
+    let chosen = SETUPS.into_iter().filter(|setup| setup.name().contains(&args.only));
+    let mut running = Vec::new();
+    for setup in chosen {
+        let sidecar = args.mcp_authz.as_deref();
+        let started = Running::start(setup, &binary, &issuer, upstream, sidecar);
+        running.push(runtime.block_on(started)?);
+    }
+    let duration = Duration::from_secs_f64(args.seconds);
+    let mut report = Report::default();
+    for round in 0..args.rounds {
+        for &connections in &args.connections {
+            // Each begins once: what comes first has another machine than what comes last.
+            for turn in 0..running.len() {
+                let running = &running[(round + turn) % running.len()];
+                eprint!("\rround {} of {}: {:<40}", round + 1, args.rounds, running.setup.name());
+                let load = |duration| running.load(connections, duration);
+                runtime.block_on(load(duration / 8))?;
+                let before = running.cpu()?;
+                let measured = runtime.block_on(load(duration))?;
+                let cpu = running.cpu()?.since(before);
+                report.add(Round { setup: running.setup, connections, measured, cpu });
+            }
+        }
+    }
+    eprintln!();
+    for running in &running {
+        report.resident(running.setup, running.resident()?);
+    }
+    drop(running);
+    report.by_rules = costs::by_rules();
+    report.by_bytes_unread = costs::by_bytes(When::Never);
+    report.by_bytes_read = costs::by_bytes(When::EachFile);
+    Ok(report)
+}
