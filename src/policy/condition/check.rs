@@ -126,16 +126,17 @@ impl Check<'_> {
     /// Checks an expression. If it is a part of `request`, the answer is which,
     /// and it is not yet known how much of it is read.
     fn part(&mut self, ided: &mut IdedExpr) -> Option<Node> {
-        if self.depth == MAX_DEPTH {
-            self.error(
-                ided.id,
-                format!("the condition is nested or chained more than {MAX_DEPTH} deep; split it"),
-            );
+        if self.depth >= MAX_DEPTH {
             // One message says it.
-            self.depth += 1;
-            return None;
-        }
-        if self.depth > MAX_DEPTH {
+            if self.depth == MAX_DEPTH {
+                self.depth += 1;
+                self.error(
+                    ided.id,
+                    format!(
+                        "the condition is nested or chained more than {MAX_DEPTH} deep; split it"
+                    ),
+                );
+            }
             return None;
         }
         self.depth += 1;

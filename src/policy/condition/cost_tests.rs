@@ -79,8 +79,9 @@ fn texts_are_paid_for_by_length() {
 fn what_is_read_or_built_is_paid_for_as_often() {
     let (k, long) = ("k".repeat(20 << 10), "x".repeat(100 << 10));
     let empty = vec!["\"\""; 160].join(",");
+    let keys = (0..160).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(",");
     let arguments = format!(
-        r#"{{"e":"","es":[{empty}],"k":"{k}","l":["{k}"],"m":{{"{k}":1}},"n":{{"{k}":1}},
+        r#"{{"w":{{{keys}}},"e":"","es":[{empty}],"k":"{k}","l":["{k}"],"m":{{"{k}":1}},"n":{{"{k}":1}},
             "o":{{"{k}":{{"{k}":"{k}"}}}},"x":"{long}"}}"#
     );
     for (source, expected) in [
@@ -91,6 +92,12 @@ fn what_is_read_or_built_is_paid_for_as_often() {
         ("args.e.replace('', args.k) == ''", 3 + 2 * 20),
         ("args.k.split('').size() == 0", 1305),
         ("args.es.all(e, e.split('b').size() == 1)", 3 + 160 * 4 + 2 * 10),
+        // Keys and scopes are made into values, the latter each time.
+        ("args.w.all(k, true)", 3 + 160 + 10),
+        ("args.es.all(e, request.auth.jwt.scopes.size() == 4)", 3 + 160 * 6 + 10 + 40),
+        // The key is read, and what is made here is copied.
+        ("args.m[args.k] == 1", 3 + 20),
+        ("[args.x + args.x][0].size() == 0", 6 + 800),
         // A text is read, copied, and copied with what it is in.
         ("[args.x + args.x].size() == 0", 5 + 400),
         ("[[args.x + args.x]].size() == 0", 5 + 600),

@@ -17,7 +17,7 @@ pub(super) fn evaluate_with(
         .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call",
-            "params":{{"name":"b__t","arguments":{arguments},"_meta":{{"progressToken":7}}}}}}"#
+            "params":{{"name":"b__t","arguments":{arguments},"_meta":{{"progressToken":7}},"gone":null}}}}"#
     );
     let claims = r#"{"scope":"x y","scp":["z"],"org":{"departments":["ops"],"Departments":["it"]},
         "level":3,"https://e.com/role":"admin"}"#;
@@ -315,6 +315,10 @@ fn a_request_is_seen_as_documented() {
         ("request.mcp.params._meta.progressToken == 7", "true"),
         ("request.mcp == request.mcp && request == request", "true"),
         ("has(request.auth) && has(request.mcp.params)", "true"),
+        // As in the reference, what is null is not there.
+        ("has(request.mcp.params.gone) || size(request.mcp.params) != 3", "false"),
+        ("request.mcp.params.all(k, k in ['name', 'arguments', '_meta'])", "true"),
+        ("request.mcp.params.exists(k, k == 'name')", "true"),
         ("request.all(name, name != 'q') && size(request.mcp) == 4", "true"),
         ("[request].exists(r, r.host == request.host)", "true"),
         ("[request].exists(r, r.hosts == request.host)", "failed"),
@@ -405,12 +409,26 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
 
 #[test]
 fn failures_say_why() {
-    let why = |budget, source| match evaluate_with(&Budget::of(budget), source, "{}") {
+    let arguments = r#"{"t":"a text","l":[1]}"#;
+    let why = |budget, source: &str| match evaluate_with(&Budget::of(budget), source, arguments) {
         Ok(Outcome::Failed(failure)) => failure.to_string(),
         other => panic!("{source}: {other:?}"),
     };
+    // Operands could be long.
+    for operator in ["<", "<=", ">", ">="] {
+        let why = why(100, &format!("args.t {operator} args.l"));
+        assert!(why.contains("string") && why.contains("list"), "{why}");
+        assert!(!why.contains("a text"), "{why}");
+    }
+    for operator in ["-", "*", "/", "%"] {
+        let why = why(100, &format!("args.t {operator} 1 == 1"));
+        assert!(why.contains("string") && !why.contains("a text"), "{why}");
+    }
     assert_eq!(why(100, "args.x == 1"), "there is no `x`");
     assert_eq!(why(100, "args.?x"), "its value is not a boolean but of type optional_type");
+    let long = |length| why(1000, &format!("args['{}'] == 1", "x".repeat(length)));
+    assert_eq!(long(256), format!("there is no `{}`", "x".repeat(256)));
+    assert_eq!(long(257), "there is no `…`", "it may be an argument");
     assert!(why(0, "args.x == 1").contains("limits.conditionCost"));
     let condition = Condition::compile("args.secret == 'x'", Numbers::IntAndDouble).unwrap();
     assert!(format!("{condition:?}").starts_with("Condition"));

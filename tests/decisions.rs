@@ -1,0 +1,17 @@
+//! The tests of decisions: they need neither Envoy nor a process of ours, so that they are
+//! built fast and can be run for each mutant.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, dead_code, reason = "the fuzz targets share some of these modules")]
+
+mod corpus;
+mod differential;
+mod lenient;
+mod properties;
