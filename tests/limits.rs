@@ -80,6 +80,28 @@ async fn more_than_may_be_held_is_turned_away() {
     }
 }
 
+/// What is decided holds nothing: the rest may be as large as it likes.
+#[tokio::test]
+async fn what_goes_on_already_is_not_turned_away_for_room() {
+    let policy =
+        POLICY.replace("- name: quickstart\n", "- name: quickstart\n  enforcement: Shadow\n");
+    let policy = format!("limits: {{maxBodyBytes: 1000}}\n{policy}");
+    let variables = [("MCP_AUTHZ_MAX_HELD_BYTES", "3000")];
+    let stack = start_with(&variables, &policy, &Mode::FullDuplexStreamed.config()).await;
+    let text = "x".repeat(1 << 20);
+    let body = call("echo", &json!({"text": text}));
+    let (first, rest) = body.as_bytes().split_at(1500);
+    let (reply, send_rest) = begin(&stack, "echo", first).await;
+    for part in rest.chunks(64 << 10) {
+        send_rest.send(Ok(part.to_vec())).await.unwrap();
+    }
+    drop(send_rest);
+    let reply = reply.await.unwrap();
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.body.contains(&text), "the server got all of it");
+    measures(&stack, "mcp_authz_held_bytes 0").await;
+}
+
 #[tokio::test]
 async fn a_body_in_too_many_parts_is_refused() {
     let policy = format!("limits: {{maxBodyParts: 3}}\n{POLICY}");

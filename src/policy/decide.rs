@@ -318,14 +318,12 @@ impl Policy {
             let rest = next..self.rules.len();
             looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
         }
-        // A condition sees only the scopes that the token itself names.
+        // What is granted by way of a broader scope is new, too: a condition sees only the
+        // scopes that the token itself names.
         let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
-        let would_change = |rule: &Rule, granted: bool| {
-            !granted || (read_scopes && rule.scopes.names.iter().any(is_new))
-        };
-        let is_candidate = |look: &&Look<'p>| {
-            look.rule.action == Action::Allow && would_change(look.rule, look.granted)
-        };
+        let could_help =
+            |rule: &Rule| rule.action == Action::Allow && rule.scopes.names.iter().any(is_new);
+        let is_candidate = |look: &&Look<'p>| could_help(look.rule);
         let mut candidates: Vec<(usize, &'p RequiredScopes)> =
             looks.iter().filter(is_candidate).map(|look| (look.index, &look.rule.scopes)).collect();
         candidates.sort_by_key(|(_, scopes)| scopes.names.len());
@@ -346,9 +344,8 @@ impl Policy {
         }
         // The scopes of a rule for other calls may be what a condition asks for.
         let mut seen = HashSet::new();
-        let rules = self.rules.iter().filter(|rule| rule.action == Action::Allow);
+        let rules = self.rules.iter().filter(|rule| could_help(rule));
         let mut others: Vec<&'p RequiredScopes> = rules
-            .filter(|rule| would_change(rule, true))
             .map(|rule| &rule.scopes)
             .filter(|scopes| seen.insert(scopes.names.as_slice()))
             .collect();
