@@ -82,7 +82,7 @@ pub fn policy_for(rules: usize, when: When, scope: &str) -> String {
         When::EachFile => r#", when: 'args.files.all(file, file.size < 5000)'"#,
     };
     let mut text = format!(
-        "limits: {{conditionCost: 100000000}}\npolicies:\n- name: bench\n  backend: {{name: {BACKEND}}}\n  rules:\n"
+        "limits: {{conditionCost: 10000000}}\npolicies:\n- name: bench\n  backend: {{name: {BACKEND}}}\n  rules:\n"
     );
     for rule in 0..rules {
         let tool = tool(rule);
