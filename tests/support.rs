@@ -155,7 +155,7 @@ pub struct Http {
 }
 
 impl Http {
-    pub fn new(stack: &Stack) -> Self {
+    pub fn new<S>(stack: &Stack<S>) -> Self {
         Self { url: stack.url(), client: reqwest::Client::new() }
     }
 
@@ -191,7 +191,11 @@ pub async fn send(request: reqwest::RequestBuilder) -> Reply {
 pub type Part = Result<Vec<u8>, std::io::Error>;
 
 /// Sends the first part of a body; the rest can follow.
-pub async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Reply>, Sender<Part>) {
+pub async fn begin<S>(
+    stack: &Stack<S>,
+    scope: &str,
+    first: &[u8],
+) -> (JoinHandle<Reply>, Sender<Part>) {
     let (send_body, body) = channel(1);
     let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
     let request = Http::new(stack).post(Some(&token(scope)), body);
@@ -201,7 +205,7 @@ pub async fn begin(stack: &Stack, scope: &str, first: &[u8]) -> (JoinHandle<Repl
 }
 
 /// Waits until a line of the metrics is so.
-pub async fn measures(stack: &Stack, line: &str) {
+pub async fn measures<S>(stack: &Stack<S>, line: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let page = reqwest::get(format!("http://{}/metrics", stack.sidecar.admin)).await.unwrap();

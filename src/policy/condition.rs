@@ -253,4 +253,6 @@ impl VariableResolver for Scope<'_> {
 #[cfg(test)]
 mod cost_tests;
 #[cfg(test)]
+mod load_tests;
+#[cfg(test)]
 mod tests;
