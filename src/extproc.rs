@@ -3,14 +3,15 @@
 //!
 //! Each HTTP request is one gRPC stream. [`session`] is its state machine,
 //! which knows neither protobuf nor async; [`convert`] turns Envoy's messages
-//! into its events and its answers into Envoy's messages; [`service`] moves
-//! them over the wire, within a [`Capacity`].
+//! ([`wire`]) into its events and its answers into Envoy's messages; [`service`]
+//! moves them, within a [`Capacity`].
 
 mod capacity;
 mod convert;
 mod message;
 mod service;
 mod session;
+mod wire;
 
 pub use capacity::Capacity;
 pub use service::ExtProc;

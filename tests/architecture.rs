@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("config", &["claims", "gate", "policy", "words"]),
     ("record", &["gate", "policy", "proto"]),
     ("telemetry", &["gate", "proto", "record"]),
-    ("extproc", &["claims", "gate", "head", "proto", "record", "telemetry"]),
+    ("extproc", &["claims", "gate", "head", "json", "proto", "record", "telemetry"]),
     ("admin", &["address", "claims", "gate", "head", "policy", "proto", "record", "telemetry"]),
     ("server", &["address", "admin", "config", "extproc", "gate", "telemetry"]),
     ("suite", &["claims", "config", "gate", "head", "policy"]),

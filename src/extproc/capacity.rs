@@ -37,7 +37,7 @@ impl Capacity {
 /// What comes of a stream, counted before messages are made of it: a part of a
 /// message takes room, too.
 #[derive(Debug)]
-pub struct Counted {
+pub(super) struct Counted {
     body: Body,
     held: Arc<Held>,
     capacity: Capacity,

@@ -1,32 +1,23 @@
-//! Envoy's messages to ours and back: the only file that names protobuf types.
+//! Envoy's messages to ours and back.
 
-use std::collections::HashMap;
-
-use envoy_types::pb::envoy::config::core::v3::{
-    HeaderMap, HeaderValue, HeaderValueOption, Metadata, header_value_option::HeaderAppendAction,
-};
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
-pub(super) use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
-    ExternalProcessor, ExternalProcessorServer,
-};
-use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
-use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
-use envoy_types::pb::envoy::service::ext_proc::v3::{
-    BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, HttpBody,
-    HttpHeaders, HttpTrailers, ImmediateResponse, ProtocolConfiguration, StreamedBodyResponse,
-    TrailersResponse, body_mutation::Mutation,
-};
-pub(super) use envoy_types::pb::envoy::service::ext_proc::v3::{
-    ProcessingRequest, ProcessingResponse,
-};
-use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use prost::Message as _;
+use prost::bytes::Bytes;
 
 use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
+use super::wire::{
+    Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
+    HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
+    ImmediateResponse, Member, Metadata, ProcessingRequest, ProcessingResponse,
+    ProtocolConfiguration, Struct, Value, begin, length, put,
+};
 use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
 use crate::head::Head;
+use crate::json::Object;
+use crate::proto;
 use crate::proto::v1::Decision;
-use crate::proto::{self, Kind, ListValue, Struct, Value};
 use crate::record::{Field, fields};
 
 /// What Envoy says of a stream in its gRPC metadata.
@@ -41,91 +32,89 @@ pub(super) struct Named {
 /// Envoy's message as one of ours.
 pub(super) fn message(request: ProcessingRequest, gate: &Gate, named: &Named) -> Message {
     let ProcessingRequest {
+        request,
         metadata_context,
-        mut attributes,
+        attributes,
         observability_mode: _,
         protocol_config,
-        flow_control_init: _,
-        client_window_update: _,
-        request,
     } = request;
     Message {
-        event: request.map_or(Event::Unknown, |request| event(request, &mut attributes, named)),
+        event: request.map_or(Event::Unknown, |request| event(request, &attributes, named)),
         setup: protocol_config.map(setup),
-        verified: metadata_context.and_then(|metadata| verified(metadata, gate)),
+        verified: metadata_context.and_then(|metadata| verified(&metadata, gate)),
     }
 }
 
 /// The filter's name, under which Envoy sends the `request_attributes`.
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 
-fn event(request: Request, attributes: &mut HashMap<String, Struct>, named: &Named) -> Event {
+fn event(request: Asked, attributes: &[Member], named: &Named) -> Event {
     match request {
-        Request::RequestHeaders(HttpHeaders { headers, attributes: _, end_of_stream }) => {
+        Asked::RequestHeaders(HttpHeaders { headers, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
             head.attributes = texts(attributes);
             head.policy.clone_from(&named.policy);
             head.traceparent.clone_from(&named.traceparent);
             Event::RequestHeaders { head, end_of_stream }
         }
-        Request::RequestBody(body) => Event::RequestBody(chunk(body)),
-        Request::RequestTrailers(HttpTrailers { trailers: _ }) => Event::RequestTrailers,
-        Request::ResponseHeaders(HttpHeaders { headers: _, attributes: _, end_of_stream: _ }) => {
-            Event::Response(ResponsePart::Headers)
-        }
-        Request::ResponseBody(body) => Event::Response(ResponsePart::Body(chunk(body))),
-        Request::ResponseTrailers(HttpTrailers { trailers: _ }) => {
-            Event::Response(ResponsePart::Trailers)
-        }
+        Asked::RequestBody(body) => Event::RequestBody(chunk(body)),
+        Asked::RequestTrailers(Empty {}) => Event::RequestTrailers,
+        Asked::ResponseHeaders(Empty {}) => Event::Response(ResponsePart::Headers),
+        Asked::ResponseBody(body) => Event::Response(ResponsePart::Body(chunk(body))),
+        Asked::ResponseTrailers(Empty {}) => Event::Response(ResponsePart::Trailers),
     }
 }
 
 /// The attributes that are texts.
-fn texts(attributes: &mut HashMap<String, Struct>) -> Vec<(String, String)> {
-    let attributes = attributes.remove(EXT_PROC).map(|Struct { fields }| fields);
-    let text = |(name, Value { kind })| match kind {
-        Some(Kind::StringValue(text)) => Some((name, text)),
-        _ => None,
+fn texts(attributes: &[Member]) -> Vec<(String, String)> {
+    let fields = find(attributes, EXT_PROC).map(members).unwrap_or_default();
+    let text = |Member { key, value }: &Member| {
+        let value = Value::decode(value.clone()).ok()?;
+        Some((lossy(key), value.string_value?))
     };
-    attributes.into_iter().flatten().filter_map(text).collect()
+    fields.iter().filter_map(text).collect()
 }
 
-fn chunk(body: HttpBody) -> Chunk {
-    let HttpBody {
-        body,
-        end_of_stream,
-        end_of_stream_without_message: _,
-        grpc_message_compressed: _,
-        drain_complete: _,
-    } = body;
+/// The value of a member of a map. The last counts, as protobuf has it.
+fn find<'m>(members: &'m [Member], name: &str) -> Option<&'m Bytes> {
+    members.iter().rfind(|member| member.key == name).map(|Member { value, .. }| value)
+}
+
+/// The members of a `Struct`. What is none has none.
+fn members(encoded: &Bytes) -> Vec<Member> {
+    Struct::decode(encoded.clone()).unwrap_or_default().fields
+}
+
+/// What is not UTF-8 equals nothing that is written.
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn chunk(HttpBody { body, end_of_stream }: HttpBody) -> Chunk {
     Chunk { bytes: body, end_of_stream }
 }
 
 fn head(HeaderMap { headers }: HeaderMap) -> Head {
-    let mut head = Head::default();
+    let mut head = Head { headers: Vec::with_capacity(headers.len()), ..Head::default() };
     for HeaderValue { key, value, raw_value } in headers {
         // Envoy fills one of the two.
-        let value = if raw_value.is_empty() { value.into_bytes() } else { raw_value };
-        let pseudo = match key.as_str() {
-            ":method" => &mut head.method,
-            ":authority" => &mut head.host,
-            ":path" => &mut head.path,
+        let value = if raw_value.is_empty() { value } else { raw_value };
+        let pseudo = match &*key {
+            b":method" => &mut head.method,
+            b":authority" => &mut head.host,
+            b":path" => &mut head.path,
             _ => {
-                head.headers.push((key, value));
+                head.headers.push((lossy(&key), value.into()));
                 continue;
             }
         };
-        *pseudo = String::from_utf8_lossy(&value).into_owned();
+        *pseudo = lossy(&value);
     }
     head
 }
 
 fn setup(config: ProtocolConfiguration) -> Setup {
-    let ProtocolConfiguration {
-        request_body_mode,
-        response_body_mode,
-        send_body_without_waiting_for_header_response: _,
-    } = config;
+    let ProtocolConfiguration { request_body_mode, response_body_mode } = config;
     Setup {
         request_body: body_mode(request_body_mode),
         response_body: body_mode(response_body_mode),
@@ -145,103 +134,134 @@ fn body_mode(mode: i32) -> BodyMode {
 
 /// The claims that `jwt_authn` put into dynamic metadata, where no client can
 /// write.
-fn verified(metadata: Metadata, gate: &Gate) -> Option<Claims> {
-    let Metadata { mut filter_metadata, typed_filter_metadata: _ } = metadata;
+fn verified(metadata: &Metadata, gate: &Gate) -> Option<Claims> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
         return None;
     };
-    let Struct { mut fields } = filter_metadata.remove(namespace)?;
+    let fields = members(find(&metadata.filter_metadata, namespace)?);
     let payload = match key {
-        Some(key) => fields.remove(key).and_then(payload)?,
-        None => only_payload(fields)?,
+        Some(key) => find(&fields, key).and_then(payload)?,
+        None => only_payload(&fields)?,
     };
-    // What no rule reads need not be converted.
-    let is_read = |name: &str| {
-        gate.reads_claims()
-            || Claims::SCOPE_CLAIMS.contains(&name)
-            || Origin::CLAIMS.contains(&name)
-    };
-    let fields = payload.fields.into_iter().filter(|(name, _)| is_read(name)).collect();
-    Some(Claims::new(proto::object(Struct { fields })))
+    let reads_all = gate.reads_claims();
+    let mut claims = Vec::with_capacity(if reads_all { payload.len() } else { 4 });
+    for Member { key, value } in payload {
+        let name = std::str::from_utf8(&key).ok()?;
+        // What no rule reads need not be decoded.
+        if reads_all || Claims::SCOPE_CLAIMS.contains(&name) || Origin::CLAIMS.contains(&name) {
+            // Claims that cannot be read are none.
+            claims.push((name.to_owned(), proto::json(proto::Value::decode(value.clone()).ok()?)));
+        }
+    }
+    Some(Claims::new(Object::from_map(claims)))
 }
 
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
 /// known which one is meant.
-fn only_payload(fields: HashMap<String, Value>) -> Option<Struct> {
-    let mut payloads = fields.into_values().filter_map(payload);
+fn only_payload(fields: &[Member]) -> Option<Vec<Member>> {
+    let mut payloads = fields.iter().filter_map(|Member { value, .. }| payload(value));
     payloads.next().filter(|_| payloads.next().is_none())
 }
 
 /// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
 /// **not** valid where it writes payloads: exactly `code` and `message`.
-fn payload(Value { kind }: Value) -> Option<Struct> {
-    let Some(Kind::StructValue(payload)) = kind else { return None };
-    let Struct { fields } = &payload;
-    let is_failure =
-        fields.len() == 2 && fields.contains_key("code") && fields.contains_key("message");
+fn payload(value: &Bytes) -> Option<Vec<Member>> {
+    let Value { struct_value, .. } = Value::decode(value.clone()).ok()?;
+    let payload = Struct::decode(struct_value?).ok()?.fields;
+    let is_failure = payload.len() == 2
+        && find(&payload, "code").is_some()
+        && find(&payload, "message").is_some();
     (!is_failure).then_some(payload)
 }
 
 /// The namespace of the decision among Envoy's dynamic metadata.
 const METADATA_NAMESPACE: &str = "mcp_authz";
 
-/// A decision as Envoy's dynamic metadata.
-pub(super) fn metadata(decision: &Decision) -> Struct {
-    let text = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-    let value = |field| match field {
-        Field::Text(value) => text(value),
-        Field::Written(value) => text(&value),
-        Field::Texts(values) => {
-            let values = values.iter().map(|value| text(value)).collect();
-            Value { kind: Some(Kind::ListValue(ListValue { values })) }
+/// A decision as Envoy's dynamic metadata: a `Struct` with one of its own in our namespace.
+pub(super) fn metadata(decision: &Decision) -> Bytes {
+    let mut members = Vec::with_capacity(512);
+    for (name, field) in fields(decision) {
+        let name = name.as_bytes();
+        match field {
+            Field::Text(text) => put_member(&mut members, name, STRING, text.as_bytes()),
+            Field::Written(text) => put_member(&mut members, name, STRING, text.as_bytes()),
+            Field::Texts(texts) => {
+                let mut list = Vec::new();
+                for text in texts {
+                    begin(&mut list, FIELD, length(text.len()));
+                    put(&mut list, STRING, text.as_bytes());
+                }
+                put_member(&mut members, name, LIST, &list);
+            }
+            Field::Number(number) => {
+                let number = f64::from(number).to_le_bytes();
+                put_member_value(&mut members, name, 1 + number.len(), |members| {
+                    members.push(NUMBER << 3 | FIXED64);
+                    members.extend_from_slice(&number);
+                });
+            }
+            Field::Bool(value) => put_member_value(&mut members, name, 2, |members| {
+                members.extend_from_slice(&[BOOL << 3, value.into()]);
+            }),
         }
-        Field::Number(number) => Value { kind: Some(Kind::NumberValue(number.into())) },
-        Field::Bool(value) => Value { kind: Some(Kind::BoolValue(value)) },
-    };
-    let fields = fields(decision).into_iter();
-    Struct { fields: fields.map(|(name, field)| (name.to_owned(), value(field))).collect() }
+    }
+    let namespace = METADATA_NAMESPACE.as_bytes();
+    let mut metadata = Vec::with_capacity(members.len() + namespace.len() + 32);
+    put_member(&mut metadata, namespace, STRUCT, &members);
+    metadata.into()
+}
+
+/// The tags of `Struct.fields`, and of the value in a map's member.
+const FIELD: u8 = 1;
+const VALUE: u8 = 2;
+/// The tags of the kinds of `google.protobuf.Value`.
+const NUMBER: u8 = 2;
+const STRING: u8 = 3;
+const BOOL: u8 = 4;
+const STRUCT: u8 = 5;
+const LIST: u8 = 6;
+/// A type of protobuf's wire format: eight bytes.
+const FIXED64: u8 = 1;
+
+/// Appends a member of a `Struct`.
+fn put_member(buffer: &mut Vec<u8>, name: &[u8], kind: u8, value: &[u8]) {
+    put_member_value(buffer, name, length(value.len()), |buffer| put(buffer, kind, value));
+}
+
+/// Appends a member of a `Struct`, whose value is so long and then put.
+fn put_member_value(
+    buffer: &mut Vec<u8>,
+    name: &[u8],
+    value: usize,
+    put_value: impl FnOnce(&mut Vec<u8>),
+) {
+    begin(buffer, FIELD, length(name.len()) + length(value));
+    put(buffer, FIELD, name);
+    begin(buffer, VALUE, value);
+    put_value(buffer);
 }
 
 /// Our answer as a message to Envoy, with what it shall know of the decision.
-pub(super) fn response(answer: Answer, metadata: Option<Struct>) -> ProcessingResponse {
-    let headers = || HeadersResponse { response: Some(CommonResponse::default()) };
-    let body = || BodyResponse { response: Some(CommonResponse::default()) };
-    let trailers = || TrailersResponse { header_mutation: None };
+pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingResponse {
+    let go_on = || CommonResponseHolder { response: Some(CommonResponse::default()) };
     let response = match answer {
-        Answer::RequestHeaders => Response::RequestHeaders(headers()),
-        Answer::RequestBody => Response::RequestBody(body()),
-        Answer::StreamRequestBody(chunk) => Response::RequestBody(streamed(chunk)),
-        Answer::RequestTrailers => Response::RequestTrailers(trailers()),
-        Answer::ResponseHeaders => Response::ResponseHeaders(headers()),
-        Answer::ResponseBody => Response::ResponseBody(body()),
-        Answer::StreamResponseBody(chunk) => Response::ResponseBody(streamed(chunk)),
-        Answer::ResponseTrailers => Response::ResponseTrailers(trailers()),
-        Answer::Refuse(refusal) => Response::ImmediateResponse(immediate(refusal)),
+        Answer::RequestHeaders => Answered::RequestHeaders(go_on()),
+        Answer::RequestBody => Answered::RequestBody(go_on()),
+        Answer::StreamRequestBody(chunk) => Answered::RequestBody(streamed(chunk)),
+        Answer::RequestTrailers => Answered::RequestTrailers(Empty {}),
+        Answer::ResponseHeaders => Answered::ResponseHeaders(go_on()),
+        Answer::ResponseBody => Answered::ResponseBody(go_on()),
+        Answer::StreamResponseBody(chunk) => Answered::ResponseBody(streamed(chunk)),
+        Answer::ResponseTrailers => Answered::ResponseTrailers(Empty {}),
+        Answer::Refuse(refusal) => Answered::ImmediateResponse(immediate(refusal)),
     };
-    let namespaces = metadata.map(|decision| Struct {
-        fields: [(
-            METADATA_NAMESPACE.to_owned(),
-            Value { kind: Some(Kind::StructValue(decision)) },
-        )]
-        .into(),
-    });
-    ProcessingResponse {
-        response: Some(response),
-        dynamic_metadata: namespaces,
-        ..ProcessingResponse::default()
-    }
+    ProcessingResponse { response: Some(response), dynamic_metadata: metadata }
 }
 
-fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> BodyResponse {
-    let streamed =
-        StreamedBodyResponse { body: bytes, end_of_stream, ..StreamedBodyResponse::default() };
-    let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };
-    BodyResponse {
-        response: Some(CommonResponse {
-            body_mutation: Some(mutation),
-            ..CommonResponse::default()
-        }),
-    }
+fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> CommonResponseHolder {
+    let streamed_response = Some(HttpBody { body: bytes, end_of_stream });
+    let body_mutation = Some(BodyMutation { streamed_response });
+    CommonResponseHolder { response: Some(CommonResponse { body_mutation }) }
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
@@ -259,22 +279,17 @@ fn immediate(refusal: Refusal) -> ImmediateResponse {
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(status) }),
-        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
-        body: body.into_bytes(),
-        grpc_status: None,
+        headers: Some(HeaderMutation { set_headers }),
+        body,
         details: format!("mcp_authz_{reason}"),
     }
 }
 
-fn header(key: &str, value: String) -> HeaderValueOption {
+fn header(key: &'static str, value: String) -> HeaderValueOption {
+    let (key, raw_value) = (Bytes::from_static(key.as_bytes()), value.into());
     HeaderValueOption {
-        header: Some(HeaderValue {
-            key: key.to_owned(),
-            raw_value: value.into_bytes(),
-            ..HeaderValue::default()
-        }),
+        header: Some(HeaderValue { key, value: Bytes::new(), raw_value }),
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
-        ..HeaderValueOption::default()
     }
 }
 
@@ -282,6 +297,7 @@ fn header(key: &str, value: String) -> HeaderValueOption {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::proto::{Kind, Struct, Value};
 
     fn text(text: &str) -> Value {
         Value { kind: Some(Kind::StringValue(text.to_owned())) }
@@ -296,11 +312,10 @@ mod tests {
         let file = format!("{jwt}\npolicies: [{{name: p, rules: [{{action: Deny}}]}}]");
         let gate = config::parse(&file).unwrap();
         let fields = payloads.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let namespace = Struct { fields: fields.collect() };
-        let filter_metadata =
-            [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into_iter().collect();
-        let metadata = Metadata { filter_metadata, ..Metadata::default() };
-        let claims = verified(metadata, &gate)?;
+        let value = Struct { fields: fields.collect() }.encode_to_vec().into();
+        let key = "envoy.filters.http.jwt_authn".into();
+        let metadata = Metadata { filter_metadata: vec![Member { key, value }] };
+        let claims = verified(&metadata, &gate)?;
         Some(claims.scopes().map(str::to_owned).collect())
     }
 

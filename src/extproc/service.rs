@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::{self, Ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Once;
@@ -13,21 +14,22 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
+use prost::bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
+use tonic::codec::{BufferSettings, Codec};
 use tonic::codegen::{Service, http};
 use tonic::metadata::MetadataValue;
-use tonic::server::NamedService;
+use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Code, Request, Response, Status, Streaming};
+use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::capacity::{Capacity, Counted};
-use super::convert::{
-    self, ExternalProcessor, ExternalProcessorServer, Named, ProcessingRequest, ProcessingResponse,
-};
+use super::convert::{self, Named};
 use super::message::Answer;
 use super::session::Session;
+use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
 use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
-use crate::proto::Struct;
 use crate::record::Record;
 use crate::telemetry::{Held, OpenStream, Recorder, StreamFailure};
 
@@ -56,19 +58,23 @@ impl ExtProc {
 }
 
 impl NamedService for ExtProc {
-    const NAME: &'static str = <ExternalProcessorServer<OneStream> as NamedService>::NAME;
+    const NAME: &'static str = SERVICE;
 }
 
 impl Service<http::Request<Body>> for ExtProc {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = <ExternalProcessorServer<OneStream> as Service<http::Request<Counted>>>::Future;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != PROCESS {
+            let status = Status::unimplemented("the only method is Process");
+            return Box::pin(future::ready(Ok(status.into_http())));
+        }
         let gate = self.live.current();
         // A buffered body arrives in one message. Twice the limit, so that one
         // above it is told 413 rather than 500.
@@ -76,28 +82,50 @@ impl Service<http::Request<Body>> for ExtProc {
         let capacity = self.capacity;
         let held = Arc::new(Held::new(Arc::clone(&self.recorder)));
         let request = request.map(|body| Counted::new(body, Arc::clone(&held), capacity));
-        ExternalProcessorServer::new(OneStream { gate, held, capacity })
-            .max_decoding_message_size(largest)
-            .call(request)
+        let stream = OneStream { gate, held, capacity };
+        Box::pin(async move {
+            let mut grpc = Grpc::new(Messages).max_decoding_message_size(largest);
+            Ok(grpc.streaming(stream, request).await)
+        })
+    }
+}
+
+/// The messages of a stream, in buffers that most of them fit into.
+#[derive(Debug, Clone, Copy)]
+struct Messages;
+
+/// How much is written before it is sent on, in bytes.
+const YIELD_AT: usize = 32 << 10;
+
+impl Codec for Messages {
+    type Encode = ProcessingResponse;
+    type Decode = ProcessingRequest;
+    type Encoder = ProstEncoder<ProcessingResponse>;
+    type Decoder = ProstDecoder<ProcessingRequest>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::new(BufferSettings::new(1 << 10, YIELD_AT))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstDecoder::new(BufferSettings::new(4 << 10, YIELD_AT))
     }
 }
 
 /// The external processor for one stream.
 #[derive(Debug)]
-pub struct OneStream {
+struct OneStream {
     gate: Arc<Gate>,
     held: Arc<Held>,
     capacity: Capacity,
 }
 
-#[tonic::async_trait]
-impl ExternalProcessor for OneStream {
-    type ProcessStream = Conversation;
+impl StreamingService<ProcessingRequest> for OneStream {
+    type Response = ProcessingResponse;
+    type ResponseStream = Conversation;
+    type Future = Ready<Result<Response<Conversation>, Status>>;
 
-    async fn process(
-        &self,
-        request: Request<Streaming<ProcessingRequest>>,
-    ) -> Result<Response<Conversation>, Status> {
+    fn call(&mut self, request: Request<Streaming<ProcessingRequest>>) -> Self::Future {
         let mut named = request.metadata().get_all(POLICY_METADATA).iter().peekable();
         // What is no text or comes twice names none that there is.
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
@@ -106,7 +134,7 @@ impl ExternalProcessor for OneStream {
         let open = OpenStream::new(Arc::clone(&self.held));
         let is_one_too_many =
             usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
-        Ok(Response::new(Conversation {
+        future::ready(Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
             open,
             capacity: self.capacity,
@@ -117,13 +145,13 @@ impl ExternalProcessor for OneStream {
             metadata: None,
             is_observed: false,
             deadline: Deadline::NotSet,
-        }))
+        })))
     }
 }
 
 /// The answers of one stream, made when they are asked for.
 #[derive(Debug)]
-pub struct Conversation {
+struct Conversation {
     gate: Arc<Gate>,
     /// Counts it as open as long as it is.
     open: OpenStream,
@@ -133,7 +161,7 @@ pub struct Conversation {
     session: Session,
     answers: VecDeque<Answer>,
     /// What Envoy shall know of the decision: goes with the next answer.
-    metadata: Option<Struct>,
+    metadata: Option<Bytes>,
     /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
     /// When the request must have come, from when it is first waited for.

@@ -46,7 +46,8 @@ impl Origin {
 /// whoever keeps them.
 pub fn shortened(text: &str) -> String {
     const LONGEST: usize = 256;
-    text.chars().take(LONGEST).collect()
+    let end = text.char_indices().nth(LONGEST).map_or(text.len(), |(end, _)| end);
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 /// A place in a trace ([W3C Trace Context, section 3.2]).

@@ -1,0 +1,226 @@
+//! Envoy's `envoy.service.ext_proc.v3` on the wire, trimmed to what is read and written.
+//!
+//! Protobuf skips fields that a message does not have, and a text, a submessage and bytes
+//! look alike. So what is not read is not decoded, what may be read later is kept as it
+//! came, and bytes are parts of the message's buffer rather than copies. Tests compare
+//! with the whole messages of `envoy-types`.
+
+use prost::bytes::Bytes;
+use prost::{Message, Oneof};
+
+/// The name of the service.
+pub(super) const SERVICE: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
+/// The path of its only method.
+pub(super) const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
+
+/// What Envoy asks.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ProcessingRequest {
+    #[prost(oneof = "Asked", tags = "2, 3, 4, 5, 6, 7")]
+    pub(super) request: Option<Asked>,
+    #[prost(message, optional, tag = "8")]
+    pub(super) metadata_context: Option<Metadata>,
+    /// Of each filter a `Struct`.
+    #[prost(message, repeated, tag = "9")]
+    pub(super) attributes: Vec<Member>,
+    #[prost(bool, tag = "10")]
+    pub(super) observability_mode: bool,
+    #[prost(message, optional, tag = "11")]
+    pub(super) protocol_config: Option<ProtocolConfiguration>,
+}
+
+/// The part of a request or a response that Envoy asks about.
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Asked {
+    #[prost(message, tag = "2")]
+    RequestHeaders(HttpHeaders),
+    #[prost(message, tag = "3")]
+    ResponseHeaders(Empty),
+    #[prost(message, tag = "4")]
+    RequestBody(HttpBody),
+    #[prost(message, tag = "5")]
+    ResponseBody(HttpBody),
+    #[prost(message, tag = "6")]
+    RequestTrailers(Empty),
+    #[prost(message, tag = "7")]
+    ResponseTrailers(Empty),
+}
+
+/// A message of which nothing is read.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct Empty {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HttpHeaders {
+    #[prost(message, optional, tag = "1")]
+    pub(super) headers: Option<HeaderMap>,
+    #[prost(bool, tag = "3")]
+    pub(super) end_of_stream: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HeaderMap {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) headers: Vec<HeaderValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HeaderValue {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(super) raw_value: Bytes,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HttpBody {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) body: Vec<u8>,
+    #[prost(bool, tag = "2")]
+    pub(super) end_of_stream: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct ProtocolConfiguration {
+    #[prost(int32, tag = "1")]
+    pub(super) request_body_mode: i32,
+    #[prost(int32, tag = "2")]
+    pub(super) response_body_mode: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Metadata {
+    /// Of each filter a `Struct`.
+    #[prost(message, repeated, tag = "1")]
+    pub(super) filter_metadata: Vec<Member>,
+}
+
+/// `google.protobuf.Struct`, whose members are values.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Struct {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) fields: Vec<Member>,
+}
+
+/// A member of a map, whose value is a message that is not decoded yet.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Member {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) key: Bytes,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(super) value: Bytes,
+}
+
+/// A `google.protobuf.Value`, as far as it is looked into before all of it is decoded.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Value {
+    #[prost(string, optional, tag = "3")]
+    pub(super) string_value: Option<String>,
+    /// A `Struct`.
+    #[prost(bytes = "bytes", optional, tag = "5")]
+    pub(super) struct_value: Option<Bytes>,
+}
+
+/// What is answered.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ProcessingResponse {
+    #[prost(oneof = "Answered", tags = "1, 2, 3, 4, 5, 6, 7")]
+    pub(super) response: Option<Answered>,
+    /// A `Struct`.
+    #[prost(bytes = "bytes", optional, tag = "8")]
+    pub(super) dynamic_metadata: Option<Bytes>,
+}
+
+/// The part that an answer is about.
+#[derive(Clone, PartialEq, Oneof)]
+pub(super) enum Answered {
+    #[prost(message, tag = "1")]
+    RequestHeaders(CommonResponseHolder),
+    #[prost(message, tag = "2")]
+    ResponseHeaders(CommonResponseHolder),
+    #[prost(message, tag = "3")]
+    RequestBody(CommonResponseHolder),
+    #[prost(message, tag = "4")]
+    ResponseBody(CommonResponseHolder),
+    #[prost(message, tag = "5")]
+    RequestTrailers(Empty),
+    #[prost(message, tag = "6")]
+    ResponseTrailers(Empty),
+    #[prost(message, tag = "7")]
+    ImmediateResponse(ImmediateResponse),
+}
+
+/// `HeadersResponse` and `BodyResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CommonResponseHolder {
+    #[prost(message, optional, tag = "1")]
+    pub(super) response: Option<CommonResponse>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CommonResponse {
+    #[prost(message, optional, tag = "3")]
+    pub(super) body_mutation: Option<BodyMutation>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct BodyMutation {
+    #[prost(message, optional, tag = "3")]
+    pub(super) streamed_response: Option<HttpBody>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ImmediateResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) status: Option<HttpStatus>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) headers: Option<HeaderMutation>,
+    #[prost(string, tag = "3")]
+    pub(super) body: String,
+    #[prost(string, tag = "5")]
+    pub(super) details: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct HttpStatus {
+    #[prost(int32, tag = "1")]
+    pub(super) code: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HeaderMutation {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) set_headers: Vec<HeaderValueOption>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HeaderValueOption {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<HeaderValue>,
+    #[prost(int32, tag = "3")]
+    pub(super) append_action: i32,
+}
+
+/// Appends a field of text, bytes or a message with this tag.
+pub(super) fn put(buffer: &mut Vec<u8>, tag: u8, value: &[u8]) {
+    begin(buffer, tag, value.len());
+    buffer.extend_from_slice(value);
+}
+
+/// How long such a field is.
+pub(super) fn length(value: usize) -> usize {
+    1 + prost::length_delimiter_len(value) + value
+}
+
+/// Begins such a field, of which so many bytes follow.
+pub(super) fn begin(buffer: &mut Vec<u8>, tag: u8, length: usize) {
+    const LENGTH_DELIMITED: u8 = 2;
+    buffer.push(tag << 3 | LENGTH_DELIMITED);
+    // A vector has room.
+    let _written = prost::encode_length_delimiter(length, buffer);
+}
+
+#[cfg(test)]
+mod tests;

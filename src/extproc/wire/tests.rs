@@ -1,0 +1,192 @@
+//! The trimmed messages against the whole ones.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::service::ext_proc::v3 as whole;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
+use envoy_types::pb::google::protobuf as google;
+use prost::bytes::Bytes;
+
+use super::super::convert::{metadata, response};
+use super::super::message::{Answer, Chunk};
+use super::*;
+use crate::gate::Refusal;
+use crate::proto;
+use crate::proto::v1::Decision;
+use crate::record::{Field, fields};
+
+fn decoded(request: &whole::ProcessingRequest) -> ProcessingRequest {
+    ProcessingRequest::decode(request.encode_to_vec().as_slice()).unwrap()
+}
+
+fn structure(json: serde_json::Value) -> google::Struct {
+    match proto::value(json).kind {
+        Some(google::value::Kind::StructValue(value)) => value,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Members as a map of whole structs.
+fn structs(members: &[Member]) -> HashMap<String, google::Struct> {
+    let whole = |member: &Member| {
+        let key = std::str::from_utf8(&member.key).unwrap().to_owned();
+        (key, google::Struct::decode(member.value.clone()).unwrap())
+    };
+    members.iter().map(whole).collect()
+}
+
+#[test]
+fn nothing_that_is_read_is_lost() {
+    let one = structure(serde_json::json!({"a": [1, null, true], "b": {"c": "d"}}));
+    let two = structure(serde_json::json!({"x": "y"}));
+    let maps: HashMap<_, _> = [("f".to_owned(), one), ("g".to_owned(), two)].into();
+    let header = |key: &str, value: &str, raw: &[u8]| core::HeaderValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        raw_value: raw.to_vec(),
+    };
+    let headers =
+        vec![header(":path", "", b"/mcp"), header("a", "b", b""), header("a", "", b"\xff")];
+    let request = whole::ProcessingRequest {
+        request: Some(Request::RequestHeaders(whole::HttpHeaders {
+            headers: Some(core::HeaderMap { headers: headers.clone() }),
+            attributes: maps.clone(),
+            end_of_stream: true,
+        })),
+        metadata_context: Some(core::Metadata {
+            filter_metadata: maps.clone(),
+            ..core::Metadata::default()
+        }),
+        attributes: maps.clone(),
+        observability_mode: true,
+        protocol_config: Some(whole::ProtocolConfiguration {
+            request_body_mode: 5,
+            response_body_mode: 2,
+            send_body_without_waiting_for_header_response: true,
+        }),
+        ..whole::ProcessingRequest::default()
+    };
+    let ours = decoded(&request);
+    assert!(ours.observability_mode);
+    let setup = ProtocolConfiguration { request_body_mode: 5, response_body_mode: 2 };
+    assert_eq!(ours.protocol_config, Some(setup));
+    assert_eq!(structs(&ours.attributes), maps);
+    assert_eq!(structs(&ours.metadata_context.unwrap().filter_metadata), maps);
+    let Some(Asked::RequestHeaders(HttpHeaders { headers: Some(map), end_of_stream: true })) =
+        ours.request
+    else {
+        panic!("{:?}", ours.request)
+    };
+    let same = |(ours, theirs): (&HeaderValue, &core::HeaderValue)| {
+        ours.key == theirs.key && ours.value == theirs.value && ours.raw_value == theirs.raw_value
+    };
+    assert_eq!(map.headers.len(), headers.len());
+    assert!(map.headers.iter().zip(&headers).all(same));
+}
+
+#[test]
+fn each_part_is_known() {
+    let body = || whole::HttpBody { body: b"x".to_vec(), end_of_stream: true, ..<_>::default() };
+    let ours = || HttpBody { body: b"x".to_vec(), end_of_stream: true };
+    let trailers = || whole::HttpTrailers {
+        trailers: Some(core::HeaderMap { headers: vec![core::HeaderValue::default()] }),
+    };
+    for (theirs, expected) in [
+        (Request::ResponseHeaders(whole::HttpHeaders::default()), Asked::ResponseHeaders(Empty {})),
+        (Request::RequestBody(body()), Asked::RequestBody(ours())),
+        (Request::ResponseBody(body()), Asked::ResponseBody(ours())),
+        (Request::RequestTrailers(trailers()), Asked::RequestTrailers(Empty {})),
+        (Request::ResponseTrailers(trailers()), Asked::ResponseTrailers(Empty {})),
+    ] {
+        let request = whole::ProcessingRequest { request: Some(theirs), ..<_>::default() };
+        assert_eq!(decoded(&request).request, Some(expected));
+    }
+    assert_eq!(decoded(&whole::ProcessingRequest::default()), ProcessingRequest::default());
+}
+
+fn answered(answer: Answer, metadata: Option<Bytes>) -> whole::ProcessingResponse {
+    let ours = response(answer, metadata).encode_to_vec();
+    whole::ProcessingResponse::decode(ours.as_slice()).unwrap()
+}
+
+#[test]
+fn answers_are_what_envoy_takes_them_for() {
+    let headers = || whole::HeadersResponse { response: Some(whole::CommonResponse::default()) };
+    let body = || whole::BodyResponse { response: Some(whole::CommonResponse::default()) };
+    let trailers = whole::TrailersResponse::default;
+    let chunk = || Chunk { bytes: b"part".to_vec(), end_of_stream: true };
+    let streamed = || {
+        let part = whole::StreamedBodyResponse {
+            body: b"part".to_vec(),
+            end_of_stream: true,
+            ..<_>::default()
+        };
+        let mutation = Some(whole::body_mutation::Mutation::StreamedResponse(part));
+        let body_mutation = Some(whole::BodyMutation { mutation });
+        let response = Some(whole::CommonResponse { body_mutation, ..<_>::default() });
+        whole::BodyResponse { response }
+    };
+    for (answer, expected) in [
+        (Answer::RequestHeaders, Response::RequestHeaders(headers())),
+        (Answer::RequestBody, Response::RequestBody(body())),
+        (Answer::StreamRequestBody(chunk()), Response::RequestBody(streamed())),
+        (Answer::RequestTrailers, Response::RequestTrailers(trailers())),
+        (Answer::ResponseHeaders, Response::ResponseHeaders(headers())),
+        (Answer::ResponseBody, Response::ResponseBody(body())),
+        (Answer::StreamResponseBody(chunk()), Response::ResponseBody(streamed())),
+        (Answer::ResponseTrailers, Response::ResponseTrailers(trailers())),
+    ] {
+        let expected = whole::ProcessingResponse { response: Some(expected), ..<_>::default() };
+        assert_eq!(answered(answer, None), expected);
+    }
+    let refusal = Refusal::misconfigured("why".to_owned());
+    let (status, text) = (refusal.status, refusal.body.clone());
+    let Some(Response::ImmediateResponse(immediate)) =
+        answered(Answer::Refuse(refusal), None).response
+    else {
+        panic!("no immediate response")
+    };
+    assert_eq!(immediate.status.unwrap().code, i32::from(status));
+    assert_eq!(
+        (immediate.body, immediate.details),
+        (text.into_bytes(), "mcp_authz_misconfigured".to_owned())
+    );
+    let [header] = immediate.headers.unwrap().set_headers.try_into().unwrap();
+    let overwrite = core::header_value_option::HeaderAppendAction::OverwriteIfExistsOrAdd;
+    assert_eq!(header.append_action(), overwrite);
+    let header = header.header.unwrap();
+    assert_eq!(
+        (header.key.as_str(), header.raw_value),
+        ("content-type", b"application/json".to_vec())
+    );
+}
+
+#[test]
+fn metadata_are_a_struct_in_our_namespace() {
+    let text = || "x".repeat(200);
+    let decision = Decision {
+        verdict: text(),
+        shadow: true,
+        http_status: 403,
+        tool: "ä".to_owned(),
+        required_scopes: vec![text(), "b".to_owned()],
+        time: Some(proto::Timestamp { seconds: 1, nanos: 2 }),
+        ..Decision::default()
+    };
+    let value = |field| match field {
+        Field::Text(text) => text.into(),
+        Field::Written(text) => text.into(),
+        Field::Texts(texts) => texts.into(),
+        Field::Number(number) => number.into(),
+        Field::Bool(value) => serde_json::Value::Bool(value),
+    };
+    let members =
+        fields(&decision).into_iter().map(|(name, field)| (name.to_owned(), value(field)));
+    let members: serde_json::Map<_, _> = members.collect();
+    assert_eq!(members.len(), 6);
+    let expected = structure(serde_json::json!({"mcp_authz": members}));
+    let response = answered(Answer::RequestBody, Some(metadata(&decision)));
+    assert_eq!(response.dynamic_metadata, Some(expected));
+}
