@@ -15,6 +15,7 @@ mod claim;
 pub mod condition;
 mod decide;
 mod facts;
+mod index;
 mod labels;
 mod matching;
 mod scope;
@@ -23,6 +24,7 @@ mod trace;
 
 use std::sync::Arc;
 
+use self::index::Index;
 pub use claim::{ClaimType, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
@@ -156,6 +158,7 @@ impl RequiredScopes {
 #[derive(Debug, Default)]
 pub struct Rules {
     list: Vec<Rule>,
+    index: Index,
     /// What all conditions read.
     reads: Reads,
     labels: Labels,
@@ -167,8 +170,13 @@ impl Rules {
         let mut reads = Reads::default();
         list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
         reads.claims |= list.iter().any(|rule| !rule.claims.is_empty());
-        let labels = Labels::new(&list);
-        Self { list, reads, labels }
+        let (labels, index) = (Labels::new(&list), Index::new(&list));
+        Self { list, index, reads, labels }
+    }
+
+    /// The numbers of the rules from `first` on that can be for a tool, in order.
+    fn candidates(&self, tool: &str, first: usize) -> impl Iterator<Item = usize> {
+        self.index.candidates(tool, first)
     }
 
     /// What a decision can depend on beside the call's tool and the scopes that

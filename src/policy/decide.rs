@@ -242,7 +242,7 @@ impl Policy {
         let granted = self.scopes.granted(facts.scopes());
         let mut looks = Vec::new();
         let mut decided = None;
-        for index in 0..self.rules.len() {
+        for index in self.rules.candidates(facts.subject.tool, 0) {
             let Some(mut look) = Look::at(self, index, facts, &granted) else { continue };
             // Conditions cost more than scopes: ask them only if they matter.
             let truth = if look.granted { look.ask(call, facts)? } else { Truth::False };
@@ -315,7 +315,7 @@ impl Policy {
         let read_scopes = self.rules.reads().scopes;
         if read_scopes {
             let next = looks.last().map_or(0, |look| look.index + 1);
-            let rest = next..self.rules.len();
+            let rest = self.rules.candidates(facts.subject.tool, next);
             looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
         }
         // What is granted by way of a broader scope is new, too: a condition sees only the
