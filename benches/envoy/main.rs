@@ -115,6 +115,6 @@ fn run(args: &Args, runtime: &Runtime) -> Result<Report, Error> {
     drop(running);
     report.by_rules = costs::by_rules();
     report.by_bytes_unread = costs::by_bytes(When::Never);
-    report.by_bytes_read = costs::by_bytes(When::EachFile);
+    report.by_bytes_read = costs::by_bytes(When::Title);
     Ok(report)
 }

@@ -234,7 +234,7 @@ impl Report {
             "bytes",
             &[
                 ("arguments that no condition reads", &self.by_bytes_unread),
-                ("arguments that a condition reads to the end", &self.by_bytes_read),
+                ("arguments that a condition looks into", &self.by_bytes_read),
             ],
         )
     }
