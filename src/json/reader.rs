@@ -259,18 +259,11 @@ impl<'a> Reader<'a> {
     /// backslash or a control character.
     fn plain(&mut self) -> Result<u8, JsonError> {
         let rest = self.rest();
-        match rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < 0x20) {
-            Some(length) => {
-                self.at += length;
-                match self.byte() {
-                    Some(byte @ (b'"' | b'\\')) => Ok(byte),
-                    _ => self.syntax("control character in a string"),
-                }
-            }
-            None => {
-                self.at += rest.len();
-                self.syntax("unexpected end")
-            }
+        self.at += not_plain(rest).unwrap_or(rest.len());
+        match self.byte() {
+            Some(byte @ (b'"' | b'\\')) => Ok(byte),
+            Some(_) => self.syntax("control character in a string"),
+            None => self.syntax("unexpected end"),
         }
     }
 
@@ -404,4 +397,30 @@ impl<'a> Reader<'a> {
             _ => self.syntax("number out of range"),
         }
     }
+}
+
+/// Where the first quote, backslash or control character is. Most strings are longer than
+/// a word of the processor, so words are looked at as a whole.
+pub(super) fn not_plain(text: &[u8]) -> Option<usize> {
+    let (words, tail) = text.as_chunks::<{ size_of::<u64>() }>();
+    for (number, word) in words.iter().enumerate() {
+        let found = not_plain_in(u64::from_le_bytes(*word));
+        if found != 0 {
+            return Some(number * size_of::<u64>() + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let in_tail = tail.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ');
+    in_tail.map(|at| text.len() - tail.len() + at)
+}
+
+/// The highest bit of each byte that is not plain, from the first on; what is said of the
+/// bytes after the first may be wrong.
+fn not_plain_in(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHEST: u64 = ONES << 7;
+    // A subtraction borrows from the highest bit of bytes that are less, and of none before
+    // the first of them.
+    let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word;
+    let equal = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+    (less(word, b' ') | equal(b'"') | equal(b'\\')) & HIGHEST
 }

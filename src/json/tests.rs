@@ -209,3 +209,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_not_plain_is_found_wherever_it_is() {
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    for fill in [b'a', b'!', b' ', b'#', b'[', b']', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
+        for length in 0..20 {
+            assert_eq!(reader::not_plain(&vec![fill; length]), None, "{fill} {length}");
+            for (at, byte) in (0..length).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut text = vec![fill; length];
+                text[at] = byte;
+                assert_eq!(reader::not_plain(&text), text.iter().position(is_special), "{text:?}");
+                // What comes after does not matter.
+                text[length - 1] = 0;
+                assert_eq!(reader::not_plain(&text), text.iter().position(is_special), "{text:?}");
+            }
+        }
+    }
+}
