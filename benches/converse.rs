@@ -15,7 +15,6 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use http_body::Body as _;
 use mcp_authz::extproc::{Capacity, ExtProc};
 use mcp_authz::gate::{Gate, LiveGate};
-use mcp_authz::proto::{Kind, Struct, Value};
 use mcp_authz::telemetry::{DecisionLog, LastLines, LogFormat, Recorder};
 use prost::Message as _;
 use tonic::body::Body;
@@ -79,7 +78,7 @@ impl http_body::Body for Whole {
 }
 
 /// What Envoy sends about a call, as gRPC frames.
-pub fn messages(mode: BodySendMode, payload: Struct, body: Vec<u8>) -> Bytes {
+pub fn messages(mode: BodySendMode, metadata: Metadata, body: Vec<u8>) -> Bytes {
     let header = |key: &str, value: &str| HeaderValue {
         key: key.to_owned(),
         raw_value: value.into(),
@@ -96,19 +95,12 @@ pub fn messages(mode: BodySendMode, payload: Struct, body: Vec<u8>) -> Bytes {
     ]
     .map(|(key, value)| header(key, value))
     .to_vec();
-    let object = |name: &str, value| Struct {
-        fields: [(name.to_owned(), Value { kind: Some(Kind::StructValue(value)) })].into(),
-    };
-    let namespace = object("jwt_payload", payload);
     let head = ProcessingRequest {
         request: Some(Request::RequestHeaders(HttpHeaders {
             headers: Some(HeaderMap { headers }),
             ..HttpHeaders::default()
         })),
-        metadata_context: Some(Metadata {
-            filter_metadata: [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into(),
-            ..Metadata::default()
-        }),
+        metadata_context: Some(metadata),
         protocol_config: Some(ProtocolConfiguration {
             request_body_mode: mode.into(),
             ..ProtocolConfiguration::default()

@@ -18,7 +18,7 @@ use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use inputs::When;
-use judge::{decide, gate, head, payload};
+use judge::{decide, gate, head, metadata, payload};
 use mcp_authz::gate::Gate;
 use mcp_authz::mcp::{self, Accept, MirroredHeaders};
 
@@ -57,7 +57,7 @@ fn challenge(bencher: Bencher<'_, '_>, rules: usize) {
 #[divan::bench(args = [BodySendMode::Buffered, BodySendMode::FullDuplexStreamed])]
 fn conversation(bencher: Bencher<'_, '_>, mode: BodySendMode) {
     let mut processor = Processor::new(gate(&inputs::policy(50, When::Title)));
-    let messages = messages(mode, payload(), inputs::call(50));
+    let messages = messages(mode, metadata(), inputs::call(50));
     assert!(processor.answer(messages.clone()) > 0);
     bencher.bench_local(|| processor.answer(messages.clone()));
 }

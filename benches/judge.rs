@@ -1,17 +1,25 @@
 //! A decision as the external processor makes it, without Envoy.
 
-use mcp_authz::claims::Claims;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use mcp_authz::config;
+use mcp_authz::extproc::verified_claims;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
-use mcp_authz::proto::{self, Kind, Struct};
+use mcp_authz::proto::{self, Struct};
+use prost::Message as _;
+use prost::bytes::Bytes;
 
-/// What Envoy hands over of a verified token.
-pub fn payload() -> Struct {
-    let Some(Kind::StructValue(payload)) = proto::value(crate::inputs::claims().into()).kind else {
-        panic!("claims are an object")
-    };
-    payload
+/// What `jwt_authn` writes about a verified token.
+pub fn metadata() -> Metadata {
+    let claims = proto::value(crate::inputs::claims().into());
+    let namespace = Struct { fields: [("jwt_payload".to_owned(), claims)].into() };
+    let filter_metadata = [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into();
+    Metadata { filter_metadata, ..Metadata::default() }
+}
+
+/// The same, as Envoy sends it.
+pub fn payload() -> Bytes {
+    metadata().encode_to_vec().into()
 }
 
 pub fn head() -> Head {
@@ -23,8 +31,8 @@ pub fn gate(policy: &str) -> Gate {
 }
 
 /// From the claims and the body to the answer.
-pub fn decide(gate: &Gate, head: Head, payload: Struct, body: &[u8]) -> bool {
-    let claims = Claims::new(proto::object(payload));
-    let admitted = gate.admit(head, Some(claims)).unwrap();
+pub fn decide(gate: &Gate, head: Head, payload: Bytes, body: &[u8]) -> bool {
+    let claims = verified_claims(payload, gate);
+    let admitted = gate.admit(head, claims).unwrap();
     gate.judge(&admitted, body).answer.is_ok()
 }

@@ -14,4 +14,5 @@ mod session;
 mod wire;
 
 pub use capacity::Capacity;
+pub use convert::verified_claims;
 pub use service::ExtProc;

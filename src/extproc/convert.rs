@@ -132,6 +132,12 @@ fn body_mode(mode: i32) -> BodyMode {
     }
 }
 
+/// The claims in Envoy's dynamic metadata (`envoy.config.core.v3.Metadata`), encoded as it
+/// sends them; `None` if there are none for sure.
+pub fn verified_claims(metadata: Bytes, gate: &Gate) -> Option<Claims> {
+    verified(&Metadata::decode(metadata).ok()?, gate)
+}
+
 /// The claims that `jwt_authn` put into dynamic metadata, where no client can
 /// write.
 fn verified(metadata: &Metadata, gate: &Gate) -> Option<Claims> {
@@ -144,7 +150,7 @@ fn verified(metadata: &Metadata, gate: &Gate) -> Option<Claims> {
         None => only_payload(&fields)?,
     };
     let reads_all = gate.reads_claims();
-    let mut claims = Vec::with_capacity(if reads_all { payload.len() } else { 4 });
+    let mut claims = Vec::new();
     for Member { key, value } in payload {
         let name = std::str::from_utf8(&key).ok()?;
         // What no rule reads need not be decoded.
@@ -315,7 +321,7 @@ mod tests {
         let value = Struct { fields: fields.collect() }.encode_to_vec().into();
         let key = "envoy.filters.http.jwt_authn".into();
         let metadata = Metadata { filter_metadata: vec![Member { key, value }] };
-        let claims = verified(&metadata, &gate)?;
+        let claims = verified_claims(metadata.encode_to_vec().into(), &gate)?;
         Some(claims.scopes().map(str::to_owned).collect())
     }
 
