@@ -31,10 +31,10 @@ const BODIES: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 
 fn bench_decide(bencher: Bencher<'_, '_>, gate: &Gate, body: &[u8], allowed: bool) {
     let (head, payload) = (head(), payload());
-    assert_eq!(decide(gate, head.clone(), payload.clone(), body), allowed);
+    assert_eq!(decide(gate, head.clone(), &payload, body), allowed);
     bencher
-        .with_inputs(|| (head.clone(), payload.clone()))
-        .bench_values(|(head, payload)| decide(gate, head, payload, black_box(body)));
+        .with_inputs(|| head.clone())
+        .bench_values(|head| decide(gate, head, black_box(&payload), black_box(body)));
 }
 
 /// 274 bytes of body, 513 bytes of claims, one condition with a regular expression;

@@ -7,7 +7,6 @@ use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
 use mcp_authz::proto::{self, Struct};
 use prost::Message as _;
-use prost::bytes::Bytes;
 
 /// What `jwt_authn` writes about a verified token.
 pub fn metadata() -> Metadata {
@@ -18,8 +17,8 @@ pub fn metadata() -> Metadata {
 }
 
 /// The same, as Envoy sends it.
-pub fn payload() -> Bytes {
-    metadata().encode_to_vec().into()
+pub fn payload() -> Vec<u8> {
+    metadata().encode_to_vec()
 }
 
 pub fn head() -> Head {
@@ -31,7 +30,7 @@ pub fn gate(policy: &str) -> Gate {
 }
 
 /// From the claims and the body to the answer.
-pub fn decide(gate: &Gate, head: Head, payload: Bytes, body: &[u8]) -> bool {
+pub fn decide(gate: &Gate, head: Head, payload: &[u8], body: &[u8]) -> bool {
     let claims = verified_claims(payload, gate);
     let admitted = gate.admit(head, claims).unwrap();
     gate.judge(&admitted, body).answer.is_ok()

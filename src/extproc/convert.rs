@@ -9,13 +9,13 @@ use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setu
 use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
     HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
-    ImmediateResponse, Member, Metadata, ProcessingRequest, ProcessingResponse,
-    ProtocolConfiguration, Struct, Value, begin, length, put,
+    ImmediateResponse, Member, Members, ProcessingRequest, ProcessingResponse,
+    ProtocolConfiguration, begin, length, put, structure, text,
 };
 use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
 use crate::head::Head;
-use crate::json::Object;
+use crate::json::{Json, Object};
 use crate::proto;
 use crate::proto::v1::Decision;
 use crate::record::{Field, fields};
@@ -41,7 +41,7 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate, named: &Named) ->
     Message {
         event: request.map_or(Event::Unknown, |request| event(request, &attributes, named)),
         setup: protocol_config.map(setup),
-        verified: metadata_context.and_then(|metadata| verified(&metadata, gate)),
+        verified: metadata_context.and_then(|metadata| verified_claims(&metadata, gate)),
     }
 }
 
@@ -67,22 +67,10 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Event {
 
 /// The attributes that are texts.
 fn texts(attributes: &[Member]) -> Vec<(String, String)> {
-    let fields = find(attributes, EXT_PROC).map(members).unwrap_or_default();
-    let text = |Member { key, value }: &Member| {
-        let value = Value::decode(value.clone()).ok()?;
-        Some((lossy(key), value.string_value?))
-    };
-    fields.iter().filter_map(text).collect()
-}
-
-/// The value of a member of a map. The last counts, as protobuf has it.
-fn find<'m>(members: &'m [Member], name: &str) -> Option<&'m Bytes> {
-    members.iter().rfind(|member| member.key == name).map(|Member { value, .. }| value)
-}
-
-/// The members of a `Struct`. What is none has none.
-fn members(encoded: &Bytes) -> Vec<Member> {
-    Struct::decode(encoded.clone()).unwrap_or_default().fields
+    let ours = attributes.iter().rfind(|member| member.key == EXT_PROC);
+    let fields = ours.and_then(|member| Members::of(&member.value)).unwrap_or_default();
+    let texts = fields.iter().filter_map(|(name, value)| Some((name, text(value)?)));
+    texts.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 /// What is not UTF-8 equals nothing that is written.
@@ -132,51 +120,51 @@ fn body_mode(mode: i32) -> BodyMode {
     }
 }
 
-/// The claims in Envoy's dynamic metadata (`envoy.config.core.v3.Metadata`), encoded as it
-/// sends them; `None` if there are none for sure.
-pub fn verified_claims(metadata: Bytes, gate: &Gate) -> Option<Claims> {
-    verified(&Metadata::decode(metadata).ok()?, gate)
-}
-
-/// The claims that `jwt_authn` put into dynamic metadata, where no client can
-/// write.
-fn verified(metadata: &Metadata, gate: &Gate) -> Option<Claims> {
+/// The claims that `jwt_authn` put into dynamic metadata
+/// (`envoy.config.core.v3.Metadata`, encoded as Envoy sends it), where no client can write.
+/// `None` if there are none for sure.
+pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Option<Claims> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
         return None;
     };
-    let fields = members(find(&metadata.filter_metadata, namespace)?);
+    let fields = Members::of(Members::of(metadata)?.get(namespace)?)?;
     let payload = match key {
-        Some(key) => find(&fields, key).and_then(payload)?,
+        Some(key) => fields.get(key).and_then(payload)?,
         None => only_payload(&fields)?,
     };
     let reads_all = gate.reads_claims();
     let mut claims = Vec::new();
-    for Member { key, value } in payload {
-        let name = std::str::from_utf8(&key).ok()?;
+    for (name, value) in payload.iter() {
         // What no rule reads need not be decoded.
         if reads_all || Claims::SCOPE_CLAIMS.contains(&name) || Origin::CLAIMS.contains(&name) {
-            // Claims that cannot be read are none.
-            claims.push((name.to_owned(), proto::json(proto::Value::decode(value.clone()).ok()?)));
+            // If there is one that cannot be read, there are none.
+            claims.push((name.to_owned(), claim(value)?));
         }
     }
     Some(Claims::new(Object::from_map(claims)))
 }
 
+fn claim(value: &[u8]) -> Option<Json<'static>> {
+    match text(value) {
+        // Most are.
+        Some(text) => Some(Json::String(text.to_owned().into())),
+        None => proto::Value::decode(value).ok().map(proto::json),
+    }
+}
+
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
 /// known which one is meant.
-fn only_payload(fields: &[Member]) -> Option<Vec<Member>> {
-    let mut payloads = fields.iter().filter_map(|Member { value, .. }| payload(value));
+fn only_payload<'m>(fields: &Members<'m>) -> Option<Members<'m>> {
+    let mut payloads = fields.iter().filter_map(|(_, value)| payload(value));
     payloads.next().filter(|_| payloads.next().is_none())
 }
 
 /// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
 /// **not** valid where it writes payloads: exactly `code` and `message`.
-fn payload(value: &Bytes) -> Option<Vec<Member>> {
-    let Value { struct_value, .. } = Value::decode(value.clone()).ok()?;
-    let payload = Struct::decode(struct_value?).ok()?.fields;
-    let is_failure = payload.len() == 2
-        && find(&payload, "code").is_some()
-        && find(&payload, "message").is_some();
+fn payload(value: &[u8]) -> Option<Members<'_>> {
+    let payload = Members::of(structure(value)?)?;
+    let is_failure =
+        payload.len() == 2 && payload.get("code").is_some() && payload.get("message").is_some();
     (!is_failure).then_some(payload)
 }
 
@@ -304,6 +292,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::proto::{Kind, Struct, Value};
+    use envoy_types::pb::envoy::config::core::v3::Metadata;
 
     fn text(text: &str) -> Value {
         Value { kind: Some(Kind::StringValue(text.to_owned())) }
@@ -318,10 +307,10 @@ mod tests {
         let file = format!("{jwt}\npolicies: [{{name: p, rules: [{{action: Deny}}]}}]");
         let gate = config::parse(&file).unwrap();
         let fields = payloads.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let value = Struct { fields: fields.collect() }.encode_to_vec().into();
-        let key = "envoy.filters.http.jwt_authn".into();
-        let metadata = Metadata { filter_metadata: vec![Member { key, value }] };
-        let claims = verified_claims(metadata.encode_to_vec().into(), &gate)?;
+        let namespace = Struct { fields: fields.collect() };
+        let filter_metadata = [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into();
+        let metadata = Metadata { filter_metadata, ..Metadata::default() };
+        let claims = verified_claims(&metadata.encode_to_vec(), &gate)?;
         Some(claims.scopes().map(str::to_owned).collect())
     }
 

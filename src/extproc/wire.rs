@@ -18,8 +18,9 @@ pub(super) const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/P
 pub(super) struct ProcessingRequest {
     #[prost(oneof = "Asked", tags = "2, 3, 4, 5, 6, 7")]
     pub(super) request: Option<Asked>,
-    #[prost(message, optional, tag = "8")]
-    pub(super) metadata_context: Option<Metadata>,
+    /// A `Metadata`, whose first field is a map of a `Struct` for each filter.
+    #[prost(bytes = "bytes", optional, tag = "8")]
+    pub(super) metadata_context: Option<Bytes>,
     /// Of each filter a `Struct`.
     #[prost(message, repeated, tag = "9")]
     pub(super) attributes: Vec<Member>,
@@ -90,20 +91,6 @@ pub(super) struct ProtocolConfiguration {
     pub(super) response_body_mode: i32,
 }
 
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Metadata {
-    /// Of each filter a `Struct`.
-    #[prost(message, repeated, tag = "1")]
-    pub(super) filter_metadata: Vec<Member>,
-}
-
-/// `google.protobuf.Struct`, whose members are values.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Struct {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) fields: Vec<Member>,
-}
-
 /// A member of a map, whose value is a message that is not decoded yet.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Member {
@@ -113,14 +100,108 @@ pub(super) struct Member {
     pub(super) value: Bytes,
 }
 
-/// A `google.protobuf.Value`, as far as it is looked into before all of it is decoded.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Value {
-    #[prost(string, optional, tag = "3")]
-    pub(super) string_value: Option<String>,
-    /// A `Struct`.
-    #[prost(bytes = "bytes", optional, tag = "5")]
-    pub(super) struct_value: Option<Bytes>,
+/// The members of a map that is the first field of a message, such as
+/// `google.protobuf.Struct`; their values are not decoded yet.
+#[derive(Debug, Default)]
+pub(super) struct Members<'m>(Vec<(&'m str, &'m [u8])>);
+
+impl<'m> Members<'m> {
+    /// `None` if it is no such message.
+    pub(super) fn of(message: &'m [u8]) -> Option<Self> {
+        let mut members = Vec::new();
+        for field in Fields(message) {
+            let (tag, member) = field?;
+            if tag == 1 {
+                let (mut key, mut value) = (Default::default(), Default::default());
+                for field in Fields(member) {
+                    match field? {
+                        (1, bytes) => key = bytes,
+                        (2, bytes) => value = bytes,
+                        _ => {}
+                    }
+                }
+                members.push((std::str::from_utf8(key).ok()?, value));
+            }
+        }
+        Some(Self(members))
+    }
+
+    /// The value of a member. The last counts, as protobuf has it.
+    pub(super) fn get(&self, name: &str) -> Option<&'m [u8]> {
+        self.0.iter().rfind(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'m str, &'m [u8])> {
+        self.0.iter().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The text, if a `google.protobuf.Value` is one.
+pub(super) fn text(value: &[u8]) -> Option<&str> {
+    only_field(value, 3).and_then(|text| std::str::from_utf8(text).ok())
+}
+
+/// The `Struct`, if a `google.protobuf.Value` is one.
+pub(super) fn structure(value: &[u8]) -> Option<&[u8]> {
+    only_field(value, 5)
+}
+
+/// The field of a message that has just this one.
+fn only_field(message: &[u8], tag: usize) -> Option<&[u8]> {
+    let mut fields = Fields(message);
+    let (found, bytes) = fields.next()??;
+    (found == tag && fields.next().is_none()).then_some(bytes)
+}
+
+/// The texts, bytes and messages among the fields of a message, with their tags. `None`
+/// comes last if it is not protobuf.
+struct Fields<'m>(&'m [u8]);
+
+impl<'m> Iterator for Fields<'m> {
+    type Item = Option<(usize, &'m [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.0.is_empty() {
+            match self.field() {
+                Some((tag, Some(value))) => return Some(Some((tag, value))),
+                Some((_, None)) => {}
+                None => {
+                    self.0 = &[];
+                    return Some(None);
+                }
+            }
+        }
+        None
+    }
+}
+
+impl<'m> Fields<'m> {
+    /// The next one. Of numbers there is no value.
+    fn field(&mut self) -> Option<(usize, Option<&'m [u8]>)> {
+        let key = self.varint()?;
+        let length = match key & 7 {
+            0 => {
+                self.varint()?;
+                return Some((key >> 3, None));
+            }
+            1 => size_of::<u64>(),
+            2 => self.varint()?,
+            5 => size_of::<u32>(),
+            _ => return None,
+        };
+        let (value, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some((key >> 3, (key & 7 == 2).then_some(value)))
+    }
+
+    fn varint(&mut self) -> Option<usize> {
+        prost::decode_length_delimiter(&mut self.0).ok()
+    }
 }
 
 /// What is answered.

@@ -21,7 +21,7 @@ fn decoded(request: &whole::ProcessingRequest) -> ProcessingRequest {
     ProcessingRequest::decode(request.encode_to_vec().as_slice()).unwrap()
 }
 
-fn structure(json: serde_json::Value) -> google::Struct {
+fn whole_struct(json: serde_json::Value) -> google::Struct {
     match proto::value(json).kind {
         Some(google::value::Kind::StructValue(value)) => value,
         other => panic!("{other:?}"),
@@ -29,18 +29,16 @@ fn structure(json: serde_json::Value) -> google::Struct {
 }
 
 /// Members as a map of whole structs.
-fn structs(members: &[Member]) -> HashMap<String, google::Struct> {
-    let whole = |member: &Member| {
-        let key = std::str::from_utf8(&member.key).unwrap().to_owned();
-        (key, google::Struct::decode(member.value.clone()).unwrap())
-    };
-    members.iter().map(whole).collect()
+fn structs<'m>(
+    members: impl Iterator<Item = (&'m str, &'m [u8])>,
+) -> HashMap<String, google::Struct> {
+    members.map(|(key, value)| (key.to_owned(), google::Struct::decode(value).unwrap())).collect()
 }
 
 #[test]
 fn nothing_that_is_read_is_lost() {
-    let one = structure(serde_json::json!({"a": [1, null, true], "b": {"c": "d"}}));
-    let two = structure(serde_json::json!({"x": "y"}));
+    let one = whole_struct(serde_json::json!({"a": [1, null, true], "b": {"c": "d"}}));
+    let two = whole_struct(serde_json::json!({"x": "y"}));
     let maps: HashMap<_, _> = [("f".to_owned(), one), ("g".to_owned(), two)].into();
     let header = |key: &str, value: &str, raw: &[u8]| core::HeaderValue {
         key: key.to_owned(),
@@ -72,8 +70,12 @@ fn nothing_that_is_read_is_lost() {
     assert!(ours.observability_mode);
     let setup = ProtocolConfiguration { request_body_mode: 5, response_body_mode: 2 };
     assert_eq!(ours.protocol_config, Some(setup));
-    assert_eq!(structs(&ours.attributes), maps);
-    assert_eq!(structs(&ours.metadata_context.unwrap().filter_metadata), maps);
+    let attributes = ours.attributes.iter();
+    let attributes =
+        attributes.map(|member| (std::str::from_utf8(&member.key).unwrap(), &*member.value));
+    assert_eq!(structs(attributes), maps);
+    let metadata = ours.metadata_context.unwrap();
+    assert_eq!(structs(Members::of(&metadata).unwrap().iter()), maps);
     let Some(Asked::RequestHeaders(HttpHeaders { headers: Some(map), end_of_stream: true })) =
         ours.request
     else {
@@ -186,7 +188,48 @@ fn metadata_are_a_struct_in_our_namespace() {
         fields(&decision).into_iter().map(|(name, field)| (name.to_owned(), value(field)));
     let members: serde_json::Map<_, _> = members.collect();
     assert_eq!(members.len(), 6);
-    let expected = structure(serde_json::json!({"mcp_authz": members}));
+    let expected = whole_struct(serde_json::json!({"mcp_authz": members}));
     let response = answered(Answer::RequestBody, Some(metadata(&decision)));
     assert_eq!(response.dynamic_metadata, Some(expected));
+}
+
+#[test]
+fn values_are_known_by_their_only_field() {
+    let value = |json| proto::value(json).encode_to_vec();
+    assert_eq!(text(&value(serde_json::json!("a"))), Some("a"));
+    assert_eq!(text(&value(serde_json::json!(""))), Some(""));
+    for other in [serde_json::json!(null), 7.into(), true.into(), [1].as_slice().into()] {
+        assert_eq!(text(&value(other.clone())), None);
+        assert_eq!(structure(&value(other)), None);
+    }
+    assert_eq!(structure(&value(serde_json::json!({}))), Some([].as_slice()));
+    let two = [value(serde_json::json!("a")), value(serde_json::json!("b"))].concat();
+    assert_eq!(text(&two), None, "the decoder says which counts");
+    assert_eq!(text(b"\x1a\x01\xff"), None, "not UTF-8");
+}
+
+/// Whatever the whole decoder takes for a message, ours takes for the same, and what is
+/// cut off is no message to either.
+#[test]
+fn members_are_those_of_the_whole_decoder() {
+    let json =
+        serde_json::json!({"a": "x", "b": [1, {"c": null}], "long": "y".repeat(300), "": {}});
+    let bytes = structure(&proto::value(json).encode_to_vec()).unwrap().to_vec();
+    for end in 0..=bytes.len() {
+        let cut = &bytes[..end];
+        let (ours, theirs) = (Members::of(cut), google::Struct::decode(cut));
+        assert_eq!(ours.is_none(), theirs.is_err(), "{end}");
+        let (Some(ours), Ok(theirs)) = (ours, theirs) else { continue };
+        assert_eq!(ours.len(), theirs.fields.len());
+        for (name, value) in ours.iter() {
+            assert_eq!(google::Value::decode(value).as_ref(), Ok(&theirs.fields[name]));
+            assert_eq!(ours.get(name), Some(value));
+        }
+    }
+    // Fields that a Struct does not have are skipped, groups are not protobuf 3.
+    let more = [b"\x10\x07\x19\0\0\0\0\0\0\0\0\x25\0\0\0\0\x32\x01x".as_slice(), &bytes].concat();
+    assert_eq!(Members::of(&more).unwrap().len(), 4);
+    assert!(Members::of(b"\x0b\x0c").is_none());
+    let twice = b"\x0a\x06\x0a\x01k\x12\x01a\x0a\x06\x0a\x01k\x12\x01b";
+    assert_eq!(Members::of(twice).unwrap().get("k"), Some(b"b".as_slice()));
 }
