@@ -113,7 +113,8 @@ fn cedar_sliced(bencher: Bencher<'_, '_>, rules: usize) {
         let resource = format!(r#"Tool::"{tool}""#).parse().unwrap();
         let request =
             Request::new(principal.clone(), action.clone(), resource, context, None).unwrap();
-        authorizer.is_authorized(&request, &policies[&tool], &entities).decision() == Decision::Allow
+        authorizer.is_authorized(&request, &policies[&tool], &entities).decision()
+            == Decision::Allow
     };
     assert!(decide(&claims));
     bencher.bench_local(|| decide(&claims));
