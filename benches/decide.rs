@@ -23,6 +23,8 @@ use mcp_authz::gate::Gate;
 use mcp_authz::mcp::{self, Accept, MirroredHeaders};
 
 fn main() {
+    assert_eq!(inputs::call(50).len(), 274);
+    assert_eq!(serde_json::Value::Object(inputs::claims()).to_string().len(), 513);
     divan::main();
 }
 

@@ -14,7 +14,7 @@ pub fn call(rules: usize) -> Vec<u8> {
     let tool = tool(rules - 1);
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{tool}","arguments":{{"owner":"example","repo":"gateway","title":"Hello, this is an issue!","labels":["bug","help wanted"],"assignees":["ana","ben"],"confidential":false,"weight":3,"note":"{}"}}}}}}"#,
-        "n".repeat(24),
+        "n".repeat(9),
     );
     body.into_bytes()
 }
@@ -45,6 +45,8 @@ pub fn claims() -> Map<String, Value> {
         "scope": format!("openid profile {SCOPE} repo:read"),
         "email": "ana@example.com",
         "email_verified": true,
+        "locale": "en-GB",
+        "acr": "lvl2",
         "name": "Ana Example",
         "org": {"id": 4711, "name": "example", "departments": ["engineering", "operations"]},
         "groups": ["developers", "on-call", "reviewers", "release-managers"],
