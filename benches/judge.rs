@@ -31,7 +31,7 @@ pub fn gate(policy: &str) -> Gate {
 
 /// From the claims and the body to the answer.
 pub fn decide(gate: &Gate, head: Head, payload: &[u8], body: &[u8]) -> bool {
-    let claims = verified_claims(payload, gate);
+    let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head, claims).unwrap();
     gate.judge(&admitted, body).answer.is_ok()
 }

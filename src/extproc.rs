@@ -15,4 +15,5 @@ mod wire;
 
 pub use capacity::Capacity;
 pub use convert::verified_claims;
+pub use message::Violation;
 pub use service::ExtProc;

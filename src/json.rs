@@ -57,7 +57,7 @@ impl<'a> Object<'a> {
     /// Up to this size a scan is faster than keeping order.
     const SORTED_ABOVE: usize = 8;
 
-    fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Fault> {
+    pub(crate) fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Fault> {
         let duplicate = if members.len() > Self::SORTED_ABOVE {
             if members.iter().all(|(key, _)| key.is_ascii()) {
                 members.sort_by(|(a, _), (b, _)| fold_cmp(a, b).then_with(|| a.cmp(b)));

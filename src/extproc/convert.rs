@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_
 use prost::Message as _;
 use prost::bytes::Bytes;
 
-use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup};
+use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup, Violation};
 use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
     HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
@@ -30,7 +30,11 @@ pub(super) struct Named {
 }
 
 /// Envoy's message as one of ours.
-pub(super) fn message(request: ProcessingRequest, gate: &Gate, named: &Named) -> Message {
+pub(super) fn message(
+    request: ProcessingRequest,
+    gate: &Gate,
+    named: &Named,
+) -> Result<Message, Violation> {
     let ProcessingRequest {
         request,
         metadata_context,
@@ -38,21 +42,25 @@ pub(super) fn message(request: ProcessingRequest, gate: &Gate, named: &Named) ->
         observability_mode: _,
         protocol_config,
     } = request;
-    Message {
-        event: request.map_or(Event::Unknown, |request| event(request, &attributes, named)),
-        setup: protocol_config.map(setup),
-        verified: metadata_context.and_then(|metadata| verified_claims(&metadata, gate)),
-    }
+    let verified = match metadata_context {
+        Some(metadata) => verified_claims(&metadata, gate)?,
+        None => None,
+    };
+    let event = match request {
+        Some(request) => event(request, &attributes, named)?,
+        None => Event::Unknown,
+    };
+    Ok(Message { event, setup: protocol_config.map(setup), verified })
 }
 
 /// The filter's name, under which Envoy sends the `request_attributes`.
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 
-fn event(request: Asked, attributes: &[Member], named: &Named) -> Event {
-    match request {
+fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, Violation> {
+    Ok(match request {
         Asked::RequestHeaders(HttpHeaders { headers, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
-            head.attributes = texts(attributes);
+            head.attributes = texts(attributes)?;
             head.policy.clone_from(&named.policy);
             head.traceparent.clone_from(&named.traceparent);
             Event::RequestHeaders { head, end_of_stream }
@@ -62,15 +70,18 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Event {
         Asked::ResponseHeaders(Empty {}) => Event::Response(ResponsePart::Headers),
         Asked::ResponseBody(body) => Event::Response(ResponsePart::Body(chunk(body))),
         Asked::ResponseTrailers(Empty {}) => Event::Response(ResponsePart::Trailers),
-    }
+    })
 }
 
 /// The attributes that are texts.
-fn texts(attributes: &[Member]) -> Vec<(String, String)> {
-    let ours = attributes.iter().rfind(|member| member.key == EXT_PROC);
-    let fields = ours.and_then(|member| Members::of(&member.value)).unwrap_or_default();
-    let texts = fields.iter().filter_map(|(name, value)| Some((name, text(value)?)));
-    texts.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, Violation> {
+    let mut texts = Vec::new();
+    if let Some(ours) = attributes.iter().rfind(|member| member.key == EXT_PROC) {
+        for (name, value) in Members::of(&ours.value)?.iter() {
+            texts.extend(text(value)?.map(|text| (name.to_owned(), text.to_owned())));
+        }
+    }
+    Ok(texts)
 }
 
 /// What is not UTF-8 equals nothing that is written.
@@ -122,50 +133,59 @@ fn body_mode(mode: i32) -> BodyMode {
 
 /// The claims that `jwt_authn` put into dynamic metadata
 /// (`envoy.config.core.v3.Metadata`, encoded as Envoy sends it), where no client can write.
-/// `None` if there are none for sure.
-pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Option<Claims> {
+/// `None` if there are none.
+///
+/// # Errors
+/// If they cannot be decoded: without them, a Deny rule that asks for one would not match.
+pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<Option<Claims>, Violation> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
-        return None;
+        return Ok(None);
     };
-    let fields = Members::of(Members::of(metadata)?.get(namespace)?)?;
+    let Some(fields) = Members::of(metadata)?.get(namespace) else { return Ok(None) };
+    let fields = Members::of(fields)?;
     let payload = match key {
-        Some(key) => fields.get(key).and_then(payload)?,
+        Some(key) => fields.get(key).map_or(Ok(None), payload)?,
         None => only_payload(&fields)?,
     };
+    let Some(payload) = payload else { return Ok(None) };
     let reads_all = gate.reads_claims();
     let mut claims = Vec::new();
     for (name, value) in payload.iter() {
         // What no rule reads need not be decoded.
         if reads_all || Claims::SCOPE_CLAIMS.contains(&name) || Origin::CLAIMS.contains(&name) {
-            // If there is one that cannot be read, there are none.
-            claims.push((name.to_owned(), claim(value)?));
+            claims.push((name.to_owned().into(), claim(value)?));
         }
     }
-    Some(Claims::new(Object::from_map(claims)))
+    let claims = Object::new(claims).map_err(|_twice| Violation("a claim comes twice"))?;
+    Ok(Some(Claims::new(claims)))
 }
 
-fn claim(value: &[u8]) -> Option<Json<'static>> {
-    match text(value) {
+fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
+    match text(value)? {
         // Most are.
-        Some(text) => Some(Json::String(text.to_owned().into())),
-        None => proto::Value::decode(value).ok().map(proto::json),
+        Some(text) => Ok(Json::String(text.to_owned().into())),
+        None => proto::Value::decode(value)
+            .map(proto::json)
+            .map_err(|_error| Violation("a claim cannot be decoded")),
     }
 }
 
 /// The one payload among what `jwt_authn` left. Two are none: it cannot be
 /// known which one is meant.
-fn only_payload<'m>(fields: &Members<'m>) -> Option<Members<'m>> {
-    let mut payloads = fields.iter().filter_map(|(_, value)| payload(value));
-    payloads.next().filter(|_| payloads.next().is_none())
+fn only_payload<'m>(fields: &Members<'m>) -> Result<Option<Members<'m>>, Violation> {
+    let payloads = fields.iter().filter_map(|(_, value)| payload(value).transpose());
+    let mut payloads = payloads.collect::<Result<Vec<_>, _>>()?;
+    Ok(if payloads.len() == 1 { payloads.pop() } else { None })
 }
 
 /// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
 /// **not** valid where it writes payloads: exactly `code` and `message`.
-fn payload(value: &[u8]) -> Option<Members<'_>> {
-    let payload = Members::of(structure(value)?)?;
+fn payload(value: &[u8]) -> Result<Option<Members<'_>>, Violation> {
+    let Some(payload) = structure(value)? else { return Ok(None) };
+    let payload = Members::of(payload)?;
     let is_failure =
         payload.len() == 2 && payload.get("code").is_some() && payload.get("message").is_some();
-    (!is_failure).then_some(payload)
+    Ok((!is_failure).then_some(payload))
 }
 
 /// The namespace of the decision among Envoy's dynamic metadata.
@@ -310,7 +330,7 @@ mod tests {
         let namespace = Struct { fields: fields.collect() };
         let filter_metadata = [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into();
         let metadata = Metadata { filter_metadata, ..Metadata::default() };
-        let claims = verified_claims(&metadata.encode_to_vec(), &gate)?;
+        let claims = verified_claims(&metadata.encode_to_vec(), &gate).unwrap()?;
         Some(claims.scopes().map(str::to_owned).collect())
     }
 
@@ -331,5 +351,43 @@ mod tests {
         assert_eq!(scopes(NAMED, &[("a", a)]), None);
         assert_eq!(scopes(NAMED, &[("b", failed)]), None);
         assert_eq!(scopes("jwt: {metadata: {namespace: other}}", &[("a", text("a"))]), None);
+    }
+
+    /// Who could make a claim that we cannot decode would else get past a Deny rule.
+    #[test]
+    fn claims_that_cannot_be_decoded_are_not_taken_for_none() {
+        let file =
+            "policies: [{name: p, rules: [{action: Deny, cel: 'request.auth.jwt.claims.x == 1'}]}]";
+        let gate = config::parse(file).unwrap();
+        let field = |tag: u8, value: &[u8]| {
+            let mut field = Vec::new();
+            put(&mut field, tag, value);
+            field
+        };
+        let member =
+            |name: &[u8], value: &[u8]| field(1, &[field(1, name), field(2, value)].concat());
+        let metadata = |claims: &[u8]| {
+            let payload = member(b"payload", &field(5, claims));
+            member(b"envoy.filters.http.jwt_authn", &payload)
+        };
+        let claims = |claims: &[u8]| verified_claims(&metadata(claims), &gate);
+        let good = member(b"x", &field(3, b"1"));
+        assert!(matches!(claims(&good), Ok(Some(_))));
+        let deep = (0..200).fold(field(3, b"1"), |value, _| field(6, &field(1, &value)));
+        for bad in [
+            member(b"x", &field(3, b"\xff")),
+            member(b"\xff", &field(3, b"1")),
+            member(b"x", &deep),
+            member(b"x", b"\x1a\x05a"),
+            b"\x0a\x05a".to_vec(),
+            [good.clone(), good].concat(),
+        ] {
+            assert!(claims(&bad).is_err(), "{bad:?}");
+        }
+        assert!(verified_claims(b"\x0a\x05a", &gate).is_err());
+        assert!(matches!(verified_claims(b"", &gate), Ok(None)));
+        let key = EXT_PROC.into();
+        let attributes = [Member { key, value: member(b"x", &field(3, b"\xff")).into() }];
+        assert!(texts(&attributes).is_err());
     }
 }

@@ -94,7 +94,7 @@ pub(super) enum Answer {
 /// A message that cannot come from a correct Envoy in this state. It fails the
 /// stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Violation(pub(super) &'static str);
+pub struct Violation(pub(super) &'static str);
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -26,7 +26,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::capacity::{Capacity, Counted};
 use super::convert::{self, Named};
-use super::message::Answer;
+use super::message::{Answer, Violation};
 use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
 use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
@@ -246,15 +246,12 @@ impl Conversation {
             return Ok(());
         }
         let message = convert::message(request, &self.gate, &self.named);
+        let message = message.map_err(|violation| self.violated(violation))?;
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);
         let took = started.elapsed();
         let held = self.open.holds(self.session.held_bytes());
-        let record = record.map_err(|violation| {
-            self.open.failed(StreamFailure::Violation);
-            tracing::error!("Envoy broke the protocol: {violation}");
-            Status::invalid_argument(violation.to_string())
-        })?;
+        let record = record.map_err(|violation| self.violated(violation))?;
         if let Some(record) = record {
             self.decided(*record, took);
         }
@@ -265,6 +262,13 @@ impl Conversation {
             self.give_up(Unread::Overloaded)?;
         }
         Ok(())
+    }
+
+    /// Fails the stream.
+    fn violated(&self, violation: Violation) -> Status {
+        self.open.failed(StreamFailure::Violation);
+        tracing::error!("Envoy broke the protocol: {violation}");
+        Status::invalid_argument(violation.to_string())
     }
 
     /// Answers a request of which a part was thrown away. It cannot go on, not even in

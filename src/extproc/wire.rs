@@ -8,6 +8,11 @@
 use prost::bytes::Bytes;
 use prost::{Message, Oneof};
 
+use super::message::Violation;
+
+/// It must not be taken for nothing: a Deny rule could ask for what is in it.
+const NOT_PROTOBUF: Violation = Violation("metadata or attributes cannot be decoded");
+
 /// The name of the service.
 pub(super) const SERVICE: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
 /// The path of its only method.
@@ -106,8 +111,9 @@ pub(super) struct Member {
 pub(super) struct Members<'m>(Vec<(&'m str, &'m [u8])>);
 
 impl<'m> Members<'m> {
-    /// `None` if it is no such message.
-    pub(super) fn of(message: &'m [u8]) -> Option<Self> {
+    /// # Errors
+    /// If it is no such message.
+    pub(super) fn of(message: &'m [u8]) -> Result<Self, Violation> {
         let mut members = Vec::new();
         for field in Fields(message) {
             let (tag, member) = field?;
@@ -120,10 +126,10 @@ impl<'m> Members<'m> {
                         _ => {}
                     }
                 }
-                members.push((std::str::from_utf8(key).ok()?, value));
+                members.push((utf8(key)?, value));
             }
         }
-        Some(Self(members))
+        Ok(Self(members))
     }
 
     /// The value of a member. The last counts, as protobuf has it.
@@ -142,37 +148,41 @@ impl<'m> Members<'m> {
 }
 
 /// The text, if a `google.protobuf.Value` is one.
-pub(super) fn text(value: &[u8]) -> Option<&str> {
-    only_field(value, 3).and_then(|text| std::str::from_utf8(text).ok())
+pub(super) fn text(value: &[u8]) -> Result<Option<&str>, Violation> {
+    only_field(value, 3)?.map(utf8).transpose()
 }
 
 /// The `Struct`, if a `google.protobuf.Value` is one.
-pub(super) fn structure(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn structure(value: &[u8]) -> Result<Option<&[u8]>, Violation> {
     only_field(value, 5)
 }
 
-/// The field of a message that has just this one.
-fn only_field(message: &[u8], tag: usize) -> Option<&[u8]> {
-    let mut fields = Fields(message);
-    let (found, bytes) = fields.next()??;
-    (found == tag && fields.next().is_none()).then_some(bytes)
+fn utf8(text: &[u8]) -> Result<&str, Violation> {
+    std::str::from_utf8(text).map_err(|_not_utf8| NOT_PROTOBUF)
 }
 
-/// The texts, bytes and messages among the fields of a message, with their tags. `None`
+/// The field of a message that has just this one.
+fn only_field(message: &[u8], tag: usize) -> Result<Option<&[u8]>, Violation> {
+    let mut fields = Fields(message);
+    let (first, second) = (fields.next().transpose()?, fields.next().transpose()?);
+    Ok(first.filter(|(found, _)| *found == tag && second.is_none()).map(|(_, bytes)| bytes))
+}
+
+/// The texts, bytes and messages among the fields of a message, with their tags. An error
 /// comes last if it is not protobuf.
 struct Fields<'m>(&'m [u8]);
 
 impl<'m> Iterator for Fields<'m> {
-    type Item = Option<(usize, &'m [u8])>;
+    type Item = Result<(usize, &'m [u8]), Violation>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.0.is_empty() {
             match self.field() {
-                Some((tag, Some(value))) => return Some(Some((tag, value))),
+                Some((tag, Some(value))) => return Some(Ok((tag, value))),
                 Some((_, None)) => {}
                 None => {
                     self.0 = &[];
-                    return Some(None);
+                    return Some(Err(NOT_PROTOBUF));
                 }
             }
         }
