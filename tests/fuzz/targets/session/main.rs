@@ -80,6 +80,31 @@ static SERVICES: LazyLock<[ExtProc; 3]> = LazyLock::new(|| {
     })
 });
 
+/// A message, without a look into its parts. What is not even this must fail the stream.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Outline {
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    request_headers: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    response_headers: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    request_bodies: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    response_bodies: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    request_trailers: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "7")]
+    response_trailers: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    metadata_contexts: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    attributes: Vec<Vec<u8>>,
+    #[prost(bool, tag = "10")]
+    observability_mode: bool,
+    #[prost(bytes = "vec", repeated, tag = "11")]
+    protocol_configs: Vec<Vec<u8>>,
+}
+
 fuzz_target!(init: the_oracle_is_not_blind(), |input: Input| {
     converse(input.setting, &input.wire());
 });
@@ -91,11 +116,15 @@ fn converse(setting: Setting, bytes: &[u8]) -> bool {
     let mut oracle = Oracle::new(setting);
     let (frames, rest) = wire::frames(bytes);
     for wire::Framed { bytes, message } in frames {
-        let message = message
-            .filter(|message| message.len() <= MAX_MESSAGE_BYTES)
-            .and_then(|message| ProcessingRequest::decode(message).ok());
-        let is_broken = message.is_none();
-        oracle.sent(message);
+        let message = message.filter(|message| message.len() <= MAX_MESSAGE_BYTES);
+        let whole = message.and_then(|message| ProcessingRequest::decode(message).ok());
+        let is_broken = whole.is_none();
+        // The service does not look into all parts of a message: of one that is broken within
+        // a part, nobody who stands by can tell what was read.
+        if is_broken && message.is_some_and(|message| Outline::decode(message).is_ok()) {
+            break;
+        }
+        oracle.sent(whole);
         oracle.answered(conversation.send(bytes));
         if is_broken {
             break;
