@@ -308,7 +308,8 @@ impl Gate {
             max_depth: self.limits.max_json_depth,
             batches: policy.batches == Batches::Authorize,
         };
-        match mcp::read(body, &mirrored, accept) {
+        let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
+        match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
             Ok(Message::ToolCall(call)) => calls::judge(admitted, vec![call], false),
             Ok(Message::NotGoverned { proof, method }) => {
                 Judgement { method, ..Judgement::cleared(Proof::NotGoverned(proof)) }

@@ -105,7 +105,7 @@ impl<'a> Object<'a> {
         for (key, value) in candidates {
             if key == name {
                 found = Found::Member(value);
-            } else if fold_cmp(key, name).is_eq() {
+            } else if fold_eq(key, name) {
                 return Found::CaseVariant;
             } else if sorted {
                 break;
@@ -163,6 +163,9 @@ pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> 
 /// as Go's `encoding/json`: `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`,
 /// `ı` and `İ` as `i`, `ẞ` and `ß` as `ss`.
 pub fn fold_eq(a: &str, b: &str) -> bool {
+    if a.is_ascii() && b.is_ascii() {
+        return a.eq_ignore_ascii_case(b);
+    }
     fold_cmp(a, b).is_eq()
 }
 

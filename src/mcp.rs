@@ -32,7 +32,8 @@
 //! [RFC 8259, section 8.2]: https://www.rfc-editor.org/rfc/rfc8259#section-8.2
 //!
 //! Arguments are only checked to be well-formed here; [`Arguments`] reads them
-//! when a condition asks for them, and refuses duplicate keys then.
+//! when a condition asks for them, and refuses duplicate keys then. Whoever knows that
+//! one will can have both in one pass ([`read_for`]).
 
 mod headers;
 mod malformed;
@@ -40,4 +41,4 @@ mod message;
 
 pub use headers::MirroredHeaders;
 pub use malformed::{Malformed, Problem};
-pub use message::{Accept, Arguments, Message, NotGoverned, TOOLS_CALL, ToolCall, read};
+pub use message::{Accept, Arguments, Message, NotGoverned, TOOLS_CALL, ToolCall, read, read_for};

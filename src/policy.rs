@@ -228,6 +228,14 @@ pub struct Policy {
     pub scopes: ScopeTable,
 }
 
+impl Policy {
+    /// Whether a decision about a tool of this name may depend on its arguments.
+    pub fn reads_arguments(&self, name: &str) -> bool {
+        let (_backend, tool) = self.backend.split(name);
+        self.rules.index.reads_arguments(tool)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

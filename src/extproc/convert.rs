@@ -10,7 +10,7 @@ use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
     HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
     ImmediateResponse, Member, Members, ProcessingRequest, ProcessingResponse,
-    ProtocolConfiguration, begin, length, put, structure, text,
+    ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
 use crate::claims::Claims;
 use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
@@ -78,6 +78,7 @@ fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, Violation> {
     let mut texts = Vec::new();
     if let Some(ours) = attributes.iter().rfind(|member| member.key == EXT_PROC) {
         for (name, value) in Members::of(&ours.value)?.iter() {
+            let name = utf8(name)?;
             texts.extend(text(value)?.map(|text| (name.to_owned(), text.to_owned())));
         }
     }
@@ -131,6 +132,12 @@ fn body_mode(mode: i32) -> BodyMode {
     }
 }
 
+/// The names of the claims that every decision is told with or made by.
+const ALWAYS_READ: [&str; 5] = {
+    let ([scope, scp], [sub, client_id, azp]) = (Claims::SCOPE_CLAIMS, Origin::CLAIMS);
+    [scope, scp, sub, client_id, azp]
+};
+
 /// The claims that `jwt_authn` put into dynamic metadata
 /// (`envoy.config.core.v3.Metadata`, encoded as Envoy sends it), where no client can write.
 /// `None` if there are none.
@@ -149,12 +156,16 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<Option<Claims>, V
     };
     let Some(payload) = payload else { return Ok(None) };
     let reads_all = gate.reads_claims();
-    let mut claims = Vec::new();
+    let most = if reads_all { payload.len() } else { ALWAYS_READ.len() };
+    let mut claims = Vec::with_capacity(most);
     for (name, value) in payload.iter() {
         // What no rule reads need not be decoded.
-        if reads_all || Claims::SCOPE_CLAIMS.contains(&name) || Origin::CLAIMS.contains(&name) {
-            claims.push((name.to_owned().into(), claim(value)?));
-        }
+        let name = match ALWAYS_READ.iter().find(|known| known.as_bytes() == name) {
+            Some(known) => (*known).into(),
+            None if reads_all => utf8(name)?.to_owned().into(),
+            None => continue,
+        };
+        claims.push((name, claim(value)?));
     }
     let claims = Object::new(claims).map_err(|_twice| Violation("a claim comes twice"))?;
     Ok(Some(Claims::new(claims)))

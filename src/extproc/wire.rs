@@ -106,27 +106,30 @@ pub(super) struct Member {
 }
 
 /// The members of a map that is the first field of a message, such as
-/// `google.protobuf.Struct`; their values are not decoded yet.
+/// `google.protobuf.Struct`; their names and values are not decoded yet.
 #[derive(Debug, Default)]
-pub(super) struct Members<'m>(Vec<(&'m str, &'m [u8])>);
+pub(super) struct Members<'m>(Vec<(&'m [u8], &'m [u8])>);
 
 impl<'m> Members<'m> {
+    /// Tokens have about a dozen claims.
+    const MOST_HAVE_LESS: usize = 24;
+
     /// # Errors
     /// If it is no such message.
     pub(super) fn of(message: &'m [u8]) -> Result<Self, Violation> {
-        let mut members = Vec::new();
+        let mut members = Vec::with_capacity(Self::MOST_HAVE_LESS);
         for field in Fields(message) {
             let (tag, member) = field?;
             if tag == 1 {
-                let (mut key, mut value) = (Default::default(), Default::default());
+                let (mut name, mut value) = (Default::default(), Default::default());
                 for field in Fields(member) {
                     match field? {
-                        (1, bytes) => key = bytes,
+                        (1, bytes) => name = bytes,
                         (2, bytes) => value = bytes,
                         _ => {}
                     }
                 }
-                members.push((utf8(key)?, value));
+                members.push((name, value));
             }
         }
         Ok(Self(members))
@@ -134,11 +137,11 @@ impl<'m> Members<'m> {
 
     /// The value of a member. The last counts, as protobuf has it.
     pub(super) fn get(&self, name: &str) -> Option<&'m [u8]> {
-        self.0.iter().rfind(|(key, _)| *key == name).map(|(_, value)| *value)
+        self.0.iter().rfind(|(found, _)| *found == name.as_bytes()).map(|(_, value)| *value)
     }
 
     /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'m str, &'m [u8])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
         self.0.iter().copied()
     }
 
@@ -157,7 +160,7 @@ pub(super) fn structure(value: &[u8]) -> Result<Option<&[u8]>, Violation> {
     only_field(value, 5)
 }
 
-fn utf8(text: &[u8]) -> Result<&str, Violation> {
+pub(super) fn utf8(text: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(text).map_err(|_not_utf8| NOT_PROTOBUF)
 }
 
@@ -168,6 +171,9 @@ fn only_field(message: &[u8], tag: usize) -> Result<Option<&[u8]>, Violation> {
     Ok(first.filter(|(found, _)| *found == tag && second.is_none()).map(|(_, bytes)| bytes))
 }
 
+/// The type of texts, bytes and messages in protobuf's wire format.
+const LENGTH_DELIMITED: u8 = 2;
+
 /// The texts, bytes and messages among the fields of a message, with their tags. An error
 /// comes last if it is not protobuf.
 struct Fields<'m>(&'m [u8]);
@@ -175,7 +181,22 @@ struct Fields<'m>(&'m [u8]);
 impl<'m> Iterator for Fields<'m> {
     type Item = Result<(usize, &'m [u8]), Violation>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        // Most have a small tag, and are short.
+        if let [key @ 0..0x80, length @ 0..0x80, rest @ ..] = self.0
+            && key & 7 == LENGTH_DELIMITED
+            && let Some((value, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            self.0 = rest;
+            return Some(Ok((usize::from(key >> 3), value)));
+        }
+        self.any()
+    }
+}
+
+impl<'m> Fields<'m> {
+    fn any(&mut self) -> Option<Result<(usize, &'m [u8]), Violation>> {
         while !self.0.is_empty() {
             match self.field() {
                 Some((tag, Some(value))) => return Some(Ok((tag, value))),
@@ -188,9 +209,7 @@ impl<'m> Iterator for Fields<'m> {
         }
         None
     }
-}
 
-impl<'m> Fields<'m> {
     /// The next one. Of numbers there is no value.
     fn field(&mut self) -> Option<(usize, Option<&'m [u8]>)> {
         let key = self.varint()?;
@@ -307,7 +326,6 @@ pub(super) fn length(value: usize) -> usize {
 
 /// Begins such a field, of which so many bytes follow.
 pub(super) fn begin(buffer: &mut Vec<u8>, tag: u8, length: usize) {
-    const LENGTH_DELIMITED: u8 = 2;
     buffer.push(tag << 3 | LENGTH_DELIMITED);
     // A vector has room.
     let _written = prost::encode_length_delimiter(length, buffer);

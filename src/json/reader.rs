@@ -16,7 +16,7 @@ pub(crate) enum Kind {
 }
 
 /// Reads one JSON text, from its start to its end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,

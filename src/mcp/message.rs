@@ -80,6 +80,18 @@ impl<'a> Arguments<'a> {
         Self { text, max_depth, tree: OnceCell::new() }
     }
 
+    /// Of a member of `params`. Some clients write null where there is nothing.
+    fn of(member: Option<Member<'a>>, max_depth: usize) -> Option<Self> {
+        match member {
+            None | Some(Member { kind: Kind::Null, .. }) => Some(Self::new(None, max_depth)),
+            Some(Member { kind: Kind::Object, text, offset, tree }) => {
+                let tree = tree.map_or_else(OnceCell::new, |tree| Ok(tree).into());
+                Some(Self { text: Some((text, offset)), max_depth, tree })
+            }
+            Some(_) => None,
+        }
+    }
+
     /// The object, `{}` if there is none. It is an error if a key occurs twice
     /// in it or in an object within.
     pub fn get(&self) -> Result<&Json<'a>, Problem> {
@@ -98,17 +110,29 @@ pub fn read<'a>(
     headers: &MirroredHeaders<'_>,
     accept: Accept,
 ) -> Result<Message<'a>, Malformed> {
+    read_for(body, headers, accept, &|_| false)
+}
+
+/// The same for a reader who knows of which tools the arguments will be asked for: if
+/// the name comes first, they are read in the same pass.
+pub fn read_for<'a>(
+    body: &'a [u8],
+    headers: &MirroredHeaders<'_>,
+    accept: Accept,
+    asks_for_arguments: &dyn Fn(&str) -> bool,
+) -> Result<Message<'a>, Malformed> {
     let text = std::str::from_utf8(body)
         .map_err(|error| Malformed::without_id(Problem::NotUtf8(error.valid_up_to())))?;
     let not_json = |error| Malformed::without_id(Problem::NotJson(error));
     let mut reader = Reader::new(text, accept.max_depth);
     if reader.peek().map_err(not_json)? != Kind::Array {
-        return message(Reader::new(text, accept.max_depth), headers, accept.max_depth);
+        let reader = Reader::new(text, accept.max_depth);
+        return message(reader, headers, accept.max_depth, asks_for_arguments);
     }
     let mut messages = Vec::new();
     let items = reader.array(|reader| {
-        let (_, message, start) = spanned(reader)?;
-        messages.push((start, start + message.len()));
+        let Member { text, offset, .. } = member(reader)?;
+        messages.push((offset, offset + text.len()));
         Ok(())
     });
     items.and_then(|()| reader.end()).map_err(not_json)?;
@@ -119,7 +143,7 @@ pub fn read<'a>(
         1..=MAX_BATCH => {
             let each = messages.into_iter().map(|(start, end)| {
                 let reader = Reader::within(text, start, end, accept.max_depth);
-                message(reader, headers, accept.max_depth)
+                message(reader, headers, accept.max_depth, asks_for_arguments)
             });
             each.collect::<Result<_, _>>().map(Message::Batch)
         }
@@ -131,8 +155,9 @@ fn message<'a>(
     reader: Reader<'a>,
     headers: &MirroredHeaders<'_>,
     max_depth: usize,
+    asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Message<'a>, Malformed> {
-    let envelope = envelope(reader)?;
+    let envelope = envelope(reader, asks_for_arguments)?;
     let id = envelope.id.and_then(|(kind, text)| {
         (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
     });
@@ -160,10 +185,19 @@ struct Params<'a> {
     object: Option<(&'a str, usize)>,
     name: Option<Text<'a>>,
     uri: Option<Text<'a>>,
-    arguments: Option<(Kind, &'a str, usize)>,
-    meta: Option<(Kind, &'a str, usize)>,
+    arguments: Option<Member<'a>>,
+    meta: Option<Member<'a>>,
     protocol_version: Option<Text<'a>>,
     keys: Keys<'a>,
+}
+
+/// The value of a member, where it is in the body, and perhaps the tree of it.
+#[derive(Debug)]
+struct Member<'a> {
+    kind: Kind,
+    text: &'a str,
+    offset: usize,
+    tree: Option<Json<'a>>,
 }
 
 /// A value that should be a string.
@@ -192,10 +226,10 @@ struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// Takes note of a key; answers which of the known ones it is.
     fn add(&mut self, key: Cow<'a, str>, known: &[&'static str]) -> Option<&'static str> {
-        let meant = known.iter().copied().find(|name| fold_eq(name, &key));
-        let exact = meant.filter(|name| *name == key);
-        if exact.is_none() {
-            self.variant_of = self.variant_of.or(meant);
+        let mut known = known.iter().copied();
+        let exact = known.clone().find(|name| *name == key);
+        if exact.is_none() && self.variant_of.is_none() {
+            self.variant_of = known.find(|name| fold_eq(name, &key));
         }
         self.seen.push(key);
         exact
@@ -216,7 +250,10 @@ impl<'a> Keys<'a> {
     }
 }
 
-fn envelope(mut reader: Reader<'_>) -> Result<Envelope<'_>, Malformed> {
+fn envelope<'a>(
+    mut reader: Reader<'a>,
+    asks_for_arguments: &dyn Fn(&str) -> bool,
+) -> Result<Envelope<'a>, Malformed> {
     const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
     let not_json = |error| Malformed::without_id(Problem::NotJson(error));
@@ -231,7 +268,7 @@ fn envelope(mut reader: Reader<'_>) -> Result<Envelope<'_>, Malformed> {
                 Some("jsonrpc") => envelope.jsonrpc = Some(string(reader)?),
                 Some("id") => envelope.id = Some(reader.raw()?),
                 Some("method") => envelope.method = Some(string(reader)?),
-                Some("params") => envelope.params = Some(params(reader)?),
+                Some("params") => envelope.params = Some(params(reader, asks_for_arguments)?),
                 known => {
                     envelope.result |= known == Some("result");
                     envelope.error |= known == Some("error");
@@ -246,7 +283,10 @@ fn envelope(mut reader: Reader<'_>) -> Result<Envelope<'_>, Malformed> {
     Ok(envelope)
 }
 
-fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
+fn params<'a>(
+    reader: &mut Reader<'a>,
+    asks_for_arguments: &dyn Fn(&str) -> bool,
+) -> Result<Params<'a>, JsonError> {
     const KEYS: [&str; 4] = ["name", "uri", "arguments", "_meta"];
 
     let mut params = Params::default();
@@ -259,13 +299,20 @@ fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
         match params.keys.add(key, &KEYS) {
             Some("name") => params.name = Some(string(reader)?),
             Some("uri") => params.uri = Some(string(reader)?),
-            Some("arguments") => params.arguments = Some(spanned(reader)?),
+            Some("arguments") => {
+                let tool = params.name.as_ref().and_then(Text::as_str);
+                params.arguments = Some(match tool.is_some_and(asks_for_arguments) {
+                    true => member_with_tree(reader)?,
+                    false => member(reader)?,
+                });
+            }
             Some("_meta") => {
-                let (kind, text, offset) = spanned(reader)?;
-                params.meta = Some((kind, text, offset));
-                if kind == Kind::Object {
-                    params.protocol_version = protocol_version(text, offset, reader.max_depth())?;
+                let meta = member(reader)?;
+                if meta.kind == Kind::Object {
+                    params.protocol_version =
+                        protocol_version(meta.text, meta.offset, reader.max_depth())?;
                 }
+                params.meta = Some(meta);
             }
             _ => {
                 reader.raw()?;
@@ -309,10 +356,24 @@ fn string<'a>(reader: &mut Reader<'a>) -> Result<Text<'a>, JsonError> {
     }
 }
 
-fn spanned<'a>(reader: &mut Reader<'a>) -> Result<(Kind, &'a str, usize), JsonError> {
+fn member<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
     reader.peek()?;
     let offset = reader.offset();
-    reader.raw().map(|(kind, text)| (kind, text, offset))
+    reader.raw().map(|(kind, text)| Member { kind, text, offset, tree: None })
+}
+
+/// Reads a tree too, if one can be made: why it cannot is told to who asks for it.
+fn member_with_tree<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
+    let kind = reader.peek()?;
+    let offset = reader.offset();
+    let mut ahead = reader.clone();
+    match ahead.value() {
+        Ok(tree) => {
+            *reader = ahead;
+            Ok(Member { kind, text: reader.since(offset), offset, tree: Some(tree) })
+        }
+        Err(_) => member(reader),
+    }
 }
 
 impl<'a> Envelope<'a> {
@@ -402,22 +463,11 @@ impl<'a> Envelope<'a> {
         if name.contains(char::is_control) {
             return Err(Problem::NoUsableCall("`params.name` holds a control character"));
         }
-        // Some clients write null where there is nothing.
-        let object = |member: Option<(Kind, &'a str, usize)>, what| {
-            let text = match member {
-                None | Some((Kind::Null, ..)) => None,
-                Some((Kind::Object, text, offset)) => Some((text, offset)),
-                Some(_) => return Err(Problem::NoUsableCall(what)),
-            };
-            Ok(Arguments::new(text, max_depth))
-        };
-        Ok(ToolCall {
-            id,
-            name,
-            arguments: object(params.arguments, "`params.arguments` is not an object")?,
-            meta: object(params.meta, "`params._meta` is not an object")?,
-            params: Arguments::new(params.object, max_depth),
-        })
+        let arguments = Arguments::of(params.arguments, max_depth)
+            .ok_or(Problem::NoUsableCall("`params.arguments` is not an object"))?;
+        let meta = Arguments::of(params.meta, max_depth)
+            .ok_or(Problem::NoUsableCall("`params._meta` is not an object"))?;
+        Ok(ToolCall { id, name, arguments, meta, params: Arguments::new(params.object, max_depth) })
     }
 }
 

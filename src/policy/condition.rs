@@ -21,6 +21,7 @@ mod list;
 mod meter;
 mod metering;
 mod overloads;
+mod part;
 mod pattern;
 mod reads;
 mod syntax;
@@ -36,10 +37,10 @@ use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
 pub use self::meter::Budget;
+use self::part::{Part, Place, RequestView, Variable};
 use self::pattern::Pattern;
-use self::reads::Node;
 pub use self::reads::Reads;
-use self::view::{Ambiguity, RequestView, Writer, to_val};
+use self::view::{Ambiguity, Writer};
 use super::Facts;
 use crate::json::{Json, Object};
 use crate::mcp::{Problem, ToolCall};
@@ -62,6 +63,7 @@ pub struct Condition {
     /// What it costs beside what it pays for while it is evaluated.
     steps: u64,
     patterns: Vec<Pattern>,
+    places: Vec<Place>,
     numbers: Numbers,
     reads: Reads,
     doubts: Vec<ConditionError>,
@@ -180,6 +182,7 @@ impl Condition {
             meta: if self.reads.meta { call.meta.get()? } else { &nothing },
             params: if self.reads.params { call.params.get()? } else { &nothing },
             patterns: &self.patterns,
+            places: &self.places,
             numbers: self.numbers,
             ambiguity: Ambiguity::default(),
         };
@@ -207,7 +210,10 @@ impl Condition {
                 Some(_) => Outcome::False,
                 None => Outcome::Failed(Failure::NotBoolean(value.get_type().name().to_owned())),
             },
-            Err(error) => Outcome::Failed(Failure::Execution(Box::new(error))),
+            Err(error) => {
+                let error = scope.nothing_there(&error).unwrap_or(error);
+                Outcome::Failed(Failure::Execution(Box::new(error)))
+            }
         }
     }
 }
@@ -219,11 +225,31 @@ struct Scope<'a> {
     meta: &'a Json<'a>,
     params: &'a Json<'a>,
     patterns: &'a [Pattern],
+    places: &'a [Place],
     numbers: Numbers,
     ambiguity: Ambiguity,
 }
 
 impl Scope<'_> {
+    fn part(&self, variable: Variable) -> Part<'_> {
+        let client = self.client();
+        match variable {
+            Variable::Args => Part::Json(self.args, client),
+            Variable::Meta => Part::Json(self.meta, client),
+            Variable::Request(node) => {
+                let (facts, params) = (self.facts, self.params);
+                Part::Request(RequestView { facts, params, client }, node)
+            }
+        }
+    }
+
+    /// The error that there is nothing at a place.
+    fn nothing_there(&self, error: &ExecutionError) -> Option<ExecutionError> {
+        let ExecutionError::UndeclaredReference(name) = error else { return None };
+        let place = numbered(part::PLACE_PREFIX, name, self.places)?;
+        place.find(self).err().map(view::no_such_key)
+    }
+
     /// The author of the arguments.
     fn client(&self) -> Writer<'_> {
         let (numbers, budget) = (self.numbers, self.facts.budget);
@@ -233,21 +259,23 @@ impl Scope<'_> {
 
 impl VariableResolver for Scope<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        match variable {
-            check::ARGS => Some(CowVal::Owned(to_val(self.args, self.client()))),
-            check::META => Some(CowVal::Owned(to_val(self.meta, self.client()))),
-            check::REQUEST => {
-                let (facts, params) = (self.facts, self.params);
-                let view = RequestView { facts, params, client: self.client() };
-                Some(CowVal::Owned(view::request(view, Node::Request)))
-            }
-            metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
-            _ => {
-                let index: usize = variable.strip_prefix(check::PATTERN_PREFIX)?.parse().ok()?;
-                self.patterns.get(index).map(|pattern| CowVal::Borrowed(pattern as _))
-            }
+        if let Some(place) = numbered(part::PLACE_PREFIX, variable, self.places) {
+            return Some(CowVal::Owned(place.find(self).ok()?.val()));
+        }
+        if let Some(pattern) = numbered(check::PATTERN_PREFIX, variable, self.patterns) {
+            return Some(CowVal::Borrowed(pattern as _));
+        }
+        match Variable::named(variable) {
+            Some(variable) => Some(CowVal::Owned(self.part(variable).val())),
+            None if variable == metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
+            None => None,
         }
     }
+}
+
+/// Of several things, the one whose name is `prefix` and its number.
+fn numbered<'a, T>(prefix: &str, name: &str, things: &'a [T]) -> Option<&'a T> {
+    things.get(name.strip_prefix(prefix)?.parse::<usize>().ok()?)
 }
 
 #[cfg(test)]

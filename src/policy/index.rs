@@ -1,6 +1,6 @@
 //! Which rules can be for a tool.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::Rule;
 
@@ -9,9 +9,32 @@ use super::Rule;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// The rules that name tools in full, by each of them.
-    by_tool: HashMap<String, Vec<usize>>,
+    by_tool: FxHashMap<String, Numbers>,
     /// Those that can be for any tool: without targets, or with a pattern among them.
-    of_any: Vec<usize>,
+    of_any: Numbers,
+}
+
+/// The numbers of some rules, in order.
+#[derive(Debug, Default)]
+struct Numbers {
+    list: Vec<usize>,
+    /// Whether a condition of theirs reads arguments.
+    read_arguments: bool,
+}
+
+impl Numbers {
+    fn push(&mut self, number: usize, rule: &Rule) {
+        if self.list.last() != Some(&number) {
+            self.list.push(number);
+        }
+        self.read_arguments |= rule.conditions().any(|condition| condition.reads().args);
+    }
+
+    /// Those from `first` on.
+    fn from(&self, first: usize) -> &[usize] {
+        let before = self.list.partition_point(|number| *number < first);
+        self.list.get(before..).unwrap_or_default()
+    }
 }
 
 impl Index {
@@ -22,13 +45,10 @@ impl Index {
                 Some(targets) if targets.iter().all(|target| target.tool.is_exact()) => {
                     for target in targets {
                         let tool = target.tool.as_str().to_owned();
-                        let numbers = index.by_tool.entry(tool).or_default();
-                        if numbers.last() != Some(&number) {
-                            numbers.push(number);
-                        }
+                        index.by_tool.entry(tool).or_default().push(number, rule);
                     }
                 }
-                _ => index.of_any.push(number),
+                _ => index.of_any.push(number, rule),
             }
         }
         index
@@ -36,20 +56,21 @@ impl Index {
 
     /// The numbers of the rules from `first` on that can be for a tool, in order.
     pub(super) fn candidates(&self, tool: &str, first: usize) -> impl Iterator<Item = usize> {
-        let named = self.by_tool.get(tool).map(Vec::as_slice).unwrap_or_default();
-        let mut named = from(first, named).peekable();
-        let mut any = from(first, &self.of_any).peekable();
+        let named = self.by_tool.get(tool).map(|named| named.from(first)).unwrap_or_default();
+        let mut named = named.iter().copied().peekable();
+        let mut any = self.of_any.from(first).iter().copied().peekable();
         std::iter::from_fn(move || match (named.peek(), any.peek()) {
             (Some(one), Some(other)) if one > other => any.next(),
             (Some(_), _) => named.next(),
             (None, _) => any.next(),
         })
     }
-}
 
-/// The numbers from `first` on, of sorted ones.
-fn from(first: usize, numbers: &[usize]) -> impl Iterator<Item = usize> {
-    numbers.iter().copied().skip(numbers.partition_point(|number| *number < first))
+    /// Whether a condition of a rule that can be for a tool reads arguments.
+    pub(super) fn reads_arguments(&self, tool: &str) -> bool {
+        let named = self.by_tool.get(tool);
+        self.of_any.read_arguments || named.is_some_and(|named| named.read_arguments)
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The words of a policy that stand for what callers ask for, in metrics.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
 
 use super::{BackendFrom, Rule, Subject, ToolPattern};
 
@@ -9,9 +10,9 @@ use super::{BackendFrom, Rule, Subject, ToolPattern};
 /// word of them, so that no caller can make up more than there are.
 #[derive(Debug, Default)]
 pub struct Labels {
-    tools: HashSet<Arc<str>>,
+    tools: FxHashSet<Arc<str>>,
     patterns: Vec<(ToolPattern, Arc<str>)>,
-    backends: HashSet<Arc<str>>,
+    backends: FxHashSet<Arc<str>>,
 }
 
 impl Labels {

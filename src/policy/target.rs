@@ -41,15 +41,10 @@ impl BackendFrom {
         call: &'c ToolCall<'_>,
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
-        let name: &str = &call.name;
+        let (prefix, tool) = self.split(&call.name);
         Ok(match self {
-            Self::Name(backend) => Subject { backend: Some(backend), tool: name },
-            Self::ToolNamePrefix(separator) => match name.split_once(separator) {
-                Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
-                    Subject { backend: Some(backend), tool }
-                }
-                _ => Subject { backend: None, tool: name },
-            },
+            Self::Name(backend) => Subject { backend: Some(backend), tool },
+            Self::ToolNamePrefix(_) => Subject { backend: prefix, tool },
             Self::Header(header) => {
                 let mut values = head.values(header);
                 let backend = match (values.next(), values.next()) {
@@ -59,13 +54,27 @@ impl BackendFrom {
                     ),
                     (Some(_), Some(_)) => return Err(NoSubject::UnclearHeader),
                 };
-                Subject { backend, tool: name }
+                Subject { backend, tool }
             }
             Self::Attribute(attribute) => {
                 let backend = head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?;
-                Subject { backend: Some(backend), tool: name }
+                Subject { backend: Some(backend), tool }
             }
         })
+    }
+
+    /// A tool's name, after the backend in front of it, if that is where backends are.
+    pub(super) fn split<'n>(&self, name: &'n str) -> (Option<&'n str>, &'n str) {
+        let parts = match self {
+            Self::ToolNamePrefix(separator) => name.split_once(separator),
+            Self::Name(_) | Self::Header(_) | Self::Attribute(_) => None,
+        };
+        match parts {
+            Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
+                (Some(backend), tool)
+            }
+            _ => (None, name),
+        }
     }
 }
 

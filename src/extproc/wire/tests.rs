@@ -30,9 +30,11 @@ fn whole_struct(json: serde_json::Value) -> google::Struct {
 
 /// Members as a map of whole structs.
 fn structs<'m>(
-    members: impl Iterator<Item = (&'m str, &'m [u8])>,
+    members: impl Iterator<Item = (&'m [u8], &'m [u8])>,
 ) -> HashMap<String, google::Struct> {
-    members.map(|(key, value)| (key.to_owned(), google::Struct::decode(value).unwrap())).collect()
+    let member =
+        |(name, value)| (utf8(name).unwrap().to_owned(), google::Struct::decode(value).unwrap());
+    members.map(member).collect()
 }
 
 #[test]
@@ -70,9 +72,7 @@ fn nothing_that_is_read_is_lost() {
     assert!(ours.observability_mode);
     let setup = ProtocolConfiguration { request_body_mode: 5, response_body_mode: 2 };
     assert_eq!(ours.protocol_config, Some(setup));
-    let attributes = ours.attributes.iter();
-    let attributes =
-        attributes.map(|member| (std::str::from_utf8(&member.key).unwrap(), &*member.value));
+    let attributes = ours.attributes.iter().map(|member| (&*member.key, &*member.value));
     assert_eq!(structs(attributes), maps);
     let metadata = ours.metadata_context.unwrap();
     assert_eq!(structs(Members::of(&metadata).unwrap().iter()), maps);
@@ -222,6 +222,7 @@ fn members_are_those_of_the_whole_decoder() {
         let (Ok(ours), Ok(theirs)) = (ours, theirs) else { continue };
         assert_eq!(ours.len(), theirs.fields.len());
         for (name, value) in ours.iter() {
+            let name = utf8(name).unwrap();
             assert_eq!(google::Value::decode(value).as_ref(), Ok(&theirs.fields[name]));
             assert_eq!(ours.get(name), Some(value));
         }

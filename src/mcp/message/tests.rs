@@ -23,6 +23,44 @@ fn parse_with(body: &str, batches: bool) -> Result<String, String> {
 }
 
 #[test]
+fn arguments_that_are_asked_for_are_read_at_once_and_no_differently() {
+    let accept = Accept { max_depth: 6, batches: false };
+    let told = |body: &str, asks: &dyn Fn(&str) -> bool| {
+        let read = read_for(body.as_bytes(), &MirroredHeaders::default(), accept, asks);
+        let call = match read {
+            Ok(Message::ToolCall(call)) => call,
+            other => return (format!("{other:?}"), false),
+        };
+        let is_read = call.arguments.tree.get().is_some();
+        (format!("{:?} {:?}", call.arguments.text, call.arguments.get()), is_read)
+    };
+    for (arguments, can_be_read) in [
+        (r#"{"a":[1,{"b":"c\n"}],"d":-1.5e3}"#, true),
+        ("  {} ", true),
+        (r#"{"a":1,"a":2}"#, false),
+        (r#"{"a":{"b":1,"b":1}}"#, false),
+        (r#"{"a\u0000":1}"#, false),
+        ("null", false),
+        ("[]", false),
+        ("{", false),
+        (r#"{"a":01}"#, false),
+        (r#"{"a":[[[[1]]]]}"#, false),
+        (r#"{"a":"\ud800"}"#, false),
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call",
+               "params":{{"name":"t","arguments":{arguments},"x":1}}}}"#
+        );
+        let (lazily, _) = told(&body, &|_| false);
+        assert_eq!(told(&body, &|tool| tool == "t"), (lazily.clone(), can_be_read), "{body}");
+        assert_eq!(told(&body, &|tool| tool != "t"), (lazily, false), "{body}");
+    }
+    let name_last =
+        r#"{"jsonrpc":"2.0","method":"tools/call","params":{"arguments":{},"name":"t"}}"#;
+    assert!(!told(name_last, &|_| true).1);
+}
+
+#[test]
 fn a_call_is_read_whatever_the_order_and_escapes_of_its_keys() {
     for body in [
         r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#,

@@ -85,9 +85,9 @@ fn parse_and_check(
     }
     let Check { errors, doubts, patterns, reads, .. } = check;
     if errors.is_empty() {
-        let steps = 1 + metering::meter(&mut expr);
-        let (source, env) = (source.to_owned(), Arc::clone(env));
-        Ok(Condition { source, env, expr, steps, patterns, numbers, reads, doubts })
+        let (steps, places) = metering::meter(&mut expr);
+        let (source, env, steps) = (source.to_owned(), Arc::clone(env), 1 + steps);
+        Ok(Condition { source, env, expr, steps, patterns, places, numbers, reads, doubts })
     } else {
         Err(errors)
     }

@@ -8,11 +8,12 @@
 //! - A function that reads or builds texts pays for their length ([`Price`]).
 //! - What is made here, and not a view of the request, pays when it is copied ([`COPY`]).
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 
 use super::comparison;
 use super::functions::{self, Function, Price};
 use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, MATCHES, SCALAR, TEXT};
+use super::part::{PLACE_PREFIX, Place, Variable};
 
 /// The name of the [`Budget`](super::Budget); none in an expression can be so.
 pub(super) const BUDGET: &str = "@budget";
@@ -32,14 +33,16 @@ const ARITHMETIC: [&str; 4] =
     [operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
 
 /// Makes an expression pay. Answers how many steps it takes beside what it pays for
-/// on its way.
-pub(super) fn meter(expr: &mut IdedExpr) -> u64 {
-    Metering { variables: Vec::new() }.expr(expr)
+/// on its way, and the places that it reads.
+pub(super) fn meter(expr: &mut IdedExpr) -> (u64, Vec<Place>) {
+    let mut metering = Metering { variables: Vec::new(), places: Vec::new() };
+    (metering.expr(expr), metering.places)
 }
 
 struct Metering {
     /// The variables of the comprehensions around.
     variables: Vec<String>,
+    places: Vec<Place>,
 }
 
 impl Metering {
@@ -55,6 +58,9 @@ impl Metering {
                 let steps = self.expr(&mut select.operand);
                 if self.is_repeated() && self.may_be_copied(&select.operand.expr) {
                     pays(COPY, &mut select.operand, []);
+                }
+                if let Some(place) = self.place(select) {
+                    ided.expr = place;
                 }
                 steps + u64::from(self.is_repeated())
             }
@@ -91,6 +97,22 @@ impl Metering {
         }
     }
 
+    /// A member of a variable, or of what is at a place, as one.
+    fn place(&mut self, select: &mut SelectExpr) -> Option<Expr> {
+        let Expr::Ident(name) = &mut select.operand.expr else { return None };
+        if select.test || self.variables.contains(name) {
+            return None;
+        }
+        if let Some(variable) = Variable::named(name) {
+            *name = format!("{PLACE_PREFIX}{}", self.places.len());
+            self.places.push(Place::new(variable));
+        }
+        // The last one, for places are not divided.
+        let place = self.places.last_mut().filter(|_| name.starts_with(PLACE_PREFIX))?;
+        place.push(std::mem::take(&mut select.field));
+        Some(Expr::Ident(std::mem::take(name)))
+    }
+
     /// Something that is copied into a list, a map or an optional value.
     fn copied(&mut self, ided: &mut IdedExpr) -> u64 {
         let steps = self.expr(ided);
@@ -107,7 +129,7 @@ impl Metering {
         let name = call.func_name.as_str();
         if FREE.contains(&name) {
             // What a macro adds for itself is a part of its element.
-            let is_written = !call.args.iter().any(is_accumulator);
+            let is_written = !call.args.iter().any(|argument| self.is_accumulator(argument));
             return inside + u64::from(self.is_repeated() && is_written);
         }
         match functions::called(call) {
@@ -124,7 +146,7 @@ impl Metering {
         let name = call.func_name.as_str();
         match call.args.as_mut_slice() {
             // The accumulator of a macro, which is not copied.
-            [accumulator, _] if is_accumulator(accumulator) => {}
+            [accumulator, _] if self.is_accumulator(accumulator) => {}
             [_, _] if name == operators::ADD => take(call, ADD, []),
             [left, right] if ARITHMETIC.contains(&name) => {
                 pays(SCALAR, left, []);
@@ -138,6 +160,11 @@ impl Metering {
             }
             _ => {}
         }
+    }
+
+    /// Whether it is the variable of a macro's own, whose name no one can write.
+    fn is_accumulator(&self, ided: &IdedExpr) -> bool {
+        matches!(&ided.expr, Expr::Ident(name) if name.starts_with('@') && self.variables.contains(name))
     }
 
     /// Whether a member of this may come as a copy, because it may be an optional value
@@ -169,11 +196,6 @@ impl Metering {
         let target = call.target.as_deref_mut().filter(|_| takes_target);
         target.into_iter().chain(&mut call.args).for_each(|operand| pays(how, operand, []));
     }
-}
-
-/// No name that is written starts so.
-fn is_accumulator(ided: &IdedExpr) -> bool {
-    matches!(&ided.expr, Expr::Ident(name) if name.starts_with('@') && name != BUDGET)
 }
 
 fn is_literal(ided: &IdedExpr) -> bool {

@@ -58,6 +58,27 @@ impl Node {
         }
     }
 
+    /// Whether it has members, known ones or such as come with each request.
+    pub(super) fn is_map(self) -> bool {
+        match self {
+            Self::Request
+            | Self::Auth
+            | Self::Jwt
+            | Self::Mcp
+            | Self::Headers
+            | Self::HeadersAll
+            | Self::Claims
+            | Self::Params => true,
+            Self::Method
+            | Self::Host
+            | Self::Path
+            | Self::Scopes
+            | Self::McpMethod
+            | Self::Backend
+            | Self::Tool => false,
+        }
+    }
+
     pub(super) fn member(self, name: &str) -> Option<Self> {
         self.members().iter().find(|(known, _)| *known == name).map(|(_, node)| *node)
     }

@@ -267,6 +267,26 @@ fn a_request_is_seen_as_documented() {
     }
 }
 
+#[test]
+fn chains_of_names_are_looked_up_from_the_variable_that_they_begin_with() {
+    let arguments = r#"{"a":{"b":{"c":1}},"l":[{"a":{"b":2}}],"b.c":3}"#;
+    for source in [
+        "args.a.b.c == 1 && args.a.b == {'c': 1} && args.a['b'].c == 1",
+        "args.l.all(args, args.a.b == 2) && args.l.all(x, args.a.b.c == 1 && x.a.b == 2)",
+        "args.l.map(request, request.a.b) == [2]",
+        "has(args.a.b.c) && !has(args.a.b.d) && args.?a.b.d.orValue(7) == 7",
+        "request.mcp.params.arguments.a.b.c == 1 && request.mcp.params._meta.progressToken == 7",
+        "!has(request.mcp.params.gone) && request.auth.jwt.claims.org.departments == ['ops']",
+        "request.headers_all.x.size() == 0 || request.headers['x-a'] == '1'",
+        "meta.progressToken == 7 && request.auth.jwt.claims.level == 3",
+    ] {
+        assert_eq!(outcome(source, arguments), "true", "{source}");
+    }
+    assert_eq!(outcome("args.a.B.c == 1", arguments), "ambiguous");
+    assert_eq!(outcome("args.A.b.c == 1 || true", arguments), "ambiguous");
+    assert_eq!(outcome("request.mcp.params.gone == null", arguments), "failed");
+}
+
 /// Whatever is not listed here is not converted, not sent by Envoy, and not
 /// looked at when a challenge is sought.
 #[test]
@@ -287,6 +307,11 @@ fn failures_say_why() {
         assert!(why.contains("string") && !why.contains("a text"), "{why}");
     }
     assert_eq!(why(100, "args.x == 1"), "there is no `x`");
+    assert_eq!(why(100, "args.x.y.z == 1"), "there is no `x`");
+    assert_eq!(why(100, "args.t.y.z == 1"), "there is no `y`");
+    assert_eq!(why(100, "!request.auth.jwt.claims.org.none"), "there is no `none`");
+    assert_eq!(why(100, "args.x == 1 && args.t != ''"), "there is no `x`");
+    assert_eq!(why(100, "has(args.x.y)"), "there is no `x`");
     assert_eq!(why(100, "args.?x"), "its value is not a boolean but of type optional_type");
     let long = |length| why(1000, &format!("args['{}'] == 1", "x".repeat(length)));
     assert_eq!(long(256), format!("there is no `{}`", "x".repeat(256)));

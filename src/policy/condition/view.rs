@@ -3,7 +3,6 @@
 //! Scalars become the crate's own values, which borrow strings. Arrays and
 //! objects become views that convert only what an expression touches.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::OnceLock;
@@ -11,21 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cel::ExecutionError;
 use cel::common::traits::{Container, Indexer, Iterable, Iterator, Sizer, Zeroer};
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelNull, CelString, Kind, MAP_TYPE, Type,
-};
+use cel::common::types::{CelBool, CelDouble, CelInt, CelNull, CelString, Kind, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
-use percent_encoding::percent_decode_str;
 
 use super::Numbers;
 use super::comparison::equal;
 use super::list::ListView;
 use super::meter::Budget;
+use super::part::{Part, RequestView, text};
 use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Object};
-use crate::mcp::TOOLS_CALL;
-use crate::policy::Facts;
 
 /// Remembers that an expression asked for a key of which readers disagree what
 /// it means (see [`Found::CaseVariant`]). CEL can absorb an error; this cannot
@@ -77,7 +72,7 @@ pub(super) fn to_val<'a>(json: &'a Json<'a>, writer: Writer<'a>) -> Box<dyn Val 
         Json::Double(value) => Box::new(CelDouble::from(*value)),
         Json::String(value) => Box::new(CelString::from(value.as_ref())),
         Json::Array(items) => Box::new(ListView::new(items, writer)),
-        Json::Object(object) => Box::new(MapView::new(Members::Json { object, writer })),
+        Json::Object(object) => MapView::boxed(Members::Json { object, writer }),
     }
 }
 
@@ -99,77 +94,9 @@ impl<'b, 'v, 'a: 'v> Iterator<'b, 'v> for SliceIterator<'b, 'a> {
     }
 }
 
-/// The variable `request`, or a part of it.
-pub(super) fn request<'a>(view: RequestView<'a>, node: Node) -> Box<dyn Val + 'a> {
-    let facts = view.facts;
-    match node {
-        Node::Request
-        | Node::Auth
-        | Node::Jwt
-        | Node::Mcp
-        | Node::Headers
-        | Node::HeadersAll
-        | Node::Claims => Box::new(MapView::new(Members::Request { view, node })),
-        Node::Method => text(&facts.head.method),
-        Node::Host => text(&facts.head.host),
-        Node::Path => path(&facts.head.path),
-        Node::McpMethod => text(TOOLS_CALL),
-        Node::Backend => text(facts.subject.backend.unwrap_or_default()),
-        Node::Tool => text(facts.subject.tool),
-        // As the reference has them.
-        Node::Scopes if view.client.budget.spend_elements(facts.scopes().count()) => {
-            list(std::iter::empty())
-        }
-        Node::Scopes => list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text)),
-        Node::Params => match view.params {
-            Json::Object(object) => {
-                let writer = view.client;
-                Box::new(MapView::new(Members::Params { object, writer }))
-            }
-            other => to_val(other, view.client),
-        },
-    }
-}
-
-/// What the variable `request` is made of.
-#[derive(Clone, Copy)]
-pub(super) struct RequestView<'a> {
-    pub(super) facts: &'a Facts<'a>,
-    /// The parameters of the call, empty if the condition does not read them.
-    pub(super) params: &'a Json<'a>,
-    /// Their author.
-    pub(super) client: Writer<'a>,
-}
-
-fn text(text: &str) -> Box<dyn Val + '_> {
-    Box::new(CelString::from(text))
-}
-
-fn list<'a>(items: impl std::iter::Iterator<Item = Box<dyn Val + 'a>>) -> Box<dyn Val + 'a> {
-    Box::new(CelList::from(items.collect::<Vec<_>>()))
-}
-
-fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
-    match value {
-        Cow::Borrowed(value) => text(value),
-        Cow::Owned(value) => Box::new(CelString::from(value)),
-    }
-}
-
-/// A header's value. What is not UTF-8 in it equals nothing that is written.
-fn header(value: &[u8]) -> Box<dyn Val + '_> {
-    lossy(String::from_utf8_lossy(value))
-}
-
-/// The path without its query, decoded once, as the reference has it.
-fn path(path: &str) -> Box<dyn Val + '_> {
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    lossy(percent_decode_str(path).decode_utf8_lossy())
-}
-
 /// Where a map's members are.
 #[derive(Clone, Copy)]
-enum Members<'a> {
+pub(super) enum Members<'a> {
     Json {
         object: &'a Object<'a>,
         writer: Writer<'a>,
@@ -186,7 +113,7 @@ enum Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn find(self, key: &str) -> Option<Box<dyn Val + 'a>> {
+    pub(super) fn find(self, key: &str) -> Option<Part<'a>> {
         match self {
             Self::Json { object, writer } => {
                 let value = match writer.ambiguity {
@@ -200,24 +127,23 @@ impl<'a> Members<'a> {
                         }
                     },
                 };
-                value.map(|value| to_val(value, writer))
+                value.map(|value| Part::Json(value, writer))
             }
             Self::Params { object, writer } => {
-                let value = Self::Json { object, writer }.find(key)?;
-                (value.get_type().kind() != Kind::NullType).then_some(value)
+                let value = Self::Json { object, writer }.find(key);
+                value.filter(|value| !matches!(value, Part::Json(Json::Null, _)))
             }
             Self::Request { view, node } => {
                 let head = view.facts.head;
-                let values = head.headers.iter().filter(|(name, _)| name == key);
-                let mut values = values.map(|(_, value)| header(value)).peekable();
+                let header = || head.headers.iter().find(|(name, _)| name == key);
                 match node {
-                    Node::Headers => values.next(),
-                    Node::HeadersAll => values.peek().is_some().then(|| list(values)),
+                    Node::Headers => header().map(|(_, value)| Part::Header(value)),
+                    Node::HeadersAll => header().map(|(name, _)| Part::HeaderList(head, name)),
                     Node::Claims => {
                         let claim = view.facts.claims?.other_than_scopes(key)?;
-                        Some(to_val(claim, Writer { ambiguity: None, ..view.client }))
+                        Some(Part::Json(claim, Writer { ambiguity: None, ..view.client }))
                     }
-                    record => record.member(key).map(|member| request(view, member)),
+                    record => record.member(key).map(|member| Part::Request(view, member)),
                 }
             }
         }
@@ -275,7 +201,7 @@ impl<'a> Members<'a> {
 }
 
 /// An object as a CEL map.
-struct MapView<'a> {
+pub(super) struct MapView<'a> {
     members: Members<'a>,
     /// The keys as values, made for the first iteration.
     keys: OnceLock<Vec<Box<dyn Val + 'a>>>,
@@ -284,6 +210,10 @@ struct MapView<'a> {
 impl<'a> MapView<'a> {
     fn new(members: Members<'a>) -> Self {
         Self { members, keys: OnceLock::new() }
+    }
+
+    pub(super) fn boxed(members: Members<'a>) -> Box<dyn Val + 'a> {
+        Box::new(Self::new(members))
     }
 
     /// The keys, which are paid for first; there are none if that fails.
@@ -349,7 +279,12 @@ impl<'a> Val for MapView<'a> {
     }
 }
 
-const LONGEST_NAME_IN_AN_ERROR: usize = 256;
+/// The error of a member that is not there. Its name may be an argument, as long as one.
+pub(super) fn no_such_key(name: &str) -> ExecutionError {
+    const LONGEST_NAME: usize = 256;
+    let name = if name.len() > LONGEST_NAME { "…" } else { name };
+    ExecutionError::NoSuchKey(name.to_owned().into())
+}
 
 /// JSON has no keys but strings. Another key that CEL has is not there; what is
 /// no key at all is an error, as it is with the crate's own maps.
@@ -379,15 +314,11 @@ impl Indexer for MapView<'_> {
     {
         let Some(name) = key.downcast_ref::<CelString>().map(CelString::inner) else {
             not_a_string_key(key)?;
-            return Err(ExecutionError::NoSuchKey(String::new().into()));
+            return Err(no_such_key(""));
         };
         match self.members.find(name) {
-            Some(value) => Ok(CowVal::Owned(value)),
-            // The name may be an argument, as long as one.
-            None if name.len() > LONGEST_NAME_IN_AN_ERROR => {
-                Err(ExecutionError::NoSuchKey("…".to_owned().into()))
-            }
-            None => Err(ExecutionError::NoSuchKey(name.to_owned().into())),
+            Some(part) => Ok(CowVal::Owned(part.val())),
+            None => Err(no_such_key(name)),
         }
     }
 

@@ -7,7 +7,7 @@ mod lenient;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use mcp_authz::json::Json;
-use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders};
+use mcp_authz::mcp::{self, Accept, Malformed, Message, MirroredHeaders};
 use serde_json::Value;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
 
@@ -61,6 +61,9 @@ fuzz_target!(|body: &[u8]| {
         arguments_agree(body, message);
     }
 
+    let at_once = mcp::read_for(body, &no_headers, MOST, &|_| true);
+    assert_eq!(with_arguments(&most), with_arguments(&at_once));
+
     // Settings and headers only ever refuse more.
     let ours = most.as_ref().ok().map(lenient::ours);
     let mut mirrored = MirroredHeaders::default();
@@ -94,6 +97,15 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
     data[at..at + member.len()].copy_from_slice(member.as_bytes());
     size + member.len()
 });
+
+/// What was read, with the arguments of a call.
+fn with_arguments(read: &Result<Message<'_>, Malformed>) -> String {
+    match read {
+        Ok(Message::ToolCall(call)) => format!("{:?} {:?}", call.name, call.arguments.get()),
+        Ok(Message::Batch(calls)) => format!("{}", calls.len()),
+        other => format!("{other:?}"),
+    }
+}
 
 fn serde_agrees(body: &[u8], message: &Message<'_>) {
     match serde_json::from_slice::<Value>(body) {

@@ -1,0 +1,171 @@
+//! Variables, and what is found in them by names.
+//!
+//! The crate takes `args.owner.name` for a name that may have dots: at each evaluation
+//! it builds that text and looks for a variable and a type called so. There is none, so
+//! when an expression is loaded, each such chain of names becomes a [`Place`].
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use cel::common::types::{CelList, CelString};
+use cel::common::value::Val;
+use percent_encoding::percent_decode_str;
+
+use super::reads::Node;
+use super::view::{MapView, Members, Writer, to_val};
+use super::{Scope, check};
+use crate::head::Head;
+use crate::json::Json;
+use crate::mcp::TOOLS_CALL;
+use crate::policy::Facts;
+
+/// Names of places start so; no name in an expression can.
+pub(super) const PLACE_PREFIX: &str = "@place";
+
+/// A chain of names, from a variable on.
+#[derive(Debug)]
+pub(super) struct Place {
+    variable: Variable,
+    names: Vec<String>,
+}
+
+/// The variables that an expression sees.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Variable {
+    Args,
+    Meta,
+    /// `request`, or a part of it that is always there.
+    Request(Node),
+}
+
+impl Variable {
+    pub(super) fn named(name: &str) -> Option<Self> {
+        match name {
+            check::ARGS => Some(Self::Args),
+            check::META => Some(Self::Meta),
+            check::REQUEST => Some(Self::Request(Node::Request)),
+            _ => None,
+        }
+    }
+}
+
+impl Place {
+    /// The variable itself.
+    pub(super) fn new(variable: Variable) -> Self {
+        Self { variable, names: Vec::new() }
+    }
+
+    /// Goes on to a member.
+    pub(super) fn push(&mut self, name: String) {
+        match self.variable {
+            Variable::Request(node)
+                if self.names.is_empty()
+                    && let Some(member) = node.member(&name) =>
+            {
+                self.variable = Variable::Request(member);
+            }
+            _ => self.names.push(name),
+        }
+    }
+
+    /// What is there, or the first of its names that is not.
+    pub(super) fn find<'s>(&self, scope: &'s Scope<'_>) -> Result<Part<'s>, &str> {
+        let find = |part: Part<'s>, name| part.members().and_then(|members| members.find(name));
+        self.names
+            .iter()
+            .try_fold(scope.part(self.variable), |part, name| find(part, name).ok_or(name.as_str()))
+    }
+}
+
+/// A variable, or a part of one.
+#[derive(Clone, Copy)]
+pub(super) enum Part<'a> {
+    Json(&'a Json<'a>, Writer<'a>),
+    Request(RequestView<'a>, Node),
+    Header(&'a [u8]),
+    /// All values of the header of this name.
+    HeaderList(&'a Head, &'a str),
+}
+
+/// What the variable `request` is made of.
+#[derive(Clone, Copy)]
+pub(super) struct RequestView<'a> {
+    pub(super) facts: &'a Facts<'a>,
+    /// The parameters of the call, empty if the condition does not read them.
+    pub(super) params: &'a Json<'a>,
+    /// Their author.
+    pub(super) client: Writer<'a>,
+}
+
+impl<'a> Part<'a> {
+    /// Its members, if it is a map.
+    fn members(self) -> Option<Members<'a>> {
+        match self {
+            Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
+            Self::Request(view, Node::Params) => match view.params {
+                Json::Object(object) => Some(Members::Params { object, writer: view.client }),
+                _ => None,
+            },
+            Self::Request(view, node) => node.is_map().then_some(Members::Request { view, node }),
+            Self::Json(..) | Self::Header(_) | Self::HeaderList(..) => None,
+        }
+    }
+
+    pub(super) fn val(self) -> Box<dyn Val + 'a> {
+        if let Some(members) = self.members() {
+            return MapView::boxed(members);
+        }
+        match self {
+            Self::Json(json, writer) => to_val(json, writer),
+            Self::Request(view, node) => view.text_or_list(node),
+            Self::Header(value) => header(value),
+            Self::HeaderList(head, name) => list(head.values(name).map(header)),
+        }
+    }
+}
+
+impl<'a> RequestView<'a> {
+    /// A part that is no map.
+    fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
+        let facts = self.facts;
+        match node {
+            Node::Method => text(&facts.head.method),
+            Node::Host => text(&facts.head.host),
+            Node::Path => path(&facts.head.path),
+            Node::McpMethod => text(TOOLS_CALL),
+            Node::Backend => text(facts.subject.backend.unwrap_or_default()),
+            Node::Tool => text(facts.subject.tool),
+            // As the reference has them.
+            Node::Scopes if !self.client.budget.spend_elements(facts.scopes().count()) => {
+                list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text))
+            }
+            _ => list(std::iter::empty()),
+        }
+    }
+}
+
+pub(super) fn text(text: &str) -> Box<dyn Val + '_> {
+    Box::new(CelString::from(text))
+}
+
+fn list<'a>(items: impl Iterator<Item = Box<dyn Val + 'a>>) -> Box<dyn Val + 'a> {
+    Box::new(CelList::from(items.collect::<Vec<_>>()))
+}
+
+fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
+    match value {
+        Cow::Borrowed(value) => text(value),
+        Cow::Owned(value) => Box::new(CelString::from(value)),
+    }
+}
+
+/// A header's value. What is not UTF-8 in it equals nothing that is written.
+fn header(value: &[u8]) -> Box<dyn Val + '_> {
+    lossy(String::from_utf8_lossy(value))
+}
+
+/// The path without its query, decoded once, as the reference has it.
+fn path(path: &str) -> Box<dyn Val + '_> {
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    lossy(percent_decode_str(path).decode_utf8_lossy())
+}
