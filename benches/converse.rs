@@ -18,7 +18,7 @@ use mcp_authz::gate::{Gate, LiveGate};
 use mcp_authz::telemetry::{DecisionLog, LastLines, LogFormat, Recorder};
 use prost::Message as _;
 use tonic::body::Body;
-use tonic::codegen::{Bytes, Service as _, http};
+use tonic::codegen::{Bytes, http};
 
 /// An external processor with all that it reports to.
 pub struct Processor {
@@ -39,7 +39,7 @@ impl Processor {
     }
 
     /// Answers all messages of a stream, and tells how many bytes the answers have.
-    pub fn answer(&mut self, messages: Bytes) -> usize {
+    pub fn answer(&self, messages: Bytes) -> usize {
         let request = http::Request::post("/envoy.service.ext_proc.v3.ExternalProcessor/Process")
             .header("content-type", "application/grpc")
             .header("te", "trailers")
@@ -47,7 +47,7 @@ impl Processor {
             .unwrap();
         let mut context = Context::from_waker(Waker::noop());
         // Nothing is waited for: all messages are there.
-        let Poll::Ready(Ok(response)) = pin!(self.service.call(request)).poll(&mut context) else {
+        let Poll::Ready(response) = pin!(self.service.answer(request)).poll(&mut context) else {
             panic!("the stream is not answered")
         };
         let (mut body, mut bytes) = (pin!(response.into_body()), 0);

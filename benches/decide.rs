@@ -58,7 +58,7 @@ fn challenge(bencher: Bencher<'_, '_>, rules: usize) {
 /// answers.
 #[divan::bench(args = [BodySendMode::Buffered, BodySendMode::FullDuplexStreamed])]
 fn conversation(bencher: Bencher<'_, '_>, mode: BodySendMode) {
-    let mut processor = Processor::new(gate(&inputs::policy(50, When::Title)));
+    let processor = Processor::new(gate(&inputs::policy(50, When::Title)));
     let messages = messages(mode, metadata(), inputs::call(50));
     assert!(processor.answer(messages.clone()) > 0);
     bencher.bench_local(|| processor.answer(messages.clone()));

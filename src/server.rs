@@ -1,6 +1,7 @@
 //! Listening, serving, reloading and stopping.
 
 mod connection;
+mod envoy;
 mod listen;
 mod reload;
 mod signals;
@@ -18,12 +19,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+use self::envoy::Services;
 pub use self::listen::Access;
 use self::listen::{Bound, Listener};
 use self::reload::{Cause, Reloader};
 use self::signals::Signals;
 use crate::address::Address;
-use crate::admin::{Admin, Health, Reach, Status};
+use crate::admin::{Admin, Reach, Status};
 use crate::extproc::{Capacity, ExtProc};
 use crate::gate::{ClaimsFrom, Gate, LiveGate};
 use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
@@ -31,12 +33,6 @@ use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 /// Conditions are evaluated as deep as they are nested: as much as the main thread
 /// has.
 const STACK_BYTES: usize = 8 << 20;
-
-/// How many streams Envoy may have given up before they are looked at. If there are
-/// more, HTTP/2's guard against rapid resets closes the connection, which fails the
-/// requests of all callers on it. h2's own limit is 20: a standstill of a second, or a
-/// few callers who hang up at once, would do. Each takes little, and not for long.
-const MOST_GIVEN_UP: usize = 10_000;
 
 /// How many connections the admin port takes: what asks there must not use up the
 /// file descriptors that Envoy's connections need.
@@ -148,8 +144,10 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     );
     let (stop, stopping) = watch::channel(false);
     let worker = Worker {
-        extproc: ExtProc::new(live, Arc::clone(&recorder), options.capacity),
-        health: status.health_service(),
+        services: Services {
+            extproc: ExtProc::new(live, Arc::clone(&recorder), options.capacity),
+            health: status.health_service(),
+        },
         stopping,
         timeout: options.drain.timeout,
     };
@@ -239,8 +237,7 @@ async fn until_stopped(
 /// What each thread does.
 #[derive(Debug, Clone)]
 struct Worker {
-    extproc: ExtProc,
-    health: Health,
+    services: Services,
     stopping: watch::Receiver<bool>,
     timeout: Duration,
 }
@@ -248,27 +245,24 @@ struct Worker {
 impl Worker {
     /// Accepts and serves connections until told to stop.
     async fn serve(self, listener: Listener) -> io::Result<()> {
-        let Self { extproc, health, mut stopping, timeout } = self;
+        let Self { services, mut stopping, timeout } = self;
         let mut drain = stopping.clone();
         let stop = async move { stopped(&mut stopping).await };
-        let router = Server::builder()
-            .http2_max_pending_accept_reset_streams(Some(MOST_GIVEN_UP))
-            .add_service(extproc)
-            .add_service(health);
+        let incoming = listener.incoming(usize::MAX)?;
         let too_late = async {
             stopped(&mut drain).await;
             tokio::time::sleep(timeout).await;
         };
         tokio::select! {
-            served = listener.serve(router, usize::MAX, stop) => served,
+            () = services.serve(incoming, stop) => {}
             () = too_late => {
                 tracing::warn!(
                     timeout_seconds = timeout.as_secs(),
                     "streams that did not end in time are cut off"
                 );
-                Ok(())
             }
         }
+        Ok(())
     }
 }
 
@@ -302,8 +296,13 @@ impl Background {
                         .http2_keepalive_interval(Some(KEEPALIVE))
                         .max_connection_age(CONNECTION_AGE)
                         .add_routes(admin.routes());
-                    if let Err(error) = listener.serve(router, MOST_ADMIN, pending()).await {
-                        tracing::error!("the admin port: {error}");
+                    match listener.incoming(MOST_ADMIN) {
+                        Ok(incoming) => {
+                            if let Err(error) = router.serve_with_incoming(incoming).await {
+                                tracing::error!("the admin port: {error}");
+                            }
+                        }
+                        Err(error) => tracing::error!("the admin port: {error}"),
                     }
                 }
                 // Spans are still sent.

@@ -103,6 +103,10 @@ async fn what_goes_on_already_is_not_turned_away_for_room() {
     let body = call("echo", &json!({"text": "x".repeat(1 << 20)}));
     let (first, rest) = body.as_bytes().split_at(1500);
     let (reply, send_rest) = begin(&stack, "echo", first).await;
+    // Until it is decided, there would be no room.
+    let refused = "mcp_authz_refused_requests_total{policy=\"quickstart\",verdict=\"shadow_deny\",\
+                   reason=\"body_too_large\"} 1";
+    measures(&stack, refused).await;
     for part in rest.chunks(64 << 10) {
         send_rest.send(Ok(part.to_vec())).await.unwrap();
     }

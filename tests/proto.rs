@@ -66,5 +66,5 @@ fn the_fields_of_a_decision_have_the_names_of_the_message() {
     let expected: Vec<&str> = decision.field.iter().map(|field| field.json_name()).collect();
     let found: Vec<&str> = fields(&full).into_iter().map(|(name, _)| name).collect();
     assert_eq!(found, expected);
-    assert_eq!(fields(&Decision::default()), []);
+    assert_eq!(fields(&Decision::default()).count(), 0);
 }

@@ -6,8 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body::{Frame, SizeHint};
-use tonic::Status;
-use tonic::body::Body;
 use tonic::codegen::Bytes;
 
 use crate::telemetry::{Held, HeldBytes};
@@ -37,28 +35,28 @@ impl Capacity {
 /// What comes of a stream, counted before messages are made of it: a part of a
 /// message takes room, too.
 #[derive(Debug)]
-pub(super) struct Counted {
-    body: Body,
+pub(super) struct Counted<B> {
+    body: B,
     held: Arc<Held>,
     capacity: Capacity,
 }
 
-impl Counted {
-    pub(super) fn new(body: Body, held: Arc<Held>, capacity: Capacity) -> Self {
+impl<B> Counted<B> {
+    pub(super) fn new(body: B, held: Arc<Held>, capacity: Capacity) -> Self {
         Self { body, held, capacity }
     }
 }
 
-impl http_body::Body for Counted {
+impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Counted<B> {
     type Data = Bytes;
-    type Error = Status;
+    type Error = B::Error;
 
     /// Once too much is held, what comes is thrown away: to read no further would
     /// break the stream off before its answer.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         loop {
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             if let Some(Ok(frame)) = &frame

@@ -29,11 +29,12 @@ pub(super) struct Named {
     pub(super) traceparent: Option<String>,
 }
 
-/// Envoy's message as one of ours.
+/// Envoy's message as one of ours. Claims come with each, and are read of the first.
 pub(super) fn message(
     request: ProcessingRequest,
     gate: &Gate,
     named: &Named,
+    is_first: bool,
 ) -> Result<Message, Violation> {
     let ProcessingRequest {
         request,
@@ -43,8 +44,8 @@ pub(super) fn message(
         protocol_config,
     } = request;
     let verified = match metadata_context {
-        Some(metadata) => verified_claims(&metadata, gate)?,
-        None => None,
+        Some(metadata) if is_first => verified_claims(&metadata, gate)?,
+        Some(_) | None => None,
     };
     let event = match request {
         Some(request) => event(request, &attributes, named)?,

@@ -5,7 +5,6 @@
 //! decision.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::{self, Ready};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use prost::bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec};
-use tonic::codegen::{Service, http};
+use tonic::codegen::{StdError, http};
 use tonic::metadata::MetadataValue;
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -55,25 +54,14 @@ impl ExtProc {
     pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>, capacity: Capacity) -> Self {
         Self { live, recorder, capacity }
     }
-}
 
-impl NamedService for ExtProc {
-    const NAME: &'static str = SERVICE;
-}
-
-impl Service<http::Request<Body>> for ExtProc {
-    type Response = http::Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    /// Answers a request of HTTP/2.
+    pub async fn answer<B>(&self, request: http::Request<B>) -> http::Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
+    {
         if request.uri().path() != PROCESS {
-            let status = Status::unimplemented("the only method is Process");
-            return Box::pin(future::ready(Ok(status.into_http())));
+            return Status::unimplemented("the only method is Process").into_http();
         }
         let gate = self.live.current();
         // A buffered body arrives in one message. Twice the limit, so that one
@@ -82,12 +70,13 @@ impl Service<http::Request<Body>> for ExtProc {
         let capacity = self.capacity;
         let held = Arc::new(Held::new(Arc::clone(&self.recorder)));
         let request = request.map(|body| Counted::new(body, Arc::clone(&held), capacity));
-        let stream = OneStream { gate, held, capacity };
-        Box::pin(async move {
-            let mut grpc = Grpc::new(Messages).max_decoding_message_size(largest);
-            Ok(grpc.streaming(stream, request).await)
-        })
+        let mut grpc = Grpc::new(Messages).max_decoding_message_size(largest);
+        grpc.streaming(OneStream { gate, held, capacity }, request).await
     }
+}
+
+impl NamedService for ExtProc {
+    const NAME: &'static str = SERVICE;
 }
 
 /// The messages of a stream, in buffers that most of them fit into.
@@ -245,7 +234,8 @@ impl Conversation {
             }
             return Ok(());
         }
-        let message = convert::message(request, &self.gate, &self.named);
+        let is_first = !self.session.is_begun();
+        let message = convert::message(request, &self.gate, &self.named, is_first);
         let message = message.map_err(|violation| self.violated(violation))?;
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);

@@ -326,9 +326,16 @@ pub(super) fn length(value: usize) -> usize {
 
 /// Begins such a field, of which so many bytes follow.
 pub(super) fn begin(buffer: &mut Vec<u8>, tag: u8, length: usize) {
-    buffer.push(tag << 3 | LENGTH_DELIMITED);
-    // A vector has room.
-    let _written = prost::encode_length_delimiter(length, buffer);
+    let key = tag << 3 | LENGTH_DELIMITED;
+    match u8::try_from(length) {
+        // Most are short.
+        Ok(length @ 0..0x80) => buffer.extend_from_slice(&[key, length]),
+        _ => {
+            buffer.push(key);
+            // A vector has room.
+            let _written = prost::encode_length_delimiter(length, buffer);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -46,6 +46,9 @@ impl Origin {
 /// whoever keeps them.
 pub fn shortened(text: &str) -> String {
     const LONGEST: usize = 256;
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
     let end = text.char_indices().nth(LONGEST).map_or(text.len(), |(end, _)| end);
     text.get(..end).unwrap_or_default().to_owned()
 }

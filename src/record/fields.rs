@@ -26,7 +26,7 @@ pub enum Field<'d> {
 
 /// The fields of a decision that say something, by their names in JSON, in the
 /// order of `proto/`.
-pub fn fields(decision: &Decision) -> Vec<(&'static str, Field<'_>)> {
+pub fn fields(decision: &Decision) -> impl Iterator<Item = (&'static str, Field<'_>)> {
     let Decision {
         time,
         verdict,
@@ -72,7 +72,7 @@ pub fn fields(decision: &Decision) -> Vec<(&'static str, Field<'_>)> {
         text("spanId", span_id),
         duration.as_ref().map(|duration| ("duration", Field::Written(seconds(duration)))),
     ];
-    fields.into_iter().flatten().collect()
+    fields.into_iter().flatten()
 }
 
 fn text<'d>(name: &'static str, text: &'d str) -> Option<(&'static str, Field<'d>)> {

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, UnixListener};
-use tonic::transport::server::Router;
 
 use super::connection::{Accepting, Incoming};
 use crate::address::Address;
@@ -103,20 +102,13 @@ impl Listener {
         }
     }
 
-    /// Serves at most so many connections at once until told to stop, and then until
-    /// the open streams have ended.
-    pub(super) async fn serve(
-        self,
-        router: Router,
-        most: usize,
-        stop: impl Future<Output = ()>,
-    ) -> io::Result<()> {
+    /// The connections to it, at most so many at once.
+    pub(super) fn incoming(self, most: usize) -> io::Result<Incoming> {
         let listener = match self {
             Self::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
             Self::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
         };
-        let incoming = Incoming::new(listener, most);
-        router.serve_with_incoming_shutdown(incoming, stop).await.map_err(io::Error::other)
+        Ok(Incoming::new(listener, most))
     }
 }
 

@@ -81,7 +81,7 @@ impl Spans {
     /// The span of a decision that ended at `end`.
     pub(super) fn decided(&self, record: &Record, end: SystemTime) {
         let start = record.took.and_then(|took| end.checked_sub(took)).unwrap_or(end);
-        let attributes = fields(&record.decision).into_iter().filter_map(attribute);
+        let attributes = fields(&record.decision).filter_map(attribute);
         let builder = SpanBuilder::from_name("mcp_authz.decide")
             .with_kind(SpanKind::Internal)
             .with_start_time(start)

@@ -12,7 +12,7 @@ use mcp_authz::extproc::ExtProc;
 use prost::Message as _;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::{Bytes, Service as _, http};
+use tonic::codegen::{Bytes, http};
 
 const PATH: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /// A flag and the length before each message.
@@ -94,9 +94,8 @@ impl Conversation {
             .header("content-type", "application/grpc")
             .body(Body::new(feed.clone()))
             .expect("a request");
-        let response = pin!(service.clone().call(request));
-        let Poll::Ready(Ok(response)) = response.poll(&mut Context::from_waker(Waker::noop()))
-        else {
+        let response = pin!(service.answer(request));
+        let Poll::Ready(response) = response.poll(&mut Context::from_waker(Waker::noop())) else {
             panic!("a stream is answered before its first message")
         };
         let (head, answers) = response.into_parts();
