@@ -41,14 +41,14 @@ fn bench_decide(bencher: Bencher<'_, '_>, gate: &Gate, body: &[u8], allowed: boo
 
 /// 274 bytes of body, 513 bytes of claims, one condition with a regular expression;
 /// the last of so many rules allows.
-#[divan::bench(args = RULES)]
+#[divan::bench(args = RULES, sample_size = 100)]
 fn allow(bencher: Bencher<'_, '_>, rules: usize) {
     let gate = gate(&inputs::policy(rules, When::Title));
     bench_decide(bencher, &gate, &inputs::call(rules), true);
 }
 
 /// The same call without the scope: the challenge names it.
-#[divan::bench(args = RULES)]
+#[divan::bench(args = RULES, sample_size = 100)]
 fn challenge(bencher: Bencher<'_, '_>, rules: usize) {
     let gate = gate(&inputs::policy_for(rules, When::Title, "issues:admin"));
     bench_decide(bencher, &gate, &inputs::call(rules), false);
@@ -56,7 +56,10 @@ fn challenge(bencher: Bencher<'_, '_>, rules: usize) {
 
 /// All that is done about a call but HTTP/2: 50 rules, from Envoy's messages to the
 /// answers.
-#[divan::bench(args = [BodySendMode::Buffered, BodySendMode::FullDuplexStreamed])]
+#[divan::bench(
+    args = [BodySendMode::Buffered, BodySendMode::FullDuplexStreamed],
+    sample_size = 100,
+)]
 fn conversation(bencher: Bencher<'_, '_>, mode: BodySendMode) {
     let processor = Processor::new(gate(&inputs::policy(50, When::Title)));
     let messages = messages(mode, metadata(), inputs::call(50));
@@ -65,14 +68,14 @@ fn conversation(bencher: Bencher<'_, '_>, mode: BodySendMode) {
 }
 
 /// A tool that no rule names.
-#[divan::bench(args = RULES)]
+#[divan::bench(args = RULES, sample_size = 100)]
 fn no_rule(bencher: Bencher<'_, '_>, rules: usize) {
     let gate = gate(&inputs::policy(rules, When::Title));
     bench_decide(bencher, &gate, &inputs::call(rules + 1), false);
 }
 
 /// The strict reader alone.
-#[divan::bench]
+#[divan::bench(sample_size = 100)]
 fn read(bencher: Bencher<'_, '_>) {
     let body = inputs::call(10);
     read_body(bencher, &body);

@@ -55,6 +55,13 @@ pub fn claims() -> Map<String, Value> {
     claims
 }
 
+/// The same claims and as many more.
+pub fn more_claims(more: usize) -> Map<String, Value> {
+    let mut claims = claims();
+    claims.extend((0..more).map(|number| (format!("claim_{number}"), json!("some value"))));
+    claims
+}
+
 /// The name of the tool of a rule.
 pub fn tool(rule: usize) -> String {
     format!("create_issue_{rule}")

@@ -7,10 +7,15 @@ use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
 use mcp_authz::proto::{self, Struct};
 use prost::Message as _;
+use serde_json::{Map, Value};
 
 /// What `jwt_authn` writes about a verified token.
 pub fn metadata() -> Metadata {
-    let claims = proto::value(crate::inputs::claims().into());
+    metadata_of(crate::inputs::claims())
+}
+
+fn metadata_of(claims: Map<String, Value>) -> Metadata {
+    let claims = proto::value(claims.into());
     let namespace = Struct { fields: [("jwt_payload".to_owned(), claims)].into() };
     let filter_metadata = [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into();
     Metadata { filter_metadata, ..Metadata::default() }
@@ -18,7 +23,12 @@ pub fn metadata() -> Metadata {
 
 /// The same, as Envoy sends it.
 pub fn payload() -> Vec<u8> {
-    metadata().encode_to_vec()
+    payload_of(crate::inputs::claims())
+}
+
+/// The same of other claims.
+pub fn payload_of(claims: Map<String, Value>) -> Vec<u8> {
+    metadata_of(claims).encode_to_vec()
 }
 
 pub fn head() -> Head {

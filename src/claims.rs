@@ -11,7 +11,10 @@ use crate::json::{Json, Object};
 
 /// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Claims(Object<'static>);
+pub struct Claims {
+    scopes: Vec<String>,
+    all: Object<'static>,
+}
 
 impl Claims {
     /// The names of the claims that hold scopes: the standard one
@@ -20,21 +23,35 @@ impl Claims {
     /// [RFC 8693, section 4.2]: https://www.rfc-editor.org/rfc/rfc8693#section-4.2
     pub const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
-    /// All of them.
+    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]: a text with spaces
+    /// between them, or a list of one scope an element. Anything else grants
+    /// nothing.
     pub fn new(all: Object<'static>) -> Self {
-        Self(all)
+        let mut scopes = Vec::new();
+        for claim in Self::SCOPE_CLAIMS.into_iter().filter_map(|name| all.get(name)) {
+            match claim {
+                Json::String(text) => {
+                    scopes.extend(text.split_ascii_whitespace().map(str::to_owned));
+                }
+                Json::Array(items) => {
+                    scopes.extend(items.iter().filter_map(text).map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        Self { scopes, all }
     }
 
     /// The claims of a JSON object.
     pub fn from_json(claims: &Map<String, Value>) -> Self {
-        Self(object(claims))
+        Self::new(object(claims))
     }
 
     /// The claim at a dotted path: `org.departments` is the member
     /// `departments` of the claim `org`. A name that holds dots itself, such as
     /// a URL, is found whole first.
     pub fn find(&self, path: &str) -> Option<&Json<'static>> {
-        find(&self.0, path)
+        find(&self.all, path)
     }
 
     /// The claim at a dotted path, each part of which is a name: as in the reference.
@@ -43,7 +60,7 @@ impl Claims {
             Some((first, rest)) => (first, Some(rest)),
             None => (path, None),
         };
-        let found = self.0.get(first)?;
+        let found = self.all.get(first)?;
         rest.into_iter().flat_map(|rest| rest.split('.')).try_fold(found, |found, name| match found
         {
             Json::Object(object) => object.get(name),
@@ -53,17 +70,17 @@ impl Claims {
 
     /// The claim of just this name, unless it holds scopes.
     pub fn other_than_scopes(&self, name: &str) -> Option<&Json<'static>> {
-        if Self::SCOPE_CLAIMS.contains(&name) { None } else { self.0.get(name) }
+        if Self::SCOPE_CLAIMS.contains(&name) { None } else { self.all.get(name) }
     }
 
     /// The claim of just this name, if it is a text.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).and_then(text)
+        self.all.get(name).and_then(text)
     }
 
     /// The names of the claims that do not hold scopes.
     pub fn names_other_than_scopes(&self) -> impl Iterator<Item = &str> {
-        let names = self.0.iter().map(|(name, _)| name);
+        let names = self.all.iter().map(|(name, _)| name);
         names.filter(|name| !Self::SCOPE_CLAIMS.contains(name))
     }
 
@@ -93,18 +110,9 @@ impl Claims {
         Self::from_unverified_token(token).ok()
     }
 
-    /// The scopes that the token grants, by all [`Claims::SCOPE_CLAIMS`]: a text with
-    /// spaces between them, or a list of one scope an element. Anything else grants
-    /// nothing.
+    /// The scopes that the token grants.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
-        Self::SCOPE_CLAIMS.into_iter().filter_map(|name| self.0.get(name)).flat_map(|claim| {
-            let items = match claim {
-                Json::Array(items) => items.as_slice(),
-                _ => &[],
-            };
-            let words = text(claim).into_iter().flat_map(str::split_ascii_whitespace);
-            words.chain(items.iter().filter_map(text))
-        })
+        self.scopes.iter().map(String::as_str)
     }
 }
 

@@ -25,6 +25,7 @@ mod load;
 mod noop;
 mod report;
 mod setups;
+mod sidecar;
 #[path = "../../examples/quickstart/tokens.rs"]
 mod tokens;
 
@@ -84,13 +85,15 @@ fn run(args: &Args, runtime: &Runtime) -> Result<Report, Error> {
     let binary = envoy::find(|text| eprintln!("{text}"))?;
     let issuer = Issuer::new()?;
     let upstream = load::upstream()?;
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_mcp-authz"));
+    let mcp_authz = args.mcp_authz.as_ref().unwrap_or(&built);
     let chosen = SETUPS.into_iter().filter(|setup| setup.name().contains(&args.only));
     let mut running = Vec::new();
     for setup in chosen {
-        let sidecar = args.mcp_authz.as_deref();
-        let started = Running::start(setup, &binary, &issuer, upstream, sidecar);
+        let started = Running::start(setup, &binary, &issuer, upstream, mcp_authz);
         running.push(runtime.block_on(started)?);
     }
+    let idle = running.iter().map(Running::resident).collect::<Result<Vec<_>, _>>()?;
     let duration = Duration::from_secs_f64(args.seconds);
     let mut report = Report::default();
     for round in 0..args.rounds {
@@ -109,11 +112,16 @@ fn run(args: &Args, runtime: &Runtime) -> Result<Report, Error> {
         }
     }
     eprintln!();
-    for running in &running {
-        report.resident(running.setup, running.resident()?);
+    for (running, idle) in running.iter().zip(idle) {
+        if let (Some(idle), Some(loaded)) = (idle, running.resident()?) {
+            report.resident.push((running.setup, idle, loaded));
+        }
     }
     drop(running);
+    report.sidecar = runtime.block_on(sidecar::measure(mcp_authz))?;
     report.by_rules = costs::by_rules();
+    report.by_claims_unread = costs::by_claims(false);
+    report.by_claims_read = costs::by_claims(true);
     report.by_bytes_unread = costs::by_bytes(When::Never);
     report.by_bytes_read = costs::by_bytes(When::Title);
     Ok(report)

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::costs::Point;
 use crate::load::{Measured, histogram};
 use crate::setups::{Cpu, SETUPS, Setup};
+use crate::sidecar::Sidecar;
 use crate::tokens::Error;
 
 /// One turn of one set-up.
@@ -59,9 +60,13 @@ const FIGURES: [(Figure, &str); 5] = [
 #[derive(Debug, Default)]
 pub struct Report {
     rounds: Vec<Round>,
-    resident: Vec<(Setup, u64)>,
+    /// Bytes of memory before all rounds, and after.
+    pub resident: Vec<(Setup, u64, u64)>,
+    pub sidecar: Sidecar,
     /// What decisions cost without Envoy.
     pub by_rules: Vec<Point>,
+    pub by_claims_unread: Vec<Point>,
+    pub by_claims_read: Vec<Point>,
     pub by_bytes_unread: Vec<Point>,
     pub by_bytes_read: Vec<Point>,
 }
@@ -90,10 +95,6 @@ impl Report {
         self.rounds.push(round);
     }
 
-    pub fn resident(&mut self, setup: Setup, bytes: Option<u64>) {
-        self.resident.extend(bytes.map(|bytes| (setup, bytes)));
-    }
-
     fn connections(&self) -> Vec<usize> {
         let mut all: Vec<usize> = self.rounds.iter().map(|round| round.connections).collect();
         all.sort_unstable();
@@ -105,6 +106,11 @@ impl Report {
         self.rounds
             .iter()
             .filter(move |round| round.setup == setup && round.connections == connections)
+    }
+
+    fn requests(&self, setup: Setup) -> u64 {
+        let rounds = self.rounds.iter().filter(|round| round.setup == setup);
+        rounds.map(|round| round.measured.requests).sum()
     }
 
     fn spread(&self, setup: Setup, connections: usize, figure: Figure) -> Option<Spread> {
@@ -165,8 +171,24 @@ impl Report {
             }
         }
         text.push('\n');
-        for (setup, bytes) in &self.resident {
-            let _written = writeln!(text, "resident, {}: {} KiB", setup.name(), bytes >> 10);
+        for (setup, idle, loaded) in &self.resident {
+            let (name, requests) = (setup.name(), self.requests(*setup));
+            let _written = writeln!(
+                text,
+                "resident, {name}: {} KiB, after {requests} requests {} KiB",
+                idle >> 10,
+                loaded >> 10
+            );
+        }
+        let Sidecar { binary_bytes, start, streams } = &self.sidecar;
+        let _written = writeln!(text, "\nthe binary: {binary_bytes} bytes");
+        if let Some(Spread { least, median, greatest }) = Spread::of(start.clone()) {
+            let _written =
+                writeln!(text, "start to ready: {median:.1} ms ({least:.1}–{greatest:.1})");
+        }
+        for (streams, bytes) in streams {
+            let _written =
+                writeln!(text, "resident with {streams} open streams: {} KiB", bytes >> 10);
         }
         for (name, points) in self.costs() {
             let _written = writeln!(text, "\n{name}:");
@@ -177,9 +199,11 @@ impl Report {
         text
     }
 
-    fn costs(&self) -> [(&'static str, &[Point]); 3] {
+    fn costs(&self) -> [(&'static str, &[Point]); 5] {
         [
             ("a decision by number of rules, without Envoy", &self.by_rules),
+            ("a decision by number of claims that no rule reads", &self.by_claims_unread),
+            ("a decision by number of claims, of which a rule reads one", &self.by_claims_read),
             ("a decision by bytes of a body that no condition reads", &self.by_bytes_unread),
             ("a decision by bytes of a body that a condition reads", &self.by_bytes_read),
         ]
@@ -204,12 +228,19 @@ impl Report {
                 turns.push(turn);
             }
         }
-        let resident =
-            self.resident.iter().map(|(setup, bytes)| (setup.name().to_owned(), json!(bytes)));
+        let resident = self.resident.iter().map(|(setup, idle, loaded)| {
+            let requests = self.requests(*setup);
+            let figures = json!({"idle": idle, "loaded": loaded, "requests": requests});
+            (setup.name().to_owned(), figures)
+        });
+        let Sidecar { binary_bytes, start, streams } = &self.sidecar;
         let costs = self.costs().map(|(name, points)| (name.to_owned(), json!(points)));
         json!({
             "turns": turns,
             "residentBytes": Value::Object(resident.collect()),
+            "binaryBytes": binary_bytes,
+            "startMilliseconds": Spread::of(start.clone()).map(|spread| spread.json()),
+            "residentBytesByStreams": streams,
             "nanoseconds": Value::Object(costs.into_iter().collect()),
         })
     }
@@ -227,6 +258,15 @@ impl Report {
             "A decision by number of rules",
             "rules",
             &[("regular expression over an argument", &self.by_rules)],
+        )?;
+        plot_costs(
+            &dir.join("claims.svg"),
+            "A decision by number of claims",
+            "claims",
+            &[
+                ("claims that no rule reads", &self.by_claims_unread),
+                ("claims of which a rule reads one", &self.by_claims_read),
+            ],
         )?;
         plot_costs(
             &dir.join("bytes.svg"),

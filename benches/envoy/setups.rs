@@ -111,13 +111,12 @@ impl Running {
         envoy: &Path,
         issuer: &Issuer,
         upstream: u16,
-        mcp_authz: Option<&Path>,
+        mcp_authz: &Path,
     ) -> Result<Self, Error> {
         let dir = tempfile::tempdir()?;
         let socket = dir.path().join("s");
         let policy = dir.path().join("policy.yaml");
         fs::write(&policy, inputs::policy(RULES, When::Title))?;
-        let binary = Path::new(env!("CARGO_BIN_EXE_mcp-authz"));
         let mut command = match setup {
             Setup::JwtAlone | Setup::OwnFilters => None,
             Setup::Noop(_) => {
@@ -126,7 +125,7 @@ impl Running {
                 Some(command)
             }
             Setup::McpAuthz(_) => {
-                let mut command = Command::new(mcp_authz.unwrap_or(binary));
+                let mut command = Command::new(mcp_authz);
                 command.args(["serve", "--threads", "1", "--policy"]).arg(&policy);
                 command.arg("--listen").arg(format!("unix:{}", socket.display()));
                 Some(command)
@@ -148,7 +147,7 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let filter = match setup.mode() {
-            Some(mode) => ext_proc(binary, mode, &policy)?,
+            Some(mode) => ext_proc(mcp_authz, mode, &policy)?,
             None if setup == Setup::OwnFilters => {
                 OWN_FILTERS.replace("@TOOL@", &inputs::tool(RULES - 1)).replace("@SCOPE@", SCOPE)
             }
@@ -180,12 +179,16 @@ impl Running {
 
     /// How much memory the processor has, in bytes.
     pub fn resident(&self) -> Result<Option<u64>, Error> {
-        let Some(Processor(process)) = &self.processor else { return Ok(None) };
-        let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
-        Ok(Some(kib.parse::<u64>()? << 10))
+        self.processor.as_ref().map(|Processor(process)| resident(process.id())).transpose()
     }
+}
+
+/// How much memory a process has, in bytes.
+pub fn resident(process: u32) -> Result<u64, Error> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmRSS")?;
+    Ok(kib.parse::<u64>()? << 10)
 }
 
 /// The processor time of all threads of a process: the first number of each schedstat.

@@ -301,7 +301,11 @@ fn params<'a>(
             Some("uri") => params.uri = Some(string(reader)?),
             Some("arguments") => {
                 let tool = params.name.as_ref().and_then(Text::as_str);
-                params.arguments = Some(match tool.is_some_and(asks_for_arguments) {
+                // Asked once, and of nothing long: whoever repeats the key would have it
+                // asked as often as the body has room.
+                let tool = tool.filter(|tool| tool.len() <= MAX_NAME_BYTES);
+                let is_first = params.arguments.is_none();
+                params.arguments = Some(match is_first && tool.is_some_and(asks_for_arguments) {
                     true => member_with_tree(reader)?,
                     false => member(reader)?,
                 });

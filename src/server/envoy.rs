@@ -42,6 +42,8 @@ impl Services {
             .timer(TokioTimer::new())
             // How many streams there may be is for `ExtProc` to say: it answers.
             .max_concurrent_streams(None)
+            // It counts over the whole life of a connection, and Envoy's are long.
+            .max_local_error_reset_streams(None)
             .max_pending_accept_reset_streams(MOST_GIVEN_UP);
         let services = Arc::new(self);
         let connections = GracefulShutdown::new();
@@ -52,7 +54,11 @@ impl Services {
                 connection = next => connection,
                 () = &mut stop => None,
             };
-            let Some(Ok(connection)) = connection else { break };
+            let connection = match connection {
+                Some(Ok(connection)) => connection,
+                Some(Err(_)) => continue,
+                None => break,
+            };
             let services = Arc::clone(&services);
             let service = service_fn(move |request| {
                 let services = Arc::clone(&services);

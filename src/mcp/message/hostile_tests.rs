@@ -238,3 +238,27 @@ fn keys_that_servers_read_alike_are_refused() {
         assert_eq!(reason(body.as_bytes()), "no_usable_call", "{body}");
     }
 }
+
+/// What is asked may take as long as the name is.
+#[test]
+fn whose_arguments_are_read_is_asked_once_and_of_nothing_long() {
+    let asked = |name: &str, arguments: usize| {
+        let asked = std::cell::Cell::new(0);
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{name}"{}}}}}"#,
+            r#","arguments":0"#.repeat(arguments)
+        );
+        let accept = Accept { max_depth: 16, batches: false };
+        let asks = |_: &str| {
+            asked.set(asked.get() + 1);
+            true
+        };
+        let read = read_for(body.as_bytes(), &MirroredHeaders::default(), accept, &asks);
+        assert!(read.is_err());
+        asked.get()
+    };
+    assert_eq!(asked("t", 1), 1);
+    assert_eq!(asked("t", 1000), 1);
+    assert_eq!(asked(&"t".repeat(MAX_NAME_BYTES), 1), 1);
+    assert_eq!(asked(&"t".repeat(MAX_NAME_BYTES + 1), 1), 0);
+}
