@@ -64,7 +64,7 @@ fn the_fields_of_a_decision_have_the_names_of_the_message() {
     let messages = descriptors.file.iter().flat_map(|file| &file.message_type);
     let decision = messages.clone().find(|message| message.name() == "Decision").unwrap();
     let expected: Vec<&str> = decision.field.iter().map(|field| field.json_name()).collect();
-    let found: Vec<&str> = fields(&full).into_iter().map(|(name, _)| name).collect();
+    let found: Vec<&str> = fields(&full).map(|(name, _)| name).collect();
     assert_eq!(found, expected);
     assert_eq!(fields(&Decision::default()).count(), 0);
 }

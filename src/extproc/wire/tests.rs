@@ -184,8 +184,7 @@ fn metadata_are_a_struct_in_our_namespace() {
         Field::Number(number) => number.into(),
         Field::Bool(value) => serde_json::Value::Bool(value),
     };
-    let members =
-        fields(&decision).into_iter().map(|(name, field)| (name.to_owned(), value(field)));
+    let members = fields(&decision).map(|(name, field)| (name.to_owned(), value(field)));
     let members: serde_json::Map<_, _> = members.collect();
     assert_eq!(members.len(), 6);
     let expected = whole_struct(serde_json::json!({"mcp_authz": members}));
