@@ -78,6 +78,21 @@ pub enum When {
     EachFile,
 }
 
+/// A policy of so many rules for any tool, none of which is for the caller, and one that
+/// allows the call.
+pub fn policy_for_any(rules: usize) -> String {
+    let (head, rule) = policy(1, When::Title).split_once("  - ").map_or_else(
+        || (String::new(), String::new()),
+        |(head, rule)| (head.to_owned(), rule.to_owned()),
+    );
+    let others: String = (0..rules)
+        .map(|rule| {
+            format!("  - {{action: Allow, source: {{jwt: {{scopes: [\"scope:{rule}\"]}}}}}}\n")
+        })
+        .collect();
+    format!("{head}{others}  - {rule}")
+}
+
 /// A policy of so many Allow rules, each for a tool of its own; the call is for the last.
 pub fn policy(rules: usize, when: When) -> String {
     policy_for(rules, when, SCOPE)

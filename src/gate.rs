@@ -132,7 +132,7 @@ impl Admitted {
 
     /// What a call of this request is decided by, beside its parameters.
     pub fn facts<'f>(&'f self, call: &'f ToolCall<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
-        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), call, &self.budget)
+        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), &call.name, &self.budget)
     }
 }
 

@@ -19,6 +19,7 @@ mod index;
 mod labels;
 mod matching;
 mod scope;
+mod standing;
 mod target;
 mod trace;
 
@@ -26,12 +27,13 @@ use std::sync::Arc;
 
 use self::index::Index;
 pub use claim::{ClaimType, RequiredClaim};
-pub use condition::{Budget, Condition, ConditionError, Reads};
+pub use condition::{Budget, Condition, ConditionError, Possible, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject};
 pub use labels::Labels;
 pub use matching::{HostPattern, Matching, PathPrefix};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
+pub use standing::Standing;
 pub use target::{BackendFrom, Subject, Target, ToolPattern};
 pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
 

@@ -4,6 +4,7 @@ use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
+use mcp_authz::policy::{Budget, Facts, Standing};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -77,6 +78,12 @@ fn around() -> impl Strategy<Value = Around> {
 }
 
 fn gate(rules: &[Rule], around: Around) -> Gate {
+    let condition = |number: usize| CONDITIONS[number].0.to_owned();
+    config::parse(&policy(rules, around, condition)).unwrap()
+}
+
+/// A policy file of rules whose conditions have these texts.
+fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -> String {
     let action = |allow| if allow { "Allow" } else { "Deny" };
     let rules: Vec<_> = rules
         .iter()
@@ -92,14 +99,14 @@ fn gate(rules: &[Rule], around: Around) -> Gate {
                     json!([{"name": "tenant", "valueType": "String", "values": [value]}]);
             }
             if let Some(cel) = rule.cel {
-                json["cel"] = json!(CONDITIONS[cel].0);
+                json["cel"] = json!(condition(cel));
             }
             if let Some(targets) = &rule.targets {
                 let targets: Vec<_> = targets
                     .iter()
-                    .map(|&(tool, condition)| match condition {
-                        Some(condition) => {
-                            json!({"tool": format!("t{tool}"), "when": CONDITIONS[condition].0})
+                    .map(|&(tool, when)| match when {
+                        Some(when) => {
+                            json!({"tool": format!("t{tool}"), "when": condition(when)})
                         }
                         None => json!({"tool": format!("t{tool}")}),
                     })
@@ -121,7 +128,7 @@ fn gate(rules: &[Rule], around: Around) -> Gate {
             policy["scopeHierarchy"][SCOPES[broader]] = json!(names(narrower));
         }
     }
-    config::parse(&json!({"policies": [policy]}).to_string()).unwrap()
+    json!({"policies": [policy]}).to_string()
 }
 
 /// `Ok` if the call is allowed, otherwise the scopes of the challenge.
@@ -241,5 +248,103 @@ proptest! {
         let candidates = if by_itself.is_empty() { flips } else { by_itself };
         let smallest = candidates.iter().min_by_key(|rule| rule.scopes.len());
         prop_assert_eq!(Some(&named), smallest.map(|rule| &rule.scopes));
+    }
+}
+
+/// A condition whose value is up to an argument of its own, which is `true`, `false` or
+/// missing, or to what is known, or to both.
+const OPEN_CONDITIONS: [&str; 8] = [
+    "args.V",
+    "!args.V",
+    "'a' in request.auth.jwt.scopes",
+    "request.auth.jwt.claims.tenant == 'u'",
+    "request.auth.jwt.claims.missing == 1 && args.V",
+    "request.auth.jwt.claims.missing == 1 || args.V",
+    "request.auth.jwt.claims.tenant == 't' ? args.V : request.auth.jwt.claims.missing",
+    "'b' in request.auth.jwt.scopes || meta.V == true && args.V",
+];
+/// How many conditions may read an argument each: there are three values for each.
+const MOST_ARGUMENTS: usize = 5;
+
+/// The rules with conditions that read different arguments, so that none depends on
+/// another. Answers how many.
+fn open(rules: &[Rule], around: Around) -> (Gate, usize) {
+    let text = policy(rules, around, |condition| format!("@{condition}@"));
+    let (mut text, mut arguments) = (text, 0);
+    for (number, condition) in OPEN_CONDITIONS.iter().enumerate() {
+        let placeholder = format!("@{number}@");
+        while text.contains(&placeholder) {
+            let condition = match arguments < MOST_ARGUMENTS {
+                true => condition.replace("args.V", &format!("args.v{arguments}")),
+                false => "args.none".to_owned(),
+            };
+            arguments += usize::from(condition.contains(&format!("args.v{arguments}")));
+            text = text.replacen(&placeholder, &condition, 1);
+        }
+    }
+    (config::parse(&text).unwrap(), arguments)
+}
+
+/// What is answered to calls with all arguments that there can be.
+fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Vec<String>>> {
+    let claims = Claims::from_json(json!({"scope": granted, "tenant": "t"}).as_object().unwrap());
+    let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
+    let values = |mut combination: usize| {
+        let mut object = serde_json::Map::new();
+        for number in 0..arguments {
+            let value = combination % 3;
+            combination /= 3;
+            if value < 2 {
+                object.insert(format!("v{number}"), (value == 0).into());
+            }
+        }
+        object
+    };
+    let combinations = 3_usize.pow(u32::try_from(arguments).unwrap());
+    let mut answers = Vec::new();
+    for meta in [json!({}), json!({"V": true})] {
+        answers.extend((0..combinations).map(|combination| {
+            let params = json!({"name": "t0", "arguments": values(combination), "_meta": meta});
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+            let answer = gate.judge(&admitted, body.to_string().as_bytes()).answer;
+            answer.map(|_| ()).map_err(|refusal| refusal.required_scopes)
+        }));
+    }
+    answers
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// What can be called is permitted, what a challenge would open is reachable with its
+    /// scopes, and nothing else is.
+    #[test]
+    fn a_tool_is_listed_if_some_call_of_it_is_allowed(
+        rules in prop::collection::vec(rule(OPEN_CONDITIONS.len()), 1..6),
+        around in around(),
+        granted in prop::sample::subsequence(SCOPES.to_vec(), 0..=3),
+    ) {
+        let (gate, arguments) = open(&rules, around);
+        let claims = json!({"scope": granted, "tenant": "t"});
+        let claims = Claims::from_json(claims.as_object().unwrap());
+        let (head, budget) = (Head::default(), Budget::of(10_000));
+        let policy = &gate.policies[0];
+        let facts = Facts::new(&policy.backend, &head, Some(&claims), "t0", &budget).unwrap();
+        let answers = ask_all(&gate, &granted, arguments);
+        let is_allowed = answers.iter().any(Result::is_ok);
+        let challenged: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        match policy.standing(&facts) {
+            Standing::Permitted => prop_assert!(is_allowed),
+            Standing::Reachable(scopes) => {
+                prop_assert!(!is_allowed);
+                prop_assert!(challenged.iter().any(|challenge| *challenge == scopes));
+                let more = [granted.clone(), scopes.iter().map(String::as_str).collect()].concat();
+                prop_assert!(ask_all(&gate, &more, arguments).iter().any(Result::is_ok));
+            }
+            Standing::Closed => {
+                prop_assert!(!is_allowed);
+                prop_assert!(challenged.iter().all(|challenge| challenge.is_empty()));
+            }
+        }
     }
 }

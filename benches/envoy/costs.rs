@@ -22,6 +22,12 @@ pub fn by_rules() -> Vec<Point> {
     [1, 10, 100, 1_000, 10_000].into_iter().map(point).collect()
 }
 
+/// Against the number of rules that are for any tool.
+pub fn by_rules_for_any() -> Vec<Point> {
+    let point = |rules| (rules, time(&inputs::policy_for_any(rules), &payload(), &inputs::call(1)));
+    [1, 10, 100, 1_000, 10_000].into_iter().map(point).collect()
+}
+
 /// Against the number of claims beside the usual ones, which rules read or not.
 pub fn by_claims(are_read: bool) -> Vec<Point> {
     let mut policy = inputs::policy(50, When::Title);

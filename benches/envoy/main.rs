@@ -120,6 +120,7 @@ fn run(args: &Args, runtime: &Runtime) -> Result<Report, Error> {
     drop(running);
     report.sidecar = runtime.block_on(sidecar::measure(mcp_authz))?;
     report.by_rules = costs::by_rules();
+    report.by_rules_for_any = costs::by_rules_for_any();
     report.by_claims_unread = costs::by_claims(false);
     report.by_claims_read = costs::by_claims(true);
     report.by_bytes_unread = costs::by_bytes(When::Never);

@@ -65,6 +65,7 @@ pub struct Report {
     pub sidecar: Sidecar,
     /// What decisions cost without Envoy.
     pub by_rules: Vec<Point>,
+    pub by_rules_for_any: Vec<Point>,
     pub by_claims_unread: Vec<Point>,
     pub by_claims_read: Vec<Point>,
     pub by_bytes_unread: Vec<Point>,
@@ -180,8 +181,8 @@ impl Report {
                 loaded >> 10
             );
         }
-        let Sidecar { binary_bytes, start, streams } = &self.sidecar;
-        let _written = writeln!(text, "\nthe binary: {binary_bytes} bytes");
+        let Sidecar { start, streams } = &self.sidecar;
+        text.push('\n');
         if let Some(Spread { least, median, greatest }) = Spread::of(start.clone()) {
             let _written =
                 writeln!(text, "start to ready: {median:.1} ms ({least:.1}–{greatest:.1})");
@@ -199,9 +200,10 @@ impl Report {
         text
     }
 
-    fn costs(&self) -> [(&'static str, &[Point]); 5] {
+    fn costs(&self) -> [(&'static str, &[Point]); 6] {
         [
             ("a decision by number of rules, without Envoy", &self.by_rules),
+            ("a decision by number of rules that are for any tool", &self.by_rules_for_any),
             ("a decision by number of claims that no rule reads", &self.by_claims_unread),
             ("a decision by number of claims, of which a rule reads one", &self.by_claims_read),
             ("a decision by bytes of a body that no condition reads", &self.by_bytes_unread),
@@ -233,12 +235,11 @@ impl Report {
             let figures = json!({"idle": idle, "loaded": loaded, "requests": requests});
             (setup.name().to_owned(), figures)
         });
-        let Sidecar { binary_bytes, start, streams } = &self.sidecar;
+        let Sidecar { start, streams } = &self.sidecar;
         let costs = self.costs().map(|(name, points)| (name.to_owned(), json!(points)));
         json!({
             "turns": turns,
             "residentBytes": Value::Object(resident.collect()),
-            "binaryBytes": binary_bytes,
             "startMilliseconds": Spread::of(start.clone()).map(|spread| spread.json()),
             "residentBytesByStreams": streams,
             "nanoseconds": Value::Object(costs.into_iter().collect()),
@@ -257,7 +258,10 @@ impl Report {
             &dir.join("rules.svg"),
             "A decision by number of rules",
             "rules",
-            &[("regular expression over an argument", &self.by_rules)],
+            &[
+                ("rules that name another tool", &self.by_rules),
+                ("rules that are for any tool", &self.by_rules_for_any),
+            ],
         )?;
         plot_costs(
             &dir.join("claims.svg"),

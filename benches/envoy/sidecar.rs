@@ -1,4 +1,4 @@
-//! What the process itself costs: its size, its start, and its memory by open streams.
+//! What the process itself costs: its start, and its memory by open streams.
 
 use std::fs;
 use std::io;
@@ -33,7 +33,6 @@ const STREAMS: [usize; 3] = [0, 1_000, 10_000];
 /// What the process costs.
 #[derive(Debug, Default)]
 pub struct Sidecar {
-    pub binary_bytes: u64,
     /// From the start of the process to the first connection, in milliseconds.
     pub start: Vec<f64>,
     /// Streams that are open, and the bytes that are resident then.
@@ -41,7 +40,6 @@ pub struct Sidecar {
 }
 
 pub async fn measure(binary: &Path) -> Result<Sidecar, Error> {
-    let binary_bytes = fs::metadata(binary)?.len();
     let mut start = Vec::new();
     for _ in 0..STARTS {
         let process = Process::start(binary)?;
@@ -49,7 +47,7 @@ pub async fn measure(binary: &Path) -> Result<Sidecar, Error> {
     }
     let process = Process::start(binary)?;
     let streams = process.with_streams().await?;
-    Ok(Sidecar { binary_bytes, start, streams })
+    Ok(Sidecar { start, streams })
 }
 
 struct Process {

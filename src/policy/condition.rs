@@ -23,6 +23,7 @@ mod metering;
 mod overloads;
 mod part;
 mod pattern;
+mod possible;
 mod reads;
 mod syntax;
 mod view;
@@ -37,10 +38,11 @@ use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
 pub use self::meter::Budget;
-use self::part::{Part, Place, RequestView, Variable};
+use self::part::{Params, Part, Place, RequestView, Variable};
 use self::pattern::Pattern;
+pub use self::possible::Possible;
 pub use self::reads::Reads;
-use self::view::{Ambiguity, Writer};
+use self::view::{Mark, Writer};
 use super::Facts;
 use crate::json::{Json, Object};
 use crate::mcp::{Problem, ToolCall};
@@ -176,23 +178,19 @@ impl Condition {
     /// ambiguous: a key that occurs twice, or in several cases of letters.
     pub fn evaluate(&self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
         let nothing = Json::Object(Object::default());
-        let scope = Scope {
-            facts,
+        let parameters = Parameters::Known {
             args: if self.reads.args { call.arguments.get()? } else { &nothing },
             meta: if self.reads.meta { call.meta.get()? } else { &nothing },
             params: if self.reads.params { call.params.get()? } else { &nothing },
-            patterns: &self.patterns,
-            places: &self.places,
-            numbers: self.numbers,
-            ambiguity: Ambiguity::default(),
         };
+        let scope = Scope::new(self, facts, parameters);
         let budget = facts.budget;
         let outcome = match budget.spend_steps(self.steps) {
             Ok(()) => self.outcome(&scope),
             Err(_) => Outcome::Failed(Failure::Spent),
         };
         // Looked at last: `||` and `has` can hide the error that it raised.
-        if scope.ambiguity.was_met() {
+        if scope.ambiguity.is_set() {
             return Err(Problem::CaseVariantArgument);
         }
         if budget.is_spent() {
@@ -221,26 +219,58 @@ impl Condition {
 /// The variables of one evaluation.
 struct Scope<'a> {
     facts: &'a Facts<'a>,
-    args: &'a Json<'a>,
-    meta: &'a Json<'a>,
-    params: &'a Json<'a>,
+    parameters: Parameters<'a>,
     patterns: &'a [Pattern],
     places: &'a [Place],
     numbers: Numbers,
-    ambiguity: Ambiguity,
+    /// Whether it asked for a key of which readers disagree what it means.
+    ambiguity: Mark,
+    /// Whether it asked for what is not known.
+    unknown: Mark,
+}
+
+/// What a call is made with.
+#[derive(Clone, Copy)]
+enum Parameters<'a> {
+    Known { args: &'a Json<'a>, meta: &'a Json<'a>, params: &'a Json<'a> },
+    Unknown,
+}
+
+impl<'a> Scope<'a> {
+    fn new(condition: &'a Condition, facts: &'a Facts<'a>, parameters: Parameters<'a>) -> Self {
+        Self {
+            facts,
+            parameters,
+            patterns: &condition.patterns,
+            places: &condition.places,
+            numbers: condition.numbers,
+            ambiguity: Mark::default(),
+            unknown: Mark::default(),
+        }
+    }
 }
 
 impl Scope<'_> {
-    fn part(&self, variable: Variable) -> Part<'_> {
+    /// `None` if it is not known.
+    fn part(&self, variable: Variable) -> Option<Part<'_>> {
         let client = self.client();
-        match variable {
-            Variable::Args => Part::Json(self.args, client),
-            Variable::Meta => Part::Json(self.meta, client),
-            Variable::Request(node) => {
-                let (facts, params) = (self.facts, self.params);
-                Part::Request(RequestView { facts, params, client }, node)
+        let params = match (variable, self.parameters) {
+            (Variable::Args, Parameters::Known { args, .. }) => {
+                return Some(Part::Json(args, client));
             }
-        }
+            (Variable::Meta, Parameters::Known { meta, .. }) => {
+                return Some(Part::Json(meta, client));
+            }
+            (Variable::Args | Variable::Meta, Parameters::Unknown) => {
+                self.unknown.set();
+                return None;
+            }
+            (Variable::Request(_), Parameters::Known { params, .. }) => Params::Known(params),
+            (Variable::Request(_), Parameters::Unknown) => Params::Unknown(&self.unknown),
+        };
+        let view = RequestView { facts: self.facts, params, client };
+        let Variable::Request(node) = variable else { return None };
+        Some(Part::Request(view, node))
     }
 
     /// The error that there is nothing at a place.
@@ -266,7 +296,7 @@ impl VariableResolver for Scope<'_> {
             return Some(CowVal::Borrowed(pattern as _));
         }
         match Variable::named(variable) {
-            Some(variable) => Some(CowVal::Owned(self.part(variable).val())),
+            Some(variable) => Some(CowVal::Owned(self.part(variable)?.val())),
             None if variable == metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
             None => None,
         }

@@ -3,7 +3,6 @@
 use super::{BackendFrom, Budget, Subject};
 use crate::claims::Claims;
 use crate::head::Head;
-use crate::mcp::ToolCall;
 
 /// What a decision can depend on beside the parameters of the call.
 #[derive(Debug, Clone, Copy)]
@@ -30,15 +29,16 @@ pub enum NoSubject<'p> {
 }
 
 impl<'f> Facts<'f> {
-    /// The facts of a call for a policy that takes backends from `backend`.
+    /// The facts of a tool, by its whole name, for a policy that takes backends from
+    /// `backend`.
     pub fn new(
         backend: &'f BackendFrom,
         head: &'f Head,
         claims: Option<&'f Claims>,
-        call: &'f ToolCall<'_>,
+        tool: &'f str,
         budget: &'f Budget,
     ) -> Result<Self, NoSubject<'f>> {
-        let subject = backend.subject(call, head)?;
+        let subject = backend.subject(tool, head)?;
         Ok(Self { head, claims, subject, more_scopes: &[], budget })
     }
 

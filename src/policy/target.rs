@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{Condition, NoSubject};
 use crate::head::Head;
-use crate::mcp::ToolCall;
 
 /// Where a call's backend is taken from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +37,10 @@ impl BackendFrom {
     /// take it for another backend's.
     pub fn subject<'c>(
         &'c self,
-        call: &'c ToolCall<'_>,
+        name: &'c str,
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
-        let (prefix, tool) = self.split(&call.name);
+        let (prefix, tool) = self.split(name);
         Ok(match self {
             Self::Name(backend) => Subject { backend: Some(backend), tool },
             Self::ToolNamePrefix(_) => Subject { backend: prefix, tool },
@@ -161,7 +160,6 @@ impl ToolPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::{Accept, Message, MirroredHeaders, read};
 
     #[test]
     fn a_star_stands_for_any_characters() {
@@ -219,14 +217,12 @@ mod tests {
             ("__init__", None, "__init__"),
             ("github__", None, "github__"),
         ] {
-            with_call(name, |call| {
-                let head = Head::default();
-                let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
-                assert_eq!(prefixed.subject(call, &head), Ok(Subject { backend, tool }));
-                let named = BackendFrom::Name("only".to_owned());
-                let subject = Subject { backend: Some("only"), tool: name };
-                assert_eq!(named.subject(call, &head), Ok(subject));
-            });
+            let head = Head::default();
+            let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+            assert_eq!(prefixed.subject(name, &head), Ok(Subject { backend, tool }));
+            let named = BackendFrom::Name("only".to_owned());
+            let subject = Subject { backend: Some("only"), tool: name };
+            assert_eq!(named.subject(name, &head), Ok(subject));
         }
     }
 
@@ -235,41 +231,25 @@ mod tests {
         let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
         let from_header = BackendFrom::Header("x-backend".to_owned());
         let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
-        with_call("a__b", |call| {
-            let tool = "a__b";
-            let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
-            assert_eq!(from_header.subject(call, &none), Ok(Subject { backend: None, tool }));
-            assert_eq!(
-                from_attribute.subject(call, &none),
-                Err(NoSubject::NoAttribute("xds.cluster_name"))
-            );
-            let one = Head {
-                headers: vec![header("x-backend", b"x")],
-                attributes: vec![("xds.cluster_name".to_owned(), "y".to_owned())],
-                ..Head::default()
-            };
-            let backend = |backend| Ok(Subject { backend: Some(backend), tool });
-            assert_eq!(from_header.subject(call, &one), backend("x"));
-            assert_eq!(from_attribute.subject(call, &one), backend("y"));
-            for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]]
-            {
-                let headers = values.iter().map(|value| header("x-backend", value)).collect();
-                let head = Head { headers, ..Head::default() };
-                assert_eq!(from_header.subject(call, &head), Err(NoSubject::UnclearHeader));
-            }
-        });
-    }
-
-    fn with_call(name: &str, test: impl FnOnce(&ToolCall<'_>)) {
-        let body =
-            format!(r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"name":"{name}"}}}}"#);
-        match read(
-            body.as_bytes(),
-            &MirroredHeaders::default(),
-            Accept { max_depth: 8, batches: false },
-        ) {
-            Ok(Message::ToolCall(call)) => test(&call),
-            other => panic!("{name}: {other:?}"),
+        let tool = "a__b";
+        let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
+        assert_eq!(from_header.subject(tool, &none), Ok(Subject { backend: None, tool }));
+        assert_eq!(
+            from_attribute.subject(tool, &none),
+            Err(NoSubject::NoAttribute("xds.cluster_name"))
+        );
+        let one = Head {
+            headers: vec![header("x-backend", b"x")],
+            attributes: vec![("xds.cluster_name".to_owned(), "y".to_owned())],
+            ..Head::default()
+        };
+        let backend = |backend| Ok(Subject { backend: Some(backend), tool });
+        assert_eq!(from_header.subject(tool, &one), backend("x"));
+        assert_eq!(from_attribute.subject(tool, &one), backend("y"));
+        for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]] {
+            let headers = values.iter().map(|value| header("x-backend", value)).collect();
+            let head = Head { headers, ..Head::default() };
+            assert_eq!(from_header.subject(tool, &head), Err(NoSubject::UnclearHeader));
         }
     }
 }

@@ -12,7 +12,7 @@ use cel::common::value::Val;
 use percent_encoding::percent_decode_str;
 
 use super::reads::Node;
-use super::view::{MapView, Members, Writer, to_val};
+use super::view::{MapView, Mark, Members, Writer, to_val};
 use super::{Scope, check};
 use crate::head::Head;
 use crate::json::Json;
@@ -71,9 +71,8 @@ impl Place {
     /// What is there, or the first of its names that is not.
     pub(super) fn find<'s>(&self, scope: &'s Scope<'_>) -> Result<Part<'s>, &str> {
         let find = |part: Part<'s>, name| part.members().and_then(|members| members.find(name));
-        self.names
-            .iter()
-            .try_fold(scope.part(self.variable), |part, name| find(part, name).ok_or(name.as_str()))
+        let variable = scope.part(self.variable).ok_or("")?;
+        self.names.iter().try_fold(variable, |part, name| find(part, name).ok_or(name.as_str()))
     }
 }
 
@@ -91,10 +90,18 @@ pub(super) enum Part<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct RequestView<'a> {
     pub(super) facts: &'a Facts<'a>,
-    /// The parameters of the call, empty if the condition does not read them.
-    pub(super) params: &'a Json<'a>,
+    pub(super) params: Params<'a>,
     /// Their author.
     pub(super) client: Writer<'a>,
+}
+
+/// The parameters of a call.
+#[derive(Clone, Copy)]
+pub(super) enum Params<'a> {
+    /// Empty if the condition does not read them.
+    Known(&'a Json<'a>),
+    /// Not known: this is set if they are asked for.
+    Unknown(&'a Mark),
 }
 
 impl<'a> Part<'a> {
@@ -103,8 +110,14 @@ impl<'a> Part<'a> {
         match self {
             Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
             Self::Request(view, Node::Params) => match view.params {
-                Json::Object(object) => Some(Members::Params { object, writer: view.client }),
-                _ => None,
+                Params::Known(Json::Object(object)) => {
+                    Some(Members::Params { object, writer: view.client })
+                }
+                Params::Known(_) => None,
+                Params::Unknown(mark) => {
+                    mark.set();
+                    None
+                }
             },
             Self::Request(view, node) => node.is_map().then_some(Members::Request { view, node }),
             Self::Json(..) | Self::Header(_) | Self::HeaderList(..) => None,

@@ -22,27 +22,33 @@ use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Object};
 
-/// Remembers that an expression asked for a key of which readers disagree what
-/// it means (see [`Found::CaseVariant`]). CEL can absorb an error; this cannot
-/// be absorbed.
+/// Remembers what an expression met while it was evaluated. CEL can absorb an error;
+/// this cannot be absorbed.
 #[derive(Debug, Default)]
-pub(super) struct Ambiguity(AtomicBool);
+pub(super) struct Mark(AtomicBool);
 
-impl Ambiguity {
-    fn meet(&self) {
+impl Mark {
+    pub(super) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn was_met(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was set, and no longer is.
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }
 
 /// Who wrote a JSON value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer<'a> {
-    /// A client, whose keys may be ambiguous; or (`None`) whoever is trusted.
-    pub(super) ambiguity: Option<&'a Ambiguity>,
+    /// A client, and what is set if the expression asks for a key of theirs of which
+    /// readers disagree what it means (see [`Found::CaseVariant`]); or (`None`) whoever
+    /// is trusted.
+    pub(super) ambiguity: Option<&'a Mark>,
     /// What integers are.
     pub(super) numbers: Numbers,
     /// Who pays for what is done with it.
@@ -55,7 +61,7 @@ impl Writer<'_> {
         if let Some(ambiguity) = self.ambiguity
             && object.has_case_variants()
         {
-            ambiguity.meet();
+            ambiguity.set();
         }
     }
 }
@@ -122,7 +128,7 @@ impl<'a> Members<'a> {
                         Found::Member(value) => Some(value),
                         Found::Nothing => None,
                         Found::CaseVariant => {
-                            ambiguity.meet();
+                            ambiguity.set();
                             None
                         }
                     },
