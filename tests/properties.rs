@@ -274,11 +274,13 @@ fn open(rules: &[Rule], around: Around) -> (Gate, usize) {
     for (number, condition) in OPEN_CONDITIONS.iter().enumerate() {
         let placeholder = format!("@{number}@");
         while text.contains(&placeholder) {
-            let condition = match arguments < MOST_ARGUMENTS {
-                true => condition.replace("args.V", &format!("args.v{arguments}")),
-                false => "args.none".to_owned(),
+            let argument = format!("args.v{arguments}");
+            let condition = match condition.contains("args.V") {
+                true if arguments < MOST_ARGUMENTS => condition.replace("args.V", &argument),
+                true => "true".to_owned(),
+                false => (*condition).to_owned(),
             };
-            arguments += usize::from(condition.contains(&format!("args.v{arguments}")));
+            arguments += usize::from(condition.contains(&argument));
             text = text.replacen(&placeholder, &condition, 1);
         }
     }
