@@ -35,10 +35,14 @@
 //! when a condition asks for them, and refuses duplicate keys then. Whoever knows that
 //! one will can have both in one pass ([`read_for`]).
 
+mod events;
 mod headers;
+mod list;
 mod malformed;
 mod message;
 
+pub use events::{Events, Rewritten};
 pub use headers::MirroredHeaders;
+pub use list::{Entry, REQUIRED_SCOPES, filter_tools};
 pub use malformed::{Malformed, Problem};
 pub use message::{Accept, Arguments, Message, NotGoverned, TOOLS_CALL, ToolCall, read, read_for};

@@ -193,10 +193,10 @@ struct Params<'a> {
 
 /// The value of a member, where it is in the body, and perhaps the tree of it.
 #[derive(Debug)]
-struct Member<'a> {
-    kind: Kind,
-    text: &'a str,
-    offset: usize,
+pub(super) struct Member<'a> {
+    pub(super) kind: Kind,
+    pub(super) text: &'a str,
+    pub(super) offset: usize,
     tree: Option<Json<'a>>,
 }
 
@@ -218,14 +218,18 @@ impl Text<'_> {
 
 /// The keys of an object, to find out whether readers agree about them.
 #[derive(Debug, Default)]
-struct Keys<'a> {
+pub(super) struct Keys<'a> {
     seen: Vec<Cow<'a, str>>,
     variant_of: Option<&'static str>,
 }
 
 impl<'a> Keys<'a> {
     /// Takes note of a key; answers which of the known ones it is.
-    fn add(&mut self, key: Cow<'a, str>, known: &[&'static str]) -> Option<&'static str> {
+    pub(super) fn add(
+        &mut self,
+        key: Cow<'a, str>,
+        known: &[&'static str],
+    ) -> Option<&'static str> {
         let mut known = known.iter().copied();
         let exact = known.clone().find(|name| *name == key);
         if exact.is_none() && self.variant_of.is_none() {
@@ -235,14 +239,14 @@ impl<'a> Keys<'a> {
         exact
     }
 
-    fn check(&self) -> Result<(), Problem> {
+    pub(super) fn check(&self) -> Result<(), Problem> {
         match self.variant_of {
             Some(key) => Err(Problem::CaseVariantKey(key)),
             None => Ok(()),
         }
     }
 
-    fn refuse_duplicates(&self, offset: usize) -> Result<(), JsonError> {
+    pub(super) fn refuse_duplicates(&self, offset: usize) -> Result<(), JsonError> {
         if has_duplicate(self.seen.iter().map(Cow::as_ref)) {
             return Err(JsonError { fault: json::Fault::DuplicateKey, offset });
         }
@@ -360,7 +364,7 @@ fn string<'a>(reader: &mut Reader<'a>) -> Result<Text<'a>, JsonError> {
     }
 }
 
-fn member<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
+pub(super) fn member<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
     reader.peek()?;
     let offset = reader.offset();
     reader.raw().map(|(kind, text)| Member { kind, text, offset, tree: None })
