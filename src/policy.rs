@@ -118,8 +118,8 @@ impl Rule {
 pub struct RequiredScopes {
     /// As written.
     names: Vec<String>,
-    /// As a set.
-    set: ScopeSet,
+    /// Their numbers in the policy's table, sorted. Most rules require one or two.
+    numbers: Vec<usize>,
     /// What a token has that is granted these: with all that they imply.
     granted: ScopeSet,
 }
@@ -127,22 +127,26 @@ pub struct RequiredScopes {
 impl RequiredScopes {
     /// Interns the scopes of a rule.
     pub fn new(names: Vec<String>, table: &mut ScopeTable) -> Self {
-        let set = names.iter().fold(ScopeSet::default(), |mut set, name| {
-            set.insert(table.intern(name));
-            set
-        });
+        let mut numbers: Vec<usize> = names.iter().map(|name| table.intern(name)).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
         let granted = table.granted(names.iter().map(String::as_str));
-        Self { names, set, granted }
+        Self { names, numbers, granted }
+    }
+
+    /// Whether each is in one of two sets.
+    fn are_in(&self, granted: &ScopeSet, more: &ScopeSet) -> bool {
+        self.numbers.iter().all(|&number| granted.contains(number) || more.contains(number))
     }
 
     /// Whether who is granted the scopes of another rule is granted these.
     pub fn is_granted_by(&self, other: &Self) -> bool {
-        self.set.is_within(&other.granted, &ScopeSet::default())
+        self.are_in(&other.granted, &ScopeSet::default())
     }
 
     /// Their numbers in the policy's table.
     pub fn numbers(&self) -> impl Iterator<Item = usize> {
-        self.set.numbers()
+        self.numbers.iter().copied()
     }
 
     /// The same, with all that they imply.
@@ -253,6 +257,15 @@ mod tests {
             read.is_granted_by(&repo) && both.is_granted_by(&repo) && read.is_granted_by(&both)
         );
         assert!(!repo.is_granted_by(&both) && !both.is_granted_by(&read));
+        // By two sets together.
+        assert!(
+            both.are_in(&read.granted, &repo.granted) && !repo.are_in(&read.granted, &both.granted)
+        );
+        let write = scopes(&["write", "write"]);
+        assert!(
+            both.are_in(&read.granted, &write.granted)
+                && !both.are_in(&write.granted, &write.granted)
+        );
         let numbers = |scopes: &RequiredScopes| scopes.numbers().collect::<Vec<_>>();
         let granted = |scopes: &RequiredScopes| scopes.granted_numbers().collect::<Vec<_>>();
         assert_eq!((numbers(&repo), granted(&repo)), (vec![0], vec![0, 1, 2]));

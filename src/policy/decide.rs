@@ -157,7 +157,7 @@ impl<'p> Look<'p> {
         if !rule.claims.iter().all(|claim| claim.holds(facts.claims)) {
             return None;
         }
-        let granted = rule.scopes.set.is_within(granted, &ScopeSet::default());
+        let granted = rule.scopes.are_in(granted, &ScopeSet::default());
         Some(Self { index, rule, granted, truth: None, outcomes: Vec::new() })
     }
 
@@ -374,7 +374,7 @@ impl Policy {
         let mut allowed = false;
         for look in looks {
             let is_asked_for = by == Some(look.index);
-            let takes = look.rule.scopes.set.is_within(granted, &more.granted)
+            let takes = look.rule.scopes.are_in(granted, &more.granted)
                 && self.takes(look.rule.action, look.ask_if(call, &with_more)?);
             if takes && look.rule.action == Action::Deny {
                 let denied = look.granted && self.takes(Action::Deny, look.ask(call, facts)?);

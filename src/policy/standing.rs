@@ -73,7 +73,7 @@ impl Policy {
         let nothing = ScopeSet::default();
         for number in self.rules.candidates(facts.subject.tool, 0) {
             let Some(rule) = self.rules.get(number) else { continue };
-            let is_granted = rule.scopes.set.is_within(granted, more.unwrap_or(&nothing));
+            let is_granted = rule.scopes.are_in(granted, more.unwrap_or(&nothing));
             if !is_granted || !is_for(rule, facts) {
                 continue;
             }
