@@ -7,10 +7,12 @@
 //! [`Refusal`].
 
 mod calls;
+mod list;
 mod live;
 mod origin;
 mod refusal;
 
+pub use list::{AwaitedList, Coming, FilteredPart, ResponseHead};
 pub use live::LiveGate;
 pub use origin::{Origin, TraceContext, shortened};
 pub use refusal::{Blame, Refusal};
@@ -20,9 +22,10 @@ use std::sync::Arc;
 
 use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
-use crate::mcp::{self, Accept, Message, MirroredHeaders, NotGoverned, ToolCall};
+use crate::mcp::{self, Accept, Message, MirroredHeaders, NotGoverned, TOOLS_LIST, ToolCall};
 use crate::policy::{
-    Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, Unauthenticated,
+    Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, ToolsList,
+    Unauthenticated,
 };
 
 /// Where claims are taken from.
@@ -161,9 +164,18 @@ pub struct Judgement<'p, 'b> {
     pub shadowed: Option<Refusal>,
     /// The method of the message that decided, if one was read.
     pub method: Option<Cow<'b, str>>,
+    /// Whether it asks for a list whose answer is filtered.
+    pub lists: Option<Lists>,
     /// The calls with their evaluations, as far as it came to that: in a batch
     /// there can be several.
     pub calls: Vec<Judged<'p, 'b>>,
+}
+
+/// A list is asked for whose answer is filtered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lists {
+    /// The request's id as JSON text.
+    id: Option<String>,
 }
 
 /// A call with its evaluation.
@@ -203,7 +215,7 @@ impl<'p, 'b> Judgement<'p, 'b> {
 
 impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
     fn from(answer: Result<Clearance, Refusal>) -> Self {
-        Self { answer, shadowed: None, method: None, calls: Vec::new() }
+        Self { answer, shadowed: None, method: None, lists: None, calls: Vec::new() }
     }
 }
 
@@ -311,8 +323,13 @@ impl Gate {
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
             Ok(Message::ToolCall(call)) => calls::judge(admitted, vec![call], false),
-            Ok(Message::NotGoverned { proof, method }) => {
-                Judgement { method, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+            Ok(Message::NotGoverned { proof, method, id }) => {
+                let lists = filters_lists(policy) && method.as_deref() == Some(TOOLS_LIST);
+                let lists = lists.then(|| Lists { id: id.map(str::to_owned) });
+                Judgement { method, lists, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+            }
+            Ok(Message::Batch(messages)) if filters_lists(policy) && lists_in(&messages) => {
+                Judgement::refused(policy, Refusal::list_in_batch())
             }
             Ok(Message::Batch(messages)) => {
                 let call = |message| match message {
@@ -326,6 +343,16 @@ impl Gate {
         }
     }
 
+    /// The list that a request asks for, to be filtered as its answer comes.
+    pub fn awaited(&self, admitted: Admitted, Lists { id }: Lists) -> AwaitedList {
+        AwaitedList::new(admitted, self.limits, id)
+    }
+
+    /// Whether the answers to lists are filtered for some policy.
+    pub fn filters_lists(&self) -> bool {
+        self.policies.iter().any(|policy| filters_lists(policy))
+    }
+
     /// Whether a decision can depend on claims other than scopes.
     pub fn reads_claims(&self) -> bool {
         self.policies.iter().any(|policy| policy.rules.reads().claims)
@@ -334,6 +361,18 @@ impl Gate {
     fn too_large(&self) -> Refusal {
         Refusal::too_large(self.limits.max_body_bytes)
     }
+}
+
+/// Whether the answers to lists are filtered.
+fn filters_lists(policy: &Policy) -> bool {
+    policy.tools_list != ToolsList::Unfiltered && policy.enforcement == Enforcement::Enforce
+}
+
+fn lists_in(messages: &[Message<'_>]) -> bool {
+    messages.iter().any(|message| match message {
+        Message::NotGoverned { method, .. } => method.as_deref() == Some(TOOLS_LIST),
+        Message::ToolCall(_) | Message::Batch(_) => false,
+    })
 }
 
 /// Whether a Content-Type asks its reader to take the body for something else

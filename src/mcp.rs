@@ -45,4 +45,6 @@ pub use events::{Events, Rewritten};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter_tools};
 pub use malformed::{Malformed, Problem};
-pub use message::{Accept, Arguments, Message, NotGoverned, TOOLS_CALL, ToolCall, read, read_for};
+pub use message::{
+    Accept, Arguments, Message, NotGoverned, TOOLS_CALL, TOOLS_LIST, ToolCall, read, read_for,
+};

@@ -73,6 +73,17 @@ pub enum Batches {
     Authorize,
 }
 
+/// Which tools a caller sees in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolsList {
+    /// All that the server has.
+    Unfiltered,
+    /// Those that a call with some arguments is allowed of.
+    Permitted,
+    /// Those, too, that it would be of with more scopes; they tell which.
+    Reachable,
+}
+
 /// What a Deny rule is whose condition has no boolean value. In an Allow rule
 /// such a condition is never a match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +235,8 @@ pub struct Policy {
     pub enforcement: Enforcement,
     /// What becomes of a batch of messages.
     pub batches: Batches,
+    /// Which tools a caller sees in a list.
+    pub tools_list: ToolsList,
     /// What a Deny rule is whose condition has no boolean value.
     pub condition_errors: ConditionErrors,
     /// What becomes of a call that no rule matches.

@@ -7,7 +7,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use fields::{Field, fields, json, line};
 
-use crate::gate::{Admitted, Blame, Gate, Judgement, Origin, TraceContext, TurnedAway, shortened};
+use crate::gate::{
+    Admitted, Blame, Gate, Judgement, Origin, Refusal, TraceContext, TurnedAway, shortened,
+};
+use crate::mcp::TOOLS_LIST;
 use crate::policy::{Evaluation, Facts, Policy};
 use crate::proto::{self, v1};
 
@@ -90,6 +93,13 @@ impl Record {
         record
     }
 
+    /// Of a list that could not be filtered.
+    pub fn unreadable_list(gate: &Gate, admitted: &Admitted, refusal: &Refusal) -> Self {
+        let judgement =
+            Judgement { method: Some(TOOLS_LIST.into()), ..Err(refusal.clone()).into() };
+        Self::new(gate, Some(admitted.policy()), admitted.origin(), &judgement)
+    }
+
     /// Of a request that was answered without a look at its body.
     pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> Self {
         let TurnedAway { origin, policy, judgement } = turned_away;
@@ -102,7 +112,7 @@ impl Record {
         origin: &Origin,
         judgement: &Judgement<'_, '_>,
     ) -> Self {
-        let Judgement { answer: _, shadowed, method, calls } = judgement;
+        let Judgement { answer: _, shadowed, method, lists: _, calls } = judgement;
         let refusal = judgement.refusal();
         let verdict = match (refusal, shadowed) {
             (None, _) => Verdict::Allow,

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("challenge", &["policy"]),
     ("gate", &["challenge", "claims", "head", "mcp", "policy"]),
     ("config", &["claims", "gate", "policy", "words"]),
-    ("record", &["gate", "policy", "proto"]),
+    ("record", &["gate", "mcp", "policy", "proto"]),
     ("telemetry", &["gate", "proto", "record"]),
     ("extproc", &["claims", "gate", "head", "json", "proto", "record", "telemetry"]),
     ("admin", &["address", "claims", "gate", "head", "policy", "proto", "record", "telemetry"]),

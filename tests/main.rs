@@ -36,6 +36,7 @@ mod envoy_config;
 mod faults;
 mod kubernetes;
 mod limits;
+mod lists;
 mod monitoring;
 mod observe;
 mod policy_tests;

@@ -100,7 +100,24 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
             lines.push("      request_trailer_mode: SEND".to_owned());
         }
     }
-    lines.push("      response_header_mode: SKIP".to_owned());
+    match (gate.filters_lists(), mode) {
+        (false, _) => lines.push("      response_header_mode: SKIP".to_owned()),
+        (true, Mode::Buffered) => {
+            lines.push("      response_header_mode: SEND".to_owned());
+            lines.push("    # The bodies of lists alone are fetched, for toolsList.".to_owned());
+            lines.push("    allow_mode_override: true".to_owned());
+        }
+        // In this mode Envoy cannot be asked for some bodies: it sends all.
+        (true, Mode::Duplex) => lines.extend(
+            [
+                "      # For toolsList. BUFFERED would fetch the bodies of lists alone.",
+                "      response_header_mode: SEND",
+                "      response_body_mode: FULL_DUPLEX_STREAMED",
+                "      response_trailer_mode: SEND",
+            ]
+            .map(str::to_owned),
+        ),
+    }
     lines.push("    metadata_options:".to_owned());
     if let ClaimsFrom::Metadata { namespace, .. } = &gate.claims_from {
         lines.push(format!("      forwarding_namespaces: {{untyped: [{}]}}", quoted(namespace)));
@@ -154,6 +171,9 @@ fn attributes(gate: &Gate) -> BTreeSet<&str> {
 fn headers(gate: &Gate) -> Option<BTreeSet<&str>> {
     let mut names = BTreeSet::from(ALWAYS);
     names.extend(Origin::HEADERS);
+    if gate.filters_lists() {
+        names.insert(":status");
+    }
     if gate.claims_from == ClaimsFrom::AuthorizationHeader {
         names.insert("authorization");
     }

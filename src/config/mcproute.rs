@@ -15,7 +15,7 @@ use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::policy::{
     Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
-    Policy, Rules, ScopeTable, Unauthenticated,
+    Policy, Rules, ScopeTable, ToolsList, Unauthenticated,
 };
 
 const GROUP: &str = "aigateway.envoyproxy.io";
@@ -205,6 +205,7 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         unauthenticated: Unauthenticated::Forbid,
         enforcement: Enforcement::Enforce,
         batches: Batches::Reject,
+        tools_list: ToolsList::Unfiltered,
         // As the reference does it.
         condition_errors: ConditionErrors::NoMatch,
         default_action,

@@ -10,7 +10,7 @@ use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::policy::{
     Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
-    Policy, ScopeTable, Unauthenticated, is_scope_token,
+    Policy, ScopeTable, ToolsList, Unauthenticated, is_scope_token,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
@@ -25,6 +25,11 @@ const ENFORCEMENTS: [(&str, Enforcement); 2] =
     [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
 const BATCHES: [(&str, Batches); 2] =
     [("Reject", Batches::Reject), ("Authorize", Batches::Authorize)];
+const TOOLS_LISTS: [(&str, ToolsList); 3] = [
+    ("Unfiltered", ToolsList::Unfiltered),
+    ("Permitted", ToolsList::Permitted),
+    ("Reachable", ToolsList::Reachable),
+];
 const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
     [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
 
@@ -78,6 +83,11 @@ pub(super) static POLICY: Shape = Shape::new(
             "batches",
             Holds::Word(&[BATCHES[0].0, BATCHES[1].0]),
             "What becomes of a batch of messages (MCP 2025-03-26). Authorize: it goes on if each of its calls may.",
+        ),
+        field(
+            "toolsList",
+            Holds::Word(&[TOOLS_LISTS[0].0, TOOLS_LISTS[1].0, TOOLS_LISTS[2].0]),
+            "Which tools a caller sees in the answer to tools/list. Permitted: those that a call with some arguments is allowed of. Reachable: those, too, that it would be of with more scopes, which are named in their _meta as mcp-authz/requiredScopes.",
         ),
         field(
             "defaultAction",
@@ -172,6 +182,10 @@ pub(super) fn policy(
         Some(item) => item.word(&BATCHES, problems),
         None => Some(Batches::Reject),
     };
+    let tools_list = match fields.get("toolsList") {
+        Some(item) => item.word(&TOOLS_LISTS, problems),
+        None => Some(ToolsList::Unfiltered),
+    };
     let mut table = match fields.get("scopeHierarchy") {
         Some(item) => scope_hierarchy(&item, problems),
         None => ScopeTable::default(),
@@ -189,6 +203,7 @@ pub(super) fn policy(
         unauthenticated: unauthenticated?,
         enforcement: enforcement?,
         batches: batches?,
+        tools_list: tools_list?,
         condition_errors: condition_errors?,
         default_action: default_action?,
         rules,

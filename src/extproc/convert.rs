@@ -5,15 +5,17 @@ use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_
 use prost::Message as _;
 use prost::bytes::Bytes;
 
-use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup, Violation};
+use super::message::{
+    Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Setup, Violation,
+};
 use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
     HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
-    ImmediateResponse, Member, Members, ProcessingRequest, ProcessingResponse,
+    ImmediateResponse, Member, Members, ProcessingMode, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
 use crate::claims::Claims;
-use crate::gate::{ClaimsFrom, Gate, Origin, Refusal};
+use crate::gate::{ClaimsFrom, Gate, Origin, Refusal, ResponseHead};
 use crate::head::Head;
 use crate::json::{Json, Object};
 use crate::proto;
@@ -29,12 +31,23 @@ pub(super) struct Named {
     pub(super) traceparent: Option<String>,
 }
 
-/// Envoy's message as one of ours. Claims come with each, and are read of the first.
+/// What of a message is read at this point of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// The claims, which come with every message.
+    Claims,
+    /// The head of a response.
+    ResponseHead,
+    /// Neither.
+    Little,
+}
+
+/// Envoy's message as one of ours.
 pub(super) fn message(
     request: ProcessingRequest,
     gate: &Gate,
     named: &Named,
-    is_first: bool,
+    reads: Reads,
 ) -> Result<Message, Violation> {
     let ProcessingRequest {
         request,
@@ -44,10 +57,14 @@ pub(super) fn message(
         protocol_config,
     } = request;
     let verified = match metadata_context {
-        Some(metadata) if is_first => verified_claims(&metadata, gate)?,
+        Some(metadata) if reads == Reads::Claims => verified_claims(&metadata, gate)?,
         Some(_) | None => None,
     };
     let event = match request {
+        Some(Asked::ResponseHeaders(headers)) => {
+            let head = (reads == Reads::ResponseHead).then(|| response_head(&headers));
+            Event::Response(ResponsePart::Headers(head.transpose()?))
+        }
         Some(request) => event(request, &attributes, named)?,
         None => Event::Unknown,
     };
@@ -68,7 +85,7 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, 
         }
         Asked::RequestBody(body) => Event::RequestBody(chunk(body)),
         Asked::RequestTrailers(Empty {}) => Event::RequestTrailers,
-        Asked::ResponseHeaders(Empty {}) => Event::Response(ResponsePart::Headers),
+        Asked::ResponseHeaders(_) => Event::Response(ResponsePart::Headers(None)),
         Asked::ResponseBody(body) => Event::Response(ResponsePart::Body(chunk(body))),
         Asked::ResponseTrailers(Empty {}) => Event::Response(ResponsePart::Trailers),
     })
@@ -112,6 +129,26 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
         *pseudo = lossy(&value);
     }
     head
+}
+
+/// # Errors
+/// If it cannot be decoded.
+fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
+    let headers = HttpHeaders::decode(headers)
+        .map_err(|_error| Violation("the headers of a response cannot be decoded"))?;
+    let mut head = ResponseHead::default();
+    for HeaderValue { key, value, raw_value } in headers.headers.unwrap_or_default().headers {
+        let value = lossy(if raw_value.is_empty() { &value } else { &raw_value });
+        match &*key {
+            b":status" => head.status = value.parse().unwrap_or_default(),
+            b"content-type" => head.content_type = value.to_ascii_lowercase(),
+            b"content-encoding" => {
+                head.is_compressed |= !value.trim().eq_ignore_ascii_case("identity");
+            }
+            _ => {}
+        }
+    }
+    Ok(head)
 }
 
 fn setup(config: ProtocolConfiguration) -> Setup {
@@ -269,25 +306,54 @@ fn put_member_value(
 
 /// Our answer as a message to Envoy, with what it shall know of the decision.
 pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingResponse {
-    let go_on = || CommonResponseHolder { response: Some(CommonResponse::default()) };
+    let fetches = matches!(answer, Answer::FetchResponseBody);
     let response = match answer {
-        Answer::RequestHeaders => Answered::RequestHeaders(go_on()),
-        Answer::RequestBody => Answered::RequestBody(go_on()),
+        Answer::RequestHeaders(encodings) => Answered::RequestHeaders(accepting(encodings)),
+        Answer::RequestBody(encodings) => Answered::RequestBody(accepting(encodings)),
         Answer::StreamRequestBody(chunk) => Answered::RequestBody(streamed(chunk)),
         Answer::RequestTrailers => Answered::RequestTrailers(Empty {}),
-        Answer::ResponseHeaders => Answered::ResponseHeaders(go_on()),
-        Answer::ResponseBody => Answered::ResponseBody(go_on()),
+        Answer::ResponseHeaders => Answered::ResponseHeaders(without([])),
+        // Its length will be another one.
+        Answer::FetchResponseBody => Answered::ResponseHeaders(without(["content-length"])),
+        Answer::ResponseBody => Answered::ResponseBody(without([])),
+        Answer::ReplaceResponseBody(body) => {
+            let body = BodyMutation { body: Some(body), streamed_response: None };
+            Answered::ResponseBody(mutated(body))
+        }
         Answer::StreamResponseBody(chunk) => Answered::ResponseBody(streamed(chunk)),
         Answer::ResponseTrailers => Answered::ResponseTrailers(Empty {}),
         Answer::Refuse(refusal) => Answered::ImmediateResponse(immediate(refusal)),
     };
-    ProcessingResponse { response: Some(response), dynamic_metadata: metadata }
+    let mode_override = fetches.then_some(ProcessingMode {
+        request_body_mode: BodySendMode::Buffered.into(),
+        response_body_mode: BodySendMode::Streamed.into(),
+    });
+    ProcessingResponse { response: Some(response), dynamic_metadata: metadata, mode_override }
+}
+
+fn accepting(encodings: Encodings) -> CommonResponseHolder {
+    match encodings {
+        Encodings::Accepted => without([]),
+        Encodings::Identity => without(["accept-encoding"]),
+    }
+}
+
+/// Goes on without some headers.
+fn without<const N: usize>(headers: [&str; N]) -> CommonResponseHolder {
+    let remove_headers = headers.map(str::to_owned).to_vec();
+    let mutation = HeaderMutation { set_headers: Vec::new(), remove_headers };
+    let header_mutation = (N > 0).then_some(mutation);
+    CommonResponseHolder { response: Some(CommonResponse { header_mutation, body_mutation: None }) }
 }
 
 fn streamed(Chunk { bytes, end_of_stream }: Chunk) -> CommonResponseHolder {
     let streamed_response = Some(HttpBody { body: bytes, end_of_stream });
-    let body_mutation = Some(BodyMutation { streamed_response });
-    CommonResponseHolder { response: Some(CommonResponse { body_mutation }) }
+    mutated(BodyMutation { body: None, streamed_response })
+}
+
+fn mutated(body: BodyMutation) -> CommonResponseHolder {
+    let response = CommonResponse { header_mutation: None, body_mutation: Some(body) };
+    CommonResponseHolder { response: Some(response) }
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
@@ -305,7 +371,7 @@ fn immediate(refusal: Refusal) -> ImmediateResponse {
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(status) }),
-        headers: Some(HeaderMutation { set_headers }),
+        headers: Some(HeaderMutation { set_headers, remove_headers: Vec::new() }),
         body,
         details: format!("mcp_authz_{reason}"),
     }

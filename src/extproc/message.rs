@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::claims::Claims;
-use crate::gate::Refusal;
+use crate::gate::{Refusal, ResponseHead};
 use crate::head::Head;
 
 /// How Envoy is set to send bodies (`processing_mode`).
@@ -65,7 +65,8 @@ pub(super) enum Event {
 /// A part of the server's response.
 #[derive(Debug)]
 pub(super) enum ResponsePart {
-    Headers,
+    /// With the head, if a list is awaited.
+    Headers(Option<ResponseHead>),
     Body(Chunk),
     Trailers,
 }
@@ -77,15 +78,27 @@ pub(super) struct Chunk {
     pub(super) end_of_stream: bool,
 }
 
+/// In which encodings the server may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encodings {
+    /// As the client says.
+    Accepted,
+    /// In none, because the answer is read here.
+    Identity,
+}
+
 /// A message to Envoy.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    RequestHeaders,
-    RequestBody,
+    RequestHeaders(Encodings),
+    RequestBody(Encodings),
     StreamRequestBody(Chunk),
     RequestTrailers,
     ResponseHeaders,
+    /// The head of a list, whose body is to be sent here.
+    FetchResponseBody,
     ResponseBody,
+    ReplaceResponseBody(Vec<u8>),
     StreamResponseBody(Chunk),
     ResponseTrailers,
     Refuse(Refusal),

@@ -24,7 +24,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::capacity::{Capacity, Counted};
-use super::convert::{self, Named};
+use super::convert::{self, Named, Reads};
 use super::message::{Answer, Violation};
 use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
@@ -234,8 +234,12 @@ impl Conversation {
             }
             return Ok(());
         }
-        let is_first = !self.session.is_begun();
-        let message = convert::message(request, &self.gate, &self.named, is_first);
+        let reads = match &self.session {
+            session if !session.is_begun() => Reads::Claims,
+            session if session.awaits_list() => Reads::ResponseHead,
+            _ => Reads::Little,
+        };
+        let message = convert::message(request, &self.gate, &self.named, reads);
         let message = message.map_err(|violation| self.violated(violation))?;
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);

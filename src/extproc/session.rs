@@ -7,9 +7,14 @@
 
 use std::fmt;
 
-use super::message::{Answer, BodyMode, Chunk, Event, Message, ResponsePart, Setup, Violation};
+use super::message::{
+    Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Setup, Violation,
+};
 use crate::claims::Claims;
-use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway, Unread};
+use crate::gate::{
+    Admitted, AwaitedList, Clearance, Coming, FilteredPart, Gate, Judgement, Refusal, TurnedAway,
+    Unread,
+};
 use crate::record::Record;
 
 /// A set-up of Envoy in which calls could go on unjudged, with its remedy.
@@ -57,8 +62,8 @@ enum State {
     Buffering { admitted: Admitted, whole: Whole },
     /// Headers and body come as they are, and are held back here.
     Holding { admitted: Admitted, body: Vec<u8>, parts: usize },
-    /// The request may go on, and has.
-    Released,
+    /// The request may go on, and has. Perhaps its answer is filtered.
+    Released { list: Option<Box<AwaitedList>> },
     /// The request may go on, though parts of its body are still to come.
     Passing,
     /// The request was answered.
@@ -92,15 +97,19 @@ enum End {
         #[expect(dead_code, reason = "a proof, to be had and not looked at")]
         proof: Clearance,
         held: Held,
-        /// Whether parts of the body are still to come.
-        more: bool,
+        to: State,
     },
     /// It is answered here.
     Refuse(Refusal),
+    /// What the server answers is replaced from here on.
+    Replace { answer: Answer, to: State },
 }
 
 /// What was held of a request: its parts in the order in which they go on.
 type Held = [Option<Answer>; 3];
+
+const RELEASED: State = State::Released { list: None };
+const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
 
 impl Session {
     /// One that is not yet begun; perhaps one too many.
@@ -116,7 +125,7 @@ impl Session {
 
     /// Whether the stream may end now.
     pub(super) fn is_decided(&self) -> bool {
-        matches!(self.state, State::Released | State::Passing | State::Refused)
+        matches!(self.state, State::Released { .. } | State::Passing | State::Refused)
     }
 
     /// Whether the request was answered here.
@@ -124,13 +133,19 @@ impl Session {
         matches!(self.state, State::Refused)
     }
 
+    /// Whether the answer is to be filtered.
+    pub(super) fn awaits_list(&self) -> bool {
+        matches!(self.state, State::Released { list: Some(_) })
+    }
+
     /// How many bytes of a body are held.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Holding { body, .. } => body.len(),
+            State::Released { list: Some(list) } => list.held_bytes(),
             State::Start
             | State::Buffering { .. }
-            | State::Released
+            | State::Released { list: None }
             | State::Passing
             | State::Refused => 0,
         }
@@ -152,6 +167,9 @@ impl Session {
                 self.request_body = setup.map_or(BodyMode::None, |setup| setup.request_body);
                 self.response_body = setup.map_or(BodyMode::None, |setup| setup.response_body);
                 self.start(gate, event, setup, verified)?
+            }
+            (State::Released { list: Some(list) }, Event::Response(part)) => {
+                self.list(gate, list, part)
             }
             (state, Event::Response(part)) => {
                 // Of the server, or of a filter while we were waiting.
@@ -176,7 +194,7 @@ impl Session {
                 let part =
                     (!body.is_empty()).then_some(Chunk { bytes: body, end_of_stream: false });
                 let part = part.map(Answer::StreamRequestBody);
-                let held = [Some(Answer::RequestHeaders), part, None];
+                let held = [Some(REQUEST_HEADERS), part, None];
                 let judgement = gate.judge_unread(&admitted, why);
                 let step = answer(gate, &admitted, judgement, held, true);
                 self.take(step, answers)
@@ -190,7 +208,7 @@ impl Session {
                 let step = answer(gate, &admitted, judgement, [None, None, None], false);
                 self.take(step, answers)
             }
-            state @ (State::Start | State::Released | State::Passing | State::Refused) => {
+            state @ (State::Start | State::Released { .. } | State::Passing | State::Refused) => {
                 self.state = state;
                 None
             }
@@ -203,9 +221,13 @@ impl Session {
                 answers.extend(answer);
                 (to, None)
             }
-            Step::Decide { end: End::Release { proof: _, held, more }, record } => {
+            Step::Decide { end: End::Release { proof: _, held, to }, record } => {
                 answers.extend(held.into_iter().flatten());
-                (if more { State::Passing } else { State::Released }, Some(record))
+                (to, Some(record))
+            }
+            Step::Decide { end: End::Replace { answer, to }, record } => {
+                answers.extend([answer]);
+                (to, Some(record))
             }
             Step::Decide { end: End::Refuse(refusal), record } => {
                 answers.extend([Answer::Refuse(refusal)]);
@@ -237,7 +259,7 @@ impl Session {
             }
             // A filter in front of us answered the request itself.
             Event::Response(part) => {
-                return Ok(Step::Go { to: State::Released, answer: Some(self.response(part)) });
+                return Ok(Step::Go { to: RELEASED, answer: Some(self.response(part)) });
             }
             Event::Unknown => return Err(Violation("the first message is of an unknown kind")),
         };
@@ -245,7 +267,7 @@ impl Session {
             Ok(admitted) => admitted,
             Err(turned_away) => return Ok(turn_away(gate, *turned_away, !end_of_stream)),
         };
-        let head = [Some(Answer::RequestHeaders), None, None];
+        let head = [Some(REQUEST_HEADERS), None, None];
         Ok(match whole {
             _ if end_of_stream => {
                 answer(gate, &admitted, gate.judge_bodiless(&admitted), head, false)
@@ -258,10 +280,9 @@ impl Session {
                 true,
             ),
             // Envoy's filter holds the headers until it has the body's answer.
-            Some(whole) => Step::Go {
-                to: State::Buffering { admitted, whole },
-                answer: Some(Answer::RequestHeaders),
-            },
+            Some(whole) => {
+                Step::Go { to: State::Buffering { admitted, whole }, answer: Some(REQUEST_HEADERS) }
+            }
             None => Step::Go {
                 to: State::Holding { admitted, body: Vec::new(), parts: 0 },
                 answer: None,
@@ -273,13 +294,13 @@ impl Session {
     fn pass(&self, event: Event) -> Result<Step, Violation> {
         let (answer, to) = match event {
             Event::RequestBody(chunk) => {
-                let to = if chunk.end_of_stream { State::Released } else { State::Passing };
+                let to = if chunk.end_of_stream { RELEASED } else { State::Passing };
                 match self.request_body {
                     BodyMode::FullDuplexStreamed => (Answer::StreamRequestBody(chunk), to),
-                    _ => (Answer::RequestBody, to),
+                    _ => (Answer::RequestBody(Encodings::Accepted), to),
                 }
             }
-            Event::RequestTrailers => (Answer::RequestTrailers, State::Released),
+            Event::RequestTrailers => (Answer::RequestTrailers, RELEASED),
             Event::RequestHeaders { .. } => return Err(Violation("request headers came twice")),
             Event::Response(_) | Event::Unknown => {
                 return Err(Violation("a message of an unknown kind"));
@@ -288,10 +309,47 @@ impl Session {
         Ok(Step::Go { to, answer: Some(answer) })
     }
 
+    /// A part of the answer to a list.
+    fn list(&self, gate: &Gate, mut list: Box<AwaitedList>, part: ResponsePart) -> Step {
+        let is_streamed = self.response_body == BodyMode::FullDuplexStreamed;
+        match part {
+            ResponsePart::Headers(Some(head)) => match list.begin(&head) {
+                Coming::NoList => Step::Go { to: RELEASED, answer: Some(Answer::ResponseHeaders) },
+                Coming::List => Step::Go {
+                    to: State::Released { list: Some(list) },
+                    answer: Some(Answer::FetchResponseBody),
+                },
+                Coming::Unreadable(refusal) => {
+                    let record = Box::new(Record::unreadable_list(gate, list.admitted(), &refusal));
+                    Step::Decide { end: End::Refuse(refusal), record }
+                }
+            },
+            ResponsePart::Body(Chunk { bytes, end_of_stream }) => {
+                let FilteredPart { bytes, broken } = list.push(&bytes, end_of_stream);
+                let answer = match is_streamed {
+                    true => Answer::StreamResponseBody(Chunk { bytes, end_of_stream }),
+                    false => Answer::ReplaceResponseBody(bytes),
+                };
+                let record =
+                    broken.map(|refusal| Record::unreadable_list(gate, list.admitted(), &refusal));
+                let to = State::Released { list: Some(list) };
+                match record {
+                    Some(record) => {
+                        Step::Decide { end: End::Replace { answer, to }, record: Box::new(record) }
+                    }
+                    None => Step::Go { to, answer: Some(answer) },
+                }
+            }
+            ResponsePart::Headers(None) | ResponsePart::Trailers => {
+                Step::Go { to: RELEASED, answer: Some(self.response(part)) }
+            }
+        }
+    }
+
     /// Responses are none of our business, but Envoy waits for an answer.
     fn response(&self, part: ResponsePart) -> Answer {
         match part {
-            ResponsePart::Headers => Answer::ResponseHeaders,
+            ResponsePart::Headers(_) => Answer::ResponseHeaders,
             ResponsePart::Body(chunk) if self.response_body == BodyMode::FullDuplexStreamed => {
                 Answer::StreamResponseBody(chunk)
             }
@@ -305,12 +363,14 @@ impl Session {
 fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
     Ok(match (state, event) {
         (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
-            let held = [Some(Answer::RequestBody), None, None];
             if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
                 let judgement = gate.judge_unread(&admitted, Unread::CutOff);
+                let held = [Some(Answer::RequestBody(Encodings::Accepted)), None, None];
                 return Ok(answer(gate, &admitted, judgement, held, true));
             }
-            answer(gate, &admitted, gate.judge(&admitted, &chunk.bytes), held, false)
+            judge(gate, admitted, chunk.bytes, |_, encodings| {
+                [Some(Answer::RequestBody(encodings)), None, None]
+            })
         }
         (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
             let held = [Some(Answer::RequestTrailers), None, None];
@@ -334,31 +394,31 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
                 let judgement = gate.judge_unread(&admitted, why);
                 let end_of_stream = chunk.end_of_stream;
                 let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
-                let held = [Some(Answer::RequestHeaders), Some(body), None];
+                let held = [Some(REQUEST_HEADERS), Some(body), None];
                 return Ok(answer(gate, &admitted, judgement, held, !end_of_stream));
             }
             if !chunk.end_of_stream {
                 let to = State::Holding { admitted, body, parts };
                 return Ok(Step::Go { to, answer: None });
             }
-            judge(gate, &admitted, body, |bytes| {
+            judge(gate, admitted, body, |bytes, encodings| {
                 let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: true });
-                [Some(Answer::RequestHeaders), Some(body), None]
+                [Some(Answer::RequestHeaders(encodings)), Some(body), None]
             })
         }
         (State::Holding { admitted, body, .. }, Event::RequestTrailers) => {
-            judge(gate, &admitted, body, |bytes| {
+            judge(gate, admitted, body, |bytes, encodings| {
                 // Without a body Envoy waits for no part of it.
                 let is_empty = bytes.is_empty();
                 let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: false });
                 let body = if is_empty { None } else { Some(body) };
-                [Some(Answer::RequestHeaders), body, Some(Answer::RequestTrailers)]
+                [Some(Answer::RequestHeaders(encodings)), body, Some(Answer::RequestTrailers)]
             })
         }
-        (State::Released, Event::RequestTrailers) => {
-            Step::Go { to: State::Released, answer: Some(Answer::RequestTrailers) }
+        (state @ State::Released { .. }, Event::RequestTrailers) => {
+            Step::Go { to: state, answer: Some(Answer::RequestTrailers) }
         }
-        (State::Released, Event::RequestBody(_)) => {
+        (State::Released { .. }, Event::RequestBody(_)) => {
             return Err(Violation("a part of the body came after the decision"));
         }
         (_, Event::RequestHeaders { .. }) => return Err(Violation("request headers came twice")),
@@ -370,18 +430,29 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
     })
 }
 
-/// Judges a whole body; `held` is what goes on if it may.
+/// Judges a whole body; `held` is what goes on if it may, and in which encodings the
+/// server may answer.
 fn judge(
     gate: &Gate,
-    admitted: &Admitted,
+    admitted: Admitted,
     body: Vec<u8>,
-    held: impl FnOnce(Vec<u8>) -> Held,
+    held: impl FnOnce(Vec<u8>, Encodings) -> Held,
 ) -> Step {
-    let judgement = gate.judge(admitted, &body);
-    let record = Box::new(Record::judged(gate, admitted, &judgement));
-    let end = match judgement.answer {
-        Ok(proof) => End::Release { proof, held: held(body), more: false },
-        Err(refusal) => End::Refuse(refusal),
+    let (record, answer, lists) = {
+        let judgement = gate.judge(&admitted, &body);
+        let record = Box::new(Record::judged(gate, &admitted, &judgement));
+        (record, judgement.answer, judgement.lists)
+    };
+    let end = match (answer, lists) {
+        (Ok(proof), None) => {
+            End::Release { proof, held: held(body, Encodings::Accepted), to: RELEASED }
+        }
+        (Ok(proof), Some(lists)) => {
+            let list = Some(Box::new(gate.awaited(admitted, lists)));
+            let held = held(body, Encodings::Identity);
+            End::Release { proof, held, to: State::Released { list } }
+        }
+        (Err(refusal), _) => End::Refuse(refusal),
     };
     Step::Decide { end, record }
 }
@@ -402,13 +473,16 @@ fn answer(
 /// Answers what was decided by the head alone.
 fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
     let record = Box::new(Record::turned_away(gate, &turned_away));
-    let held = [Some(Answer::RequestHeaders), None, None];
+    let held = [Some(REQUEST_HEADERS), None, None];
     Step::Decide { end: end(turned_away.judgement.answer, held, more), record }
 }
 
 fn end(answer: Result<Clearance, Refusal>, held: Held, more: bool) -> End {
     match answer {
-        Ok(proof) => End::Release { proof, held, more },
+        Ok(proof) => {
+            let to = if more { State::Passing } else { RELEASED };
+            End::Release { proof, held, to }
+        }
         Err(refusal) => End::Refuse(refusal),
     }
 }

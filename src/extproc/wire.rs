@@ -40,8 +40,9 @@ pub(super) struct ProcessingRequest {
 pub(super) enum Asked {
     #[prost(message, tag = "2")]
     RequestHeaders(HttpHeaders),
-    #[prost(message, tag = "3")]
-    ResponseHeaders(Empty),
+    /// `HttpHeaders`, seldom read.
+    #[prost(bytes = "bytes", tag = "3")]
+    ResponseHeaders(Bytes),
     #[prost(message, tag = "4")]
     RequestBody(HttpBody),
     #[prost(message, tag = "5")]
@@ -241,6 +242,17 @@ pub(super) struct ProcessingResponse {
     /// A `Struct`.
     #[prost(bytes = "bytes", optional, tag = "8")]
     pub(super) dynamic_metadata: Option<Bytes>,
+    #[prost(message, optional, tag = "9")]
+    pub(super) mode_override: Option<ProcessingMode>,
+}
+
+/// How the rest of a stream goes. What is left out is as if the filter said nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(super) struct ProcessingMode {
+    #[prost(int32, tag = "3")]
+    pub(super) request_body_mode: i32,
+    #[prost(int32, tag = "4")]
+    pub(super) response_body_mode: i32,
 }
 
 /// The part that an answer is about.
@@ -271,12 +283,16 @@ pub(super) struct CommonResponseHolder {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CommonResponse {
+    #[prost(message, optional, tag = "2")]
+    pub(super) header_mutation: Option<HeaderMutation>,
     #[prost(message, optional, tag = "3")]
     pub(super) body_mutation: Option<BodyMutation>,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct BodyMutation {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub(super) body: Option<Vec<u8>>,
     #[prost(message, optional, tag = "3")]
     pub(super) streamed_response: Option<HttpBody>,
 }
@@ -303,6 +319,8 @@ pub(super) struct HttpStatus {
 pub(super) struct HeaderMutation {
     #[prost(message, repeated, tag = "1")]
     pub(super) set_headers: Vec<HeaderValueOption>,
+    #[prost(string, repeated, tag = "2")]
+    pub(super) remove_headers: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

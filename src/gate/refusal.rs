@@ -89,7 +89,7 @@ impl Refusal {
             Some(name) => Self {
                 blame: Blame::Operator,
                 hint: Some(format!(
-                    "Envoy names the policy `{name}` in its gRPC metadata, but there is none of \
+                    "Envoy is misconfigured: it names the policy `{name}` in its gRPC metadata, but there is none of \
                      that name"
                 )),
                 ..refusal
@@ -229,10 +229,32 @@ impl Refusal {
         )
     }
 
+    /// A list that the server answers with and that cannot be filtered ([RFC 9110, section
+    /// 15.6.3]).
+    ///
+    /// [RFC 9110, section 15.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.3
+    pub(super) fn unreadable_list(id: Option<&str>, why: &str) -> Self {
+        let message = "the server's list of tools could not be read, so you cannot see it";
+        let error =
+            Error { id, code: INTERNAL_ERROR, message, reason: "unreadable_list", scopes: &[] };
+        let hint = format!("the answer to tools/list cannot be filtered: {why}");
+        Self { hint: Some(hint), ..Self::new(502, Blame::Operator, &error) }
+    }
+
+    /// A batch that asks for a list which would have to be filtered.
+    pub(super) fn list_in_batch() -> Self {
+        Self::of_request(
+            400,
+            "list_in_batch",
+            "tools/list is not accepted in a batch: send it alone",
+        )
+    }
+
     /// Envoy is set up so that calls could go on unjudged.
     pub fn misconfigured(hint: String) -> Self {
         let message = "the proxy in front of this server is misconfigured; its operator finds the \
                        remedy in the log of mcp-authz";
+        let hint = format!("Envoy is misconfigured: {hint}");
         Self { hint: Some(hint), ..Self::of_operator(500, "misconfigured", message) }
     }
 

@@ -9,6 +9,8 @@ use crate::json::{self, Json, JsonError, Kind, Object, Reader, fold_eq, has_dupl
 
 /// The method that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
+/// The method that lists tools.
+pub const TOOLS_LIST: &str = "tools/list";
 /// Twice what the specification recommends at most (2025-11-25, "Tool Names"):
 /// gateways put a backend's name in front. Names are logged and repeated.
 const MAX_NAME_BYTES: usize = 256;
@@ -30,6 +32,8 @@ pub enum Message<'a> {
         proof: NotGoverned,
         /// The method; a response has none.
         method: Option<Cow<'a, str>>,
+        /// The request's id as JSON text.
+        id: Option<&'a str>,
     },
     /// Several of these, if batches are accepted.
     Batch(Vec<Message<'a>>),
@@ -426,7 +430,7 @@ impl<'a> Envelope<'a> {
             Some(Text::String(method)) => Some(method),
             Some(Text::NotAString) | None => None,
         };
-        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method })
+        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method, id })
     }
 
     /// A client's answer to a request of the server (sampling, elicitation).
@@ -435,7 +439,8 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NotJsonRpc("it has neither a method nor one result"));
         }
         headers.check(&Mirror::default())?;
-        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method: None })
+        let proof = NotGoverned { _made_by_read: () };
+        Ok(Message::NotGoverned { proof, method: None, id: None })
     }
 
     /// What the mirrored headers must agree with.

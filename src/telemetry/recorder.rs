@@ -53,7 +53,7 @@ impl Recorder {
             spans.decided(&record, SystemTime::now());
         }
         if let Some(hint) = &record.hint {
-            tracing::error!(reason = record.reason, "Envoy is misconfigured: {hint}");
+            tracing::error!(reason = record.reason, "{hint}");
         }
         if self.watchers.receiver_count() > 0 {
             // If they have just left, nobody misses it.

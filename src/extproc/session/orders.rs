@@ -17,7 +17,7 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
         || body(b"", true),
         || body(b"", false),
         || Event::RequestTrailers,
-        || Event::Response(ResponsePart::Headers),
+        || Event::Response(ResponsePart::Headers(None)),
         || Event::Unknown,
     ];
     let modes = [
@@ -67,9 +67,9 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
             match answer {
                 Answer::Refuse(_) => refused = true,
                 // Envoy holds the head itself as long as it waits for the body's answer.
-                Answer::RequestHeaders if mode != Some(BodyMode::FullDuplexStreamed) => {}
-                Answer::RequestHeaders => assert!(ended, "the head too early: {description}"),
-                Answer::RequestBody => {
+                Answer::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {}
+                Answer::RequestHeaders(_) => assert!(ended, "the head too early: {description}"),
+                Answer::RequestBody(_) => {
                     assert!(ended, "the body too early: {description}");
                     gone.extend(part.iter().copied());
                 }
@@ -79,7 +79,9 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
                 }
                 Answer::RequestTrailers => assert!(ended, "trailers too early: {description}"),
                 Answer::ResponseHeaders
+                | Answer::FetchResponseBody
                 | Answer::ResponseBody
+                | Answer::ReplaceResponseBody(_)
                 | Answer::StreamResponseBody(_)
                 | Answer::ResponseTrailers => {}
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3 as whole;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
@@ -10,7 +11,7 @@ use envoy_types::pb::google::protobuf as google;
 use prost::bytes::Bytes;
 
 use super::super::convert::{metadata, response};
-use super::super::message::{Answer, Chunk};
+use super::super::message::{Answer, Chunk, Encodings};
 use super::*;
 use crate::gate::Refusal;
 use crate::proto;
@@ -96,7 +97,10 @@ fn each_part_is_known() {
         trailers: Some(core::HeaderMap { headers: vec![core::HeaderValue::default()] }),
     };
     for (theirs, expected) in [
-        (Request::ResponseHeaders(whole::HttpHeaders::default()), Asked::ResponseHeaders(Empty {})),
+        (
+            Request::ResponseHeaders(whole::HttpHeaders::default()),
+            Asked::ResponseHeaders(Bytes::new()),
+        ),
         (Request::RequestBody(body()), Asked::RequestBody(ours())),
         (Request::ResponseBody(body()), Asked::ResponseBody(ours())),
         (Request::RequestTrailers(trailers()), Asked::RequestTrailers(Empty {})),
@@ -131,8 +135,8 @@ fn answers_are_what_envoy_takes_them_for() {
         whole::BodyResponse { response }
     };
     for (answer, expected) in [
-        (Answer::RequestHeaders, Response::RequestHeaders(headers())),
-        (Answer::RequestBody, Response::RequestBody(body())),
+        (Answer::RequestHeaders(Encodings::Accepted), Response::RequestHeaders(headers())),
+        (Answer::RequestBody(Encodings::Accepted), Response::RequestBody(body())),
         (Answer::StreamRequestBody(chunk()), Response::RequestBody(streamed())),
         (Answer::RequestTrailers, Response::RequestTrailers(trailers())),
         (Answer::ResponseHeaders, Response::ResponseHeaders(headers())),
@@ -142,6 +146,36 @@ fn answers_are_what_envoy_takes_them_for() {
     ] {
         let expected = whole::ProcessingResponse { response: Some(expected), ..<_>::default() };
         assert_eq!(answered(answer, None), expected);
+    }
+    let without = |header: &str| {
+        let remove_headers = vec![header.to_owned()];
+        let header_mutation = Some(whole::HeaderMutation { remove_headers, ..<_>::default() });
+        Some(whole::CommonResponse { header_mutation, ..<_>::default() })
+    };
+    let response = without("accept-encoding");
+    assert_eq!(
+        answered(Answer::RequestHeaders(Encodings::Identity), None).response,
+        Some(Response::RequestHeaders(whole::HeadersResponse { response: response.clone() }))
+    );
+    assert_eq!(
+        answered(Answer::RequestBody(Encodings::Identity), None).response,
+        Some(Response::RequestBody(whole::BodyResponse { response }))
+    );
+    let fetched = answered(Answer::FetchResponseBody, None);
+    let response = without("content-length");
+    let expected = Response::ResponseHeaders(whole::HeadersResponse { response });
+    assert_eq!(fetched.response, Some(expected));
+    let mode = fetched.mode_override.unwrap();
+    assert_eq!(mode.response_body_mode(), BodySendMode::Streamed);
+    assert_eq!(mode.request_body_mode(), BodySendMode::Buffered);
+    for part in [b"part".as_slice(), b""] {
+        let mutation = Some(whole::body_mutation::Mutation::Body(part.to_vec()));
+        let body_mutation = Some(whole::BodyMutation { mutation });
+        let response = Some(whole::CommonResponse { body_mutation, ..<_>::default() });
+        assert_eq!(
+            answered(Answer::ReplaceResponseBody(part.to_vec()), None).response,
+            Some(Response::ResponseBody(whole::BodyResponse { response }))
+        );
     }
     let refusal = Refusal::misconfigured("why".to_owned());
     let (status, text) = (refusal.status, refusal.body.clone());
@@ -188,7 +222,7 @@ fn metadata_are_a_struct_in_our_namespace() {
     let members: serde_json::Map<_, _> = members.collect();
     assert_eq!(members.len(), 6);
     let expected = whole_struct(serde_json::json!({"mcp_authz": members}));
-    let response = answered(Answer::RequestBody, Some(metadata(&decision)));
+    let response = answered(Answer::RequestBody(Encodings::Accepted), Some(metadata(&decision)));
     assert_eq!(response.dynamic_metadata, Some(expected));
 }
 

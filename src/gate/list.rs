@@ -1,0 +1,169 @@
+//! The answer to a list, filtered while it comes.
+
+use super::{Admitted, Limits, Refusal};
+use crate::mcp::{Entry, Events, filter_tools};
+use crate::policy::{Budget, Facts, Standing, ToolsList};
+
+/// The head of an HTTP response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status.
+    pub status: u16,
+    /// The `Content-Type`, in lower case.
+    pub content_type: String,
+    /// Whether its body is compressed.
+    pub is_compressed: bool,
+}
+
+/// A list that was asked for, and whose answer is filtered.
+#[derive(Debug)]
+pub struct AwaitedList {
+    admitted: Admitted,
+    limits: Limits,
+    /// The request's id as JSON text.
+    id: Option<String>,
+    form: Form,
+}
+
+/// How the answer comes.
+#[derive(Debug)]
+enum Form {
+    /// Its head has not come.
+    Unknown,
+    /// In one message, of which this has come.
+    Json(Vec<u8>),
+    /// In events.
+    Events(Events),
+    /// It could not be read: nothing of it goes on any more.
+    Broken,
+}
+
+/// What is done with an answer, by its head.
+#[derive(Debug)]
+pub enum Coming {
+    /// It is no list: it goes on unread.
+    NoList,
+    /// Its body is filtered.
+    List,
+    /// It cannot be filtered.
+    Unreadable(Refusal),
+}
+
+/// A part of a filtered body.
+#[derive(Debug)]
+pub struct FilteredPart {
+    /// What goes on in its place.
+    pub bytes: Vec<u8>,
+    /// Why nothing more goes on.
+    pub broken: Option<Refusal>,
+}
+
+impl AwaitedList {
+    pub(super) fn new(admitted: Admitted, limits: Limits, id: Option<String>) -> Self {
+        Self { admitted, limits, id, form: Form::Unknown }
+    }
+
+    /// The request that asked for it.
+    pub fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// How many bytes are held of it.
+    pub fn held_bytes(&self) -> usize {
+        match &self.form {
+            Form::Json(body) => body.len(),
+            Form::Events(events) => events.held_bytes(),
+            Form::Unknown | Form::Broken => 0,
+        }
+    }
+
+    /// The head of the answer has come.
+    pub fn begin(&mut self, head: &ResponseHead) -> Coming {
+        // Whoever reads a list in an error reads more than there is.
+        if !(200..300).contains(&head.status) {
+            return Coming::NoList;
+        }
+        let media_type = head.content_type.split(';').next().unwrap_or_default().trim();
+        self.form = match media_type {
+            // Accepted, and nothing more.
+            "" if head.status == 202 => return Coming::NoList,
+            _ if head.is_compressed => {
+                return Coming::Unreadable(self.unreadable("it is compressed"));
+            }
+            "application/json" => Form::Json(Vec::new()),
+            "text/event-stream" => Form::Events(Events::default()),
+            _ => {
+                let why = "it is neither application/json nor text/event-stream";
+                return Coming::Unreadable(self.unreadable(why));
+            }
+        };
+        Coming::List
+    }
+
+    /// A part of the body of the answer has come, perhaps the last.
+    pub fn push(&mut self, part: &[u8], is_last: bool) -> FilteredPart {
+        let (mut form, mut bytes) = (std::mem::replace(&mut self.form, Form::Broken), Vec::new());
+        let result = match &mut form {
+            Form::Json(body) => {
+                body.extend_from_slice(part);
+                match is_last && body.len() <= self.limits.max_body_bytes {
+                    true => self.filtered(body).map(|filtered| {
+                        bytes = filtered.map_or_else(|| std::mem::take(body), String::into_bytes);
+                    }),
+                    false => Ok(()),
+                }
+            }
+            Form::Events(events) => {
+                events.push(part, is_last, &mut bytes, |data| self.filtered(data))
+            }
+            Form::Unknown | Form::Broken => return FilteredPart { bytes, broken: None },
+        };
+        let is_in_events = matches!(form, Form::Events(_));
+        self.form = form;
+        let result = match result {
+            // What went on is held no more.
+            Ok(()) if self.held_bytes() > self.limits.max_body_bytes => {
+                Err("it is larger than limits.maxBodyBytes")
+            }
+            result => result,
+        };
+        let broken = result.err().map(|why| self.unreadable(why));
+        if let Some(refusal) = &broken {
+            self.form = Form::Broken;
+            let (before, after) = if is_in_events { ("data: ", "\n\n") } else { ("", "") };
+            bytes.extend(format!("{before}{}{after}", refusal.body).into_bytes());
+        }
+        FilteredPart { bytes, broken }
+    }
+
+    /// A message without the tools that the caller is not to see; `None`: it stays as it
+    /// is.
+    fn filtered(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
+        let message = std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?;
+        // Events can be empty, to begin with or to keep a connection.
+        if message.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        filter_tools(message, self.limits.max_json_depth, |tool| self.entry(tool))
+            .map_err(|_not_json| "it is not one message that all clients read alike")
+    }
+
+    fn entry(&self, tool: &str) -> Entry<'_> {
+        let policy = self.admitted.policy();
+        // As a call of it would have.
+        let budget = Budget::of(self.limits.condition_cost);
+        let Admitted { head, claims, .. } = &self.admitted;
+        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), tool, &budget) else {
+            return Entry::Goes;
+        };
+        match (policy.standing(&facts), policy.tools_list) {
+            (Standing::Permitted, _) | (_, ToolsList::Unfiltered) => Entry::Stays,
+            (Standing::Reachable(scopes), ToolsList::Reachable) => Entry::Needs(scopes),
+            (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,
+        }
+    }
+
+    fn unreadable(&self, why: &str) -> Refusal {
+        Refusal::unreadable_list(self.id.as_deref(), why).by(self.admitted.policy())
+    }
+}
