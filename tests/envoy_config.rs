@@ -143,7 +143,7 @@ policies:
         if let Some(reason) = reason {
             assert_eq!(reply.refusal(), (403, 403, reason.to_owned()));
         }
-        let unknown = "Envoy names the policy `nobody` in its gRPC metadata, but there is none";
+        let unknown = "it names the policy `nobody` in its gRPC metadata, but there is none";
         if named == "nobody" {
             assert!(stack.sidecar.logs(unknown).await);
         } else {

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 
 use crate::stack::Stack;
-use crate::support::{Http, MODES, Mode, call, mcp_authz, send, start_before, token};
+use crate::support::{Http, MODES, Mode, call, change, mcp_authz, send, start_before, token};
 
 const TOOLS: usize = 200;
 
@@ -127,10 +127,11 @@ async fn listed<S>(stack: &Stack<S>, scope: &str) -> Vec<(String, Vec<String>)> 
     let request = Http::new(stack).post(Some(&token(scope)), LIST);
     let reply = send(request.header("accept-encoding", "gzip, br")).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    let message = match reply.body.lines().filter_map(|line| line.strip_prefix("data: ")).last() {
-        Some(data) => serde_json::from_str(data).unwrap(),
-        None => reply.json(),
-    };
+    let message =
+        match reply.body.lines().filter_map(|line| line.strip_prefix("data: ")).next_back() {
+            Some(data) => serde_json::from_str(data).unwrap(),
+            None => reply.json(),
+        };
     assert_eq!(message["id"], "seven");
     assert_eq!(message["result"]["nextCursor"], "more");
     if reply.body.contains("data: ") {
@@ -215,6 +216,23 @@ async fn a_list_announces_the_scopes_that_open_a_tool() {
         let (is_allowed, challenge) = tried(&stack, "", "write_1").await;
         assert!(!is_allowed && challenge.unwrap().contains(&format!("scope=\"{scope}\"")));
         assert!(tried(&stack, &scope, "write_1").await.0);
+    }
+}
+
+/// Nothing can be done about it then, but to say so.
+#[tokio::test]
+async fn an_envoy_that_does_not_send_lists_is_told_of() {
+    let policy = POLICY.replace("@LIST@", "Permitted");
+    let config = Mode::Buffered.config_for(&policy);
+    for (needed, wrong) in [
+        ("response_header_mode: SEND", "response_header_mode: SKIP"),
+        ("allow_mode_override: true", "allow_mode_override: false"),
+    ] {
+        let config = change(&config, &[(needed, wrong)]);
+        let server = server(Form::Json).await;
+        let stack = start_before(server, mcp_authz(), &policy, &config).await;
+        assert_eq!(send(Http::new(&stack).post(Some(&token("")), LIST)).await.status, 200);
+        assert!(stack.sidecar.logs(needed).await, "{wrong}: {}", stack.sidecar.log());
     }
 }
 

@@ -39,7 +39,7 @@ const DECISIONS: [&str; 11] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 20] = [
+const REFUSALS: [&str; 22] = [
     "not_utf8",
     "not_json",
     "duplicate_key",
@@ -60,6 +60,8 @@ const REFUSALS: [&str; 20] = [
     "overloaded",
     "misconfigured",
     "observability_mode",
+    "list_in_batch",
+    "unreadable_list",
 ];
 
 fn path(path: &str) -> PathBuf {

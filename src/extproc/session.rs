@@ -97,12 +97,15 @@ enum End {
         #[expect(dead_code, reason = "a proof, to be had and not looked at")]
         proof: Clearance,
         held: Held,
-        to: State,
+        /// Whether parts of the body are still to come.
+        more: bool,
+        /// What its answer is filtered by.
+        list: Option<Box<AwaitedList>>,
     },
     /// It is answered here.
     Refuse(Refusal),
     /// What the server answers is replaced from here on.
-    Replace { answer: Answer, to: State },
+    Replace { answer: Answer, list: Option<Box<AwaitedList>> },
 }
 
 /// What was held of a request: its parts in the order in which they go on.
@@ -221,13 +224,13 @@ impl Session {
                 answers.extend(answer);
                 (to, None)
             }
-            Step::Decide { end: End::Release { proof: _, held, to }, record } => {
+            Step::Decide { end: End::Release { proof: _, held, more, list }, record } => {
                 answers.extend(held.into_iter().flatten());
-                (to, Some(record))
+                (if more { State::Passing } else { State::Released { list } }, Some(record))
             }
-            Step::Decide { end: End::Replace { answer, to }, record } => {
+            Step::Decide { end: End::Replace { answer, list }, record } => {
                 answers.extend([answer]);
-                (to, Some(record))
+                (State::Released { list }, Some(record))
             }
             Step::Decide { end: End::Refuse(refusal), record } => {
                 answers.extend([Answer::Refuse(refusal)]);
@@ -332,12 +335,10 @@ impl Session {
                 };
                 let record =
                     broken.map(|refusal| Record::unreadable_list(gate, list.admitted(), &refusal));
-                let to = State::Released { list: Some(list) };
-                match record {
-                    Some(record) => {
-                        Step::Decide { end: End::Replace { answer, to }, record: Box::new(record) }
-                    }
-                    None => Step::Go { to, answer: Some(answer) },
+                let list = (!end_of_stream).then_some(list);
+                match record.map(Box::new) {
+                    Some(record) => Step::Decide { end: End::Replace { answer, list }, record },
+                    None => Step::Go { to: State::Released { list }, answer: Some(answer) },
                 }
             }
             ResponsePart::Headers(None) | ResponsePart::Trailers => {
@@ -443,16 +444,13 @@ fn judge(
         let record = Box::new(Record::judged(gate, &admitted, &judgement));
         (record, judgement.answer, judgement.lists)
     };
-    let end = match (answer, lists) {
-        (Ok(proof), None) => {
-            End::Release { proof, held: held(body, Encodings::Accepted), to: RELEASED }
+    let end = match answer {
+        Ok(proof) => {
+            let list = lists.map(|lists| Box::new(gate.awaited(admitted, lists)));
+            let encodings = if list.is_some() { Encodings::Identity } else { Encodings::Accepted };
+            End::Release { proof, held: held(body, encodings), more: false, list }
         }
-        (Ok(proof), Some(lists)) => {
-            let list = Some(Box::new(gate.awaited(admitted, lists)));
-            let held = held(body, Encodings::Identity);
-            End::Release { proof, held, to: State::Released { list } }
-        }
-        (Err(refusal), _) => End::Refuse(refusal),
+        Err(refusal) => End::Refuse(refusal),
     };
     Step::Decide { end, record }
 }
@@ -479,18 +477,17 @@ fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
 
 fn end(answer: Result<Clearance, Refusal>, held: Held, more: bool) -> End {
     match answer {
-        Ok(proof) => {
-            let to = if more { State::Passing } else { RELEASED };
-            End::Release { proof, held, to }
-        }
+        Ok(proof) => End::Release { proof, held, more, list: None },
         Err(refusal) => End::Refuse(refusal),
     }
 }
 
 fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
-    turn_away(gate, Refusal::misconfigured(what.to_string()).into(), false)
+    turn_away(gate, Refusal::misconfigured(&what.to_string()).into(), false)
 }
 
+#[cfg(test)]
+mod list_tests;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl Refusal {
     }
 
     /// Envoy is set up so that calls could go on unjudged.
-    pub fn misconfigured(hint: String) -> Self {
+    pub fn misconfigured(hint: &str) -> Self {
         let message = "the proxy in front of this server is misconfigured; its operator finds the \
                        remedy in the log of mcp-authz";
         let hint = format!("Envoy is misconfigured: {hint}");
@@ -265,7 +265,7 @@ impl Refusal {
 
     /// Envoy does not send the attribute that names the backend.
     pub(super) fn no_attribute(name: &str) -> Self {
-        Self::misconfigured(format!(
+        Self::misconfigured(&format!(
             "Envoy did not send the attribute `{name}`, which names the backend of a call: add it \
              to the ext_proc filter's request_attributes"
         ))

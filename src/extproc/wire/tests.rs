@@ -177,7 +177,7 @@ fn answers_are_what_envoy_takes_them_for() {
             Some(Response::ResponseBody(whole::BodyResponse { response }))
         );
     }
-    let refusal = Refusal::misconfigured("why".to_owned());
+    let refusal = Refusal::misconfigured("why");
     let (status, text) = (refusal.status, refusal.body.clone());
     let Some(Response::ImmediateResponse(immediate)) =
         answered(Answer::Refuse(refusal), None).response

@@ -1,0 +1,100 @@
+//! Answers to lists.
+
+use super::tests::{POLICY, body, headers, word};
+use super::*;
+use crate::config;
+use crate::gate::ResponseHead;
+
+fn list_request() -> Event {
+    body(br#"{"jsonrpc":"2.0","id":"7","method":"tools/list"}"#, true)
+}
+
+fn response(status: u16, content_type: &str) -> Event {
+    let content_type = content_type.to_owned();
+    let head = ResponseHead { status, content_type, is_compressed: status == 299 };
+    Event::Response(ResponsePart::Headers(Some(head)))
+}
+
+fn response_body(bytes: &str, end_of_stream: bool) -> Event {
+    let bytes = bytes.as_bytes().to_vec();
+    Event::Response(ResponsePart::Body(Chunk { bytes, end_of_stream }))
+}
+
+/// What is answered to the response to a list, in BUFFERED mode.
+fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
+    let gate = config::parse(&format!("{POLICY}  toolsList: {tools_list}\n")).unwrap();
+    let mut events = vec![headers(false), list_request()];
+    events.extend(response);
+    let mut session = Session::new(false);
+    let (request_body, response_body) = (BodyMode::Buffered, BodyMode::None);
+    let mut setup = Some(Setup { request_body, response_body });
+    let mut words = Vec::new();
+    for event in events {
+        let mut answers = Vec::new();
+        let message = Message { event, setup: setup.take(), verified: None };
+        session.on(&gate, message, &mut answers).unwrap();
+        words.extend(answers.into_iter().map(word));
+    }
+    assert_eq!(words.drain(..1).collect::<Vec<_>>(), ["RequestHeaders"]);
+    words
+}
+
+const TOOLS: &str =
+    r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"},{"name":"bad"}]}}"#;
+const GOOD: &str = r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"}]}}"#;
+const BOTH: &str = r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"},{"_meta":{"mcp-authz/requiredScopes":["more"]},"name":"bad"}]}}"#;
+
+#[test]
+fn the_answer_to_a_list_is_filtered() {
+    let json = || response(200, "application/json; charset=utf-8");
+    let asked = "RequestBody(Identity)";
+    let fetched = [asked, "FetchResponseBody"];
+    for (tools_list, filtered) in [("Permitted", GOOD), ("Reachable", BOTH)] {
+        let words = listed(tools_list, vec![json(), response_body(TOOLS, true)]);
+        assert_eq!(words, [fetched.as_slice(), &[filtered]].concat());
+        let (first, rest) = TOOLS.split_at(30);
+        let parts = vec![json(), response_body(first, false), response_body(rest, true)];
+        assert_eq!(listed(tools_list, parts), [fetched.as_slice(), &["", filtered]].concat());
+        let event = |data: &str| format!("id: 1\ndata: {data}\n\n");
+        let events = response_body(&event(TOOLS), false);
+        let end = response_body("", true);
+        let words = listed(tools_list, vec![response(201, "text/event-stream"), events, end]);
+        assert_eq!(words, [fetched.as_slice(), &[&event(filtered), ""]].concat());
+    }
+    // What is not filtered is not fetched.
+    let words = listed("Unfiltered", vec![json(), response_body(TOOLS, true)]);
+    assert_eq!(words, ["RequestBody", "ResponseHeaders", "ResponseBody"]);
+    for no_list in [response(404, "application/json"), response(202, "")] {
+        assert_eq!(listed("Permitted", vec![no_list]), [asked, "ResponseHeaders"]);
+    }
+}
+
+#[test]
+fn a_list_that_cannot_be_read_does_not_go_on() {
+    let refused = "502 unreadable_list";
+    for head in [response(200, "text/plain"), response(299, "application/json"), response(200, "")]
+    {
+        let words = listed("Permitted", vec![head, response_body(TOOLS, true)]);
+        assert_eq!(words, ["RequestBody(Identity)", refused]);
+    }
+    let error = |word: &str| word.contains(r#""id":"7","error":{"code":-32603,"#);
+    let json = || response(200, "application/json");
+    for unreadable in ["[]", "{", "\u{feff}{}", &format!("{TOOLS}{TOOLS}"), &" ".repeat(301)] {
+        let words = listed("Permitted", vec![json(), response_body(unreadable, true)]);
+        assert!(error(&words[2]), "{unreadable}: {words:?}");
+    }
+    let events = || response(200, "text/event-stream");
+    let parts = vec![
+        events(),
+        response_body("data: {}\n\ndata: x\n\ndata: {}\n\n", false),
+        response_body(&format!("data: {TOOLS}\n\n"), true),
+    ];
+    let words = listed("Permitted", parts);
+    assert!(words[2].starts_with("data: {}\n\ndata: {\"jsonrpc") && error(&words[2]), "{words:?}");
+    assert!(words[2].ends_with("}\n\n") && words[3].is_empty(), "{words:?}");
+    // What is held is bounded.
+    let long = "x".repeat(301);
+    let parts = vec![json(), response_body(&long, false), response_body(&long, true)];
+    let words = listed("Permitted", parts);
+    assert!(error(&words[2]) && words[3].is_empty(), "{words:?}");
+}
