@@ -68,7 +68,7 @@ fn evaluate(condition: &Condition, call: &ToolCall<'_>) -> Said {
     let head = Head { headers, ..Head::default() };
     let backend = BackendFrom::Name("b".to_owned());
     let budget = Budget::of(STEPS);
-    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), call, &budget) else {
+    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), &call.name, &budget) else {
         return Said::Ambiguous;
     };
     match condition.evaluate(call, &facts) {

@@ -1,0 +1,56 @@
+//! Streams of events: wherever they are split, the same goes on; and a client that reads
+//! it all at once finds no tool that was taken out.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mcp_authz::mcp::{Entry, Events, Rewritten, filter_tools};
+use serde_json::Value;
+
+/// The one tool that stays.
+const STAYS: &str = "good";
+
+fuzz_target!(|input: &[u8]| {
+    let [split, stream @ ..] = input else { return };
+    let whole = filtered([stream].into_iter());
+    let (before, after) = stream.split_at(usize::from(*split).min(stream.len()));
+    assert_eq!(whole, filtered([before, after].into_iter()), "in two parts");
+    let size = usize::from(*split % 7) + 1;
+    assert_eq!(whole, filtered(stream.chunks(size)), "in parts of {size}");
+    for tool in tools(&String::from_utf8_lossy(&whole.0)) {
+        assert_eq!(tool, STAYS);
+    }
+});
+
+/// What goes on of a stream, and whether it was broken off.
+fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
+    let (mut events, mut goes_on) = (Events::default(), Vec::new());
+    for part in parts {
+        if events.push(part, false, &mut goes_on, rewrite).is_err() {
+            return (goes_on, true);
+        }
+    }
+    let is_broken = events.push(&[], true, &mut goes_on, rewrite).is_err();
+    (goes_on, is_broken)
+}
+
+fn rewrite(data: &[u8]) -> Rewritten<()> {
+    let data = std::str::from_utf8(data).map_err(|_not_text| ())?;
+    let judge = |name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
+    filter_tools(data, 64, judge).map_err(|_not_json| ())
+}
+
+/// The tools that a client finds, which takes each line end for the same.
+fn tools(stream: &str) -> Vec<String> {
+    let stream = stream.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let mut tools = Vec::new();
+    for event in stream.split("\n\n") {
+        let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
+        let data: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+        let Ok(message) = serde_json::from_str::<Value>(&data.join("\n")) else { continue };
+        for tool in message["result"]["tools"].as_array().into_iter().flatten() {
+            tools.extend(tool["name"].as_str().map(str::to_owned));
+        }
+    }
+    tools
+}
