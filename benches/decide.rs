@@ -74,6 +74,16 @@ fn no_rule(bencher: Bencher<'_, '_>, rules: usize) {
     bench_decide(bencher, &gate, &inputs::call(rules + 1), false);
 }
 
+/// The answer to a list of so many tools, filtered by 10,000 rules of which each tool has
+/// one.
+#[divan::bench(args = [200, 1_000])]
+fn list(bencher: Bencher<'_, '_>, tools: usize) {
+    let gate = gate(&inputs::policy_listing(10_000, "Reachable"));
+    let answer = inputs::list(tools);
+    assert!(judge::filtered(&gate, &payload(), &answer).len() > answer.len());
+    bencher.bench(|| judge::filtered(&gate, black_box(&payload()), black_box(&answer)));
+}
+
 /// The strict reader alone.
 #[divan::bench(sample_size = 100)]
 fn read(bencher: Bencher<'_, '_>) {

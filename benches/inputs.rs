@@ -78,6 +78,23 @@ pub enum When {
     EachFile,
 }
 
+/// The policy whose rules look at the title, which filters lists.
+pub fn policy_listing(rules: usize, tools_list: &str) -> String {
+    let list = format!("  toolsList: {tools_list}\n  rules:\n");
+    policy(rules, When::Title).replacen("  rules:\n", &list, 1)
+}
+
+/// The answer to a list of so many tools.
+pub fn list(tools: usize) -> Vec<u8> {
+    let tool = |number| {
+        let schema = json!({"type": "object", "properties": {"title": {"type": "string"}}});
+        json!({"name": tool(number), "description": "Creates an issue", "inputSchema": schema})
+    };
+    let tools: Vec<Value> = (0..tools).map(tool).collect();
+    let message = json!({"jsonrpc": "2.0", "id": 7, "result": {"tools": tools}});
+    message.to_string().into_bytes()
+}
+
 /// A policy of so many rules for any tool, none of which is for the caller, and one that
 /// allows the call.
 pub fn policy_for_any(rules: usize) -> String {

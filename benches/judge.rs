@@ -3,7 +3,7 @@
 use envoy_types::pb::envoy::config::core::v3::Metadata;
 use mcp_authz::config;
 use mcp_authz::extproc::verified_claims;
-use mcp_authz::gate::Gate;
+use mcp_authz::gate::{Gate, ResponseHead};
 use mcp_authz::head::Head;
 use mcp_authz::proto::{self, Struct};
 use prost::Message as _;
@@ -44,4 +44,16 @@ pub fn decide(gate: &Gate, head: Head, payload: &[u8], body: &[u8]) -> bool {
     let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head, claims).unwrap();
     gate.judge(&admitted, body).answer.is_ok()
+}
+
+/// The answer to a list without what the caller may not use, as one message.
+pub fn filtered(gate: &Gate, payload: &[u8], answer: &[u8]) -> Vec<u8> {
+    const LIST: &[u8] = br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
+    let claims = verified_claims(payload, gate).unwrap();
+    let admitted = gate.admit(head(), claims).unwrap();
+    let lists = gate.judge(&admitted, LIST).lists.unwrap();
+    let mut list = gate.awaited(admitted, lists);
+    let content_type = "application/json".to_owned();
+    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false });
+    list.push(answer, true).bytes
 }

@@ -335,7 +335,7 @@ proptest! {
         let answers = ask_all(&gate, &granted, arguments);
         let is_allowed = answers.iter().any(Result::is_ok);
         let challenged: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-        match policy.standing(&facts) {
+        match policy.standing(&facts, &policy.scopes.granted(facts.scopes())) {
             Standing::Permitted => prop_assert!(is_allowed),
             Standing::Reachable(scopes) => {
                 prop_assert!(!is_allowed);

@@ -141,6 +141,8 @@ fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
         let value = lossy(if raw_value.is_empty() { &value } else { &raw_value });
         match &*key {
             b":status" => head.status = value.parse().unwrap_or_default(),
+            // What comes twice is of no type that we know.
+            b"content-type" if !head.content_type.is_empty() => head.content_type.push_str(", "),
             b"content-type" => head.content_type = value.to_ascii_lowercase(),
             b"content-encoding" => {
                 head.is_compressed |= !value.trim().eq_ignore_ascii_case("identity");

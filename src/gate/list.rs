@@ -1,8 +1,9 @@
 //! The answer to a list, filtered while it comes.
 
 use super::{Admitted, Limits, Refusal};
+use crate::claims::Claims;
 use crate::mcp::{Entry, Events, filter_tools};
-use crate::policy::{Budget, Facts, Standing, ToolsList};
+use crate::policy::{Budget, Facts, ScopeSet, Standing, ToolsList};
 
 /// The head of an HTTP response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct ResponseHead {
 pub struct AwaitedList {
     admitted: Admitted,
     limits: Limits,
+    granted: ScopeSet,
     /// The request's id as JSON text.
     id: Option<String>,
     form: Form,
@@ -60,7 +62,9 @@ pub struct FilteredPart {
 
 impl AwaitedList {
     pub(super) fn new(admitted: Admitted, limits: Limits, id: Option<String>) -> Self {
-        Self { admitted, limits, id, form: Form::Unknown }
+        let scopes = admitted.claims.iter().flat_map(Claims::scopes);
+        let granted = admitted.policy.scopes.granted(scopes);
+        Self { admitted, limits, granted, id, form: Form::Unknown }
     }
 
     /// The request that asked for it.
@@ -156,7 +160,7 @@ impl AwaitedList {
         let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), tool, &budget) else {
             return Entry::Goes;
         };
-        match (policy.standing(&facts), policy.tools_list) {
+        match (policy.standing(&facts, &self.granted), policy.tools_list) {
             (Standing::Permitted, _) | (_, ToolsList::Unfiltered) => Entry::Stays,
             (Standing::Reachable(scopes), ToolsList::Reachable) => Entry::Needs(scopes),
             (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,

@@ -29,59 +29,69 @@ struct Takes {
     all: bool,
 }
 
+/// Scopes that could be granted.
+#[derive(Debug, Clone, Copy)]
+struct More<'p> {
+    scopes: &'p ScopeSet,
+    /// The number of the rule that they are of, if that must take the calls.
+    by: Option<usize>,
+}
+
 impl Policy {
-    /// How the caller stands to the tool of the facts.
-    pub fn standing(&self, facts: &Facts<'_>) -> Standing<'_> {
-        let granted = self.scopes.granted(facts.scopes());
-        if self.may_allow(facts, &granted, None) {
+    /// How a caller who is granted these scopes stands to the tool of the facts.
+    pub fn standing(&self, facts: &Facts<'_>, granted: &ScopeSet) -> Standing<'_> {
+        if self.may_allow(facts, granted, None) {
             return Standing::Permitted;
         }
-        let named: Vec<&str> = facts.scopes().collect();
-        let is_new = |scope: &String| !named.contains(&scope.as_str());
+        let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
         let could_help =
-            |rule: &&Rule| rule.action == Action::Allow && rule.scopes.names.iter().any(is_new);
-        let with = |rule: &Rule| {
-            let with_more = Facts { more_scopes: &rule.scopes.names, ..*facts };
-            self.may_allow(&with_more, &granted, Some(&rule.scopes.granted))
-        };
+            |rule: &Rule| rule.action == Action::Allow && rule.scopes.names.iter().any(is_new);
         // In the order of a challenge: first the scopes of rules that take such calls, and
         // those of others only if a condition could ask for them.
-        let for_tool = self.rules.candidates(facts.subject.tool, 0);
-        let mut for_tool: Vec<&Rule> = for_tool
-            .filter_map(|number| self.rules.get(number))
-            .filter(|rule| could_help(rule) && is_for(rule, facts))
-            .collect();
-        for_tool.sort_by_key(|rule| rule.scopes.names.len());
-        let takes = |rule: &&Rule| {
+        let numbered = |number| self.rules.get(number).map(|rule| (Some(number), rule));
+        let for_tool = self.rules.candidates(facts.subject.tool, 0).filter_map(numbered);
+        let mut for_tool: Vec<(Option<usize>, &Rule)> =
+            for_tool.filter(|(_, rule)| could_help(rule) && is_for(rule, facts)).collect();
+        for_tool.sort_by_key(|(_, rule)| rule.scopes.names.len());
+        let helps = |&(by, rule): &(Option<usize>, &Rule)| {
             let with_more = Facts { more_scopes: &rule.scopes.names, ..*facts };
-            self.may_take(Action::Allow, possible(rule, &with_more)).some && with(rule)
+            self.may_allow(&with_more, granted, Some(More { scopes: &rule.scopes.granted, by }))
         };
-        let helps = for_tool.into_iter().find(takes).or_else(|| {
+        let helped = for_tool.into_iter().find(helps).or_else(|| {
             let others = self.rules.iter().filter(|_| self.rules.reads().scopes);
             let mut seen = HashSet::new();
-            let mut others: Vec<&Rule> = others
+            let mut others: Vec<(Option<usize>, &Rule)> = others
                 .filter(|rule| could_help(rule) && seen.insert(rule.scopes.names.as_slice()))
+                .map(|rule| (None, rule))
                 .collect();
-            others.sort_by_key(|rule| rule.scopes.names.len());
-            others.into_iter().find(|rule| with(rule))
+            others.sort_by_key(|(_, rule)| rule.scopes.names.len());
+            others.into_iter().find(helps)
         });
-        helps.map_or(Standing::Closed, |rule| Standing::Reachable(&rule.scopes.names))
+        helped.map_or(Standing::Closed, |(_, rule)| Standing::Reachable(&rule.scopes.names))
     }
 
     /// Whether a call is allowed with some arguments, once more is granted.
-    fn may_allow(&self, facts: &Facts<'_>, granted: &ScopeSet, more: Option<&ScopeSet>) -> bool {
+    fn may_allow(&self, facts: &Facts<'_>, granted: &ScopeSet, more: Option<More<'_>>) -> bool {
         let nothing = ScopeSet::default();
+        let (more, by) = more.map_or((&nothing, None), |more| (more.scopes, more.by));
+        let mut allowed = false;
         for number in self.rules.candidates(facts.subject.tool, 0) {
             let Some(rule) = self.rules.get(number) else { continue };
-            let is_granted = rule.scopes.are_in(granted, more.unwrap_or(&nothing));
-            if !is_granted || !is_for(rule, facts) {
+            if !rule.scopes.are_in(granted, more) || !is_for(rule, facts) {
                 continue;
             }
             let takes = self.may_take(rule.action, possible(rule, facts));
-            match rule.action {
-                Action::Allow if takes.some => return true,
-                Action::Deny if takes.all => return false,
-                Action::Allow | Action::Deny => {}
+            allowed |= rule.action == Action::Allow && takes.some;
+            match by {
+                // It must take calls itself.
+                Some(by) if by == number => return takes.some,
+                None if allowed => return true,
+                _ => {}
+            }
+            // As in a challenge: what denies already still does.
+            let denies = rule.action == Action::Deny && takes.all;
+            if denies && (!allowed || rule.scopes.are_in(granted, &nothing)) {
+                return false;
             }
         }
         self.default_action == Action::Allow

@@ -55,6 +55,10 @@ impl Place {
         Self { variable, names: Vec::new() }
     }
 
+    pub(super) fn variable(&self) -> Variable {
+        self.variable
+    }
+
     /// Goes on to a member.
     pub(super) fn push(&mut self, name: String) {
         match self.variable {

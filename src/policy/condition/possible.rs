@@ -10,7 +10,11 @@ use cel::common::ast::{Expr, IdedExpr, operators};
 use cel::common::types::CelBool;
 use cel::{Context, Value};
 
-use super::{Condition, Parameters, Scope};
+use super::check::PATTERN_PREFIX;
+use super::metering::BUDGET;
+use super::part::{PLACE_PREFIX, Place, Variable};
+use super::reads::Node;
+use super::{Condition, Parameters, Scope, numbered};
 use crate::policy::Facts;
 
 /// What a condition may say: at least one of these.
@@ -75,6 +79,58 @@ impl Condition {
     }
 }
 
+impl Scope<'_> {
+    /// Whether the first that is evaluated of an expression, and can fail, is not known: to
+    /// evaluate it would say no more.
+    fn begins_unknown(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Ident(name) => self.is_unknown(name),
+            Expr::Select(select) => self.begins_unknown(&select.operand.expr),
+            Expr::Call(call) if is_strict(&call.func_name) => {
+                let operands = call.args.iter().chain(call.target.as_deref());
+                let mut can_fail = operands.filter(|operand| !self.is_there(&operand.expr));
+                can_fail.next().is_some_and(|operand| self.begins_unknown(&operand.expr))
+            }
+            Expr::Comprehension(comprehension) => {
+                let starts_empty = match &comprehension.accu_init.expr {
+                    Expr::List(list) => list.elements.is_empty(),
+                    expr => self.is_there(expr),
+                };
+                starts_empty && self.begins_unknown(&comprehension.iter_range.expr)
+            }
+            _ => false,
+        }
+    }
+
+    fn is_unknown(&self, name: &str) -> bool {
+        let place = numbered(PLACE_PREFIX, name, self.places).map(Place::variable);
+        match place.or_else(|| Variable::named(name)) {
+            Some(Variable::Args | Variable::Meta | Variable::Request(Node::Params)) => true,
+            Some(Variable::Request(_)) | None => false,
+        }
+    }
+
+    /// Whether an operand is there before anything is evaluated.
+    fn is_there(&self, expr: &Expr) -> bool {
+        match expr {
+            Expr::Literal(_) => true,
+            Expr::Ident(name) => name == BUDGET || name.starts_with(PATTERN_PREFIX),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a function takes its operands one after the other and fails if one does.
+fn is_strict(function: &str) -> bool {
+    ![
+        operators::LOGICAL_AND,
+        operators::LOGICAL_OR,
+        operators::CONDITIONAL,
+        operators::NOT_STRICTLY_FALSE,
+    ]
+    .contains(&function)
+}
+
 fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Possible {
     let of = |ided| possible(ided, context, scope);
     if let Expr::Call(call) = &ided.expr {
@@ -92,6 +148,9 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Po
             _ => {}
         }
     }
+    if scope.begins_unknown(&ided.expr) {
+        return Possible::ANY;
+    }
     scope.unknown.take();
     let value = Value::resolve_val(ided, context);
     if scope.unknown.take() {
@@ -101,5 +160,76 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Po
         Some(value) if *value.inner() => Possible::TRUE,
         Some(_) => Possible::FALSE,
         None => Possible::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claims::Claims;
+    use crate::head::Head;
+    use crate::policy::condition::Numbers;
+    use crate::policy::{Budget, Subject};
+
+    fn possible(source: &str, steps: usize) -> Possible {
+        let condition = Condition::compile(source, Numbers::IntAndDouble)
+            .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
+        let claims = Claims::from_json(
+            &serde_json::from_str(r#"{"scope":"x y","level":3,"teams":["a","b"]}"#).unwrap(),
+        );
+        let (head, budget) = (Head::default(), Budget::of(steps));
+        let subject = Subject { backend: Some("b"), tool: "t" };
+        let claims = Some(&claims);
+        let facts = Facts { head: &head, claims, subject, more_scopes: &[], budget: &budget };
+        condition.possible(&facts)
+    }
+
+    #[test]
+    fn what_reads_parameters_is_open_and_nothing_else_is() {
+        const FALSE_OR_FAILS: Possible = Possible { truth: false, ..Possible::ANY };
+        const TRUE_OR_FAILS: Possible = Possible { falsity: false, ..Possible::ANY };
+
+        for (source, expected) in [
+            ("args.x == 1", Possible::ANY),
+            ("1 == args.x", Possible::ANY),
+            ("args.x", Possible::ANY),
+            ("has(args.x)", Possible::ANY),
+            ("meta.x == 1", Possible::ANY),
+            ("args.t.matches('^a') && true", Possible::ANY),
+            ("args.t.startsWith('a')", Possible::ANY),
+            ("args.l.all(x, x == 1)", Possible::ANY),
+            ("size(args) == 0", Possible::ANY),
+            ("args == {}", Possible::ANY),
+            ("'x' in args", Possible::ANY),
+            ("args['x'] == 1", Possible::ANY),
+            ("args.?x.orValue(1) == 1", Possible::ANY),
+            ("request.mcp.params.arguments.x == 1", Possible::ANY),
+            ("request.mcp['params'] == {}", Possible::ANY),
+            ("request.mcp.tool == 't'", Possible::TRUE),
+            ("request.mcp.method == 'tools/call' && request.mcp.backend == 'b'", Possible::TRUE),
+            ("has(request.mcp.params)", Possible::ANY),
+            ("request.auth.jwt.claims.level == 3", Possible::TRUE),
+            ("request.auth.jwt.claims.level == 4", Possible::FALSE),
+            ("request.auth.jwt.claims.missing == 4", Possible::FAILURE),
+            ("'x' in request.auth.jwt.scopes", Possible::TRUE),
+            ("request.auth.jwt.claims.level == 4 && args.x == 1", Possible::FALSE),
+            ("args.x == 1 && request.auth.jwt.claims.level == 4", Possible::FALSE),
+            ("request.auth.jwt.claims.level == 3 && args.x == 1", Possible::ANY),
+            ("request.auth.jwt.claims.level == 3 || args.x == 1", Possible::TRUE),
+            ("!(request.auth.jwt.claims.level == 3 || args.x == 1)", Possible::FALSE),
+            ("request.auth.jwt.claims.missing == 1 && args.x == 1", FALSE_OR_FAILS),
+            ("request.auth.jwt.claims.missing == 1 || args.x == 1", TRUE_OR_FAILS),
+            ("request.auth.jwt.claims.level == 3 ? args.x : true", Possible::ANY),
+            ("request.auth.jwt.claims.level == 4 ? args.x : true", Possible::TRUE),
+            ("args.x ? true : request.auth.jwt.claims.missing", TRUE_OR_FAILS),
+            ("request.auth.jwt.claims.teams.exists(t, t == 'a' || t == args.t)", Possible::TRUE),
+            ("request.auth.jwt.claims.teams.all(t, t == args.t)", Possible::ANY),
+            ("request.auth.jwt.claims.missing == args.x", Possible::FAILURE),
+            ("args.x == request.auth.jwt.claims.missing", Possible::ANY),
+            ("request.auth.jwt.claims.level", Possible::FAILURE),
+        ] {
+            assert_eq!(possible(source, 1000), expected, "{source}");
+        }
+        assert_eq!(possible("request.mcp.tool == 't'", 0), Possible::FAILURE);
     }
 }
