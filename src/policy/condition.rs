@@ -91,7 +91,7 @@ pub struct ConditionError {
 }
 
 /// What a condition says about a call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// It is true.
     True,
@@ -103,7 +103,7 @@ pub enum Outcome {
 
 /// Why a condition has no boolean value. Its text may repeat arguments: it is
 /// for whoever holds them already, never for a log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Failure {
     /// What the conditions of a request may cost is spent.
     Spent,

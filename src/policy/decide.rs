@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::condition::{Failure, Outcome};
 use super::{
@@ -147,6 +150,31 @@ impl From<&Outcome> for Truth {
     }
 }
 
+/// What conditions said that stand in several rules: they are evaluated once.
+#[derive(Debug, Default)]
+struct Said(FxHashMap<*const Condition, Outcome>);
+
+impl Said {
+    fn ask(
+        &mut self,
+        condition: &Arc<Condition>,
+        call: &ToolCall<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Outcome, Problem> {
+        // Who reads scopes may be asked again, with more of them.
+        if Arc::strong_count(condition) == 1 || condition.reads().scopes {
+            return condition.evaluate(call, facts);
+        }
+        let key = Arc::as_ptr(condition);
+        if let Some(outcome) = self.0.get(&key) {
+            return Ok(outcome.clone());
+        }
+        let outcome = condition.evaluate(call, facts)?;
+        self.0.insert(key, outcome.clone());
+        Ok(outcome)
+    }
+}
+
 impl<'p> Look<'p> {
     /// `None` if backend, tool or claims are not the rule's.
     fn at(policy: &'p Policy, index: usize, facts: &Facts<'_>, granted: &ScopeSet) -> Option<Self> {
@@ -162,23 +190,33 @@ impl<'p> Look<'p> {
     }
 
     /// Asks the conditions, once.
-    fn ask(&mut self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Truth, Problem> {
+    fn ask(
+        &mut self,
+        call: &ToolCall<'_>,
+        facts: &Facts<'_>,
+        said: &mut Said,
+    ) -> Result<Truth, Problem> {
         if let Some(truth) = self.truth {
             return Ok(truth);
         }
         let mut outcomes = Vec::new();
-        let truth = truth(self.rule, call, facts, &mut outcomes)?;
+        let truth = truth(self.rule, call, facts, said, &mut outcomes)?;
         self.outcomes = outcomes;
         self.truth = Some(truth);
         Ok(truth)
     }
 
     /// What the conditions would say if there were more scopes.
-    fn ask_if(&mut self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Truth, Problem> {
+    fn ask_if(
+        &mut self,
+        call: &ToolCall<'_>,
+        facts: &Facts<'_>,
+        said: &mut Said,
+    ) -> Result<Truth, Problem> {
         if self.rule.conditions().any(|condition| condition.reads().scopes) {
-            truth(self.rule, call, facts, &mut Vec::new())
+            truth(self.rule, call, facts, said, &mut Vec::new())
         } else {
-            self.ask(call, facts)
+            self.ask(call, facts, said)
         }
     }
 }
@@ -190,10 +228,11 @@ fn truth(
     rule: &Rule,
     call: &ToolCall<'_>,
     facts: &Facts<'_>,
+    said: &mut Said,
     outcomes: &mut Vec<(Asked, Outcome)>,
 ) -> Result<Truth, Problem> {
-    let mut ask = |asked, condition: &Condition| {
-        let outcome = condition.evaluate(call, facts)?;
+    let mut ask = |asked, condition: &Arc<Condition>| {
+        let outcome = said.ask(condition, call, facts)?;
         let truth = Truth::from(&outcome);
         outcomes.push((asked, outcome));
         Ok(truth)
@@ -240,12 +279,12 @@ impl Policy {
         facts: &Facts<'_>,
     ) -> Result<Evaluation<'_>, Problem> {
         let granted = self.scopes.granted(facts.scopes());
-        let mut looks = Vec::new();
+        let (mut looks, mut said) = (Vec::new(), Said::default());
         let mut decided = None;
         for index in self.rules.candidates(facts.subject.tool, 0) {
             let Some(mut look) = Look::at(self, index, facts, &granted) else { continue };
             // Conditions cost more than scopes: ask them only if they matter.
-            let truth = if look.granted { look.ask(call, facts)? } else { Truth::False };
+            let truth = if look.granted { look.ask(call, facts, &mut said)? } else { Truth::False };
             let action = look.rule.action;
             looks.push(look);
             if self.takes(action, truth) {
@@ -268,7 +307,7 @@ impl Policy {
             Action::Allow => Decision { verdict: Verdict::Allow, reason, rule },
             Action::Deny => {
                 let was_spent = facts.budget.is_spent();
-                let remedy = self.challenge(&mut looks, &granted, call, facts)?;
+                let remedy = self.challenge(&mut looks, &mut said, &granted, call, facts)?;
                 let reason = match remedy {
                     Some(_) => Reason::InsufficientScope,
                     None if was_spent => Reason::ConditionCost,
@@ -305,6 +344,7 @@ impl Policy {
     fn challenge<'p>(
         &'p self,
         looks: &mut Vec<Look<'p>>,
+        said: &mut Said,
         granted: &ScopeSet,
         call: &ToolCall<'_>,
         facts: &Facts<'_>,
@@ -332,10 +372,12 @@ impl Policy {
             let with_more = Facts { more_scopes: &scopes.names, ..*facts };
             let at = looks.partition_point(|look| look.index < index);
             let takes = match looks.get_mut(at) {
-                Some(look) => self.takes(Action::Allow, look.ask_if(call, &with_more)?),
+                Some(look) => self.takes(Action::Allow, look.ask_if(call, &with_more, said)?),
                 None => false,
             };
-            if takes && self.would_allow(looks, granted, scopes, Some(index), call, facts)? {
+            if takes
+                && self.would_allow(looks, said, granted, (scopes, Some(index)), call, facts)?
+            {
                 return Ok(Some(&scopes.names));
             }
         }
@@ -351,7 +393,7 @@ impl Policy {
             .collect();
         others.sort_by_key(|scopes| scopes.names.len());
         for scopes in others {
-            if self.would_allow(looks, granted, scopes, None, call, facts)? {
+            if self.would_allow(looks, said, granted, (scopes, None), call, facts)? {
                 return Ok(Some(&scopes.names));
             }
         }
@@ -364,9 +406,9 @@ impl Policy {
     fn would_allow(
         &self,
         looks: &mut [Look<'_>],
+        said: &mut Said,
         granted: &ScopeSet,
-        more: &RequiredScopes,
-        by: Option<usize>,
+        (more, by): (&RequiredScopes, Option<usize>),
         call: &ToolCall<'_>,
         facts: &Facts<'_>,
     ) -> Result<bool, Problem> {
@@ -375,9 +417,9 @@ impl Policy {
         for look in looks {
             let is_asked_for = by == Some(look.index);
             let takes = look.rule.scopes.are_in(granted, &more.granted)
-                && self.takes(look.rule.action, look.ask_if(call, &with_more)?);
+                && self.takes(look.rule.action, look.ask_if(call, &with_more, said)?);
             if takes && look.rule.action == Action::Deny {
-                let denied = look.granted && self.takes(Action::Deny, look.ask(call, facts)?);
+                let denied = look.granted && self.takes(Action::Deny, look.ask(call, facts, said)?);
                 if denied || !allowed {
                     return Ok(false);
                 }
