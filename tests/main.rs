@@ -41,6 +41,7 @@ mod monitoring;
 mod observe;
 mod policy_tests;
 mod proto;
+mod python_sdk;
 mod reference;
 mod reload;
 mod scenario;
