@@ -54,6 +54,6 @@ pub fn filtered(gate: &Gate, payload: &[u8], answer: &[u8]) -> Vec<u8> {
     let lists = gate.judge(&admitted, LIST).lists.unwrap();
     let mut list = gate.awaited(admitted, lists);
     let content_type = "application/json".to_owned();
-    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false });
+    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false, is_all: false });
     list.push(answer, true).bytes
 }

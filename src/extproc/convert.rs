@@ -136,14 +136,17 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
 fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
     let headers = HttpHeaders::decode(headers)
         .map_err(|_error| Violation("the headers of a response cannot be decoded"))?;
-    let mut head = ResponseHead::default();
+    let mut head = ResponseHead { is_all: headers.end_of_stream, ..ResponseHead::default() };
     for HeaderValue { key, value, raw_value } in headers.headers.unwrap_or_default().headers {
         let value = lossy(if raw_value.is_empty() { &value } else { &raw_value });
         match &*key {
             b":status" => head.status = value.parse().unwrap_or_default(),
-            // What comes twice is of no type that we know.
-            b"content-type" if !head.content_type.is_empty() => head.content_type.push_str(", "),
-            b"content-type" => head.content_type = value.to_ascii_lowercase(),
+            b"content-type" => {
+                // Two are of no type that we know.
+                let several = !head.content_type.is_empty();
+                head.content_type =
+                    if several { "several".to_owned() } else { value.to_ascii_lowercase() };
+            }
             b"content-encoding" => {
                 head.is_compressed |= !value.trim().eq_ignore_ascii_case("identity");
             }

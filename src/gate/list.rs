@@ -1,9 +1,12 @@
 //! The answer to a list, filtered while it comes.
 
-use super::{Admitted, Limits, Refusal};
+use super::{Admitted, Limits, Refusal, is_not_utf8};
 use crate::claims::Claims;
 use crate::mcp::{Entry, Events, filter_tools};
 use crate::policy::{Budget, Facts, ScopeSet, Standing, ToolsList};
+
+/// How many calls' worth of steps a message may take.
+const LIKE_SO_MANY_CALLS: usize = 100;
 
 /// The head of an HTTP response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct ResponseHead {
     pub content_type: String,
     /// Whether its body is compressed.
     pub is_compressed: bool,
+    /// Whether it has no body.
+    pub is_all: bool,
 }
 
 /// A list that was asked for, and whose answer is filtered.
@@ -36,6 +41,8 @@ enum Form {
     Json(Vec<u8>),
     /// In events.
     Events(Events),
+    /// There is no room for it, which is told in place of what comes next.
+    NoRoom { in_events: bool },
     /// It could not be read: nothing of it goes on any more.
     Broken,
 }
@@ -77,15 +84,21 @@ impl AwaitedList {
         match &self.form {
             Form::Json(body) => body.len(),
             Form::Events(events) => events.held_bytes(),
-            Form::Unknown | Form::Broken => 0,
+            Form::Unknown | Form::NoRoom { .. } | Form::Broken => 0,
         }
     }
 
     /// The head of the answer has come.
     pub fn begin(&mut self, head: &ResponseHead) -> Coming {
-        // Whoever reads a list in an error reads more than there is.
-        if !(200..300).contains(&head.status) {
-            return Coming::NoList;
+        match head.status {
+            0 => {
+                let why = "Envoy does not send its :status; `mcp-authz envoy-config` prints the \
+                           forward_rules that are needed";
+                return Coming::Unreadable(self.unreadable(why));
+            }
+            // Whoever reads a list in an error reads more than there is.
+            status if head.is_all || !(200..300).contains(&status) => return Coming::NoList,
+            _ => {}
         }
         let media_type = head.content_type.split(';').next().unwrap_or_default().trim();
         self.form = match media_type {
@@ -93,6 +106,9 @@ impl AwaitedList {
             "" if head.status == 202 => return Coming::NoList,
             _ if head.is_compressed => {
                 return Coming::Unreadable(self.unreadable("it is compressed"));
+            }
+            _ if is_not_utf8(head.content_type.as_bytes()) => {
+                return Coming::Unreadable(self.unreadable("its charset is not UTF-8"));
             }
             "application/json" => Form::Json(Vec::new()),
             "text/event-stream" => Form::Events(Events::default()),
@@ -102,6 +118,15 @@ impl AwaitedList {
             }
         };
         Coming::List
+    }
+
+    /// Lets go of what is held: there is no room for it.
+    pub fn let_go(&mut self) {
+        self.form = match self.form {
+            Form::Json(_) => Form::NoRoom { in_events: false },
+            Form::Events(_) => Form::NoRoom { in_events: true },
+            Form::Unknown | Form::NoRoom { .. } | Form::Broken => return,
+        };
     }
 
     /// A part of the body of the answer has come, perhaps the last.
@@ -118,11 +143,15 @@ impl AwaitedList {
                 }
             }
             Form::Events(events) => {
-                events.push(part, is_last, &mut bytes, |data| self.filtered(data))
+                let ambiguous = "clients could split its events differently";
+                events.push(part, is_last, &mut bytes, ambiguous, |data| {
+                    self.filtered(data.as_bytes())
+                })
             }
+            Form::NoRoom { .. } => Err("there is no room for it (--max-held-bytes)"),
             Form::Unknown | Form::Broken => return FilteredPart { bytes, broken: None },
         };
-        let is_in_events = matches!(form, Form::Events(_));
+        let is_in_events = matches!(form, Form::Events(_) | Form::NoRoom { in_events: true });
         self.form = form;
         let result = match result {
             // What went on is held no more.
@@ -148,16 +177,23 @@ impl AwaitedList {
         if message.trim_ascii().is_empty() {
             return Ok(None);
         }
-        filter_tools(message, self.limits.max_json_depth, |tool| self.entry(tool))
-            .map_err(|_not_json| "it is not one message that all clients read alike")
+        let steps = self.limits.condition_cost.saturating_mul(LIKE_SO_MANY_CALLS);
+        let budget = Budget::of(steps);
+        let filtered =
+            filter_tools(message, self.limits.max_json_depth, |tool| self.entry(tool, &budget))
+                .map_err(|_not_json| "it is not one message that all clients read alike")?;
+        if budget.is_spent() {
+            return Err(
+                "to filter it takes more steps than limits.conditionCost for a hundred calls",
+            );
+        }
+        Ok(filtered)
     }
 
-    fn entry(&self, tool: &str) -> Entry<'_> {
+    fn entry(&self, tool: &str, budget: &Budget) -> Entry<'_> {
         let policy = self.admitted.policy();
-        // As a call of it would have.
-        let budget = Budget::of(self.limits.condition_cost);
         let Admitted { head, claims, .. } = &self.admitted;
-        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), tool, &budget) else {
+        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), tool, budget) else {
             return Entry::Goes;
         };
         match (policy.standing(&facts, &self.granted), policy.tools_list) {

@@ -1,8 +1,13 @@
 //! A stream of server-sent events ([HTML, section 9.2]), some of whose data is rewritten.
 //!
 //! The stream comes in parts that can end anywhere; what goes on is the same wherever
-//! they do. All that is not rewritten goes on as it came: comments, ids, `retry`, ends
-//! of lines.
+//! they do. What is not rewritten goes on as it came: comments, ids, `retry`, ends of
+//! lines.
+//!
+//! Clients split streams in their own ways: at a CR alone or not, at U+2028 as Python does,
+//! each line of data for itself. So the data of an event goes on as one line in which no
+//! client finds another, lines of unknown fields do not go on, and a stream that could be
+//! split in two ways is refused.
 //!
 //! [HTML, section 9.2]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
@@ -32,13 +37,15 @@ impl Events {
     /// data of each event is handed to `rewrite`; `None`: it stays as it is.
     ///
     /// # Errors
-    /// What `rewrite` says. The event, and all that would come after, does not go on.
-    pub fn push<E>(
+    /// What `rewrite` says, or `ambiguous`, if clients could split the stream differently.
+    /// The event, and all that would come after, does not go on.
+    pub fn push<E: Copy>(
         &mut self,
         part: &[u8],
         is_last: bool,
         goes_on: &mut Vec<u8>,
-        mut rewrite: impl FnMut(&[u8]) -> Rewritten<E>,
+        ambiguous: E,
+        mut rewrite: impl FnMut(&str) -> Rewritten<E>,
     ) -> Result<(), E> {
         self.buffer.extend_from_slice(part);
         let mut begin = 0;
@@ -46,14 +53,14 @@ impl Events {
             let is_blank = end == self.line;
             (self.line, self.searched) = (next, next);
             if is_blank {
-                self.event(begin, next, goes_on, &mut rewrite)?;
+                self.event(begin, next, goes_on, ambiguous, &mut rewrite)?;
                 begin = next;
             }
         }
         if is_last {
             // Some clients take what is not ended by a blank line for an event, too.
             let end = self.buffer.len();
-            self.event(begin, end, goes_on, &mut rewrite)?;
+            self.event(begin, end, goes_on, ambiguous, &mut rewrite)?;
             begin = end;
         }
         self.buffer.drain(..begin);
@@ -81,80 +88,125 @@ impl Events {
         }
     }
 
-    fn event<E>(
+    fn event<E: Copy>(
         &mut self,
         begin: usize,
         end: usize,
         goes_on: &mut Vec<u8>,
-        rewrite: &mut impl FnMut(&[u8]) -> Rewritten<E>,
+        ambiguous: E,
+        rewrite: &mut impl FnMut(&str) -> Rewritten<E>,
     ) -> Result<(), E> {
         let event = self.buffer.get(begin..end).unwrap_or_default();
+        let event = std::str::from_utf8(event).map_err(|_not_text| ambiguous)?;
         // A byte order mark may come first in a stream.
-        let has_mark = !self.is_begun && event.starts_with(b"\xef\xbb\xbf");
-        let (mark, lines) =
-            event.split_at_checked(if has_mark { 3 } else { 0 }).unwrap_or_default();
+        let has_mark = !self.is_begun && event.starts_with('\u{feff}');
+        let lines = if has_mark { event.trim_start_matches('\u{feff}') } else { event };
         self.is_begun |= !event.is_empty();
-        let data: Vec<&[u8]> = split(lines).filter_map(|line| data_in(line.text)).collect();
-        let new = if data.is_empty() { None } else { rewrite(&data.join(&b'\n'))? };
-        let Some(new) = new else {
-            goes_on.extend_from_slice(event);
-            return Ok(());
-        };
-        goes_on.extend_from_slice(mark);
-        let mut new = Some(new);
+        let mut data: Option<String> = None;
         for line in split(lines) {
-            if data_in(line.text).is_none() {
-                goes_on.extend_from_slice(line.text);
-                goes_on.extend_from_slice(line.end);
-            } else if let Some(new) = new.take() {
-                write_data(&new, line.end, goes_on);
+            match Field::of(line.text) {
+                _ if line.end == "\r" => return Err(ambiguous),
+                Field::Data(value) => match &mut data {
+                    None => data = Some(value.to_owned()),
+                    Some(data) => {
+                        data.push('\n');
+                        data.push_str(value);
+                    }
+                },
+                Field::Known if line.text.contains(splits_lines) => return Err(ambiguous),
+                Field::Known | Field::Unknown => {}
+            }
+        }
+        let mut data = match data {
+            Some(data) => Some(rewrite(&data)?.unwrap_or(data)),
+            None => None,
+        };
+        for line in split(lines) {
+            match Field::of(line.text) {
+                Field::Data(_) => {
+                    if let Some(data) = data.take() {
+                        write_data(&data, line, goes_on);
+                    }
+                }
+                Field::Known => {
+                    goes_on.extend_from_slice(line.text.as_bytes());
+                    goes_on.extend_from_slice(line.end.as_bytes());
+                }
+                Field::Unknown => {}
             }
         }
         Ok(())
     }
 }
 
-/// Writes data as lines of an event.
-fn write_data(data: &str, end: &[u8], to: &mut Vec<u8>) {
-    let end = if end.is_empty() { b"\n" } else { end };
-    for line in data.split('\n') {
+/// Where some client would split a line.
+fn splits_lines(character: char) -> bool {
+    matches!(
+        character,
+        '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
+/// Writes data as one line: line ends are white space between the tokens of JSON, and
+/// within its texts there are escapes for what splits lines.
+fn write_data(data: &str, line: Line<'_>, to: &mut Vec<u8>) {
+    if Field::of(line.text) == Field::Data(data) && !data.contains(splits_lines) {
+        to.extend_from_slice(line.text.as_bytes());
+    } else {
         to.extend_from_slice(b"data: ");
-        to.extend_from_slice(line.as_bytes());
-        to.extend_from_slice(end);
+        for character in data.chars() {
+            match character {
+                '\n' => to.push(b' '),
+                _ if splits_lines(character) => {
+                    to.extend_from_slice(format!("\\u{:04x}", u32::from(character)).as_bytes());
+                }
+                _ => to.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
     }
+    to.extend_from_slice(if line.end.is_empty() { b"\n" } else { line.end.as_bytes() });
 }
 
 /// A line, and what ends it.
 #[derive(Debug, Clone, Copy)]
 struct Line<'e> {
-    text: &'e [u8],
-    end: &'e [u8],
+    text: &'e str,
+    end: &'e str,
 }
 
-fn split(mut event: &[u8]) -> impl Iterator<Item = Line<'_>> {
+fn split(mut event: &str) -> impl Iterator<Item = Line<'_>> {
     std::iter::from_fn(move || {
         if event.is_empty() {
             return None;
         }
-        let length = event.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-        let (text, rest) = event.split_at_checked(length.unwrap_or(event.len()))?;
-        let end = match rest {
-            [b'\r', b'\n', ..] => 2,
-            [] => 0,
-            _ => 1,
-        };
+        let length = event.find(['\n', '\r']).unwrap_or(event.len());
+        let (text, rest) = event.split_at_checked(length)?;
+        let end = if rest.starts_with("\r\n") { 2 } else { usize::from(!rest.is_empty()) };
         let (end, rest) = rest.split_at_checked(end)?;
         event = rest;
         Some(Line { text, end })
     })
 }
 
-/// The value of a line of data. A space after the colon does not belong to it.
-fn data_in(line: &[u8]) -> Option<&[u8]> {
-    match line.strip_prefix(b"data")? {
-        [] => Some(b""),
-        [b':', b' ', value @ ..] | [b':', value @ ..] => Some(value),
-        _ => None,
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field<'e> {
+    /// Data. A space after the colon does not belong to it.
+    Data(&'e str),
+    /// Nothing, a comment, or one of the other fields that clients know.
+    Known,
+    /// To be ignored, though some clients could take it for data.
+    Unknown,
+}
+
+impl<'e> Field<'e> {
+    fn of(line: &'e str) -> Self {
+        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+        match name {
+            "data" => Self::Data(value.strip_prefix(' ').unwrap_or(value)),
+            "" | "id" | "event" | "retry" => Self::Known,
+            _ => Self::Unknown,
+        }
     }
 }
 
@@ -163,8 +215,7 @@ mod tests {
     use super::*;
 
     /// Makes each `a` of data a `b`, and refuses data with an `x`.
-    fn upper(data: &[u8]) -> Rewritten<()> {
-        let text = String::from_utf8(data.to_vec()).unwrap();
+    fn upper(text: &str) -> Rewritten<()> {
         if text.contains('x') {
             return Err(());
         }
@@ -175,7 +226,7 @@ mod tests {
         let (mut events, mut goes_on) = (Events::default(), Vec::new());
         let mut is_broken = false;
         for (number, part) in parts.iter().enumerate() {
-            if events.push(part, number + 1 == parts.len(), &mut goes_on, upper).is_err() {
+            if events.push(part, number + 1 == parts.len(), &mut goes_on, (), upper).is_err() {
                 is_broken = true;
                 break;
             }
@@ -187,16 +238,19 @@ mod tests {
     fn data_is_rewritten_and_all_else_stays_wherever_parts_end() {
         for (stream, expected) in [
             ("data: a\n\n", "data: b\n\n"),
-            ("data:a\r\n\r\ndata: c\r\n\r\n", "data: b\r\n\r\ndata: c\r\n\r\n"),
-            ("data: a\r\rdata: a\r\r", "data: b\r\rdata: b\r\r"),
+            ("data:a\r\n\r\ndata:c\r\n\r\n", "data: b\r\n\r\ndata:c\r\n\r\n"),
             (
                 ": a comment\nid: a\nevent: message\nretry: 7\ndata: a\ndata: c\n\n",
-                ": a comment\nid: a\nevent: message\nretry: 7\ndata: b\ndata: c\n\n",
+                ": a comment\nid: a\nevent: message\nretry: 7\ndata: b c\n\n",
             ),
-            ("data: c\n: a\ndata: a\nid: 1\n\n", "data: c\ndata: b\n: a\nid: 1\n\n"),
-            ("\u{feff}data: a\n\n", "\u{feff}data: b\n\n"),
-            ("data\ndata:\ndata:  c\n\n", "data\ndata:\ndata:  c\n\n"),
-            ("database: a\n\n", "database: a\n\n"),
+            ("data: c\n: a\ndata: a\nid: 1\n\n", "data: c b\n: a\nid: 1\n\n"),
+            ("\u{feff}data: a\n\n", "data: b\n\n"),
+            ("data\n\ndata:\n\ndata:  c\n\n", "data\n\ndata:\n\ndata:  c\n\n"),
+            // Each line for itself would be another message to some.
+            ("data: c\ndata: d\n\n", "data: c d\n\n"),
+            // What could be data to some, in Unicode or by white space.
+            ("database: a\ndata : c\nDATA: c\nï»¿data: c\n data: c\n\n", "\n"),
+            ("data: c\u{2028}d\u{85}\n\n", "data: c\\u2028d\\u0085\n\n"),
             ("\n\n\ndata: a\n\n\n", "\n\n\ndata: b\n\n\n"),
             ("data: a", "data: b\n"),
             ("data: a\r\n", "data: b\r\n"),
@@ -217,9 +271,23 @@ mod tests {
     #[test]
     fn what_is_whole_goes_on_at_once_and_nothing_goes_on_after_an_error() {
         let (mut events, mut goes_on) = (Events::default(), Vec::new());
-        events.push(b"data: c\n\ndata: c", false, &mut goes_on, upper).unwrap();
+        events.push(b"data: c\n\ndata: c", false, &mut goes_on, (), upper).unwrap();
         assert_eq!((goes_on.as_slice(), events.held_bytes()), (b"data: c\n\n".as_slice(), 7));
-        let stream = b"data: c\n\ndata: x\n\ndata: c\n\n";
-        assert_eq!(rewritten(&[stream]), ("data: c\n\n".to_owned(), true));
+        for broken in [
+            "data: x",
+            "data: c\rdata: d",
+            ": \u{2028}",
+            "id: \u{c}",
+            "event: \u{1e}",
+            "retry: \u{85}",
+        ] {
+            let stream = format!("data: c\n\n{broken}\n\ndata: c\n\n");
+            assert_eq!(
+                rewritten(&[stream.as_bytes()]),
+                ("data: c\n\n".to_owned(), true),
+                "{broken:?}"
+            );
+        }
+        assert!(rewritten(&[b"data: \xff\n\n"]).1);
     }
 }

@@ -135,7 +135,8 @@ impl<'a> Tool<'a> {
         let read = reader.object(|reader, key| {
             match keys.add(key, &KEYS) {
                 Some("name") if reader.peek()? == Kind::String => name = Some(reader.string()?),
-                Some("_meta") => meta = Some(member(reader)?),
+                // Some servers write null where there is nothing.
+                Some("_meta") if reader.peek()? != Kind::Null => meta = Some(member(reader)?),
                 _ => drop(reader.raw()?),
             }
             Ok(())
@@ -230,6 +231,7 @@ mod tests {
                 r#"[{"name":"n","_meta":{"x":1}},{"name":"n","_meta":{ }}]"#,
                 r#"[{"name":"n","_meta":{"mcp-authz/requiredScopes":["a","b:c"],"x":1}},{"name":"n","_meta":{"mcp-authz/requiredScopes":["a","b:c"] }}]"#,
             ),
+            (r#"[{"name":"go"},{"name":"s","_meta":null}]"#, r#"[{"name":"s","_meta":null}]"#),
             (
                 r#"[{"name":"n","_meta":{"x":1,"mcp-authz/requiredScopes": 7}}]"#,
                 r#"[{"name":"n","_meta":{"x":1,"mcp-authz/requiredScopes": ["a","b:c"]}}]"#,

@@ -426,6 +426,9 @@ impl<'a> Envelope<'a> {
         if fold_eq(method, TOOLS_CALL) {
             return Err(Problem::NotJsonRpc("`method` is almost `tools/call`, but not quite"));
         }
+        if method != TOOLS_LIST && fold_eq(method, TOOLS_LIST) {
+            return Err(Problem::NotJsonRpc("`method` is almost `tools/list`, but not quite"));
+        }
         let method = match self.method {
             Some(Text::String(method)) => Some(method),
             Some(Text::NotAString) | None => None,

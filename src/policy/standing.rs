@@ -77,6 +77,9 @@ impl Policy {
         let mut allowed = false;
         for number in self.rules.candidates(facts.subject.tool, 0) {
             let Some(rule) = self.rules.get(number) else { continue };
+            if facts.budget.spend_a_look() {
+                return false;
+            }
             if !rule.scopes.are_in(granted, more) || !is_for(rule, facts) {
                 continue;
             }

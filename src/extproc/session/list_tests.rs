@@ -11,7 +11,7 @@ fn list_request() -> Event {
 
 fn response(status: u16, content_type: &str) -> Event {
     let content_type = content_type.to_owned();
-    let head = ResponseHead { status, content_type, is_compressed: status == 299 };
+    let head = ResponseHead { status, content_type, is_compressed: status == 299, is_all: false };
     Event::Response(ResponsePart::Headers(Some(head)))
 }
 
@@ -72,8 +72,14 @@ fn the_answer_to_a_list_is_filtered() {
 #[test]
 fn a_list_that_cannot_be_read_does_not_go_on() {
     let refused = "502 unreadable_list";
-    for head in [response(200, "text/plain"), response(299, "application/json"), response(200, "")]
-    {
+    for head in [
+        response(200, "text/plain"),
+        response(299, "application/json"),
+        response(200, ""),
+        response(0, "application/json"),
+        response(200, "several"),
+        response(200, "text/event-stream; charset=utf-7"),
+    ] {
         let words = listed("Permitted", vec![head, response_body(TOOLS, true)]);
         assert_eq!(words, ["RequestBody(Identity)", refused]);
     }
@@ -97,4 +103,37 @@ fn a_list_that_cannot_be_read_does_not_go_on() {
     let parts = vec![json(), response_body(&long, false), response_body(&long, true)];
     let words = listed("Permitted", parts);
     assert!(error(&words[2]) && words[3].is_empty(), "{words:?}");
+}
+
+#[test]
+fn a_list_that_there_is_no_room_for_is_let_go() {
+    let gate = config::parse(&format!("{POLICY}  toolsList: Permitted\n")).unwrap();
+    for (content_type, part, before) in [
+        ("application/json", "{", "{\"jsonrpc"),
+        ("text/event-stream", "data: {", "data: {\"jsonrpc"),
+    ] {
+        let mut session = Session::new(false);
+        let (request_body, response_body) = (BodyMode::Buffered, BodyMode::None);
+        let mut setup = Some(Setup { request_body, response_body });
+        let mut answers = Vec::new();
+        for event in [
+            headers(false),
+            list_request(),
+            response(200, content_type),
+            response_body(part, false),
+        ] {
+            let message = Message { event, setup: setup.take(), verified: None };
+            session.on(&gate, message, &mut answers).unwrap();
+        }
+        assert_eq!(session.held_bytes(), part.len());
+        assert!(session.give_up(&gate, Unread::Overloaded, &mut answers).is_none());
+        assert_eq!(session.held_bytes(), 0);
+        answers.clear();
+        let event = response_body(TOOLS, true);
+        let message = Message { event, setup: None, verified: None };
+        let record = session.on(&gate, message, &mut answers).unwrap();
+        assert_eq!(record.unwrap().reason, "unreadable_list");
+        let told = word(answers.remove(0));
+        assert!(told.starts_with(before) && !told.contains("bad"), "{told}");
+    }
 }

@@ -68,6 +68,11 @@ impl Budget {
         self.spend(ELEMENT.saturating_mul(elements as u64)).is_err()
     }
 
+    /// Pays for a look at a rule. Answers whether there is too little left.
+    pub(in crate::policy) fn spend_a_look(&self) -> bool {
+        self.spend(ELEMENT).is_err()
+    }
+
     /// Pays for steps.
     pub(super) fn spend_steps(&self, steps: u64) -> Result<(), ExecutionError> {
         self.spend(steps.saturating_mul(STEP))

@@ -17,25 +17,42 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(whole, filtered([before, after].into_iter()), "in two parts");
     let size = usize::from(*split % 7) + 1;
     assert_eq!(whole, filtered(stream.chunks(size)), "in parts of {size}");
-    for tool in tools(&String::from_utf8_lossy(&whole.0)) {
+    let goes_on = String::from_utf8_lossy(&whole.0);
+    for tool in tools(&goes_on).into_iter().chain(tools_by_line(&goes_on)) {
         assert_eq!(tool, STAYS);
     }
 });
+
+/// The tools that a client finds which takes each line for itself, splits as Python does,
+/// and is lenient about names.
+fn tools_by_line(stream: &str) -> Vec<String> {
+    let ends = "\n\r\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029}";
+    let lines = stream.split(|character| ends.contains(character));
+    let data = lines.filter_map(|line| line.split_once(':')).filter_map(|(name, value)| {
+        name.trim().to_ascii_lowercase().ends_with("data").then_some(value)
+    });
+    data.flat_map(tools_of).collect()
+}
+
+fn tools_of(message: &str) -> Vec<String> {
+    let message = serde_json::from_str::<Value>(message.trim()).unwrap_or_default();
+    let tools = message["result"]["tools"].as_array().into_iter().flatten();
+    tools.filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
+}
 
 /// What goes on of a stream, and whether it was broken off.
 fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
     let (mut events, mut goes_on) = (Events::default(), Vec::new());
     for part in parts {
-        if events.push(part, false, &mut goes_on, rewrite).is_err() {
+        if events.push(part, false, &mut goes_on, (), rewrite).is_err() {
             return (goes_on, true);
         }
     }
-    let is_broken = events.push(&[], true, &mut goes_on, rewrite).is_err();
+    let is_broken = events.push(&[], true, &mut goes_on, (), rewrite).is_err();
     (goes_on, is_broken)
 }
 
-fn rewrite(data: &[u8]) -> Rewritten<()> {
-    let data = std::str::from_utf8(data).map_err(|_not_text| ())?;
+fn rewrite(data: &str) -> Rewritten<()> {
     let judge = |name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
     filter_tools(data, 64, judge).map_err(|_not_json| ())
 }
@@ -47,10 +64,7 @@ fn tools(stream: &str) -> Vec<String> {
     for event in stream.split("\n\n") {
         let lines = event.lines().filter_map(|line| line.strip_prefix("data:"));
         let data: Vec<&str> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
-        let Ok(message) = serde_json::from_str::<Value>(&data.join("\n")) else { continue };
-        for tool in message["result"]["tools"].as_array().into_iter().flatten() {
-            tools.extend(tool["name"].as_str().map(str::to_owned));
-        }
+        tools.extend(tools_of(&data.join("\n")));
     }
     tools
 }
