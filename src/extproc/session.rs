@@ -211,7 +211,15 @@ impl Session {
                 let step = answer(gate, &admitted, judgement, [None, None, None], false);
                 self.take(step, answers)
             }
-            state @ (State::Start | State::Released { .. } | State::Passing | State::Refused) => {
+            State::Released { list: Some(mut list) } => {
+                list.let_go();
+                self.state = State::Released { list: Some(list) };
+                None
+            }
+            state @ (State::Start
+            | State::Released { list: None }
+            | State::Passing
+            | State::Refused) => {
                 self.state = state;
                 None
             }

@@ -113,8 +113,8 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         ("text/event-stream", "data: {", "data: {\"jsonrpc"),
     ] {
         let mut session = Session::new(false);
-        let (request_body, response_body) = (BodyMode::Buffered, BodyMode::None);
-        let mut setup = Some(Setup { request_body, response_body });
+        let mut setup =
+            Some(Setup { request_body: BodyMode::Buffered, response_body: BodyMode::None });
         let mut answers = Vec::new();
         for event in [
             headers(false),
