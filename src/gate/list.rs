@@ -136,7 +136,7 @@ impl AwaitedList {
             Form::Json(body) => {
                 body.extend_from_slice(part);
                 match is_last && body.len() <= self.limits.max_body_bytes {
-                    true => self.filtered(body).map(|filtered| {
+                    true => self.filtered_bytes(body).map(|filtered| {
                         bytes = filtered.map_or_else(|| std::mem::take(body), String::into_bytes);
                     }),
                     false => Ok(()),
@@ -144,9 +144,7 @@ impl AwaitedList {
             }
             Form::Events(events) => {
                 let ambiguous = "clients could split its events differently";
-                events.push(part, is_last, &mut bytes, ambiguous, |data| {
-                    self.filtered(data.as_bytes())
-                })
+                events.push(part, is_last, &mut bytes, ambiguous, |data| self.filtered(data))
             }
             Form::NoRoom { .. } => Err("there is no room for it (--max-held-bytes)"),
             Form::Unknown | Form::Broken => return FilteredPart { bytes, broken: None },
@@ -169,10 +167,13 @@ impl AwaitedList {
         FilteredPart { bytes, broken }
     }
 
+    fn filtered_bytes(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
+        self.filtered(std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?)
+    }
+
     /// A message without the tools that the caller is not to see; `None`: it stays as it
     /// is.
-    fn filtered(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
-        let message = std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?;
+    fn filtered(&self, message: &str) -> Result<Option<String>, &'static str> {
         // Events can be empty, to begin with or to keep a connection.
         if message.trim_ascii().is_empty() {
             return Ok(None);

@@ -99,27 +99,23 @@ impl Events {
         let event = self.buffer.get(begin..end).unwrap_or_default();
         let event = std::str::from_utf8(event).map_err(|_not_text| ambiguous)?;
         // A byte order mark may come first in a stream.
-        let has_mark = !self.is_begun && event.starts_with('\u{feff}');
-        let lines = if has_mark { event.trim_start_matches('\u{feff}') } else { event };
+        let lines = if self.is_begun { event } else { event.trim_start_matches('\u{feff}') };
         self.is_begun |= !event.is_empty();
-        let mut data: Option<String> = None;
+        let mut data = Vec::new();
         for line in split(lines) {
             match Field::of(line.text) {
                 _ if line.end == "\r" => return Err(ambiguous),
-                Field::Data(value) => match &mut data {
-                    None => data = Some(value.to_owned()),
-                    Some(data) => {
-                        data.push('\n');
-                        data.push_str(value);
-                    }
-                },
+                Field::Data(value) => data.push(value),
                 Field::Known if line.text.contains(splits_lines) => return Err(ambiguous),
                 Field::Known | Field::Unknown => {}
             }
         }
-        let mut data = match data {
-            Some(data) => Some(rewrite(&data)?.unwrap_or(data)),
-            None => None,
+        let mut data = match data.is_empty() {
+            true => None,
+            false => {
+                let data = data.join("\n");
+                Some(rewrite(&data)?.unwrap_or(data))
+            }
         };
         for line in split(lines) {
             match Field::of(line.text) {

@@ -131,7 +131,7 @@ pub(super) enum Asked {
 
 /// What the conditions of a rule say together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Truth {
+pub(super) enum Truth {
     True,
     False,
     Failed,
@@ -178,13 +178,7 @@ impl Said {
 impl<'p> Look<'p> {
     /// `None` if backend, tool or claims are not the rule's.
     fn at(policy: &'p Policy, index: usize, facts: &Facts<'_>, granted: &ScopeSet) -> Option<Self> {
-        let rule = policy.rules.get(index)?;
-        if rule.targets.is_some() && selecting(rule, &facts.subject).next().is_none() {
-            return None;
-        }
-        if !rule.claims.iter().all(|claim| claim.holds(facts.claims)) {
-            return None;
-        }
+        let rule = policy.rules.get(index).filter(|rule| is_for(rule, facts))?;
         let granted = rule.scopes.are_in(granted, &ScopeSet::default());
         Some(Self { index, rule, granted, truth: None, outcomes: Vec::new() })
     }
@@ -260,8 +254,22 @@ fn truth(
     Ok(targets)
 }
 
+/// Whether backend, tool and claims are a rule's.
+pub(super) fn is_for(rule: &Rule, facts: &Facts<'_>) -> bool {
+    (rule.targets.is_none() || selecting(rule, &facts.subject).next().is_some())
+        && rule.claims.iter().all(|claim| claim.holds(facts.claims))
+}
+
+/// Whether the scopes of a rule could allow what is not allowed. What is granted by way of
+/// a broader scope is new, too: a condition sees only the scopes that the token itself
+/// names.
+pub(super) fn could_help(rule: &Rule, facts: &Facts<'_>) -> bool {
+    let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
+    rule.action == Action::Allow && rule.scopes.names.iter().any(is_new)
+}
+
 /// The targets of a rule that name the call's backend and tool.
-fn selecting<'r>(
+pub(super) fn selecting<'r>(
     rule: &'r Rule,
     subject: &Subject<'_>,
 ) -> impl Iterator<Item = (usize, &'r Target)> {
@@ -320,7 +328,7 @@ impl Policy {
     }
 
     /// Whether a rule takes a call of which its conditions say this.
-    fn takes(&self, action: Action, truth: Truth) -> bool {
+    pub(super) fn takes(&self, action: Action, truth: Truth) -> bool {
         match truth {
             Truth::True => true,
             Truth::False => false,
@@ -352,18 +360,12 @@ impl Policy {
         // Granting scopes makes more rules match, never fewer, so the rule that
         // denied still would, and only those before it matter. Unless a condition
         // reads scopes.
-        let read_scopes = self.rules.reads().scopes;
-        if read_scopes {
+        if self.rules.reads().scopes {
             let next = looks.last().map_or(0, |look| look.index + 1);
             let rest = self.rules.candidates(facts.subject.tool, next);
             looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
         }
-        // What is granted by way of a broader scope is new, too: a condition sees only the
-        // scopes that the token itself names.
-        let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
-        let could_help =
-            |rule: &Rule| rule.action == Action::Allow && rule.scopes.names.iter().any(is_new);
-        let is_candidate = |look: &&Look<'p>| could_help(look.rule);
+        let is_candidate = |look: &&Look<'p>| could_help(look.rule, facts);
         let mut candidates: Vec<(usize, &'p RequiredScopes)> =
             looks.iter().filter(is_candidate).map(|look| (look.index, &look.rule.scopes)).collect();
         candidates.sort_by_key(|(_, scopes)| scopes.names.len());
@@ -381,23 +383,27 @@ impl Policy {
                 return Ok(Some(&scopes.names));
             }
         }
-        if !read_scopes {
-            return Ok(None);
-        }
-        // The scopes of a rule for other calls may be what a condition asks for.
-        let mut seen = HashSet::new();
-        let rules = self.rules.iter().filter(|rule| could_help(rule));
-        let mut others: Vec<&'p RequiredScopes> = rules
-            .map(|rule| &rule.scopes)
-            .filter(|scopes| seen.insert(scopes.names.as_slice()))
-            .collect();
-        others.sort_by_key(|scopes| scopes.names.len());
-        for scopes in others {
+        for scopes in self.other_scopes(facts) {
             if self.would_allow(looks, said, granted, (scopes, None), call, facts)? {
                 return Ok(Some(&scopes.names));
             }
         }
         Ok(None)
+    }
+
+    /// The scopes of all rules that may be what a condition asks for, the fewest first.
+    pub(super) fn other_scopes(&self, facts: &Facts<'_>) -> Vec<&RequiredScopes> {
+        if !self.rules.reads().scopes {
+            return Vec::new();
+        }
+        let mut seen = HashSet::new();
+        let rules = self.rules.iter().filter(|rule| could_help(rule, facts));
+        let mut others: Vec<&RequiredScopes> = rules
+            .map(|rule| &rule.scopes)
+            .filter(|scopes| seen.insert(scopes.names.as_slice()))
+            .collect();
+        others.sort_by_key(|scopes| scopes.names.len());
+        others
     }
 
     /// Whether the call is allowed once scopes are granted. If they are those of the

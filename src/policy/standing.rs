@@ -4,10 +4,9 @@
 //! A rule may take a call, must take it, or cannot. As in a decision, the first that
 //! takes it decides; here each that only may leaves it open what comes after.
 
-use std::collections::HashSet;
-
 use super::condition::Possible;
-use super::{Action, ConditionErrors, Facts, Policy, Rule, ScopeSet, Target};
+use super::decide::{Truth, could_help, is_for, selecting};
+use super::{Action, Facts, Policy, RequiredScopes, Rule, ScopeSet};
 
 /// How a caller stands to a tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,31 +42,22 @@ impl Policy {
         if self.may_allow(facts, granted, None) {
             return Standing::Permitted;
         }
-        let is_new = |scope: &String| !facts.scopes().any(|named| named == scope);
-        let could_help =
-            |rule: &Rule| rule.action == Action::Allow && rule.scopes.names.iter().any(is_new);
-        // In the order of a challenge: first the scopes of rules that take such calls, and
-        // those of others only if a condition could ask for them.
-        let numbered = |number| self.rules.get(number).map(|rule| (Some(number), rule));
+        // In the order of a challenge: first the scopes of rules that take such calls, then
+        // those of others.
+        let numbered = |number| self.rules.get(number).map(|rule| (number, rule));
         let for_tool = self.rules.candidates(facts.subject.tool, 0).filter_map(numbered);
-        let mut for_tool: Vec<(Option<usize>, &Rule)> =
-            for_tool.filter(|(_, rule)| could_help(rule) && is_for(rule, facts)).collect();
-        for_tool.sort_by_key(|(_, rule)| rule.scopes.names.len());
-        let helps = |&(by, rule): &(Option<usize>, &Rule)| {
-            let with_more = Facts { more_scopes: &rule.scopes.names, ..*facts };
-            self.may_allow(&with_more, granted, Some(More { scopes: &rule.scopes.granted, by }))
+        let mut for_tool: Vec<(Option<usize>, &RequiredScopes)> = for_tool
+            .filter(|(_, rule)| could_help(rule, facts) && is_for(rule, facts))
+            .map(|(number, rule)| (Some(number), &rule.scopes))
+            .collect();
+        for_tool.sort_by_key(|(_, scopes)| scopes.names.len());
+        let helps = |&(by, scopes): &(Option<usize>, &RequiredScopes)| {
+            let with_more = Facts { more_scopes: &scopes.names, ..*facts };
+            self.may_allow(&with_more, granted, Some(More { scopes: &scopes.granted, by }))
         };
-        let helped = for_tool.into_iter().find(helps).or_else(|| {
-            let others = self.rules.iter().filter(|_| self.rules.reads().scopes);
-            let mut seen = HashSet::new();
-            let mut others: Vec<(Option<usize>, &Rule)> = others
-                .filter(|rule| could_help(rule) && seen.insert(rule.scopes.names.as_slice()))
-                .map(|rule| (None, rule))
-                .collect();
-            others.sort_by_key(|(_, rule)| rule.scopes.names.len());
-            others.into_iter().find(helps)
-        });
-        helped.map_or(Standing::Closed, |(_, rule)| Standing::Reachable(&rule.scopes.names))
+        let others = || self.other_scopes(facts).into_iter().map(|scopes| (None, scopes));
+        let helped = for_tool.into_iter().find(helps).or_else(|| others().find(helps));
+        helped.map_or(Standing::Closed, |(_, scopes)| Standing::Reachable(&scopes.names))
     }
 
     /// Whether a call is allowed with some arguments, once more is granted.
@@ -102,32 +92,21 @@ impl Policy {
 
     fn may_take(&self, action: Action, possible: Possible) -> Takes {
         let Possible { truth, falsity, failure } = possible;
-        let failure_takes =
-            action == Action::Deny && self.condition_errors == ConditionErrors::Deny;
-        Takes {
-            some: truth || (failure && failure_takes),
-            all: !falsity && (!failure || failure_takes),
-        }
+        let outcomes = [(truth, Truth::True), (falsity, Truth::False), (failure, Truth::Failed)];
+        let takes = |(_, truth)| self.takes(action, truth);
+        let mut outcomes = outcomes.into_iter().filter(|(is_possible, _)| *is_possible);
+        Takes { some: outcomes.clone().any(takes), all: outcomes.all(takes) }
     }
-}
-
-/// Whether targets and claims are a rule's.
-fn is_for(rule: &Rule, facts: &Facts<'_>) -> bool {
-    let selects = |targets: &Vec<Target>| targets.iter().any(|one| one.selects(&facts.subject));
-    rule.targets.as_ref().is_none_or(selects)
-        && rule.claims.iter().all(|claim| claim.holds(facts.claims))
 }
 
 /// What the conditions of a rule may say of a call that it names: its own, and those of
 /// its targets, of which one must be true.
 fn possible(rule: &Rule, facts: &Facts<'_>) -> Possible {
     let own = rule.cel.as_ref().map_or(Possible::TRUE, |condition| condition.possible(facts));
-    let Some(targets) = &rule.targets else { return own };
-    if own == Possible::FALSE {
+    if own == Possible::FALSE || rule.targets.is_none() {
         return own;
     }
-    let selecting = targets.iter().filter(|target| target.selects(&facts.subject));
-    let targets = selecting.fold(Possible::FALSE, |before, target| {
+    let targets = selecting(rule, &facts.subject).fold(Possible::FALSE, |before, (_, target)| {
         let this = target.when.as_ref().map_or(Possible::TRUE, |when| when.possible(facts));
         before.or(this)
     });
