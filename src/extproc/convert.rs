@@ -436,6 +436,36 @@ mod tests {
         assert_eq!(scopes("jwt: {metadata: {namespace: other}}", &[("a", text("a"))]), None);
     }
 
+    /// What is not clear about a response must not make its list pass for something else.
+    #[test]
+    fn the_head_of_a_response_is_what_all_its_headers_say() {
+        let head = |headers: &[(&'static str, &'static str)], end_of_stream| {
+            let header = |&(key, value): &(&'static str, &'static str)| HeaderValue {
+                key: Bytes::from_static(key.as_bytes()),
+                value: Bytes::new(),
+                raw_value: Bytes::from_static(value.as_bytes()),
+            };
+            let headers = Some(HeaderMap { headers: headers.iter().map(header).collect() });
+            response_head(&HttpHeaders { headers, end_of_stream }.encode_to_vec()).unwrap()
+        };
+        let json = ("content-type", "Application/JSON");
+        let found = head(&[(":status", "200"), json, ("content-encoding", "Identity")], false);
+        let content_type = "application/json".to_owned();
+        let expected =
+            ResponseHead { status: 200, content_type, is_compressed: false, is_all: false };
+        assert_eq!(found, expected);
+        assert_eq!(head(&[json], true).status, 0);
+        assert!(head(&[json], true).is_all);
+        for unclear in ["", "x", "-200", "200 OK"] {
+            assert_eq!(head(&[(":status", unclear)], false).status, 0, "{unclear}");
+        }
+        let several = head(&[("content-type", "text/event-stream;x"), json], false);
+        assert!(!several.content_type.contains('/'), "{several:?}");
+        let encodings = [("content-encoding", "identity"), ("content-encoding", "gzip")];
+        assert!(head(&encodings, false).is_compressed);
+        assert!(response_head(b"\x0a\x05a").is_err());
+    }
+
     /// Who could make a claim that we cannot decode would else get past a Deny rule.
     #[test]
     fn claims_that_cannot_be_decoded_are_not_taken_for_none() {
