@@ -98,7 +98,7 @@ fn read_long(bencher: Bencher<'_, '_>, bytes: usize) {
 }
 
 fn read_body(bencher: Bencher<'_, '_>, body: &[u8]) {
-    let accept = Accept { max_depth: 64, batches: false };
+    let accept = Accept { max_depth: 64, batches: false, ..Accept::USUAL };
     let headers = MirroredHeaders::default();
     bencher
         .counter(BytesCount::of_slice(body))

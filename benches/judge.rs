@@ -51,8 +51,8 @@ pub fn filtered(gate: &Gate, payload: &[u8], answer: &[u8]) -> Vec<u8> {
     const LIST: &[u8] = br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head(), claims).unwrap();
-    let lists = gate.judge(&admitted, LIST).lists.unwrap();
-    let mut list = gate.awaited(admitted, lists);
+    let asked = gate.judge(&admitted, LIST).list.unwrap();
+    let mut list = gate.awaited(admitted, asked);
     let content_type = "application/json".to_owned();
     list.begin(&ResponseHead { status: 200, content_type, is_compressed: false, is_all: false });
     list.push(answer, true).bytes

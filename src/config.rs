@@ -11,8 +11,10 @@ mod mcproute;
 mod policy;
 pub(crate) mod problem;
 mod rules;
+mod scopes;
 pub(crate) mod shape;
 pub(crate) mod source;
+mod targets;
 pub(crate) mod yaml;
 
 use std::path::Path;

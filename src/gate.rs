@@ -2,7 +2,7 @@
 //! Envoy and the policy. `serve` and `check` ask the same gate.
 //!
 //! A request goes on only with a [`Clearance`], and only the gate makes one:
-//! from [`Permit`]s, from the proof that a message calls no tool, because there
+//! from [`Permit`]s, from the proof that a message asks for nothing judged, because there
 //! is no message, or because the policy is in Shadow. Every other path ends in a
 //! [`Refusal`].
 
@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
-use crate::mcp::{self, Accept, Message, MirroredHeaders, NotGoverned, TOOLS_LIST, ToolCall};
+use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{
-    Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Permit, Policy, ToolsList,
-    Unauthenticated,
+    Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
+    Tasks, Unauthenticated,
 };
 
 /// Where claims are taken from.
@@ -134,8 +134,9 @@ impl Admitted {
     }
 
     /// What a call of this request is decided by, beside its parameters.
-    pub fn facts<'f>(&'f self, call: &'f ToolCall<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
-        Facts::new(&self.policy.backend, &self.head, self.claims.as_ref(), &call.name, &self.budget)
+    pub fn facts<'f>(&'f self, call: &'f Call<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
+        let (asked, claims) = ((call.feature, call.name.as_ref()), self.claims.as_ref());
+        Facts::new(&self.policy.backend, &self.head, claims, asked, &self.budget)
     }
 }
 
@@ -164,16 +165,17 @@ pub struct Judgement<'p, 'b> {
     pub shadowed: Option<Refusal>,
     /// The method of the message that decided, if one was read.
     pub method: Option<Cow<'b, str>>,
-    /// Whether it asks for a list whose answer is filtered.
-    pub lists: Option<Lists>,
+    /// The list that it asks for, if the answer is filtered.
+    pub list: Option<Asked>,
     /// The calls with their evaluations, as far as it came to that: in a batch
     /// there can be several.
     pub calls: Vec<Judged<'p, 'b>>,
 }
 
-/// A list is asked for whose answer is filtered.
+/// A list that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lists {
+pub struct Asked {
+    listing: Listing,
     /// The request's id as JSON text.
     id: Option<String>,
 }
@@ -182,7 +184,7 @@ pub struct Lists {
 #[derive(Debug)]
 pub struct Judged<'p, 'b> {
     /// As it came.
-    pub call: ToolCall<'b>,
+    pub call: Call<'b>,
     /// What was decided.
     pub evaluation: Evaluation<'p>,
 }
@@ -215,7 +217,7 @@ impl<'p, 'b> Judgement<'p, 'b> {
 
 impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
     fn from(answer: Result<Clearance, Refusal>) -> Self {
-        Self { answer, shadowed: None, method: None, lists: None, calls: Vec::new() }
+        Self { answer, shadowed: None, method: None, list: None, calls: Vec::new() }
     }
 }
 
@@ -319,33 +321,31 @@ impl Gate {
         let accept = Accept {
             max_depth: self.limits.max_json_depth,
             batches: policy.batches == Batches::Authorize,
+            tasks: policy.tasks == Tasks::Continue,
+            governed: policy.governed,
         };
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
-            Ok(Message::ToolCall(call)) => calls::judge(admitted, vec![call], false),
+            Ok(Message::Calls(calls)) => {
+                let list = calls.first().and_then(|call| list_of(policy, call));
+                Judgement { list, ..calls::judge(admitted, calls) }
+            }
             Ok(Message::NotGoverned { proof, method, id }) => {
-                let lists = filters_lists(policy) && method.as_deref() == Some(TOOLS_LIST);
-                let lists = lists.then(|| Lists { id: id.map(str::to_owned) });
-                Judgement { method, lists, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+                let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
+                Judgement { method, list, ..Judgement::cleared(Proof::NotGoverned(proof)) }
             }
-            Ok(Message::Batch(messages)) if filters_lists(policy) && lists_in(&messages) => {
-                Judgement::refused(policy, Refusal::list_in_batch())
+            Ok(Message::Task { method, id }) => {
+                let refusal = Judgement::refused(policy, Refusal::of_task(id));
+                Judgement { method: Some(method), ..refusal }
             }
-            Ok(Message::Batch(messages)) => {
-                let call = |message| match message {
-                    Message::ToolCall(call) => Some(call),
-                    // A batch holds no batch.
-                    Message::NotGoverned { .. } | Message::Batch(_) => None,
-                };
-                calls::judge(admitted, messages.into_iter().filter_map(call).collect(), true)
-            }
+            Ok(Message::Batch(messages)) => batch(admitted, messages),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(&malformed)),
         }
     }
 
     /// The list that a request asks for, to be filtered as its answer comes.
-    pub fn awaited(&self, admitted: Admitted, Lists { id }: Lists) -> AwaitedList {
-        AwaitedList::new(admitted, self.limits, id)
+    pub fn awaited(&self, admitted: Admitted, asked: Asked) -> AwaitedList {
+        AwaitedList::new(admitted, self.limits, asked)
     }
 
     /// Whether the answers to lists are filtered for some policy.
@@ -363,16 +363,46 @@ impl Gate {
     }
 }
 
-/// Whether the answers to lists are filtered.
+/// Whether the answers to some lists are filtered.
 fn filters_lists(policy: &Policy) -> bool {
-    policy.tools_list != ToolsList::Unfiltered && policy.enforcement == Enforcement::Enforce
+    policy.lists != Lists::UNFILTERED && policy.enforcement == Enforcement::Enforce
 }
 
-fn lists_in(messages: &[Message<'_>]) -> bool {
-    messages.iter().any(|message| match message {
-        Message::NotGoverned { method, .. } => method.as_deref() == Some(TOOLS_LIST),
-        Message::ToolCall(_) | Message::Batch(_) => false,
-    })
+/// The list that a method asks for, if the answer is filtered.
+fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Asked> {
+    let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
+    let is_filtered = policy.lists.of(listing.feature()) != Shown::Unfiltered;
+    is_filtered.then(|| Asked { listing, id: id.map(str::to_owned) })
+}
+
+/// The same, for a call.
+fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Asked> {
+    let may_list = call.feature == Feature::Method;
+    if may_list { filtered_list(policy, &call.method, call.id) } else { None }
+}
+
+/// Judges several messages together.
+fn batch<'p, 'b>(admitted: &'p Admitted, messages: Vec<Message<'b>>) -> Judgement<'p, 'b> {
+    let (policy, mut calls) = (admitted.policy(), Vec::new());
+    for message in messages {
+        let list = match message {
+            Message::Calls(more) => {
+                let list = more.first().and_then(|call| list_of(policy, call));
+                calls.extend(more);
+                list
+            }
+            Message::NotGoverned { method, .. } => {
+                method.and_then(|method| filtered_list(policy, &method, None))
+            }
+            Message::Task { id, .. } => return Judgement::refused(policy, Refusal::of_task(id)),
+            // A batch holds no batch.
+            Message::Batch(_) => None,
+        };
+        if let Some(Asked { listing, .. }) = list {
+            return Judgement::refused(policy, Refusal::list_in_batch(listing));
+        }
+    }
+    calls::judge(admitted, calls)
 }
 
 /// Whether a Content-Type asks its reader to take the body for something else

@@ -1,5 +1,5 @@
 //! The strict reader of what an MCP client sends: bytes of an HTTP body become
-//! a tool call, a message that is not governed, or a [`Malformed`].
+//! calls, a message that is not governed, or a [`Malformed`].
 //!
 //! The body is read once more by the MCP server, with whatever JSON decoder it
 //! happens to use. A message is therefore accepted only if every decoder takes
@@ -20,12 +20,14 @@
 //! | deep nesting, before, within or after what matters | exhausts its stack, or stops there |
 //! | a batch, unless the policy accepts them | calls each (MCP 2025-03-26), or takes the first |
 //! | a message that is a request and a response | takes it for either |
-//! | a method that is not visible ASCII, or is almost `tools/call` | trims it, cuts it, or ignores case |
+//! | a method that is not visible ASCII, or is almost one of MCP's | trims it, cuts it, or ignores case |
 //! | an id that is no string and no number | answers to another |
-//! | a tool name that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
+//! | a name or URI that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
+//! | a completion for a prompt and a resource at once | takes it for either |
 //!
 //! What has no method is a response and passes, and so does a method that is not
-//! governed; a notification that calls a tool is a call.
+//! governed; a notification that calls a tool is a call. What is governed beside tools is
+//! up to the policy ([`Governed`]).
 //!
 //! [RFC 4627, section 3]: https://www.rfc-editor.org/rfc/rfc4627#section-3
 //! [RFC 8259, section 6]: https://www.rfc-editor.org/rfc/rfc8259#section-6
@@ -35,16 +37,18 @@
 //! when a condition asks for them, and refuses duplicate keys then. Whoever knows that
 //! one will can have both in one pass ([`read_for`]).
 
+mod call;
 mod events;
 mod headers;
 mod list;
 mod malformed;
 mod message;
+mod methods;
 
+pub use call::{Arguments, Call, Feature, Parameters};
 pub use events::{Events, Rewritten};
 pub use headers::MirroredHeaders;
-pub use list::{Entry, REQUIRED_SCOPES, filter_tools};
+pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{Malformed, Problem};
-pub use message::{
-    Accept, Arguments, Message, NotGoverned, TOOLS_CALL, TOOLS_LIST, ToolCall, read, read_for,
-};
+pub use message::{Accept, Message, NotGoverned, read, read_for};
+pub use methods::{Governed, Listing, TOOLS_CALL};

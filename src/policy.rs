@@ -11,10 +11,12 @@
 //!
 //! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 
+mod by_feature;
 mod claim;
 pub mod condition;
 mod decide;
 mod facts;
+mod glob;
 mod index;
 mod labels;
 mod matching;
@@ -26,15 +28,17 @@ mod trace;
 use std::sync::Arc;
 
 use self::index::Index;
+use crate::mcp::{Feature, Governed};
 pub use claim::{ClaimType, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Possible, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject};
-pub use labels::Labels;
+pub use glob::{Extent, Glob};
+pub use labels::{Label, Labels};
 pub use matching::{HostPattern, Matching, PathPrefix};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
 pub use standing::Standing;
-pub use target::{BackendFrom, Subject, Target, ToolPattern};
+pub use target::{BackendFrom, Subject, Target};
 pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
 
 /// What a rule, or the end of the list, does with a call.
@@ -73,15 +77,52 @@ pub enum Batches {
     Authorize,
 }
 
-/// Which tools a caller sees in a list.
+/// What a caller sees in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToolsList {
+pub enum Shown {
     /// All that the server has.
     Unfiltered,
-    /// Those that a call with some arguments is allowed of.
+    /// What a call with some arguments is allowed of.
     Permitted,
-    /// Those, too, that it would be of with more scopes; they tell which.
+    /// That too which it would be of with more scopes; it tells which.
     Reachable,
+}
+
+/// What a caller sees in each list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lists {
+    /// Of tools.
+    pub tools: Shown,
+    /// Of prompts.
+    pub prompts: Shown,
+    /// Of resources, and of their templates.
+    pub resources: Shown,
+}
+
+impl Lists {
+    /// All that the server has.
+    pub const UNFILTERED: Self =
+        Self { tools: Shown::Unfiltered, prompts: Shown::Unfiltered, resources: Shown::Unfiltered };
+
+    /// What is seen in the list of these.
+    pub fn of(self, feature: Feature) -> Shown {
+        match feature {
+            Feature::Tool => self.tools,
+            Feature::Prompt => self.prompts,
+            Feature::Resource | Feature::ResourceTemplate => self.resources,
+            Feature::Method => Shown::Unfiltered,
+        }
+    }
+}
+
+/// What becomes of a request that asks what a task has done (MCP 2025-11-25, and the
+/// extension of tasks since): the answer holds what a tool said, and names none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tasks {
+    /// It goes on, unless methods are judged and no rule allows it.
+    Continue,
+    /// It is refused.
+    Deny,
 }
 
 /// What a Deny rule is whose condition has no boolean value. In an Allow rule
@@ -105,7 +146,7 @@ pub struct Rule {
     pub scopes: RequiredScopes,
     /// All of these must hold.
     pub claims: Vec<RequiredClaim>,
-    /// One of these must match; `None` matches every tool.
+    /// One of these must match; `None` matches every call.
     pub targets: Option<Vec<Target>>,
     /// Must be true of the request.
     pub cel: Option<Arc<Condition>>,
@@ -191,12 +232,12 @@ impl Rules {
         Self { list, index, reads, labels }
     }
 
-    /// The numbers of the rules from `first` on that can be for a tool, in order.
-    fn candidates(&self, tool: &str, first: usize) -> impl Iterator<Item = usize> {
-        self.index.candidates(tool, first)
+    /// The numbers of the rules from `first` on that can be for a call, in order.
+    fn candidates(&self, subject: &Subject<'_>, first: usize) -> impl Iterator<Item = usize> {
+        self.index.candidates(subject, first)
     }
 
-    /// What a decision can depend on beside the call's tool and the scopes that
+    /// What a decision can depend on beside the call's target and the scopes that
     /// rules require.
     pub fn reads(&self) -> &Reads {
         &self.reads
@@ -223,7 +264,7 @@ pub struct Policy {
     pub name: String,
     /// The requests that it is for.
     pub matching: Matching,
-    /// How a tool name tells the backend.
+    /// How a call tells its backend.
     pub backend: BackendFrom,
     /// Where clients find the protected resource metadata (RFC 9728).
     pub resource_metadata_url: Option<String>,
@@ -235,8 +276,12 @@ pub struct Policy {
     pub enforcement: Enforcement,
     /// What becomes of a batch of messages.
     pub batches: Batches,
-    /// Which tools a caller sees in a list.
-    pub tools_list: ToolsList,
+    /// What is judged beside tools.
+    pub governed: Governed,
+    /// What a caller sees in lists.
+    pub lists: Lists,
+    /// What becomes of a request for what a task has done.
+    pub tasks: Tasks,
     /// What a Deny rule is whose condition has no boolean value.
     pub condition_errors: ConditionErrors,
     /// What becomes of a call that no rule matches.
@@ -250,7 +295,7 @@ pub struct Policy {
 impl Policy {
     /// Whether a decision about a tool of this name may depend on its arguments.
     pub fn reads_arguments(&self, name: &str) -> bool {
-        let (_backend, tool) = self.backend.split(name);
+        let (_backend, tool) = self.backend.split(Feature::Tool, name);
         self.rules.index.reads_arguments(tool)
     }
 }

@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use fields::{Field, fields, json, line};
 
 use crate::gate::{
-    Admitted, Blame, Gate, Judgement, Origin, Refusal, TraceContext, TurnedAway, shortened,
+    Admitted, AwaitedList, Blame, Gate, Judgement, Origin, Refusal, TraceContext, TurnedAway,
+    shortened,
 };
-use crate::mcp::TOOLS_LIST;
-use crate::policy::{Evaluation, Facts, Policy};
+use crate::mcp::Feature;
+use crate::policy::{Evaluation, Facts, Label, Policy};
 use crate::proto::{self, v1};
 
 /// What was done with a request.
@@ -51,7 +52,7 @@ impl Verdict {
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
-/// The reason of what goes on because it calls no tool.
+/// The reason of what goes on because it asks for nothing that is judged.
 const NOT_GOVERNED: &str = "not_governed";
 
 /// A decision with what is counted of it.
@@ -67,8 +68,8 @@ pub struct Record {
     pub reason: &'static str,
     /// The policy that judged.
     pub policy: Option<Arc<Policy>>,
-    /// The policy's words for backend and tool, if a tool is called.
-    pub labels: Option<(Arc<str>, Arc<str>)>,
+    /// The policy's words for what is called.
+    pub label: Label,
     /// The trace that the request is a part of.
     pub trace: Option<TraceContext>,
     /// What an operator has to change; for the log only.
@@ -86,17 +87,24 @@ impl Record {
             && let Ok(Facts { subject, .. }) = admitted.facts(&judged.call)
         {
             let policy = admitted.policy();
-            record.labels = Some(policy.rules.labels().of(&policy.backend, &subject));
+            record.label = policy.rules.labels().of(&policy.backend, &subject);
             record.decision.backend = shortened(subject.backend.unwrap_or_default());
-            record.decision.tool = subject.tool.to_owned();
+            let name = subject.name.to_owned();
+            match subject.feature {
+                Feature::Tool => record.decision.tool = name,
+                Feature::Prompt => record.decision.prompt = name,
+                Feature::Resource | Feature::ResourceTemplate => record.decision.resource = name,
+                // It is named as the method.
+                Feature::Method => {}
+            }
         }
         record
     }
 
     /// Of a list that could not be filtered.
-    pub fn unreadable_list(gate: &Gate, admitted: &Admitted, refusal: &Refusal) -> Self {
-        let judgement =
-            Judgement { method: Some(TOOLS_LIST.into()), ..Err(refusal.clone()).into() };
+    pub fn unreadable_list(gate: &Gate, list: &AwaitedList, refusal: &Refusal) -> Self {
+        let (admitted, method) = (list.admitted(), list.listing().method());
+        let judgement = Judgement { method: Some(method.into()), ..Err(refusal.clone()).into() };
         Self::new(gate, Some(admitted.policy()), admitted.origin(), &judgement)
     }
 
@@ -112,7 +120,7 @@ impl Record {
         origin: &Origin,
         judgement: &Judgement<'_, '_>,
     ) -> Self {
-        let Judgement { answer: _, shadowed, method, lists: _, calls } = judgement;
+        let Judgement { answer: _, shadowed, method, list: _, calls } = judgement;
         let refusal = judgement.refusal();
         let verdict = match (refusal, shadowed) {
             (None, _) => Verdict::Allow,
@@ -140,6 +148,8 @@ impl Record {
             method: method.as_deref().map(shortened).unwrap_or_default(),
             backend: String::new(),
             tool: String::new(),
+            prompt: String::new(),
+            resource: String::new(),
             calls: u32::try_from(batch).unwrap_or(u32::MAX),
             required_scopes: refusal
                 .map(|refusal| refusal.required_scopes.clone())
@@ -158,7 +168,7 @@ impl Record {
             blame: refusal.map(|refusal| refusal.blame),
             reason,
             policy: policy.cloned(),
-            labels: None,
+            label: Label::default(),
             trace,
             hint: refusal.and_then(|refusal| refusal.hint.clone()),
             took: None,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 pub use coverage::{Coverage, Gap};
 
 use crate::claims::Claims;
-use crate::config::decode::{Fields, Item};
+use crate::config::decode::{Fields, Item, one_of};
 use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
 use crate::config::source::Source;
@@ -44,7 +44,7 @@ static CASE: Shape = Shape {
                 Holds::Mapping(&CALLER),
                 "Who calls; left out: a request without a token.",
             ),
-            field("call", Holds::Mapping(&CALL), "The tool call."),
+            field("call", Holds::Mapping(&CALL), "The call."),
             field("body", Holds::Text, "The body of the request as it comes, instead of `call`."),
             field("headers", Holds::TextsByName, "Headers of the request."),
             field("method", Holds::Text, "The HTTP method. Default: POST."),
@@ -83,15 +83,25 @@ static CALLER: Shape = Shape {
     )
 };
 
-static CALL: Shape = Shape::new(
-    "A call of a tool.",
-    &[
-        field("tool", Holds::Text, "Its name as the client says it, with the backend's prefix.")
-            .required(),
-        field("arguments", Holds::Object, "Its arguments."),
-        field("meta", Holds::Object, "Its `_meta`."),
-    ],
-);
+static CALL: Shape = Shape {
+    one_of: &["tool", "prompt", "resource", "method"],
+    ..Shape::new(
+        "A call.",
+        &[
+            field(
+                "tool",
+                Holds::Text,
+                "The tool that is called, as the client says it, with the backend's prefix.",
+            ),
+            field("prompt", Holds::Text, "The prompt that is got."),
+            field("resource", Holds::Text, "The URI of the resource that is read."),
+            field("method", Holds::Text, "The method, of any other call."),
+            field("arguments", Holds::Object, "The arguments of a tool or prompt."),
+            field("params", Holds::Object, "The parameters of another method."),
+            field("meta", Holds::Object, "Its `_meta`."),
+        ],
+    )
+};
 
 static EXPECT: Shape = Shape::new(
     "What is expected.",
@@ -277,17 +287,54 @@ fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
     Some(Caller::Claims(all))
 }
 
-/// The body of a request that calls a tool.
+/// The body of a request that makes a call.
 fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+    const CALLS: [(&str, &str, &str, Option<&str>); 4] = [
+        ("tool", "tools/call", "name", Some("arguments")),
+        ("prompt", "prompts/get", "name", Some("arguments")),
+        ("resource", "resources/read", "uri", None),
+        ("method", "", "", Some("params")),
+    ];
+
     let fields = item.fields(&CALL, problems)?;
-    let tool = fields.required("tool", problems).and_then(|item| item.string(problems));
-    let mut params = json!({ "name": tool? });
-    for (key, member) in [("arguments", "arguments"), ("meta", "_meta")] {
-        if let (Some(item), Value::Object(params)) = (fields.get(key), &mut params) {
-            params.insert(member.to_owned(), Value::Object(item.object(problems)?));
+    let mut given = CALLS.into_iter().filter_map(|call| Some((call, fields.get(call.0)?)));
+    let Some(((key, method, name_key, object_key), name)) = given.next() else {
+        item.problem(problems, format!("expected {}", one_of(CALL.one_of)));
+        return None;
+    };
+    if let Some(((second, ..), item)) = given.next() {
+        item.problem(
+            problems,
+            format!("a call is of one thing, and `{key}` is one already, beside `{second}`"),
+        );
+    }
+    for unfit in ["arguments", "params"] {
+        if let Some(item) = fields.get(unfit)
+            && object_key != Some(unfit)
+        {
+            item.problem(problems, format!("`{unfit}` has no meaning with `{key}`"));
         }
     }
-    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let name = name.string(problems)?;
+    let mut object = |key| match fields.get(key) {
+        Some(item) => item.object(problems).map(Some),
+        None => Some(None),
+    };
+    let (arguments, meta) = (object(object_key.unwrap_or("meta"))?, object("meta")?);
+    let (method, mut params) = match method {
+        "" => (name, arguments.unwrap_or_default()),
+        method => {
+            let mut params = Map::from_iter([(name_key.to_owned(), json!(name))]);
+            if let (Some(arguments), Some(key)) = (arguments, object_key) {
+                params.insert(key.to_owned(), Value::Object(arguments));
+            }
+            (method.to_owned(), params)
+        }
+    };
+    if let Some(meta) = meta {
+        params.insert("_meta".to_owned(), Value::Object(meta));
+    }
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     Some(call.to_string())
 }
 

@@ -15,11 +15,14 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("policy", &["claims", "head", "json", "mcp", "words"]),
     ("challenge", &["policy"]),
     ("gate", &["challenge", "claims", "head", "mcp", "policy"]),
-    ("config", &["claims", "gate", "policy", "words"]),
+    ("config", &["claims", "gate", "mcp", "policy", "words"]),
     ("record", &["gate", "mcp", "policy", "proto"]),
     ("telemetry", &["gate", "proto", "record"]),
     ("extproc", &["claims", "gate", "head", "json", "proto", "record", "telemetry"]),
-    ("admin", &["address", "claims", "gate", "head", "policy", "proto", "record", "telemetry"]),
+    (
+        "admin",
+        &["address", "claims", "gate", "head", "mcp", "policy", "proto", "record", "telemetry"],
+    ),
     ("server", &["address", "admin", "config", "extproc", "gate", "telemetry"]),
     ("suite", &["claims", "config", "gate", "head", "policy"]),
     (

@@ -50,6 +50,8 @@ fn check_tells_programs_what_was_decided() {
             "policy": "quickstart",
             "backend": "mcp-backend-authorization",
             "tool": "echo",
+            "prompt": null,
+            "resource": null,
             "rule": null,
             "requiredScopes": ["echo"],
             "wwwAuthenticate": "Bearer error=\"insufficient_scope\", scope=\"echo\", \
@@ -116,7 +118,7 @@ fn check_tells_people_what_matched_and_what_did_not() {
         "        ✗ when args.text.matches(\"^Hello, .*!$\"): there is no `text`",
         "      ✓ scope echo: granted",
         "      ✗ tool sum of backend mcp-backend-authorization",
-        "      ✓ every tool",
+        "      ✓ every call",
         "      ✗ scope all-access: not granted",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\nis not in\n{shown}");

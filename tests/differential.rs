@@ -266,7 +266,9 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
         ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
     let outcome = TestRunner::new(config).run(&(body(), any::<bool>()), |(body, batches)| {
         let headers = MirroredHeaders::default();
-        let Ok(message) = mcp::read(&body, &headers, Accept { max_depth: 64, batches }) else {
+        let Ok(message) =
+            mcp::read(&body, &headers, Accept { max_depth: 64, batches, ..Accept::USUAL })
+        else {
             return Ok(());
         };
         accepted.set(accepted.get() + 1);

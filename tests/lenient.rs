@@ -279,8 +279,8 @@ pub fn is_call(method: &str) -> bool {
 /// The tools that messages call according to us.
 pub fn ours(message: &Message<'_>) -> Vec<String> {
     match message {
-        Message::ToolCall(call) => vec![call.name.clone().into_owned()],
-        Message::NotGoverned { .. } => Vec::new(),
+        Message::Calls(calls) => calls.iter().map(|call| call.name.clone().into_owned()).collect(),
+        Message::Task { .. } | Message::NotGoverned { .. } => Vec::new(),
         Message::Batch(messages) => messages.iter().flat_map(ours).collect(),
     }
 }

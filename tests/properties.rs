@@ -4,6 +4,7 @@ use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
+use mcp_authz::mcp::Feature;
 use mcp_authz::policy::{Budget, Facts, Standing};
 use proptest::prelude::*;
 use serde_json::json;
@@ -331,7 +332,7 @@ proptest! {
         let claims = Claims::from_json(claims.as_object().unwrap());
         let (head, budget) = (Head::default(), Budget::of(10_000));
         let policy = &gate.policies[0];
-        let facts = Facts::new(&policy.backend, &head, Some(&claims), "t0", &budget).unwrap();
+        let facts = Facts::new(&policy.backend, &head, Some(&claims), (Feature::Tool, "t0"), &budget).unwrap();
         let answers = ask_all(&gate, &granted, arguments);
         let is_allowed = answers.iter().any(Result::is_ok);
         let challenged: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();

@@ -59,6 +59,8 @@ fn the_fields_of_a_decision_have_the_names_of_the_message() {
         trace_id: text(),
         span_id: text(),
         duration: Some(Duration::default()),
+        prompt: text(),
+        resource: text(),
     };
     let descriptors = protox::compile([PROTO], [root().join("proto")]).unwrap();
     let messages = descriptors.file.iter().flat_map(|file| &file.message_type);

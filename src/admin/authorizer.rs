@@ -151,25 +151,29 @@ impl Authorizer for Service {
 struct Filter {
     policy: String,
     tool: String,
+    prompt: String,
+    resource: String,
     subject: String,
     verdict: Option<Verdict>,
 }
 
 impl Filter {
     fn new(request: WatchRequest) -> Result<Self, Status> {
-        let WatchRequest { policy, tool, subject, verdict } = request;
+        let WatchRequest { policy, tool, subject, verdict, prompt, resource } = request;
         let named = Verdict::ALL.into_iter().find(|known| known.as_str() == verdict);
         if named.is_none() && !verdict.is_empty() {
             let words = Verdict::ALL.map(Verdict::as_str).join(", ");
             return Err(Status::invalid_argument(format!("verdict: expected one of {words}")));
         }
-        Ok(Self { policy, tool, subject, verdict: named })
+        Ok(Self { policy, tool, prompt, resource, subject, verdict: named })
     }
 
     fn takes(&self, decision: &Decision) -> bool {
         let is = |wanted: &str, found: &str| wanted.is_empty() || wanted == found;
         is(&self.policy, &decision.policy)
             && is(&self.tool, &decision.tool)
+            && is(&self.prompt, &decision.prompt)
+            && is(&self.resource, &decision.resource)
             && is(&self.subject, &decision.subject)
             && self.verdict.is_none_or(|verdict| verdict == Verdict::of(decision))
     }

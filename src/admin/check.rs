@@ -5,6 +5,7 @@ use std::fmt;
 use crate::claims::Claims;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
+use crate::mcp::Feature;
 use crate::policy::{Action, ConditionTrace, RequiredClaim, RuleTrace, TargetTrace};
 use crate::proto::{self, v1};
 use crate::record::Record;
@@ -123,7 +124,7 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
         rule: label,
         action: action.to_owned(),
         decided,
-        every_tool: targets.is_none(),
+        every_call: targets.is_none(),
         targets: targets.into_iter().flatten().map(target).collect(),
         claims: claims.into_iter().map(claim).collect(),
         required_scopes: scopes.to_vec(),
@@ -132,13 +133,21 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
     }
 }
 
-fn target(TargetTrace { backend, tool, selected, when }: TargetTrace<'_>) -> v1::TargetTrace {
-    v1::TargetTrace {
+fn target(found: TargetTrace<'_>) -> v1::TargetTrace {
+    let TargetTrace { backend, feature, name, selected, when } = found;
+    let mut target = v1::TargetTrace {
         backend: backend.unwrap_or_default().to_owned(),
-        tool: tool.to_owned(),
         selected,
         when: when.map(condition),
-    }
+        ..v1::TargetTrace::default()
+    };
+    *match feature {
+        Feature::Tool => &mut target.tool,
+        Feature::Prompt => &mut target.prompt,
+        Feature::Resource | Feature::ResourceTemplate => &mut target.resource,
+        Feature::Method => &mut target.method,
+    } = name.to_owned();
+    target
 }
 
 fn condition(ConditionTrace { source, outcome }: ConditionTrace<'_>) -> v1::ConditionTrace {

@@ -46,6 +46,8 @@ impl Report {
             "policy": given(policy),
             "backend": given(backend),
             "tool": given(tool),
+            "prompt": given(&self.decision.prompt),
+            "resource": given(&self.decision.resource),
             "rule": given(rule),
             "requiredScopes": self.decision.required_scopes,
             "wwwAuthenticate": given(&self.response.www_authenticate),
@@ -55,14 +57,14 @@ impl Report {
     }
 
     pub(super) fn text(&self) -> String {
-        let Decision { verdict, shadow, http_status, backend, tool, .. } = &self.decision;
+        let Decision { verdict, shadow, http_status, backend, .. } = &self.decision;
         let mut lines = vec![format!("{verdict}: {}", self.because())];
-        if !tool.is_empty() {
+        if let Some((kind, name)) = self.target() {
             let backend = match given(backend) {
                 Some(backend) => format!("of backend {backend}"),
                 None => "of no backend".to_owned(),
             };
-            lines.push(format!("call: tool {} {backend}", tool.escape_debug()));
+            lines.push(format!("call: {kind} {} {backend}", name.escape_debug()));
         }
         if !self.is_allowed() {
             let but = if *shadow { ", but it goes on: the policy is in Shadow" } else { "" };
@@ -80,18 +82,26 @@ impl Report {
         lines.join("\n")
     }
 
+    /// What is called, if it is known.
+    fn target(&self) -> Option<(&'static str, &str)> {
+        let Decision { tool, prompt, resource, .. } = &self.decision;
+        named([("tool", tool), ("prompt", prompt), ("resource", resource)])
+    }
+
     fn because(&self) -> String {
-        let Decision { reason, policy, rule, tool, .. } = &self.decision;
+        let Decision { reason, policy, rule, .. } = &self.decision;
         if self.is_undecided() {
             return format!("the request cannot be judged ({reason})");
         }
-        if self.is_allowed() && tool.is_empty() {
-            return "the request calls no tool".to_owned();
+        if reason == "not_governed" {
+            return "the request asks for nothing that the policy judges".to_owned();
         }
         match (given(policy), given(rule)) {
             (None, _) => format!("{reason}: no policy is for it"),
             (Some(policy), Some(rule)) => format!("{reason}, by rule {rule} of policy `{policy}`"),
-            (Some(policy), None) if tool.is_empty() => format!("{reason}, by policy `{policy}`"),
+            (Some(policy), None) if self.response.rules.is_empty() => {
+                format!("{reason}, by policy `{policy}`")
+            }
             (Some(policy), None) => {
                 format!("{reason}, by the default action of policy `{policy}`")
             }
@@ -110,14 +120,31 @@ fn rule_json(rule: &RuleTrace) -> Value {
         })).collect::<Vec<_>>(),
         "scopes": { "required": rule.required_scopes, "missing": rule.missing_scopes },
         "cel": rule.cel.as_ref().map(condition_json),
-        "targets": (!rule.every_tool).then_some(targets),
+        "targets": (!rule.every_call).then_some(targets),
     })
 }
 
-fn target_json(TargetTrace { backend, tool, selected, when }: &TargetTrace) -> Value {
+/// The first of several names that is given.
+fn named<'n>(
+    names: impl IntoIterator<Item = (&'static str, &'n String)>,
+) -> Option<(&'static str, &'n str)> {
+    let given = |(kind, name): (_, &'n String)| Some((kind, given(name)?));
+    names.into_iter().find_map(given)
+}
+
+/// What a target names.
+fn target_name(target: &TargetTrace) -> (&'static str, &str) {
+    let TargetTrace { tool, prompt, resource, method, .. } = target;
+    let names = [("tool", tool), ("prompt", prompt), ("resource", resource), ("method", method)];
+    named(names).unwrap_or_default()
+}
+
+fn target_json(target: &TargetTrace) -> Value {
+    let TargetTrace { backend, selected, when, .. } = target;
+    let (kind, name) = target_name(target);
     json!({
         "backend": given(backend),
-        "tool": tool,
+        kind: name,
         "selected": selected,
         "when": when.as_ref().map(condition_json),
     })
@@ -139,8 +166,8 @@ fn rule_lines(rule: &RuleTrace) -> Vec<String> {
     let RuleTrace { rule: label, action, decided, .. } = rule;
     let decides = if *decided { ", decides" } else { "" };
     let mut lines = vec![format!("  {} {label} ({action}{decides})", mark(*decided))];
-    if rule.every_tool {
-        lines.push("      ✓ every tool".to_owned());
+    if rule.every_call {
+        lines.push("      ✓ every call".to_owned());
     }
     lines.extend(rule.targets.iter().flat_map(|target| target_lines(target, rule)));
     for ClaimTrace { name, values, holds } in &rule.claims {
@@ -159,7 +186,8 @@ fn rule_lines(rule: &RuleTrace) -> Vec<String> {
 fn target_lines(target: &TargetTrace, rule: &RuleTrace) -> Vec<String> {
     let backend =
         given(&target.backend).map(|backend| format!(" of backend {backend}")).unwrap_or_default();
-    let mut lines = vec![format!("      {} tool {}{backend}", mark(target.selected), target.tool)];
+    let (kind, name) = target_name(target);
+    let mut lines = vec![format!("      {} {kind} {name}{backend}", mark(target.selected))];
     if let (Some(when), true) = (&target.when, target.selected) {
         lines.push(format!("        {}", condition_line("when", when, rule)));
     }

@@ -31,6 +31,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     tool: String,
 
+    /// Only calls for this prompt, named without its backend's prefix
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    prompt: String,
+
+    /// Only calls for the resource of this URI, without its backend's prefix
+    #[arg(long, value_name = "URI", default_value = "", hide_default_value = true)]
+    resource: String,
+
     /// Only calls by this caller: the claim sub
     #[arg(long, value_name = "SUBJECT", default_value = "", hide_default_value = true)]
     subject: String,
@@ -84,10 +92,12 @@ enum Ended {
 }
 
 async fn follow(args: &Args) -> Result<Ended, ClientError> {
-    let Args { server, policy, tool, subject, verdict, output: format } = args;
+    let Args { server, policy, tool, prompt, resource, subject, verdict, output: format } = args;
     let request = WatchRequest {
         policy: policy.clone(),
         tool: tool.clone(),
+        prompt: prompt.clone(),
+        resource: resource.clone(),
         subject: subject.clone(),
         verdict: verdict
             .map(|wanted| Verdict::from(wanted).as_str())

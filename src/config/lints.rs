@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::problem::{Lint, Problems};
 use super::rules::RuleSpots;
+use crate::mcp::Feature;
 use crate::policy::{Action, Condition, ConditionErrors, Policy, RequiredClaim, Rule, Target};
 
 /// Looks at a policy, whose rules stand at `spots`.
@@ -15,13 +16,13 @@ pub(super) fn lint(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems
     glob_overlaps(policy, spots, &shadowed, problems);
 }
 
-/// Earlier rules by what a later one must have if they cover it: the tool, if
+/// Earlier rules by what a later one must have if they cover it: the target, if
 /// they name one, and a scope, if they require one. So no rule is compared with
 /// all others.
 #[derive(Default)]
 struct Index<'p> {
-    exact: HashMap<&'p str, Vec<usize>>,
-    /// The rules that name tools by patterns, or none, by the first of their
+    exact: HashMap<(Feature, &'p str), Vec<usize>>,
+    /// The rules that name targets by patterns, or none, by the first of their
     /// scopes.
     patterns: HashMap<Option<usize>, Vec<usize>>,
 }
@@ -30,8 +31,8 @@ impl<'p> Index<'p> {
     fn add(&mut self, index: usize, rule: &'p Rule) {
         let mut is_pattern = rule.targets.is_none();
         for target in rule.targets.iter().flatten() {
-            if target.tool.is_exact() {
-                self.exact.entry(target.tool.as_str()).or_default().push(index);
+            if target.name.is_exact() {
+                self.exact.entry((target.feature, target.name.as_str())).or_default().push(index);
             } else {
                 is_pattern = true;
             }
@@ -43,8 +44,9 @@ impl<'p> Index<'p> {
 
     /// The rules that could cover a later one, in order.
     fn candidates(&self, later: &Rule) -> Vec<usize> {
-        let tool = later.targets.as_deref().and_then(<[Target]>::first);
-        let exact = tool.and_then(|target| self.exact.get(target.tool.as_str()));
+        let target = later.targets.as_deref().and_then(<[Target]>::first);
+        let exact =
+            target.and_then(|target| self.exact.get(&(target.feature, target.name.as_str())));
         let scopes = later.scopes.granted_numbers().map(Some).chain([None]);
         let patterns = scopes.filter_map(|scope| self.patterns.get(&scope));
         let mut rules: Vec<usize> = exact.into_iter().chain(patterns).flatten().copied().collect();
@@ -109,8 +111,9 @@ fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
 }
 
 fn covers_target(earlier: &Target, later: &Target) -> bool {
-    (earlier.backend.is_none() || earlier.backend == later.backend)
-        && earlier.tool.covers(&later.tool)
+    earlier.feature == later.feature
+        && (earlier.backend.is_none() || earlier.backend == later.backend)
+        && earlier.name.covers(&later.name)
         && same_or_none(earlier.when.as_deref(), later.when.as_deref())
 }
 
@@ -137,22 +140,23 @@ fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut
 /// Finds targets that a rule names twice: one of their conditions is enough.
 fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
-        let mut seen: HashMap<(Option<&str>, &str), Option<&str>> = HashMap::new();
+        let mut seen: HashMap<(Option<&str>, Feature, &str), Option<&str>> = HashMap::new();
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
             let when = target.when.as_deref().map(Condition::source);
-            let key = (target.backend.as_deref(), target.tool.as_str());
+            let (name, feature) = (target.name.as_str(), target.feature);
+            let key = (target.backend.as_deref(), feature, name);
             let Some(first) = seen.insert(key, when) else { continue };
-            let tool = target.tool.as_str();
+            let noun = feature.as_str();
             let message = match (first, when) {
                 (first, when) if first == when => {
-                    format!("the tool `{tool}` stands here already, with the same condition")
+                    format!("the {noun} `{name}` stands here already, with the same condition")
                 }
                 (Some(_), Some(_)) => format!(
-                    "the tool `{tool}` stands here already, with another condition, and either is \
+                    "the {noun} `{name}` stands here already, with another condition, and either is \
                      enough: join them with && if both must hold, with || to say so"
                 ),
                 _ => format!(
-                    "the tool `{tool}` stands here with a condition and without one, so the \
+                    "the {noun} `{name}` stands here with a condition and without one, so the \
                      condition changes nothing"
                 ),
             };
@@ -243,26 +247,26 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
     near() && !implied() && !named_together()
 }
 
-/// Finds patterns that take in a tool which another rule names: one of the two
+/// Finds patterns that take in a target which another rule names: one of the two
 /// may open what the other closes.
 fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], problems: &mut Problems) {
-    let mut exact: BTreeMap<&str, Vec<(usize, &Target)>> = BTreeMap::new();
+    let mut exact: BTreeMap<(Feature, &str), Vec<(usize, &Target)>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
-        for target in rule.targets.iter().flatten().filter(|target| target.tool.is_exact()) {
-            exact.entry(target.tool.as_str()).or_default().push((index, target));
+        for target in rule.targets.iter().flatten().filter(|target| target.name.is_exact()) {
+            exact.entry((target.feature, target.name.as_str())).or_default().push((index, target));
         }
     }
     for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
             // `*` alone is meant to take in all.
-            if target.tool.is_exact() || target.tool.as_str() == "*" {
+            if target.name.is_exact() || target.name.as_str() == "*" {
                 continue;
             }
-            let start = target.tool.literal_start();
+            let (feature, start) = (target.feature, target.name.literal_start());
             let named = exact
-                .range(start..)
-                .take_while(|(tool, _)| tool.starts_with(start))
-                .filter(|(tool, _)| target.tool.matches(tool))
+                .range((feature, start)..)
+                .take_while(|((of, name), _)| *of == feature && name.starts_with(start))
+                .filter(|((_, name), _)| target.name.matches(name))
                 .flat_map(|(_, named)| named);
             let overlap = named.filter(|(other, named)| {
                 let both = [target, *named].map(|target| target.backend.as_deref());
@@ -281,9 +285,9 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
                     && !is_shadowed(*other)
             });
             let mut overlap: Vec<_> =
-                overlap.map(|(other, named)| (*other, named.tool.as_str())).collect();
+                overlap.map(|(other, named)| (*other, named.name.as_str())).collect();
             overlap.dedup();
-            let Some(&(other, tool)) = overlap.first() else { continue };
+            let Some(&(other, name)) = overlap.first() else { continue };
             let label = policy.rules.get(other).map(|rule| rule.label(other)).unwrap_or_default();
             let more = match overlap.len() {
                 1 => String::new(),
@@ -294,9 +298,9 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
             } else {
                 "which is tried later: it decides only what this rule does not match"
             };
-            let pattern = target.tool.as_str();
+            let (pattern, noun) = (target.name.as_str(), feature.as_str());
             let message = format!(
-                "the pattern `{pattern}` also takes in the tool `{tool}` of `{label}`{more}, {order}"
+                "the pattern `{pattern}` also takes in the {noun} `{name}` of `{label}`{more}, {order}"
             );
             problems.lint(Lint::GlobOverlap, spot.place, &spot.keys, message);
         }

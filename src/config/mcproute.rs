@@ -7,15 +7,17 @@
 
 use super::conditions::Conditions;
 use super::decode::{Fields, Item};
-use super::policy::{DEFAULT_SEPARATOR, is_metadata_url, scopes};
+use super::policy::{DEFAULT_SEPARATOR, is_metadata_url};
 use super::problem::{Lint, Problems};
 use super::rules::{self, Dialect, RuleSpots};
+use super::scopes::scopes;
 use super::shape::{Field, Holds, Shape, field};
 use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
+use crate::mcp::Governed;
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
-    Policy, Rules, ScopeTable, ToolsList, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Lists, Matching,
+    PathPrefix, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
 };
 
 const GROUP: &str = "aigateway.envoyproxy.io";
@@ -80,6 +82,7 @@ pub(super) static RULE: Shape = shape(&[
     key("target"),
     key("cel"),
 ]);
+pub(super) static TARGET: Shape = shape(&[key("tools")]);
 
 /// What a document gives: a policy, and where its rules stand.
 pub(super) type Found = (Policy, Vec<RuleSpots>);
@@ -205,7 +208,9 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         unauthenticated: Unauthenticated::Forbid,
         enforcement: Enforcement::Enforce,
         batches: Batches::Reject,
-        tools_list: ToolsList::Unfiltered,
+        governed: Governed::default(),
+        lists: Lists::UNFILTERED,
+        tasks: Tasks::Continue,
         // As the reference does it.
         condition_errors: ConditionErrors::NoMatch,
         default_action,
@@ -344,7 +349,13 @@ fn authorized(
     let backend = BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned());
     let (rules, spots) = match fields.get("rules") {
         Some(item) if !matches!(&item.node().value, Value::Sequence(rules) if rules.is_empty()) => {
-            rules::rules(&item, Dialect::McpRoute, Some(&backend), shared, problems)?
+            rules::rules(
+                &item,
+                Dialect::McpRoute,
+                (Some(&backend), Governed::default()),
+                shared,
+                problems,
+            )?
         }
         _ => (Rules::default(), Vec::new()),
     };

@@ -6,18 +6,17 @@ use super::conditions::Conditions;
 use super::decode::{Fields, Item, one_of};
 use super::problem::Problems;
 use super::rules::{self, Dialect, RULE, RuleSpots};
+use super::scopes::{scope_hierarchy, scopes};
 use super::shape::{Holds, Shape, field};
-use super::{ACTION_WORDS, ACTIONS, Spot};
+use super::{ACTION_WORDS, ACTIONS};
+use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Matching, PathPrefix,
-    Policy, ScopeTable, ToolsList, Unauthenticated, is_scope_token,
+    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Lists, Matching,
+    PathPrefix, Policy, ScopeTable, Shown, Tasks, Unauthenticated,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
 pub(super) const DEFAULT_SEPARATOR: &str = "__";
-
-/// Scopes go into headers.
-const LONGEST_SCOPE_BYTES: usize = 256;
 
 const CONDITION_ERRORS: [(&str, ConditionErrors); 2] =
     [("Deny", ConditionErrors::Deny), ("NoMatch", ConditionErrors::NoMatch)];
@@ -25,11 +24,15 @@ const ENFORCEMENTS: [(&str, Enforcement); 2] =
     [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
 const BATCHES: [(&str, Batches); 2] =
     [("Reject", Batches::Reject), ("Authorize", Batches::Authorize)];
-const TOOLS_LISTS: [(&str, ToolsList); 3] = [
-    ("Unfiltered", ToolsList::Unfiltered),
-    ("Permitted", ToolsList::Permitted),
-    ("Reachable", ToolsList::Reachable),
+const SHOWN: [(&str, Shown); 3] = [
+    ("Unfiltered", Shown::Unfiltered),
+    ("Permitted", Shown::Permitted),
+    ("Reachable", Shown::Reachable),
 ];
+const SHOWN_WORDS: Holds = Holds::Word(&[SHOWN[0].0, SHOWN[1].0, SHOWN[2].0]);
+const TASKS: [(&str, Tasks); 2] = [("Continue", Tasks::Continue), ("Deny", Tasks::Deny)];
+/// What is judged.
+const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
 const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
     [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
 
@@ -85,9 +88,29 @@ pub(super) static POLICY: Shape = Shape::new(
             "What becomes of a batch of messages (MCP 2025-03-26). Authorize: it goes on if each of its calls may.",
         ),
         field(
+            "enforce",
+            Holds::Words(&ENFORCE),
+            "What is judged. Tools always are; prompts and resources (with completions and subscriptions for them) if they are named here; methods: whatever is not judged as one of the others, `initialize` and all else. What is not judged goes on. Default: [tools].",
+        ),
+        field(
             "toolsList",
-            Holds::Word(&[TOOLS_LISTS[0].0, TOOLS_LISTS[1].0, TOOLS_LISTS[2].0]),
-            "Which tools a caller sees in the answer to tools/list. Permitted: those that a call with some arguments is allowed of. Reachable: those, too, that it would be of with more scopes, which are named in their _meta as mcp-authz/requiredScopes.",
+            SHOWN_WORDS,
+            "What a caller sees in the answer to tools/list. Permitted: what a call with some arguments is allowed of. Reachable: that, too, which it would be of with more scopes, which are named in its _meta as mcp-authz/requiredScopes.",
+        ),
+        field(
+            "promptsList",
+            SHOWN_WORDS,
+            "The same for prompts/list; for policies that enforce prompts.",
+        ),
+        field(
+            "resourcesList",
+            SHOWN_WORDS,
+            "The same for resources/list and resources/templates/list; for policies that enforce resources.",
+        ),
+        field(
+            "tasks",
+            Holds::Word(&[TASKS[0].0, TASKS[1].0]),
+            "What becomes of tasks/get, tasks/result and the other methods of tasks, which tell what a tool has said without naming it. Continue: the server must know whose task it is. Deny: 403.",
         ),
         field(
             "defaultAction",
@@ -133,8 +156,12 @@ static BACKEND: Shape = Shape {
     ..Shape::new(
         "How a call tells its backend: in one of these ways.",
         &[
-            field("toolNamePrefix", Holds::Text, "The tool's name up to this separator."),
-            field("name", Holds::Text, "Every tool is of this backend."),
+            field(
+                "toolNamePrefix",
+                Holds::Text,
+                "The name of the tool or prompt up to this separator; a resource's URI up to `+`, and of `ui://` what follows, up to `/`.",
+            ),
+            field("name", Holds::Text, "Everything is of this backend."),
             field("header", Holds::Text, "The value of this request header."),
             field(
                 "attribute",
@@ -182,16 +209,25 @@ pub(super) fn policy(
         Some(item) => item.word(&BATCHES, problems),
         None => Some(Batches::Reject),
     };
-    let tools_list = match fields.get("toolsList") {
-        Some(item) => item.word(&TOOLS_LISTS, problems),
-        None => Some(ToolsList::Unfiltered),
+    let tasks = match fields.get("tasks") {
+        Some(item) => item.word(&TASKS, problems),
+        None => Some(Tasks::Continue),
     };
+    let governed = match fields.get("enforce") {
+        Some(item) => enforced(&item, problems)?,
+        None => Governed::default(),
+    };
+    let mut shown = |key, feature| shown(&fields, key, governed.includes(feature), problems);
+    let tools_list = shown("toolsList", Feature::Tool);
+    let prompts_list = shown("promptsList", Feature::Prompt);
+    let resources_list = shown("resourcesList", Feature::Resource);
     let mut table = match fields.get("scopeHierarchy") {
         Some(item) => scope_hierarchy(&item, problems),
         None => ScopeTable::default(),
     };
     let rules = fields.required("rules", problems).and_then(|item| {
-        rules::rules(&item, Dialect::Own, backend.as_ref(), (&mut table, conditions), problems)
+        let about = (backend.as_ref(), governed);
+        rules::rules(&item, Dialect::Own, about, (&mut table, conditions), problems)
     });
     let (rules, spots) = rules?;
     let policy = Policy {
@@ -203,13 +239,52 @@ pub(super) fn policy(
         unauthenticated: unauthenticated?,
         enforcement: enforcement?,
         batches: batches?,
-        tools_list: tools_list?,
+        governed,
+        lists: Lists { tools: tools_list?, prompts: prompts_list?, resources: resources_list? },
+        tasks: tasks?,
         condition_errors: condition_errors?,
         default_action: default_action?,
         rules,
         scopes: table,
     };
     Some((policy, spots))
+}
+
+/// What is judged beside tools.
+fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
+    let mut named = HashSet::new();
+    for item in &item.items(problems)? {
+        let word = item.word(&ENFORCE.map(|word| (word, word)), problems)?;
+        if !named.insert(word) {
+            item.problem(problems, format!("`{word}` stands here twice"));
+        }
+    }
+    if !named.contains("tools") {
+        item.problem(problems, "tools are judged in every policy: name them here, too");
+    }
+    let [prompts, resources, methods] =
+        ["prompts", "resources", "methods"].map(|word| named.contains(word));
+    Some(Governed { prompts, resources, methods })
+}
+
+/// What is seen in a list.
+fn shown(
+    fields: &Fields<'_>,
+    key: &str,
+    is_judged: bool,
+    problems: &mut Problems,
+) -> Option<Shown> {
+    let Some(item) = fields.get(key) else { return Some(Shown::Unfiltered) };
+    let shown = item.word(&SHOWN, problems)?;
+    if !is_judged && shown != Shown::Unfiltered {
+        let judged = key.trim_end_matches("List");
+        let message = format!(
+            "a list is filtered by what is allowed, but {judged} are not judged: say `enforce: \
+             [tools, {judged}]`"
+        );
+        item.problem(problems, message);
+    }
+    Some(shown)
 }
 
 fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
@@ -338,63 +413,4 @@ pub(super) fn is_metadata_url(url: &str) -> bool {
     // Some clients take the first `scope=` of the header, wherever it is.
     let misread = ["scope=", "error="].iter().any(|key| url.contains(key));
     has_host && quotable && !misread
-}
-
-/// Broader scopes with the narrower ones that they imply.
-fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
-    /// What each implies is a set of all: far more than anyone has.
-    const MOST_SCOPES: usize = 10_000;
-
-    let entries = item.entries(problems).unwrap_or_default();
-    let mut pairs = Vec::new();
-    let mut count = 0;
-    for (key, narrower) in &entries {
-        if !is_scope_token(&key.name) {
-            problems.add(key.place, &item.path, not_a_scope(&key.name));
-        }
-        let (narrower, _) = scopes(narrower, problems);
-        count += 1 + narrower.len();
-        pairs.push((key.name.clone(), narrower));
-    }
-    if count > MOST_SCOPES {
-        item.problem(problems, format!("more than {MOST_SCOPES} scopes"));
-        return ScopeTable::default();
-    }
-    ScopeTable::with_hierarchy(&pairs).unwrap_or_else(|cycle| {
-        let way = cycle.scopes.join("` implies `");
-        item.problem(problems, format!("a scope implies itself: `{way}`"));
-        ScopeTable::default()
-    })
-}
-
-fn not_a_scope(text: &str) -> String {
-    format!(
-        "`{text}` is not a scope: one word of printable ASCII without quotes and backslashes \
-         (RFC 6749, section 3.3)"
-    )
-}
-
-/// A list of scope-tokens, with where each stands.
-pub(super) fn scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<Spot>) {
-    let items = item.strings(problems).unwrap_or_default();
-    let mut seen = HashSet::new();
-    for item in &items {
-        let text = item.as_text();
-        if !is_scope_token(text) {
-            item.problem(problems, not_a_scope(text));
-        }
-        if text.len() > LONGEST_SCOPE_BYTES {
-            let message = format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");
-            item.problem(problems, message);
-        }
-        if text == "offline_access" {
-            let message = "`offline_access` asks for a refresh token and permits nothing; it is \
-                           never part of a challenge";
-            item.problem(problems, message);
-        }
-        if !seen.insert(text) {
-            item.problem(problems, format!("the scope `{text}` stands here twice"));
-        }
-    }
-    items.iter().map(|item| (item.as_text().to_owned(), Spot::from(item))).unzip()
 }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 
 use super::conditions::Conditions;
-use super::decode::Item;
-use super::policy::scopes;
+use super::decode::{Item, one_of};
 use super::problem::{Lint, Place, Problems};
+use super::scopes::scopes;
 use super::shape::{Holds, Shape, field};
+use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake};
 use super::yaml::Scalar;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::claims::Claims;
+use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, ClaimType, Condition, ConditionError, RequiredClaim, RequiredScopes, Rule,
-    Rules, ScopeTable, Target, ToolPattern,
+    Action, BackendFrom, ClaimType, Condition, ConditionError, Glob, RequiredClaim, RequiredScopes,
+    Rule, Rules, ScopeTable, Target,
 };
 
 const CLAIM_TYPES: [(&str, ClaimType); 2] =
@@ -60,28 +62,6 @@ static CLAIM: Shape = Shape::new(
     ],
 );
 
-static TARGET: Shape = Shape::new(
-    "What is called.",
-    &[field("tools", Holds::Mappings(&TOOL), "Any of these.").required()],
-);
-
-static TOOL: Shape = Shape {
-    one_of: &["tool", "toolName"],
-    ..Shape::new(
-        "A tool that is called.",
-        &[
-            field("backend", Holds::Text, "Its backend; left out: any."),
-            field(
-                "tool",
-                Holds::Text,
-                "Its name without the backend's prefix; `*` stands for any characters.",
-            ),
-            field("toolName", Holds::Text, "Another word for `tool`."),
-            field("when", Holds::Condition, "Must be true of `args`, `meta` and `request` (CEL)."),
-        ],
-    )
-};
-
 /// Where the parts of a rule stand.
 #[derive(Debug)]
 pub(super) struct RuleSpots {
@@ -100,18 +80,18 @@ pub(super) enum Dialect {
     McpRoute,
 }
 
-/// Reads rules whose backends are told by `backend_from`, which is `None` if that
-/// was a mistake.
+/// Reads rules over what is governed, whose backends are told by `backend_from`, which is
+/// `None` if that was a mistake.
 pub(super) fn rules(
     item: &Item<'_>,
     dialect: Dialect,
-    backend_from: Option<&BackendFrom>,
+    (backend_from, governed): (Option<&BackendFrom>, Governed),
     (table, conditions): (&mut ScopeTable, &mut Conditions),
     problems: &mut Problems,
 ) -> Option<(Rules, Vec<RuleSpots>)> {
     // Every rule is read before the first that failed ends it all.
     let items = item.items(problems)?;
-    let mut reading = Reading { dialect, backend_from, table, conditions, problems };
+    let mut reading = Reading { dialect, backend_from, governed, table, conditions, problems };
     let rules: Vec<_> = items.iter().map(|item| reading.rule(item)).collect();
     let (rules, spots): (Vec<_>, Vec<_>) =
         rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
@@ -122,6 +102,7 @@ pub(super) fn rules(
 struct Reading<'r> {
     dialect: Dialect,
     backend_from: Option<&'r BackendFrom>,
+    governed: Governed,
     table: &'r mut ScopeTable,
     conditions: &'r mut Conditions,
     problems: &'r mut Problems,
@@ -212,48 +193,76 @@ impl Reading<'_> {
     }
 
     fn targets(&mut self, item: &Item<'_>) -> Option<(Vec<Target>, Vec<Spot>)> {
-        let fields = item.fields(&TARGET, self.problems)?;
-        let items = fields.required("tools", self.problems)?.items(self.problems)?;
-        let targets: Vec<Option<Target>> = items.iter().map(|item| self.target(item)).collect();
-        Some((targets.into_iter().collect::<Option<_>>()?, items.iter().map(Spot::from).collect()))
+        let fields = item.fields(self.dialect.target(), self.problems)?;
+        let (mut targets, mut spots) = (Vec::new(), Vec::new());
+        for (feature, key, name_key, shape) in TARGETS {
+            let Some(list) = fields.get(key) else { continue };
+            if !self.governed.includes(feature) {
+                let message = format!(
+                    "this policy does not judge {key}: say `enforce: [tools, {key}]` in it"
+                );
+                list.problem(self.problems, message);
+            }
+            for item in &list.items(self.problems)? {
+                targets.push(self.target(item, feature, name_key, shape));
+                spots.push(Spot::from(item));
+            }
+        }
+        if targets.is_empty() {
+            let keys =
+                if self.dialect == Dialect::Own { one_of(TARGET.any_of) } else { "`tools`".into() };
+            item.problem(self.problems, format!("expected {keys}"));
+        }
+        Some((targets.into_iter().collect::<Option<_>>()?, spots))
     }
 
-    fn target(&mut self, item: &Item<'_>) -> Option<Target> {
-        let fields = item.fields(&TOOL, self.problems)?;
+    fn target(
+        &mut self,
+        item: &Item<'_>,
+        feature: Feature,
+        name_key: &str,
+        shape: &'static Shape,
+    ) -> Option<Target> {
+        let fields = item.fields(shape, self.problems)?;
         let when = fields.get("when").map(|item| self.condition(&item));
         let problems = &mut *self.problems;
-        let tool_item = match (fields.get("tool"), fields.get("toolName")) {
-            (Some(tool), None) | (None, Some(tool)) => Some(tool),
+        let other = if feature == Feature::Tool { fields.get("toolName") } else { None };
+        let name_item = match (fields.get(name_key), other) {
+            (Some(name), None) | (None, Some(name)) => Some(name),
             (Some(_), Some(second)) => {
                 second.problem(problems, "`toolName` is another word for `tool`: give one of them");
                 None
             }
             (None, None) => {
-                let message = "the key `tool` is missing (`*` means every tool)";
+                let message = format!(
+                    "the key `{name_key}` is missing (`*` means every {})",
+                    feature.as_str()
+                );
                 problems.add(fields.place(), &item.path, message);
                 None
             }
         };
         let backend_item = fields.get("backend");
-        let tool = tool_item.as_ref().and_then(|item| item.string(problems));
+        let name = name_item.as_ref().and_then(|item| item.string(problems));
         if self.dialect == Dialect::McpRoute {
             fields.required("backend", problems);
         }
         let backend = backend_item.as_ref().map(|item| item.string(problems));
 
-        if let (Some(item), Some(tool)) = (&tool_item, &tool) {
+        if let (Some(item), Some(name)) = (&name_item, &name) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
-            if let Some(mistake) = tool_mistake(tool, prefixed, self.dialect) {
+            if let Some(mistake) = name_mistake(feature, name, prefixed, self.dialect) {
                 item.problem(problems, mistake);
             }
         }
         if let (Some(item), Some(Some(backend)), Some(from)) =
             (&backend_item, &backend, self.backend_from)
-            && let Some(mistake) = backend_mistake(backend, from)
+            && let Some(mistake) = backend_mistake(feature, backend, from)
         {
             item.problem(problems, mistake);
         }
-        Some(Target { backend: valid(backend)?, tool: ToolPattern::new(tool?), when: valid(when)? })
+        let name = Glob::new(name?);
+        Some(Target { feature, backend: valid(backend)?, name, when: valid(when)? })
     }
 
     fn condition(&mut self, item: &Item<'_>) -> Option<Arc<Condition>> {
@@ -292,50 +301,12 @@ impl Dialect {
             Self::McpRoute => &super::mcproute::RULE,
         }
     }
-}
 
-/// Why a tool's name can match no call, if it cannot. `prefixed` tells backends
-/// if the target names none.
-fn tool_mistake(tool: &str, prefixed: Option<&BackendFrom>, dialect: Dialect) -> Option<String> {
-    if dialect == Dialect::McpRoute && tool.contains('*') {
-        return Some(format!(
-            "`{tool}`: an MCPRoute names its tools in full; leave `target` out to mean all of them"
-        ));
-    }
-    if tool.trim() != tool || tool.contains(char::is_control) {
-        return Some(format!(
-            "`{}` never matches: it has spaces around it or control characters",
-            tool.escape_debug()
-        ));
-    }
-    let Some(BackendFrom::ToolNamePrefix(separator)) = prefixed else { return None };
-    let (backend, rest) = tool.split_once(separator)?;
-    let names_both = !backend.is_empty() && !backend.contains('*') && !rest.is_empty();
-    names_both.then(|| {
-        format!(
-            "`{tool}` has a backend's name in front, and the tool's name is what follows it: write \
-             `backend: {backend}, tool: {rest}`"
-        )
-    })
-}
-
-/// Why a backend can match no call, if it cannot.
-fn backend_mistake(backend: &str, from: &BackendFrom) -> Option<String> {
-    if backend.contains('*') {
-        return Some(format!(
-            "`{backend}`: a backend is named in full; leave `backend` out to mean all of them"
-        ));
-    }
-    match from {
-        BackendFrom::Name(only) if only != backend => Some(format!(
-            "`{backend}` never matches: the policy says that every tool is of the backend `{only}`"
-        )),
-        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
-            Some(format!(
-                "`{backend}` never matches: a backend's name ends before the first `{separator}`"
-            ))
+    fn target(self) -> &'static Shape {
+        match self {
+            Self::Own => &TARGET,
+            Self::McpRoute => &super::mcproute::TARGET,
         }
-        _ => None,
     }
 }
 

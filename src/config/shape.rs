@@ -32,6 +32,8 @@ pub(crate) enum Holds {
     Condition,
     /// One of these words; the first is the default.
     Word(&'static [&'static str]),
+    /// Several of these words, none twice; the first is the default.
+    Words(&'static [&'static str]),
     /// A whole number.
     Number { least: usize, most: usize, default: usize },
     /// `true`, to switch something on.
@@ -130,6 +132,13 @@ impl Holds {
                 "maxLength": crate::policy::condition::MAX_EXPRESSION_BYTES,
             }),
             Self::Word(words) => json!({"enum": words, "default": words.first()}),
+            Self::Words(words) => json!({
+                "type": "array",
+                "items": {"enum": words},
+                "minItems": 1,
+                "uniqueItems": true,
+                "default": words.first().into_iter().collect::<Vec<_>>(),
+            }),
             Self::Number { least, most, default } => json!({
                 "type": "integer", "minimum": least, "maximum": most, "default": default,
             }),

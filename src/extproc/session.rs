@@ -331,7 +331,7 @@ impl Session {
                     answer: Some(Answer::FetchResponseBody),
                 },
                 Coming::Unreadable(refusal) => {
-                    let record = Box::new(Record::unreadable_list(gate, list.admitted(), &refusal));
+                    let record = Box::new(Record::unreadable_list(gate, &list, &refusal));
                     Step::Decide { end: End::Refuse(refusal), record }
                 }
             },
@@ -341,8 +341,7 @@ impl Session {
                     true => Answer::StreamResponseBody(Chunk { bytes, end_of_stream }),
                     false => Answer::ReplaceResponseBody(bytes),
                 };
-                let record =
-                    broken.map(|refusal| Record::unreadable_list(gate, list.admitted(), &refusal));
+                let record = broken.map(|refusal| Record::unreadable_list(gate, &list, &refusal));
                 let list = (!end_of_stream).then_some(list);
                 match record.map(Box::new) {
                     Some(record) => Step::Decide { end: End::Replace { answer, list }, record },
@@ -447,14 +446,14 @@ fn judge(
     body: Vec<u8>,
     held: impl FnOnce(Vec<u8>, Encodings) -> Held,
 ) -> Step {
-    let (record, answer, lists) = {
+    let (record, answer, asked) = {
         let judgement = gate.judge(&admitted, &body);
         let record = Box::new(Record::judged(gate, &admitted, &judgement));
-        (record, judgement.answer, judgement.lists)
+        (record, judgement.answer, judgement.list)
     };
     let end = match answer {
         Ok(proof) => {
-            let list = lists.map(|lists| Box::new(gate.awaited(admitted, lists)));
+            let list = asked.map(|asked| Box::new(gate.awaited(admitted, asked)));
             let encodings = if list.is_some() { Encodings::Identity } else { Encodings::Accepted };
             End::Release { proof, held: held(body, encodings), more: false, list }
         }

@@ -1,18 +1,14 @@
 //! The calls of a body: one, or those of a batch.
 
 use super::{Admitted, Clearance, Judged, Judgement, Proof, Refusal};
-use crate::mcp::{Malformed, Problem, TOOLS_CALL, ToolCall};
+use crate::mcp::{Call, Malformed, Problem};
 use crate::policy::{Facts, NoSubject, Policy, Reason};
 
 /// Judges all calls of a body: they go on together or not at all.
-pub(super) fn judge<'p, 'b>(
-    admitted: &'p Admitted,
-    calls: Vec<ToolCall<'b>>,
-    is_batch: bool,
-) -> Judgement<'p, 'b> {
-    let policy = admitted.policy();
+pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Judgement<'p, 'b> {
+    let (policy, are_several) = (admitted.policy(), calls.len() > 1);
     // A batch may hold none.
-    let method = (!calls.is_empty()).then_some(TOOLS_CALL.into());
+    let method = calls.first().map(|call| call.method.clone());
     let mut judged = Vec::with_capacity(calls.len());
     for call in calls {
         match evaluated(admitted, call) {
@@ -31,12 +27,14 @@ pub(super) fn judge<'p, 'b>(
     }
     let judgement = match denied.as_slice() {
         [] => Ok(Clearance(Proof::Calls(permits))).into(),
-        [first, ..] if is_batch => {
-            Judgement::refused(policy, denied_batch(admitted, &judged, first, &denied))
+        [first, ..] if are_several => {
+            Judgement::refused(policy, denied_some(admitted, &judged, first, &denied))
         }
         [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
     };
-    Judgement { method, calls: judged, ..judgement }
+    let mut judgement = Judgement { calls: judged, ..judgement };
+    judgement.method = judgement.decisive().map(|judged| judged.call.method.clone());
+    judgement
 }
 
 /// A call that is denied.
@@ -53,10 +51,7 @@ impl Denied<'_, '_, '_> {
     }
 }
 
-fn evaluated<'p, 'b>(
-    admitted: &'p Admitted,
-    call: ToolCall<'b>,
-) -> Result<Judged<'p, 'b>, Refusal> {
+fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p, 'b>, Refusal> {
     let malformed = |problem| {
         let id = call.id.map(str::to_owned);
         Refusal::malformed(&Malformed { problem, id })
@@ -69,8 +64,8 @@ fn evaluated<'p, 'b>(
     Ok(Judged { call, evaluation })
 }
 
-/// The refusal of a batch of which some calls are denied.
-fn denied_batch(
+/// The refusal of several calls of which some are denied.
+fn denied_some(
     admitted: &Admitted,
     calls: &[Judged<'_, '_>],
     first: &Denied<'_, '_, '_>,

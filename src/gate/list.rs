@@ -1,9 +1,9 @@
 //! The answer to a list, filtered while it comes.
 
-use super::{Admitted, Limits, Refusal, is_not_utf8};
+use super::{Admitted, Asked, Limits, Refusal, is_not_utf8};
 use crate::claims::Claims;
-use crate::mcp::{Entry, Events, filter_tools};
-use crate::policy::{Budget, Facts, ScopeSet, Standing, ToolsList};
+use crate::mcp::{Entry, Events, Listing, filter};
+use crate::policy::{Budget, Facts, ScopeSet, Shown, Standing};
 
 /// How many calls' worth of steps a message may take.
 const LIKE_SO_MANY_CALLS: usize = 100;
@@ -27,8 +27,7 @@ pub struct AwaitedList {
     admitted: Admitted,
     limits: Limits,
     granted: ScopeSet,
-    /// The request's id as JSON text.
-    id: Option<String>,
+    asked: Asked,
     form: Form,
 }
 
@@ -68,10 +67,15 @@ pub struct FilteredPart {
 }
 
 impl AwaitedList {
-    pub(super) fn new(admitted: Admitted, limits: Limits, id: Option<String>) -> Self {
+    pub(super) fn new(admitted: Admitted, limits: Limits, asked: Asked) -> Self {
         let scopes = admitted.claims.iter().flat_map(Claims::scopes);
         let granted = admitted.policy.scopes.granted(scopes);
-        Self { admitted, limits, granted, id, form: Form::Unknown }
+        Self { admitted, limits, granted, asked, form: Form::Unknown }
+    }
+
+    /// What list it is.
+    pub fn listing(&self) -> Listing {
+        self.asked.listing
     }
 
     /// The request that asked for it.
@@ -171,7 +175,7 @@ impl AwaitedList {
         self.filtered(std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?)
     }
 
-    /// A message without the tools that the caller is not to see; `None`: it stays as it
+    /// A message without the entries that the caller is not to see; `None`: it stays as it
     /// is.
     fn filtered(&self, message: &str) -> Result<Option<String>, &'static str> {
         // Events can be empty, to begin with or to keep a connection.
@@ -180,9 +184,9 @@ impl AwaitedList {
         }
         let steps = self.limits.condition_cost.saturating_mul(LIKE_SO_MANY_CALLS);
         let budget = Budget::of(steps);
-        let filtered =
-            filter_tools(message, self.limits.max_json_depth, |tool| self.entry(tool, &budget))
-                .map_err(|_not_json| "it is not one message that all clients read alike")?;
+        let (listing, max_depth) = (self.asked.listing, self.limits.max_json_depth);
+        let filtered = filter(message, listing, max_depth, |name| self.entry(name, &budget))
+            .map_err(|_not_json| "it is not one message that all clients read alike")?;
         if budget.is_spent() {
             return Err(
                 "to filter it takes more steps than limits.conditionCost for a hundred calls",
@@ -191,20 +195,22 @@ impl AwaitedList {
         Ok(filtered)
     }
 
-    fn entry(&self, tool: &str, budget: &Budget) -> Entry<'_> {
-        let policy = self.admitted.policy();
+    fn entry(&self, name: &str, budget: &Budget) -> Entry<'_> {
+        let (policy, feature) = (self.admitted.policy(), self.asked.listing.feature());
         let Admitted { head, claims, .. } = &self.admitted;
-        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), tool, budget) else {
+        let asked = (feature, name);
+        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), asked, budget) else {
             return Entry::Goes;
         };
-        match (policy.standing(&facts, &self.granted), policy.tools_list) {
-            (Standing::Permitted, _) | (_, ToolsList::Unfiltered) => Entry::Stays,
-            (Standing::Reachable(scopes), ToolsList::Reachable) => Entry::Needs(scopes),
+        match (policy.standing(&facts, &self.granted), policy.lists.of(feature)) {
+            (Standing::Permitted, _) | (_, Shown::Unfiltered) => Entry::Stays,
+            (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
             (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,
         }
     }
 
     fn unreadable(&self, why: &str) -> Refusal {
-        Refusal::unreadable_list(self.id.as_deref(), why).by(self.admitted.policy())
+        let Asked { listing, id } = &self.asked;
+        Refusal::unreadable_list(*listing, id.as_deref(), why).by(self.admitted.policy())
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::challenge;
-use crate::mcp::{Malformed, ToolCall};
+use crate::mcp::{Call, Feature, Listing, Malformed};
 use crate::policy::{Policy, Reason};
 
 /// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
@@ -100,24 +100,26 @@ impl Refusal {
     /// A call that the policy does not allow.
     pub(super) fn denied(
         policy: &Policy,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         reason: Reason,
         scopes: Option<&[String]>,
     ) -> Self {
-        let tool = &call.name;
+        let (name, feature) = (&call.name, call.feature.as_str());
+        let (verb, doing) = match call.feature {
+            Feature::Tool | Feature::Method => ("call", "calling"),
+            Feature::Prompt | Feature::Resource | Feature::ResourceTemplate => ("use", "using"),
+        };
         let message = match scopes {
-            Some([scope]) => {
-                format!(
-                    "insufficient scope: calling the tool \"{tool}\" this way requires the scope {scope}"
-                )
-            }
+            Some([scope]) => format!(
+                "insufficient scope: {doing} the {feature} \"{name}\" this way requires the scope {scope}"
+            ),
             Some(scopes) => format!(
-                "insufficient scope: calling the tool \"{tool}\" this way requires the scopes {}",
+                "insufficient scope: {doing} the {feature} \"{name}\" this way requires the scopes {}",
                 scopes.join(", ")
             ),
             None => format!(
-                "access denied: you may not call the tool \"{tool}\" this way, and no further \
-                 scope would change that"
+                "access denied: you may not {verb} the {feature} \"{name}\" this way, and no \
+                 further scope would change that"
             ),
         };
         let scopes = scopes.unwrap_or_default();
@@ -233,21 +235,26 @@ impl Refusal {
     /// 15.6.3]).
     ///
     /// [RFC 9110, section 15.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.3
-    pub(super) fn unreadable_list(id: Option<&str>, why: &str) -> Self {
-        let message = "the server's list of tools could not be read, so you cannot see it";
+    pub(super) fn unreadable_list(listing: Listing, id: Option<&str>, why: &str) -> Self {
+        let message = "the server's list could not be read, so you cannot see it";
         let error =
             Error { id, code: INTERNAL_ERROR, message, reason: "unreadable_list", scopes: &[] };
-        let hint = format!("the answer to tools/list cannot be filtered: {why}");
+        let hint = format!("the answer to {} cannot be filtered: {why}", listing.method());
         Self { hint: Some(hint), ..Self::new(502, Blame::Operator, &error) }
     }
 
     /// A batch that asks for a list which would have to be filtered.
-    pub(super) fn list_in_batch() -> Self {
-        Self::of_request(
-            400,
-            "list_in_batch",
-            "tools/list is not accepted in a batch: send it alone",
-        )
+    pub(super) fn list_in_batch(listing: Listing) -> Self {
+        let message = format!("{} is not accepted in a batch: send it alone", listing.method());
+        Self::of_request(400, "list_in_batch", &message)
+    }
+
+    /// A request for what a task has done, which the policy does not let go on.
+    pub(super) fn of_task(id: Option<&str>) -> Self {
+        let message = "access denied: what tasks have done cannot be asked for here; call the tool \
+                       without a task";
+        let error = Error { id, code: 403, message, reason: "tasks_denied", scopes: &[] };
+        Self::new(403, Blame::Policy, &error)
     }
 
     /// Envoy is set up so that calls could go on unjudged.

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::message::{Keys, Member, member};
+use super::methods::Listing;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
-/// The member of a tool's `_meta` that tells which scopes a call of it needs.
+/// The member of an entry's `_meta` that tells which scopes a call of it needs.
 pub const REQUIRED_SCOPES: &str = "mcp-authz/requiredScopes";
 
 /// What becomes of an entry of a list.
@@ -32,17 +33,20 @@ struct List<'a> {
     entries: Vec<Member<'a>>,
 }
 
-/// An answer with some tools taken out of its `result.tools`, as `judge` says by their
-/// names; `None` if it stays as it is. A tool whose name cannot be known for sure goes.
+/// An answer with some entries taken out of the list in its `result`, as `judge` says by
+/// their names; `None` if it stays as it is. An entry whose name cannot be known for sure
+/// goes.
 ///
 /// # Errors
 /// If it is no message that all readers understand alike.
-pub fn filter_tools<'s>(
+pub fn filter<'s>(
     answer: &str,
+    listing: Listing,
     max_depth: usize,
     mut judge: impl FnMut(&str) -> Entry<'s>,
 ) -> Result<Option<String>, JsonError> {
-    let Some(List { array: (start, end), entries }) = list(answer, max_depth)? else {
+    let (result_key, name_key) = listing.keys();
+    let Some(List { array: (start, end), entries }) = list(answer, result_key, max_depth)? else {
         return Ok(None);
     };
     let part = |from, to| answer.get(from..to).unwrap_or_default();
@@ -50,17 +54,17 @@ pub fn filter_tools<'s>(
     let mut filtered = part(0, first).to_owned();
     let (mut before, mut is_changed, mut is_empty) = (start, false, true);
     for entry in &entries {
-        let tool = Tool::of(entry, max_depth);
-        let verdict = tool.as_ref().map_or(Entry::Goes, |tool| judge(&tool.name));
+        let named = Named::of(entry, name_key, max_depth);
+        let verdict = named.as_ref().map_or(Entry::Goes, |named| judge(&named.name));
         is_changed |= verdict != Entry::Stays;
         if verdict != Entry::Goes {
             // With the comma in front, if there is one.
             filtered.push_str(if is_empty { "" } else { part(before, entry.offset) });
             is_empty = false;
         }
-        match (verdict, tool) {
+        match (verdict, named) {
             (Entry::Stays, _) => filtered.push_str(entry.text),
-            (Entry::Needs(scopes), Some(tool)) => tool.write_with(scopes, entry, &mut filtered),
+            (Entry::Needs(scopes), Some(named)) => named.write_with(scopes, entry, &mut filtered),
             (Entry::Needs(_) | Entry::Goes, _) => {}
         }
         before = entry.offset + entry.text.len();
@@ -69,10 +73,13 @@ pub fn filter_tools<'s>(
     Ok(is_changed.then_some(filtered))
 }
 
-/// The `result.tools` of an answer, if it has one.
-fn list(answer: &str, max_depth: usize) -> Result<Option<List<'_>>, JsonError> {
+/// The list in an answer's `result`, if there is one.
+fn list<'a>(
+    answer: &'a str,
+    key_of_list: &'static str,
+    max_depth: usize,
+) -> Result<Option<List<'a>>, JsonError> {
     const KEYS: [&str; 1] = ["result"];
-    const RESULT_KEYS: [&str; 1] = ["tools"];
 
     let mut reader = Reader::new(answer, max_depth);
     let (mut keys, mut result_keys) = (Keys::default(), Keys::default());
@@ -85,7 +92,7 @@ fn list(answer: &str, max_depth: usize) -> Result<Option<List<'_>>, JsonError> {
             return reader.raw().map(drop);
         }
         reader.object(|reader, key| {
-            if result_keys.add(key, &RESULT_KEYS).is_none() {
+            if result_keys.add(key, &[key_of_list]).is_none() {
                 return reader.raw().map(drop);
             }
             if reader.peek()? != Kind::Array {
@@ -112,9 +119,9 @@ fn list(answer: &str, max_depth: usize) -> Result<Option<List<'_>>, JsonError> {
     Ok(list)
 }
 
-/// A tool of a list.
+/// An entry of which it is clear what it names.
 #[derive(Debug)]
-struct Tool<'a> {
+struct Named<'a> {
     name: Cow<'a, str>,
     /// Its `_meta`.
     meta: Option<Member<'a>>,
@@ -122,19 +129,19 @@ struct Tool<'a> {
     said: Option<(usize, usize)>,
 }
 
-impl<'a> Tool<'a> {
+impl<'a> Named<'a> {
     /// `None` if its name, or what `_meta` it has, is not clear.
-    fn of(entry: &Member<'a>, max_depth: usize) -> Option<Self> {
-        const KEYS: [&str; 2] = ["name", "_meta"];
-
+    fn of(entry: &Member<'a>, name_key: &'static str, max_depth: usize) -> Option<Self> {
         if entry.kind != Kind::Object {
             return None;
         }
         let mut reader = Reader::new(entry.text, max_depth);
         let (mut keys, mut name, mut meta) = (Keys::default(), None, None);
         let read = reader.object(|reader, key| {
-            match keys.add(key, &KEYS) {
-                Some("name") if reader.peek()? == Kind::String => name = Some(reader.string()?),
+            match keys.add(key, &[name_key, "_meta"]) {
+                Some(key) if key == name_key && reader.peek()? == Kind::String => {
+                    name = Some(reader.string()?);
+                }
                 // Some servers write null where there is nothing.
                 Some("_meta") if reader.peek()? != Kind::Null => meta = Some(member(reader)?),
                 _ => drop(reader.raw()?),
@@ -168,7 +175,7 @@ impl<'a> Tool<'a> {
         read.and_then(|()| keys.refuse_duplicates(0)).ok().map(|()| said)
     }
 
-    /// Writes the tool with the scopes that it needs.
+    /// Writes the entry with the scopes that it needs.
     fn write_with(&self, scopes: &[String], entry: &Member<'_>, to: &mut String) {
         // Scopes need no escapes.
         let scopes = format!("[\"{}\"]", scopes.join("\",\""));
@@ -202,7 +209,7 @@ mod tests {
             Some('n') => Entry::Needs(&needs),
             _ => Entry::Goes,
         };
-        filter_tools(answer, 16, judge).unwrap()
+        filter(answer, Listing::Tools, 16, judge).unwrap()
     }
 
     #[test]
@@ -251,6 +258,35 @@ mod tests {
     }
 
     #[test]
+    fn entries_of_each_list_are_named_in_their_own_way() {
+        for (listing, answer, expected) in [
+            (
+                Listing::Prompts,
+                r#"{"result":{"prompts":[{"name":"go"},{"name":"s"}],"tools":[{"name":"go"}]}}"#,
+                r#"{"result":{"prompts":[{"name":"s"}],"tools":[{"name":"go"}]}}"#,
+            ),
+            (
+                Listing::Resources,
+                r#"{"result":{"resources":[{"name":"s","uri":"go"},{"name":"go","uri":"s"}]}}"#,
+                r#"{"result":{"resources":[{"name":"go","uri":"s"}]}}"#,
+            ),
+            (
+                Listing::ResourceTemplates,
+                r#"{"result":{"resourceTemplates":[{"uri":"s"},{"uriTemplate":"n{x}"}]}}"#,
+                r#"{"result":{"resourceTemplates":[{"_meta":{"mcp-authz/requiredScopes":["a"]},"uriTemplate":"n{x}"}]}}"#,
+            ),
+        ] {
+            let needs = ["a".to_owned()];
+            let judge = |name: &str| match name.chars().next() {
+                Some('s') => Entry::Stays,
+                Some('n') => Entry::Needs(&needs),
+                _ => Entry::Goes,
+            };
+            assert_eq!(filter(answer, listing, 16, judge).unwrap().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
     fn what_is_no_list_stays_and_what_is_unclear_is_refused() {
         for same in [
             r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
@@ -271,7 +307,8 @@ mod tests {
             r#"{"result":{"tools":{}}}"#,
             r#"{"result":{"tools":[]}} {}"#,
         ] {
-            assert!(filter_tools(unclear, 16, |_| Entry::Stays).is_err(), "{unclear}");
+            let filtered = filter(unclear, Listing::Tools, 16, |_| Entry::Stays);
+            assert!(filtered.is_err(), "{unclear}");
         }
     }
 }

@@ -37,8 +37,8 @@ pub enum Problem {
     Batch,
     /// A JSON value, but not a JSON-RPC 2.0 message; says what is missing.
     NotJsonRpc(&'static str),
-    /// A call whose parameters name no tool that could be judged.
-    NoUsableCall(&'static str),
+    /// A call of which this parameter names nothing that could be judged; says why.
+    NoUsableCall(&'static str, &'static str),
     /// This header says something else than the body.
     HeaderMismatch(&'static str),
     /// The header that names the backend came several times, or is no text.
@@ -57,7 +57,7 @@ impl Problem {
             | Self::CaseVariantKey(_)
             | Self::CaseVariantArgument => -32700,
             Self::Batch | Self::NotJsonRpc(_) | Self::UnclearBackend => -32600,
-            Self::NoUsableCall(_) => -32602,
+            Self::NoUsableCall(..) => -32602,
             Self::HeaderMismatch(_) => -32020,
         }
     }
@@ -72,7 +72,7 @@ impl Problem {
             Self::CaseVariantKey(_) | Self::CaseVariantArgument => "case_variant_key",
             Self::Batch => "batch",
             Self::NotJsonRpc(_) => "not_json_rpc",
-            Self::NoUsableCall(_) => "no_usable_call",
+            Self::NoUsableCall(..) => "no_usable_call",
             Self::HeaderMismatch(_) => "header_mismatch",
             Self::UnclearBackend => "unclear_backend",
         }
@@ -93,7 +93,9 @@ impl fmt::Display for Problem {
             }
             Self::Batch => "batches are not accepted: send one message a request".into(),
             Self::NotJsonRpc(what) => format!("the body is not a JSON-RPC 2.0 message: {what}").into(),
-            Self::NoUsableCall(what) => format!("the call cannot be judged: {what}").into(),
+            Self::NoUsableCall(parameter, fault) => {
+                format!("the call cannot be judged: `{parameter}` {fault}").into()
+            }
             Self::HeaderMismatch(header) => {
                 format!("the header `{header}` and the body disagree").into()
             }

@@ -1,19 +1,15 @@
 //! From the bytes of a body to a message.
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
+mod calls;
 
+use std::borrow::Cow;
+
+use super::call::{Call, LONGEST_NAME};
 use super::headers::{Mirror, MirroredHeaders};
 use super::malformed::{Malformed, Problem};
-use crate::json::{self, Json, JsonError, Kind, Object, Reader, fold_eq, has_duplicate};
+use super::methods::{self, Asks, Governed};
+use crate::json::{self, Json, JsonError, Kind, Reader, fold_eq, has_duplicate};
 
-/// The method that calls a tool.
-pub const TOOLS_CALL: &str = "tools/call";
-/// The method that lists tools.
-pub const TOOLS_LIST: &str = "tools/list";
-/// Twice what the specification recommends at most (2025-11-25, "Tool Names"):
-/// gateways put a backend's name in front. Names are logged and repeated.
-const MAX_NAME_BYTES: usize = 256;
 /// Ids are repeated in answers.
 const MAX_ID_BYTES: usize = 1024;
 /// More than clients send; each costs an evaluation.
@@ -22,10 +18,17 @@ const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one a body, and a box costs every call")]
 pub enum Message<'a> {
-    /// A `tools/call`, with an id or (as a notification) without.
-    ToolCall(ToolCall<'a>),
+    /// It asks for something that is judged, with an id or (as a notification) without.
+    /// Several calls, of which all must be allowed, if it listens to several resources.
+    Calls(Vec<Call<'a>>),
+    /// It asks what has become of a task, which was not to be.
+    Task {
+        /// The method.
+        method: Cow<'a, str>,
+        /// The request's id as JSON text.
+        id: Option<&'a str>,
+    },
     /// Anything else: another method, or a response.
     NotGoverned {
         /// That it is so.
@@ -46,66 +49,27 @@ pub struct Accept {
     pub max_depth: usize,
     /// Whether it may be a batch: an array of messages (MCP 2025-03-26).
     pub batches: bool,
+    /// Whether it may ask what has become of a task.
+    pub tasks: bool,
+    /// What is judged beside tools.
+    pub governed: Governed,
 }
 
-/// Proof that a whole message was read and that it calls no tool. Only
+impl Accept {
+    /// What a policy accepts that says nothing of it.
+    pub const USUAL: Self = Self {
+        max_depth: 64,
+        batches: false,
+        tasks: true,
+        governed: Governed { prompts: false, resources: false, methods: false },
+    };
+}
+
+/// Proof that a whole message was read and that it asks for nothing that is judged. Only
 /// [`read`] makes one.
 #[derive(Debug)]
 pub struct NotGoverned {
     _made_by_read: (),
-}
-
-/// A call of a tool.
-#[derive(Debug)]
-pub struct ToolCall<'a> {
-    /// The request's id as JSON text.
-    pub id: Option<&'a str>,
-    /// `params.name`: not empty, no control characters.
-    pub name: Cow<'a, str>,
-    /// `params.arguments`
-    pub arguments: Arguments<'a>,
-    /// `params._meta`
-    pub meta: Arguments<'a>,
-    /// `params`, all of it.
-    pub params: Arguments<'a>,
-}
-
-/// An object among the parameters, read when it is first asked for.
-#[derive(Debug)]
-pub struct Arguments<'a> {
-    /// The object's text and its offset in the body; `None` if there is none.
-    text: Option<(&'a str, usize)>,
-    max_depth: usize,
-    tree: OnceCell<Result<Json<'a>, JsonError>>,
-}
-
-impl<'a> Arguments<'a> {
-    fn new(text: Option<(&'a str, usize)>, max_depth: usize) -> Self {
-        Self { text, max_depth, tree: OnceCell::new() }
-    }
-
-    /// Of a member of `params`. Some clients write null where there is nothing.
-    fn of(member: Option<Member<'a>>, max_depth: usize) -> Option<Self> {
-        match member {
-            None | Some(Member { kind: Kind::Null, .. }) => Some(Self::new(None, max_depth)),
-            Some(Member { kind: Kind::Object, text, offset, tree }) => {
-                let tree = tree.map_or_else(OnceCell::new, |tree| Ok(tree).into());
-                Some(Self { text: Some((text, offset)), max_depth, tree })
-            }
-            Some(_) => None,
-        }
-    }
-
-    /// The object, `{}` if there is none. It is an error if a key occurs twice
-    /// in it or in an object within.
-    pub fn get(&self) -> Result<&Json<'a>, Problem> {
-        let read = || match self.text {
-            None => Ok(Json::Object(Object::default())),
-            Some((text, offset)) => json::read(text, self.max_depth)
-                .map_err(|error| JsonError { offset: error.offset + offset, ..error }),
-        };
-        self.tree.get_or_init(read).as_ref().map_err(|&error| Problem::NotJson(error))
-    }
 }
 
 /// Reads a body and compares it with the headers that mirror it.
@@ -131,7 +95,7 @@ pub fn read_for<'a>(
     let mut reader = Reader::new(text, accept.max_depth);
     if reader.peek().map_err(not_json)? != Kind::Array {
         let reader = Reader::new(text, accept.max_depth);
-        return message(reader, headers, accept.max_depth, asks_for_arguments);
+        return message(reader, headers, accept, asks_for_arguments);
     }
     let mut messages = Vec::new();
     let items = reader.array(|reader| {
@@ -147,9 +111,17 @@ pub fn read_for<'a>(
         1..=MAX_BATCH => {
             let each = messages.into_iter().map(|(start, end)| {
                 let reader = Reader::within(text, start, end, accept.max_depth);
-                message(reader, headers, accept.max_depth, asks_for_arguments)
+                message(reader, headers, accept, asks_for_arguments)
             });
-            each.collect::<Result<_, _>>().map(Message::Batch)
+            let messages = each.collect::<Result<Vec<_>, _>>()?;
+            let calls = |message: &Message<'_>| match message {
+                Message::Calls(calls) => calls.len(),
+                Message::Task { .. } | Message::NotGoverned { .. } | Message::Batch(_) => 0,
+            };
+            match messages.iter().map(calls).sum::<usize>() {
+                0..=MAX_BATCH => Ok(Message::Batch(messages)),
+                _ => invalid("the batch holds more than 100 calls"),
+            }
         }
         _ => invalid("the batch holds more than 100 messages"),
     }
@@ -158,7 +130,7 @@ pub fn read_for<'a>(
 fn message<'a>(
     reader: Reader<'a>,
     headers: &MirroredHeaders<'_>,
-    max_depth: usize,
+    accept: Accept,
     asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Message<'a>, Malformed> {
     let envelope = envelope(reader, asks_for_arguments)?;
@@ -166,7 +138,7 @@ fn message<'a>(
         (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
     });
     envelope
-        .message(id, headers, max_depth)
+        .message(id, headers, accept)
         .map_err(|problem| Malformed { problem, id: id.map(str::to_owned) })
 }
 
@@ -187,10 +159,17 @@ struct Envelope<'a> {
 struct Params<'a> {
     /// Itself and where it begins, if it is an object.
     object: Option<(&'a str, usize)>,
+    /// It is neither an object nor null.
+    is_something_else: bool,
     name: Option<Text<'a>>,
     uri: Option<Text<'a>>,
+    task_id: Option<Text<'a>>,
     arguments: Option<Member<'a>>,
     meta: Option<Member<'a>>,
+    /// What is to be completed.
+    reference: Option<Member<'a>>,
+    /// What is listened to.
+    notifications: Option<Member<'a>>,
     protocol_version: Option<Text<'a>>,
     keys: Keys<'a>,
 }
@@ -201,7 +180,7 @@ pub(super) struct Member<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
     pub(super) offset: usize,
-    tree: Option<Json<'a>>,
+    pub(super) tree: Option<Json<'a>>,
 }
 
 /// A value that should be a string.
@@ -295,11 +274,13 @@ fn params<'a>(
     reader: &mut Reader<'a>,
     asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Params<'a>, JsonError> {
-    const KEYS: [&str; 4] = ["name", "uri", "arguments", "_meta"];
+    const KEYS: [&str; 7] = ["name", "uri", "taskId", "arguments", "_meta", "ref", "notifications"];
 
     let mut params = Params::default();
-    if reader.peek()? != Kind::Object {
+    let kind = reader.peek()?;
+    if kind != Kind::Object {
         reader.raw()?;
+        params.is_something_else = kind != Kind::Null;
         return Ok(params);
     }
     let start = reader.offset();
@@ -307,11 +288,14 @@ fn params<'a>(
         match params.keys.add(key, &KEYS) {
             Some("name") => params.name = Some(string(reader)?),
             Some("uri") => params.uri = Some(string(reader)?),
+            Some("taskId") => params.task_id = Some(string(reader)?),
+            Some("ref") => params.reference = Some(member(reader)?),
+            Some("notifications") => params.notifications = Some(member(reader)?),
             Some("arguments") => {
                 let tool = params.name.as_ref().and_then(Text::as_str);
                 // Asked once, and of nothing long: whoever repeats the key would have it
                 // asked as often as the body has room.
-                let tool = tool.filter(|tool| tool.len() <= MAX_NAME_BYTES);
+                let tool = tool.filter(|tool| tool.len() <= LONGEST_NAME);
                 let is_first = params.arguments.is_none();
                 params.arguments = Some(match is_first && tool.is_some_and(asks_for_arguments) {
                     true => member_with_tree(reader)?,
@@ -392,10 +376,10 @@ impl<'a> Envelope<'a> {
     /// What the message is. Everything that has a meaning has been read by now,
     /// so the order of keys does not matter.
     fn message(
-        self,
+        mut self,
         id: Option<&'a str>,
         headers: &MirroredHeaders<'_>,
-        max_depth: usize,
+        accept: Accept,
     ) -> Result<Message<'a>, Problem> {
         self.keys.check()?;
         if let Some(params) = &self.params {
@@ -404,11 +388,12 @@ impl<'a> Envelope<'a> {
         if self.jsonrpc.as_ref().and_then(Text::as_str) != Some("2.0") {
             return Err(Problem::NotJsonRpc("`jsonrpc` is not \"2.0\""));
         }
-        let Some(method) = &self.method else {
-            return self.response(headers);
-        };
-        let Some(method) = method.as_str() else {
-            return Err(Problem::NotJsonRpc("`method` is not a string"));
+        let method = match self.method.take() {
+            Some(Text::String(method)) => method,
+            Some(Text::NotAString) => {
+                return Err(Problem::NotJsonRpc("`method` is not a string"));
+            }
+            None => return self.response(headers),
         };
         if self.result || self.error {
             return Err(Problem::NotJsonRpc("it is a request and a response at once"));
@@ -419,21 +404,14 @@ impl<'a> Envelope<'a> {
         if !method.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Problem::NotJsonRpc("`method` holds more than visible ASCII"));
         }
-        headers.check(&self.mirror(method))?;
-        if method == TOOLS_CALL {
-            return self.tool_call(id, max_depth).map(Message::ToolCall);
+        let asks = methods::asks(&method);
+        headers.check(&self.mirror(&method, asks))?;
+        if asks.is_none() && methods::is_almost_known(&method) {
+            return Err(Problem::NotJsonRpc(
+                "`method` differs from one of MCP's only in upper and lower case",
+            ));
         }
-        if fold_eq(method, TOOLS_CALL) {
-            return Err(Problem::NotJsonRpc("`method` is almost `tools/call`, but not quite"));
-        }
-        if method != TOOLS_LIST && fold_eq(method, TOOLS_LIST) {
-            return Err(Problem::NotJsonRpc("`method` is almost `tools/list`, but not quite"));
-        }
-        let method = match self.method {
-            Some(Text::String(method)) => Some(method),
-            Some(Text::NotAString) | None => None,
-        };
-        Ok(Message::NotGoverned { proof: NotGoverned { _made_by_read: () }, method, id })
+        calls::message(self.params.unwrap_or_default(), (method, id), asks, accept)
     }
 
     /// A client's answer to a request of the server (sampling, elicitation).
@@ -447,13 +425,14 @@ impl<'a> Envelope<'a> {
     }
 
     /// What the mirrored headers must agree with.
-    fn mirror<'m>(&'m self, method: &'m str) -> Mirror<'m> {
+    fn mirror<'m>(&'m self, method: &'m str, asks: Option<Asks>) -> Mirror<'m> {
         let params = self.params.as_ref();
-        let name = match method {
-            TOOLS_CALL | "prompts/get" => params.and_then(|params| params.name.as_ref()),
-            "resources/read" => params.and_then(|params| params.uri.as_ref()),
-            _ => None,
-        };
+        let name = params.and_then(|params| match asks? {
+            Asks::Tool | Asks::Prompt => params.name.as_ref(),
+            Asks::Resource => params.uri.as_ref(),
+            Asks::Task => params.task_id.as_ref(),
+            Asks::Completion | Asks::Notifications | Asks::List(_) | Asks::Nothing => None,
+        });
         Mirror {
             method: Some(method),
             name: name.and_then(Text::as_str),
@@ -461,29 +440,6 @@ impl<'a> Envelope<'a> {
                 .and_then(|params| params.protocol_version.as_ref())
                 .and_then(Text::as_str),
         }
-    }
-
-    fn tool_call(self, id: Option<&'a str>, max_depth: usize) -> Result<ToolCall<'a>, Problem> {
-        let Some(params) = self.params.filter(|params| params.object.is_some()) else {
-            return Err(Problem::NoUsableCall("`params` is not an object"));
-        };
-        let Some(Text::String(name)) = params.name else {
-            return Err(Problem::NoUsableCall("`params.name` is not a string"));
-        };
-        if name.is_empty() {
-            return Err(Problem::NoUsableCall("`params.name` is empty"));
-        }
-        if name.len() > MAX_NAME_BYTES {
-            return Err(Problem::NoUsableCall("`params.name` is longer than 256 bytes"));
-        }
-        if name.contains(char::is_control) {
-            return Err(Problem::NoUsableCall("`params.name` holds a control character"));
-        }
-        let arguments = Arguments::of(params.arguments, max_depth)
-            .ok_or(Problem::NoUsableCall("`params.arguments` is not an object"))?;
-        let meta = Arguments::of(params.meta, max_depth)
-            .ok_or(Problem::NoUsableCall("`params._meta` is not an object"))?;
-        Ok(ToolCall { id, name, arguments, meta, params: Arguments::new(params.object, max_depth) })
     }
 }
 

@@ -45,7 +45,7 @@ pub use self::reads::Reads;
 use self::view::{Mark, Writer};
 use super::Facts;
 use crate::json::{Json, Object};
-use crate::mcp::{Problem, ToolCall};
+use crate::mcp::{Call, Problem};
 
 /// The longest expression that is accepted, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -176,12 +176,14 @@ impl Condition {
 
     /// Evaluates the condition for a call. It is an error if what it reads is
     /// ambiguous: a key that occurs twice, or in several cases of letters.
-    pub fn evaluate(&self, call: &ToolCall<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
+    pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
         let nothing = Json::Object(Object::default());
+        let given = &call.parameters;
         let parameters = Parameters::Known {
-            args: if self.reads.args { call.arguments.get()? } else { &nothing },
-            meta: if self.reads.meta { call.meta.get()? } else { &nothing },
-            params: if self.reads.params { call.params.get()? } else { &nothing },
+            method: &call.method,
+            args: if self.reads.args { given.arguments.get()? } else { &nothing },
+            meta: if self.reads.meta { given.meta.get()? } else { &nothing },
+            params: if self.reads.params { given.params.get()? } else { &nothing },
         };
         let scope = Scope::new(self, facts, parameters);
         let budget = facts.budget;
@@ -232,7 +234,7 @@ struct Scope<'a> {
 /// What a call is made with.
 #[derive(Clone, Copy)]
 enum Parameters<'a> {
-    Known { args: &'a Json<'a>, meta: &'a Json<'a>, params: &'a Json<'a> },
+    Known { method: &'a str, args: &'a Json<'a>, meta: &'a Json<'a>, params: &'a Json<'a> },
     Unknown,
 }
 
@@ -265,7 +267,9 @@ impl Scope<'_> {
                 self.unknown.set();
                 return None;
             }
-            (Variable::Request(_), Parameters::Known { params, .. }) => Params::Known(params),
+            (Variable::Request(_), Parameters::Known { method, params, .. }) => {
+                Params::Known { method, params }
+            }
             (Variable::Request(_), Parameters::Unknown) => Params::Unknown(&self.unknown),
         };
         let view = RequestView { facts: self.facts, params, client };

@@ -8,10 +8,10 @@ use rustc_hash::FxHashMap;
 
 use super::condition::{Failure, Outcome};
 use super::{
-    Action, Condition, ConditionErrors, Facts, Policy, RequiredScopes, Rule, ScopeSet, Subject,
-    Target,
+    Action, Condition, ConditionErrors, Extent, Facts, Policy, RequiredScopes, Rule, ScopeSet,
+    Subject, Target,
 };
-use crate::mcp::{Problem, ToolCall};
+use crate::mcp::{Call, Problem};
 
 /// Proof that a call was decided and may go on. Only a [`Decision`] gives one,
 /// and only [`Policy::evaluate`] makes decisions.
@@ -107,7 +107,7 @@ pub struct Evaluation<'p> {
     pub(super) looks: Vec<Look<'p>>,
 }
 
-/// What is known of a rule whose backend, tool and claims match the call.
+/// What is known of a rule whose backend, target and claims match the call.
 #[derive(Debug)]
 pub(super) struct Look<'p> {
     pub(super) index: usize,
@@ -158,7 +158,7 @@ impl Said {
     fn ask(
         &mut self,
         condition: &Arc<Condition>,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         facts: &Facts<'_>,
     ) -> Result<Outcome, Problem> {
         // Who reads scopes may be asked again, with more of them.
@@ -176,7 +176,7 @@ impl Said {
 }
 
 impl<'p> Look<'p> {
-    /// `None` if backend, tool or claims are not the rule's.
+    /// `None` if backend, target or claims are not the rule's.
     fn at(policy: &'p Policy, index: usize, facts: &Facts<'_>, granted: &ScopeSet) -> Option<Self> {
         let rule = policy.rules.get(index).filter(|rule| is_for(rule, facts))?;
         let granted = rule.scopes.are_in(granted, &ScopeSet::default());
@@ -186,7 +186,7 @@ impl<'p> Look<'p> {
     /// Asks the conditions, once.
     fn ask(
         &mut self,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         facts: &Facts<'_>,
         said: &mut Said,
     ) -> Result<Truth, Problem> {
@@ -203,7 +203,7 @@ impl<'p> Look<'p> {
     /// What the conditions would say if there were more scopes.
     fn ask_if(
         &mut self,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         facts: &Facts<'_>,
         said: &mut Said,
     ) -> Result<Truth, Problem> {
@@ -220,7 +220,7 @@ impl<'p> Look<'p> {
 /// without a condition is true.
 fn truth(
     rule: &Rule,
-    call: &ToolCall<'_>,
+    call: &Call<'_>,
     facts: &Facts<'_>,
     said: &mut Said,
     outcomes: &mut Vec<(Asked, Outcome)>,
@@ -254,9 +254,9 @@ fn truth(
     Ok(targets)
 }
 
-/// Whether backend, tool and claims are a rule's.
+/// Whether backend, target and claims are a rule's, or could be.
 pub(super) fn is_for(rule: &Rule, facts: &Facts<'_>) -> bool {
-    (rule.targets.is_none() || selecting(rule, &facts.subject).next().is_some())
+    (rule.targets.is_none() || meeting(rule, &facts.subject).next().is_some())
         && rule.claims.iter().all(|claim| claim.holds(facts.claims))
 }
 
@@ -268,28 +268,39 @@ pub(super) fn could_help(rule: &Rule, facts: &Facts<'_>) -> bool {
     rule.action == Action::Allow && rule.scopes.names.iter().any(is_new)
 }
 
-/// The targets of a rule that name the call's backend and tool.
+/// The targets of a rule that mean what is asked for, or a part of it.
+pub(super) fn meeting<'r>(
+    rule: &'r Rule,
+    subject: &Subject<'_>,
+) -> impl Iterator<Item = (usize, &'r Target, Extent)> {
+    let subject = *subject;
+    let targets = rule.targets.iter().flatten().enumerate();
+    targets
+        .map(move |(number, target)| (number, target, target.extent(&subject)))
+        .filter(|(_, _, extent)| *extent != Extent::Nothing)
+}
+
+/// The targets of a rule by which it takes what is asked for: to allow, a target must mean
+/// all of it, and to deny, any part.
 pub(super) fn selecting<'r>(
     rule: &'r Rule,
     subject: &Subject<'_>,
 ) -> impl Iterator<Item = (usize, &'r Target)> {
-    let subject = *subject;
-    rule.targets.iter().flatten().enumerate().filter(move |(_, target)| target.selects(&subject))
+    let enough = |extent: &Extent| *extent == Extent::All || rule.action == Action::Deny;
+    meeting(rule, subject)
+        .filter(move |(_, _, extent)| enough(extent))
+        .map(|(number, target, _)| (number, target))
 }
 
 impl Policy {
     /// Decides a call. It is an error if what a condition reads of the
     /// arguments is ambiguous: then nothing is decided, and the call must not
     /// go on.
-    pub fn evaluate(
-        &self,
-        call: &ToolCall<'_>,
-        facts: &Facts<'_>,
-    ) -> Result<Evaluation<'_>, Problem> {
+    pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Evaluation<'_>, Problem> {
         let granted = self.scopes.granted(facts.scopes());
         let (mut looks, mut said) = (Vec::new(), Said::default());
         let mut decided = None;
-        for index in self.rules.candidates(facts.subject.tool, 0) {
+        for index in self.rules.candidates(&facts.subject, 0) {
             let Some(mut look) = Look::at(self, index, facts, &granted) else { continue };
             // Conditions cost more than scopes: ask them only if they matter.
             let truth = if look.granted { look.ask(call, facts, &mut said)? } else { Truth::False };
@@ -354,7 +365,7 @@ impl Policy {
         looks: &mut Vec<Look<'p>>,
         said: &mut Said,
         granted: &ScopeSet,
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         facts: &Facts<'_>,
     ) -> Result<Option<&'p [String]>, Problem> {
         // Granting scopes makes more rules match, never fewer, so the rule that
@@ -362,7 +373,7 @@ impl Policy {
         // reads scopes.
         if self.rules.reads().scopes {
             let next = looks.last().map_or(0, |look| look.index + 1);
-            let rest = self.rules.candidates(facts.subject.tool, next);
+            let rest = self.rules.candidates(&facts.subject, next);
             looks.extend(rest.filter_map(|index| Look::at(self, index, facts, granted)));
         }
         let is_candidate = |look: &&Look<'p>| could_help(look.rule, facts);
@@ -415,7 +426,7 @@ impl Policy {
         said: &mut Said,
         granted: &ScopeSet,
         (more, by): (&RequiredScopes, Option<usize>),
-        call: &ToolCall<'_>,
+        call: &Call<'_>,
         facts: &Facts<'_>,
     ) -> Result<bool, Problem> {
         let with_more = Facts { more_scopes: &more.names, ..*facts };

@@ -3,6 +3,7 @@
 use super::{BackendFrom, Budget, Subject};
 use crate::claims::Claims;
 use crate::head::Head;
+use crate::mcp::Feature;
 
 /// What a decision can depend on beside the parameters of the call.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +12,7 @@ pub struct Facts<'f> {
     pub head: &'f Head,
     /// The claims of its token, if it has one.
     pub claims: Option<&'f Claims>,
-    /// Which tool of which backend is called.
+    /// What of which backend is called.
     pub subject: Subject<'f>,
     /// Scopes beside those of the token, to find out whether they would help.
     pub more_scopes: &'f [String],
@@ -29,16 +30,16 @@ pub enum NoSubject<'p> {
 }
 
 impl<'f> Facts<'f> {
-    /// The facts of a tool, by its whole name, for a policy that takes backends from
-    /// `backend`.
+    /// The facts of what is asked for, by its whole name, for a policy that takes backends
+    /// from `backend`.
     pub fn new(
         backend: &'f BackendFrom,
         head: &'f Head,
         claims: Option<&'f Claims>,
-        tool: &'f str,
+        asked: (Feature, &'f str),
         budget: &'f Budget,
     ) -> Result<Self, NoSubject<'f>> {
-        let subject = backend.subject(tool, head)?;
+        let subject = backend.subject(asked, head)?;
         Ok(Self { head, claims, subject, more_scopes: &[], budget })
     }
 

@@ -1,14 +1,14 @@
-//! How a caller stands to a tool, before its arguments are known: what lists are
-//! filtered by.
+//! How a caller stands to a tool, a prompt or resources, before the arguments are known:
+//! what lists are filtered by.
 //!
 //! A rule may take a call, must take it, or cannot. As in a decision, the first that
 //! takes it decides; here each that only may leaves it open what comes after.
 
 use super::condition::Possible;
-use super::decide::{Truth, could_help, is_for, selecting};
-use super::{Action, Facts, Policy, RequiredScopes, Rule, ScopeSet};
+use super::decide::{Truth, could_help, is_for, meeting};
+use super::{Action, Extent, Facts, Policy, RequiredScopes, Rule, ScopeSet, Target};
 
-/// How a caller stands to a tool.
+/// How a caller stands to what a list names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing<'p> {
     /// With some arguments a call is allowed.
@@ -19,7 +19,7 @@ pub enum Standing<'p> {
     Closed,
 }
 
-/// What a rule does with the calls of a tool.
+/// What a rule does with the calls of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Takes {
     /// It takes some.
@@ -37,7 +37,7 @@ struct More<'p> {
 }
 
 impl Policy {
-    /// How a caller who is granted these scopes stands to the tool of the facts.
+    /// How a caller who is granted these scopes stands to what the facts are about.
     pub fn standing(&self, facts: &Facts<'_>, granted: &ScopeSet) -> Standing<'_> {
         if self.may_allow(facts, granted, None) {
             return Standing::Permitted;
@@ -45,18 +45,18 @@ impl Policy {
         // In the order of a challenge: first the scopes of rules that take such calls, then
         // those of others.
         let numbered = |number| self.rules.get(number).map(|rule| (number, rule));
-        let for_tool = self.rules.candidates(facts.subject.tool, 0).filter_map(numbered);
-        let mut for_tool: Vec<(Option<usize>, &RequiredScopes)> = for_tool
+        let for_it = self.rules.candidates(&facts.subject, 0).filter_map(numbered);
+        let mut for_it: Vec<(Option<usize>, &RequiredScopes)> = for_it
             .filter(|(_, rule)| could_help(rule, facts) && is_for(rule, facts))
             .map(|(number, rule)| (Some(number), &rule.scopes))
             .collect();
-        for_tool.sort_by_key(|(_, scopes)| scopes.names.len());
+        for_it.sort_by_key(|(_, scopes)| scopes.names.len());
         let helps = |&(by, scopes): &(Option<usize>, &RequiredScopes)| {
             let with_more = Facts { more_scopes: &scopes.names, ..*facts };
             self.may_allow(&with_more, granted, Some(More { scopes: &scopes.granted, by }))
         };
         let others = || self.other_scopes(facts).into_iter().map(|scopes| (None, scopes));
-        let helped = for_tool.into_iter().find(helps).or_else(|| others().find(helps));
+        let helped = for_it.into_iter().find(helps).or_else(|| others().find(helps));
         helped.map_or(Standing::Closed, |(_, scopes)| Standing::Reachable(&scopes.names))
     }
 
@@ -65,7 +65,7 @@ impl Policy {
         let nothing = ScopeSet::default();
         let (more, by) = more.map_or((&nothing, None), |more| (more.scopes, more.by));
         let mut allowed = false;
-        for number in self.rules.candidates(facts.subject.tool, 0) {
+        for number in self.rules.candidates(&facts.subject, 0) {
             let Some(rule) = self.rules.get(number) else { continue };
             if facts.budget.spend_a_look() {
                 return false;
@@ -106,9 +106,10 @@ fn possible(rule: &Rule, facts: &Facts<'_>) -> Possible {
     if own == Possible::FALSE || rule.targets.is_none() {
         return own;
     }
-    let targets = selecting(rule, &facts.subject).fold(Possible::FALSE, |before, (_, target)| {
-        let this = target.when.as_ref().map_or(Possible::TRUE, |when| when.possible(facts));
-        before.or(this)
-    });
-    own.and(targets)
+    let possible = |(_, target, extent): (usize, &Target, Extent)| {
+        let when = target.when.as_ref().map_or(Possible::TRUE, |when| when.possible(facts));
+        if extent == Extent::All { when } else { when.union(Possible::FALSE) }
+    };
+    let targets = meeting(rule, &facts.subject).map(possible);
+    own.and(targets.fold(Possible::FALSE, Possible::or))
 }

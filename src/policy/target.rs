@@ -1,14 +1,16 @@
-//! Which tool of which backend a call means, and which ones a rule means.
+//! What of which backend a call asks for, and what a rule means.
 
 use std::sync::Arc;
 
-use super::{Condition, NoSubject};
+use super::{Condition, Extent, Glob, NoSubject};
 use crate::head::Head;
+use crate::mcp::Feature;
 
 /// Where a call's backend is taken from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BackendFrom {
-    /// The tool's name up to this separator: `github__create_issue`.
+    /// The name up to this separator: `github__create_issue`. A resource's URI up to `+`:
+    /// `github+https://…`.
     ToolNamePrefix(String),
     /// Always this one.
     Name(String),
@@ -23,137 +25,98 @@ pub enum BackendFrom {
 pub struct Subject<'c> {
     /// The backend, if the name tells one.
     pub backend: Option<&'c str>,
-    /// The tool, without the backend's prefix.
-    pub tool: &'c str,
+    /// What is asked for.
+    pub feature: Feature,
+    /// Its name or URI, without the backend's prefix.
+    pub name: &'c str,
 }
 
 impl BackendFrom {
-    /// Which tool of which backend a call is for. A name with nothing before or
-    /// after its first separator is a tool of no backend, and so is every tool
-    /// without the header that would tell.
+    /// What of which backend a call is for. A name with nothing before or after its first
+    /// separator is of no backend, and so is everything without the header that would tell.
     ///
     /// # Errors
     /// If the header or the attribute leaves it open: what routes the call could
     /// take it for another backend's.
     pub fn subject<'c>(
         &'c self,
-        name: &'c str,
+        (feature, name): (Feature, &'c str),
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
-        let (prefix, tool) = self.split(name);
-        Ok(match self {
-            Self::Name(backend) => Subject { backend: Some(backend), tool },
-            Self::ToolNamePrefix(_) => Subject { backend: prefix, tool },
+        let (prefix, name) = self.split(feature, name);
+        let backend = match self {
+            Self::Name(backend) => Some(backend.as_str()),
+            Self::ToolNamePrefix(_) => prefix,
             Self::Header(header) => {
                 let mut values = head.values(header);
-                let backend = match (values.next(), values.next()) {
+                match (values.next(), values.next()) {
                     (None, _) => None,
                     (Some(value), None) => Some(
                         std::str::from_utf8(value).map_err(|_not_text| NoSubject::UnclearHeader)?,
                     ),
                     (Some(_), Some(_)) => return Err(NoSubject::UnclearHeader),
-                };
-                Subject { backend, tool }
+                }
             }
             Self::Attribute(attribute) => {
-                let backend = head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?;
-                Subject { backend: Some(backend), tool }
+                Some(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
             }
-        })
+        };
+        Ok(Subject { backend, feature, name })
     }
 
-    /// A tool's name, after the backend in front of it, if that is where backends are.
-    pub(super) fn split<'n>(&self, name: &'n str) -> (Option<&'n str>, &'n str) {
-        let parts = match self {
-            Self::ToolNamePrefix(separator) => name.split_once(separator),
-            Self::Name(_) | Self::Header(_) | Self::Attribute(_) => None,
+    /// A name or URI, after the backend in front of it, if that is where backends are.
+    pub fn split<'n>(&self, feature: Feature, name: &'n str) -> (Option<&'n str>, &'n str) {
+        let Self::ToolNamePrefix(separator) = self else { return (None, name) };
+        let parts = match feature {
+            Feature::Tool | Feature::Prompt => name.split_once(separator),
+            Feature::Resource | Feature::ResourceTemplate => split_uri(name),
+            Feature::Method => None,
         };
         match parts {
-            Some((backend, tool)) if !backend.is_empty() && !tool.is_empty() => {
-                (Some(backend), tool)
+            Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => {
+                (Some(backend), rest)
             }
             _ => (None, name),
         }
     }
 }
 
-/// A tool that a rule is about.
+/// A URI after the backend that gateways put in front of its scheme. A `ui` stays in front,
+/// since hosts of MCP Apps look for it: there the backend is what comes after.
+fn split_uri(uri: &str) -> Option<(&str, &str)> {
+    if let Some(rest) = uri.strip_prefix("ui://") {
+        return rest.split_once('/').map(|(backend, _)| (backend, uri));
+    }
+    uri.split_once('+').filter(|(backend, _)| !backend.contains(':'))
+}
+
+/// Something that a rule is about.
 #[derive(Debug)]
 pub struct Target {
+    /// What it is; for templates, it is resources.
+    pub feature: Feature,
     /// `None` means any.
     pub backend: Option<String>,
-    /// The tool, or a pattern of names.
-    pub tool: ToolPattern,
-    /// Must be true of the arguments.
+    /// Its name or URI, or a pattern of those.
+    pub name: Glob,
+    /// Must be true of the call.
     pub when: Option<Arc<Condition>>,
 }
 
 impl Target {
-    /// Whether backend and tool are the target's; the condition is not asked.
-    pub fn selects(&self, subject: &Subject<'_>) -> bool {
-        self.selects_backend(subject) && self.tool.matches(subject.tool)
-    }
-
-    /// Whether the backend is the target's.
-    pub fn selects_backend(&self, subject: &Subject<'_>) -> bool {
-        self.backend.as_deref().is_none_or(|backend| subject.backend == Some(backend))
-    }
-}
-
-/// A tool's name in a rule, in which `*` stands for any characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToolPattern {
-    text: String,
-}
-
-impl ToolPattern {
-    /// A name or a pattern, as written.
-    pub fn new(text: String) -> Self {
-        Self { text }
-    }
-
-    /// As written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether it names one tool.
-    pub fn is_exact(&self) -> bool {
-        !self.text.contains('*')
-    }
-
-    /// What all tools that are meant begin with.
-    pub fn literal_start(&self) -> &str {
-        self.text.split('*').next().unwrap_or_default()
-    }
-
-    /// Whether every tool that the other means is meant.
-    pub fn covers(&self, other: &Self) -> bool {
-        // A star of the other's can only be taken by one of ours: no part
-        // between ours holds one.
-        self.matches(&other.text)
-    }
-
-    /// Whether a tool is meant.
-    pub fn matches(&self, tool: &str) -> bool {
-        let mut parts = self.text.split('*');
-        let first = parts.next().unwrap_or_default();
-        let Some(last) = parts.next_back() else {
-            return first == tool;
-        };
-        // Each part between two stars is taken where it comes first: what is
-        // left is then the longest, so nothing is missed.
-        let Some(rest) = tool.strip_prefix(first) else {
-            return false;
-        };
-        let mut rest = rest;
-        for part in parts {
-            match rest.split_once(part) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
+    /// How much of what is asked for the target means; the condition is not asked.
+    pub fn extent(&self, subject: &Subject<'_>) -> Extent {
+        let is_backend = |backend| subject.backend == Some(backend);
+        if !self.backend.as_deref().is_none_or(is_backend) {
+            return Extent::Nothing;
         }
-        rest.ends_with(last)
+        match (self.feature, subject.feature) {
+            (Feature::Resource, Feature::ResourceTemplate) => {
+                self.name.extent_of_template(subject.name)
+            }
+            (ours, theirs) if ours == theirs && self.name.matches(subject.name) => Extent::All,
+            _ => Extent::Nothing,
+        }
     }
 }
 
@@ -161,56 +124,37 @@ impl ToolPattern {
 mod tests {
     use super::*;
 
+    fn tool<'n>(backend: Option<&'n str>, name: &'n str) -> Subject<'n> {
+        Subject { backend, feature: Feature::Tool, name }
+    }
+
     #[test]
-    fn a_star_stands_for_any_characters() {
-        for (pattern, tool, expected) in [
-            ("echo", "echo", true),
-            ("echo", "Echo", false),
-            ("echo", "echo2", false),
-            ("*", "anything", true),
-            ("get_*", "get_", true),
-            ("get_*", "get_x", true),
-            ("get_*", "forget_x", false),
-            ("*_read", "a_read", true),
-            ("*_read", "a_read_b", false),
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "abbc", true),
-            ("a*b*c", "acb", false),
-            ("a*a", "a", false),
-            ("ab*ba", "aba", false),
-            ("a**b", "ab", true),
+    fn a_uri_has_its_backend_before_the_scheme_or_after_ui() {
+        let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+        for (uri, backend, rest) in [
+            ("files+file:///a+b", Some("files"), "file:///a+b"),
+            ("git+https+x://a", Some("git"), "https+x://a"),
+            ("ui://app/view/1", Some("app"), "ui://app/view/1"),
+            ("ui://app", None, "ui://app"),
+            ("ui:///view", None, "ui:///view"),
+            ("file:///a+b", None, "file:///a+b"),
+            ("+file:///a", None, "+file:///a"),
+            ("files+", None, "files+"),
+            ("files__a", None, "files__a"),
         ] {
-            assert_eq!(
-                ToolPattern::new(pattern.to_owned()).matches(tool),
-                expected,
-                "{pattern} {tool}"
-            );
+            for feature in [Feature::Resource, Feature::ResourceTemplate] {
+                assert_eq!(prefixed.split(feature, uri), (backend, rest), "{uri}");
+            }
         }
-    }
-
-    #[test]
-    fn all_tools_of_a_pattern_begin_alike() {
-        for (pattern, start) in [("echo", "echo"), ("get_*x*", "get_"), ("*_read", "")] {
-            assert_eq!(ToolPattern::new(pattern.to_owned()).literal_start(), start);
-        }
-    }
-
-    #[test]
-    fn a_pattern_covers_another_if_it_means_all_its_tools() {
-        let covers = |a: &str, b: &str| {
-            ToolPattern::new(a.to_owned()).covers(&ToolPattern::new(b.to_owned()))
-        };
-        for (a, b) in [("*", "*"), ("*", "a"), ("a*", "a*"), ("a*", "ab*c"), ("a*c", "a*b*c")] {
-            assert!(covers(a, b), "{a} {b}");
-        }
-        for (a, b) in [("a", "*"), ("a*", "*"), ("ab*", "a*"), ("a*c", "a*"), ("a*b*c", "a*c")] {
-            assert!(!covers(a, b), "{a} {b}");
-        }
+        assert_eq!(prefixed.split(Feature::Prompt, "b__p"), (Some("b"), "p"));
+        assert_eq!(prefixed.split(Feature::Method, "b__p"), (None, "b__p"));
+        let named = BackendFrom::Name("only".to_owned());
+        assert_eq!(named.split(Feature::Resource, "a+b:c"), (None, "a+b:c"));
     }
 
     #[test]
     fn a_prefix_names_the_backend_only_if_both_parts_are_there() {
-        for (name, backend, tool) in [
+        for (name, backend, rest) in [
             ("github__create_issue", Some("github"), "create_issue"),
             ("a__b__c", Some("a"), "b__c"),
             ("plain", None, "plain"),
@@ -219,10 +163,10 @@ mod tests {
         ] {
             let head = Head::default();
             let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
-            assert_eq!(prefixed.subject(name, &head), Ok(Subject { backend, tool }));
+            let asked = (Feature::Tool, name);
+            assert_eq!(prefixed.subject(asked, &head), Ok(tool(backend, rest)));
             let named = BackendFrom::Name("only".to_owned());
-            let subject = Subject { backend: Some("only"), tool: name };
-            assert_eq!(named.subject(name, &head), Ok(subject));
+            assert_eq!(named.subject(asked, &head), Ok(tool(Some("only"), name)));
         }
     }
 
@@ -231,11 +175,11 @@ mod tests {
         let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
         let from_header = BackendFrom::Header("x-backend".to_owned());
         let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
-        let tool = "a__b";
+        let asked = (Feature::Tool, "a__b");
         let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
-        assert_eq!(from_header.subject(tool, &none), Ok(Subject { backend: None, tool }));
+        assert_eq!(from_header.subject(asked, &none), Ok(tool(None, "a__b")));
         assert_eq!(
-            from_attribute.subject(tool, &none),
+            from_attribute.subject(asked, &none),
             Err(NoSubject::NoAttribute("xds.cluster_name"))
         );
         let one = Head {
@@ -243,13 +187,13 @@ mod tests {
             attributes: vec![("xds.cluster_name".to_owned(), "y".to_owned())],
             ..Head::default()
         };
-        let backend = |backend| Ok(Subject { backend: Some(backend), tool });
-        assert_eq!(from_header.subject(tool, &one), backend("x"));
-        assert_eq!(from_attribute.subject(tool, &one), backend("y"));
+        let backend = |backend| Ok(tool(Some(backend), "a__b"));
+        assert_eq!(from_header.subject(asked, &one), backend("x"));
+        assert_eq!(from_attribute.subject(asked, &one), backend("y"));
         for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]] {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
-            assert_eq!(from_header.subject(tool, &head), Err(NoSubject::UnclearHeader));
+            assert_eq!(from_header.subject(asked, &head), Err(NoSubject::UnclearHeader));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What was found on the way to a decision, for people who ask why.
 
 use super::condition::Outcome;
-use super::decide::{Asked, Evaluation, Look};
+use super::decide::{Asked, Evaluation, Look, selecting};
 use super::{Action, Condition, Facts, RequiredClaim, Rule, Target};
+use crate::mcp::Feature;
 
 /// What was found of one rule that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +31,11 @@ pub struct RuleTrace<'p> {
 pub struct TargetTrace<'p> {
     /// As written in the rule.
     pub backend: Option<&'p str>,
-    /// As written in the rule.
-    pub tool: &'p str,
-    /// Whether backend and tool are the call's.
+    /// What it is.
+    pub feature: Feature,
+    /// Its name or URI, as written in the rule.
+    pub name: &'p str,
+    /// Whether backend and name are the call's.
     pub selected: bool,
     /// The condition, and what it said.
     pub when: Option<ConditionTrace<'p>>,
@@ -76,8 +79,9 @@ impl<'p> Evaluation<'p> {
         let look = self.looks.iter().find(|look| look.index == index);
         let target = |(number, target): (usize, &'p Target)| TargetTrace {
             backend: target.backend.as_deref(),
-            tool: target.tool.as_str(),
-            selected: target.selects(&facts.subject),
+            feature: target.feature,
+            name: target.name.as_str(),
+            selected: selecting(rule, &facts.subject).any(|(selected, _)| selected == number),
             when: target
                 .when
                 .as_ref()
@@ -166,7 +170,7 @@ policies:
         let targets: Vec<_> = targets
             .map(|target| {
                 let said = target.when.as_ref().and_then(|when| when.outcome.clone());
-                (target.tool, target.selected, said)
+                (target.name, target.selected, said)
             })
             .collect();
         let expected =

@@ -34,7 +34,8 @@ pub struct Decision {
     #[prost(string, tag = "9")]
     pub method: ::prost::alloc::string::String,
     /// The backend and the tool of the call that decided, and how many calls there
-    /// are in the body if it is a batch.
+    /// are in the body if there are several. A prompt and a resource have a field of
+    /// their own below.
     #[prost(string, tag = "10")]
     pub backend: ::prost::alloc::string::String,
     #[prost(string, tag = "11")]
@@ -64,6 +65,11 @@ pub struct Decision {
     /// How long it took to read the body and decide.
     #[prost(message, optional, tag = "20")]
     pub duration: ::core::option::Option<::envoy_types::pb::google::protobuf::Duration>,
+    /// The prompt, or the URI of the resource, of the call that decided.
+    #[prost(string, tag = "21")]
+    pub prompt: ::prost::alloc::string::String,
+    #[prost(string, tag = "22")]
+    pub resource: ::prost::alloc::string::String,
 }
 /// A request as Envoy would tell it.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -148,7 +154,7 @@ pub struct RuleTrace {
     pub decided: bool,
     /// What it asks of the call; without targets: nothing.
     #[prost(bool, tag = "4")]
-    pub every_tool: bool,
+    pub every_call: bool,
     #[prost(message, repeated, tag = "5")]
     pub targets: ::prost::alloc::vec::Vec<TargetTrace>,
     #[prost(message, repeated, tag = "6")]
@@ -161,17 +167,25 @@ pub struct RuleTrace {
     #[prost(message, optional, tag = "9")]
     pub cel: ::core::option::Option<ConditionTrace>,
 }
+/// What was found of a target: a tool, a prompt, the URI of a resource or a
+/// method, and perhaps its backend.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TargetTrace {
     #[prost(string, tag = "1")]
     pub backend: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub tool: ::prost::alloc::string::String,
-    /// Whether backend and tool are the call's.
+    /// Whether it means what is called.
     #[prost(bool, tag = "3")]
     pub selected: bool,
     #[prost(message, optional, tag = "4")]
     pub when: ::core::option::Option<ConditionTrace>,
+    #[prost(string, tag = "5")]
+    pub prompt: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub resource: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub method: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClaimTrace {
@@ -214,6 +228,10 @@ pub struct WatchRequest {
     /// "allow", "deny" or "shadow_deny".
     #[prost(string, tag = "4")]
     pub verdict: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub prompt: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub resource: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchResponse {

@@ -48,6 +48,8 @@ pub fn fields(decision: &Decision) -> impl Iterator<Item = (&'static str, Field<
         trace_id,
         span_id,
         duration,
+        prompt,
+        resource,
     } = decision;
     let number = |name, number| (number != 0).then_some((name, Field::Number(number)));
     let fields = [
@@ -71,6 +73,8 @@ pub fn fields(decision: &Decision) -> impl Iterator<Item = (&'static str, Field<
         text("traceId", trace_id),
         text("spanId", span_id),
         duration.as_ref().map(|duration| ("duration", Field::Written(seconds(duration)))),
+        text("prompt", prompt),
+        text("resource", resource),
     ];
     fields.into_iter().flatten()
 }
@@ -105,7 +109,7 @@ pub fn json(decision: &Decision) -> String {
 /// A decision as a line for people, without the end of the line. What a caller
 /// wrote cannot bring a terminal out of order.
 pub fn line(decision: &Decision) -> String {
-    let Decision { time, verdict, reason, policy, rule, method, backend, tool, .. } = decision;
+    let Decision { time, verdict, reason, policy, rule, method, backend, .. } = decision;
     let mut line = String::new();
     let mut add = |label: &str, text: &str| {
         if !text.is_empty() {
@@ -127,10 +131,13 @@ pub fn line(decision: &Decision) -> String {
             Verdict::ShadowDeny => "SHADOW",
         },
     );
-    let what = match (backend.as_str(), tool.as_str()) {
-        ("", "") => method.clone(),
-        ("", tool) => tool.to_owned(),
-        (backend, tool) => format!("{backend}/{tool}"),
+    let Decision { tool, prompt, resource, .. } = decision;
+    let target = [("", tool), ("prompt ", prompt), ("resource ", resource)];
+    let target = target.into_iter().find(|(_, name)| !name.is_empty());
+    let what = match (backend.as_str(), target) {
+        (_, None) => method.clone(),
+        ("", Some((kind, name))) => format!("{kind}{name}"),
+        (backend, Some((kind, name))) => format!("{kind}{backend}/{name}"),
     };
     add("", if what.is_empty() { "-" } else { &what });
     add("", reason);

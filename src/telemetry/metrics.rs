@@ -39,7 +39,9 @@ struct Decided {
     verdict: &'static str,
     reason: &'static str,
     backend: Arc<str>,
-    tool: Arc<str>,
+    /// The tool, the prompt, the resource or the method.
+    #[prometheus(flatten)]
+    target: [(&'static str, Arc<str>); 1],
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -206,7 +208,7 @@ impl Metrics {
         let registry = &mut self.registry;
         registry.register(
             "decisions",
-            "Requests that were judged; tool and backend as the policy names them, _other for all that it does not",
+            "Requests that were judged; tool (or prompt, resource, method) and backend as the policy names them, _other for all that it does not",
             self.decisions.clone(),
         );
         registry.register(
@@ -272,8 +274,9 @@ impl Metrics {
         let (verdict, reason) = (record.verdict.as_str(), record.reason);
         match record.blame {
             None | Some(Blame::Policy) => {
-                let (backend, tool) = record.labels.clone().unwrap_or_default();
-                let labels = Decided { policy, verdict, reason, backend, tool };
+                let label = record.label.clone();
+                let (backend, target) = (label.backend, [(label.kind, label.name)]);
+                let labels = Decided { policy, verdict, reason, backend, target };
                 self.decisions.get_or_create(&labels).inc();
             }
             Some(Blame::Request | Blame::Operator) => {

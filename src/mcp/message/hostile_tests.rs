@@ -5,9 +5,10 @@ use super::*;
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#;
 
 fn reason(body: &[u8]) -> &'static str {
-    let accept = Accept { max_depth: 16, batches: false };
+    let accept = Accept { max_depth: 16, batches: false, ..Accept::USUAL };
     match read(body, &MirroredHeaders::default(), accept) {
-        Ok(Message::ToolCall(_)) => "a call",
+        Ok(Message::Task { .. }) => "a task",
+        Ok(Message::Calls(_)) => "a call",
         Ok(Message::NotGoverned { .. }) => "not governed",
         Ok(Message::Batch(_)) => "a batch",
         Err(malformed) => malformed.problem.reason(),
@@ -248,7 +249,7 @@ fn whose_arguments_are_read_is_asked_once_and_of_nothing_long() {
             r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{name}"{}}}}}"#,
             r#","arguments":0"#.repeat(arguments)
         );
-        let accept = Accept { max_depth: 16, batches: false };
+        let accept = Accept { max_depth: 16, batches: false, ..Accept::USUAL };
         let asks = |_: &str| {
             asked.set(asked.get() + 1);
             true
@@ -259,6 +260,6 @@ fn whose_arguments_are_read_is_asked_once_and_of_nothing_long() {
     };
     assert_eq!(asked("t", 1), 1);
     assert_eq!(asked("t", 1000), 1);
-    assert_eq!(asked(&"t".repeat(MAX_NAME_BYTES), 1), 1);
-    assert_eq!(asked(&"t".repeat(MAX_NAME_BYTES + 1), 1), 0);
+    assert_eq!(asked(&"t".repeat(LONGEST_NAME), 1), 1);
+    assert_eq!(asked(&"t".repeat(LONGEST_NAME + 1), 1), 0);
 }

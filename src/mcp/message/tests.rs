@@ -7,14 +7,22 @@ fn parse(body: &str) -> Result<String, String> {
 fn parse_with(body: &str, batches: bool) -> Result<String, String> {
     fn described(message: &Message<'_>) -> String {
         match message {
-            Message::ToolCall(call) => format!("{} {:?}", call.name, call.id),
+            Message::Calls(calls) => {
+                let call = |call: &Call<'_>| format!("{} {:?}", call.name, call.id);
+                calls.iter().map(call).collect::<Vec<_>>().join(", ")
+            }
+            Message::Task { .. } => "a task".to_owned(),
             Message::NotGoverned { .. } => "not governed".to_owned(),
             Message::Batch(messages) => {
                 messages.iter().map(described).collect::<Vec<_>>().join(", ")
             }
         }
     }
-    match read(body.as_bytes(), &MirroredHeaders::default(), Accept { max_depth: 16, batches }) {
+    match read(
+        body.as_bytes(),
+        &MirroredHeaders::default(),
+        Accept { max_depth: 16, batches, ..Accept::USUAL },
+    ) {
         Ok(message) => Ok(described(&message)),
         Err(Malformed { problem, id }) => {
             Err(format!("{} {} {id:?}", problem.code(), problem.reason()))
@@ -24,15 +32,16 @@ fn parse_with(body: &str, batches: bool) -> Result<String, String> {
 
 #[test]
 fn arguments_that_are_asked_for_are_read_at_once_and_no_differently() {
-    let accept = Accept { max_depth: 6, batches: false };
+    let accept = Accept { max_depth: 6, batches: false, ..Accept::USUAL };
     let told = |body: &str, asks: &dyn Fn(&str) -> bool| {
         let read = read_for(body.as_bytes(), &MirroredHeaders::default(), accept, asks);
         let call = match read {
-            Ok(Message::ToolCall(call)) => call,
+            Ok(Message::Calls(mut calls)) => calls.remove(0),
             other => return (format!("{other:?}"), false),
         };
-        let is_read = call.arguments.tree.get().is_some();
-        (format!("{:?} {:?}", call.arguments.text, call.arguments.get()), is_read)
+        let arguments = &call.parameters.arguments;
+        let is_read = arguments.tree.get().is_some();
+        (format!("{:?} {:?}", arguments.text, arguments.get()), is_read)
     };
     for (arguments, can_be_read) in [
         (r#"{"a":[1,{"b":"c\n"}],"d":-1.5e3}"#, true),
@@ -136,7 +145,7 @@ fn each_refusal_has_its_code_reason_and_id() {
         read(
             b"{\"a\":\"\xff\"}",
             &MirroredHeaders::default(),
-            Accept { max_depth: 16, batches: false }
+            Accept { max_depth: 16, batches: false, ..Accept::USUAL }
         )
         .unwrap_err()
         .problem,
@@ -178,9 +187,11 @@ fn arguments_are_read_when_asked_for() {
         match read(
             body.as_bytes(),
             &MirroredHeaders::default(),
-            Accept { max_depth: 16, batches: false },
+            Accept { max_depth: 16, batches: false, ..Accept::USUAL },
         ) {
-            Ok(Message::ToolCall(call)) => call.arguments.get().map(|json| format!("{json:?}")),
+            Ok(Message::Calls(calls)) => {
+                calls[0].parameters.arguments.get().map(|json| format!("{json:?}"))
+            }
             other => panic!("{other:?}"),
         }
     };
@@ -215,7 +226,11 @@ fn headers_mirror_what_each_method_is_about() {
         let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
         let mut headers = MirroredHeaders::default();
         headers.add("mcp-name", name.as_bytes());
-        match read(body.as_bytes(), &headers, Accept { max_depth: 16, batches: false }) {
+        match read(
+            body.as_bytes(),
+            &headers,
+            Accept { max_depth: 16, batches: false, ..Accept::USUAL },
+        ) {
             Ok(_) => true,
             Err(malformed) => {
                 assert_eq!(malformed.problem.code(), -32020);
@@ -237,7 +252,7 @@ fn headers_mirror_what_each_method_is_about() {
 #[test]
 fn refusals_say_what_is_wrong() {
     let told = |body: &str, batches| {
-        let accept = Accept { max_depth: 16, batches };
+        let accept = Accept { max_depth: 16, batches, ..Accept::USUAL };
         read(body.as_bytes(), &MirroredHeaders::default(), accept).unwrap_err().to_string()
     };
     assert_eq!(told("[]", true), "the body is not a JSON-RPC 2.0 message: the batch is empty");
@@ -282,7 +297,7 @@ fn a_batch_is_read_message_by_message_if_it_is_accepted() {
     assert!(parse_with(&batch(&[ping].repeat(100)), true).is_ok());
     // A place in the body, not in the message.
     let body = format!("[{ping}, {twice}]");
-    let accept = Accept { max_depth: 16, batches: true };
+    let accept = Accept { max_depth: 16, batches: true, ..Accept::USUAL };
     let malformed = read(body.as_bytes(), &MirroredHeaders::default(), accept).unwrap_err();
     let Problem::NotJson(error) = malformed.problem else { panic!("{malformed:?}") };
     assert!(error.offset > ping.len(), "{error:?}");

@@ -16,7 +16,7 @@ use super::view::{MapView, Mark, Members, Writer, to_val};
 use super::{Scope, check};
 use crate::head::Head;
 use crate::json::Json;
-use crate::mcp::TOOLS_CALL;
+use crate::mcp::{Feature, TOOLS_CALL};
 use crate::policy::Facts;
 
 /// Names of places start so; no name in an expression can.
@@ -99,11 +99,11 @@ pub(super) struct RequestView<'a> {
     pub(super) client: Writer<'a>,
 }
 
-/// The parameters of a call.
+/// The method of a call, and its parameters.
 #[derive(Clone, Copy)]
 pub(super) enum Params<'a> {
-    /// Empty if the condition does not read them.
-    Known(&'a Json<'a>),
+    /// Parameters are empty if the condition does not read them.
+    Known { method: &'a str, params: &'a Json<'a> },
     /// Not known: this is set if they are asked for.
     Unknown(&'a Mark),
 }
@@ -114,10 +114,10 @@ impl<'a> Part<'a> {
         match self {
             Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
             Self::Request(view, Node::Params) => match view.params {
-                Params::Known(Json::Object(object)) => {
+                Params::Known { params: Json::Object(object), .. } => {
                     Some(Members::Params { object, writer: view.client })
                 }
-                Params::Known(_) => None,
+                Params::Known { .. } => None,
                 Params::Unknown(mark) => {
                     mark.set();
                     None
@@ -142,6 +142,33 @@ impl<'a> Part<'a> {
 }
 
 impl<'a> RequestView<'a> {
+    /// Of a call that is not made yet, the one that all have in common.
+    fn method(self) -> &'a str {
+        match (self.params, self.facts.subject.feature) {
+            (Params::Known { method, .. }, _) => method,
+            (Params::Unknown(_), Feature::Tool) => TOOLS_CALL,
+            // They can be completed, read, or subscribed to.
+            (Params::Unknown(mark), _) => {
+                mark.set();
+                ""
+            }
+        }
+    }
+
+    /// The name of what is asked for, if it is of this kind.
+    fn name(self, feature: Feature) -> Box<dyn Val + 'a> {
+        let subject = &self.facts.subject;
+        match (feature, subject.feature, self.params) {
+            (Feature::Resource, Feature::ResourceTemplate, Params::Unknown(mark)) => {
+                mark.set();
+                text("")
+            }
+            (Feature::Resource, Feature::ResourceTemplate, _) => text(subject.name),
+            (ours, theirs, _) if ours == theirs => text(subject.name),
+            _ => text(""),
+        }
+    }
+
     /// A part that is no map.
     fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
         let facts = self.facts;
@@ -149,9 +176,11 @@ impl<'a> RequestView<'a> {
             Node::Method => text(&facts.head.method),
             Node::Host => text(&facts.head.host),
             Node::Path => path(&facts.head.path),
-            Node::McpMethod => text(TOOLS_CALL),
+            Node::McpMethod => text(self.method()),
             Node::Backend => text(facts.subject.backend.unwrap_or_default()),
-            Node::Tool => text(facts.subject.tool),
+            Node::Tool => self.name(Feature::Tool),
+            Node::Prompt => self.name(Feature::Prompt),
+            Node::Resource => self.name(Feature::Resource),
             // As the reference has them.
             Node::Scopes if !self.client.budget.spend_elements(facts.scopes().count()) => {
                 list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text))

@@ -56,7 +56,7 @@ impl Possible {
     }
 
     /// What either may be.
-    fn union(self, other: Self) -> Self {
+    pub(in crate::policy) fn union(self, other: Self) -> Self {
         Self {
             truth: self.truth || other.truth,
             falsity: self.falsity || other.falsity,
@@ -66,7 +66,7 @@ impl Possible {
 }
 
 impl Condition {
-    /// What it may say of a call of the tool, depending on its parameters.
+    /// What it may say of a call of what the facts are about, depending on its parameters.
     pub fn possible(&self, facts: &Facts<'_>) -> Possible {
         let scope = Scope::new(self, facts, Parameters::Unknown);
         if facts.budget.spend_steps(self.steps).is_err() {
@@ -168,6 +168,7 @@ mod tests {
     use super::*;
     use crate::claims::Claims;
     use crate::head::Head;
+    use crate::mcp::Feature;
     use crate::policy::condition::Numbers;
     use crate::policy::{Budget, Subject};
 
@@ -178,7 +179,7 @@ mod tests {
             &serde_json::from_str(r#"{"scope":"x y","level":3,"teams":["a","b"]}"#).unwrap(),
         );
         let (head, budget) = (Head::default(), Budget::of(steps));
-        let subject = Subject { backend: Some("b"), tool: "t" };
+        let subject = Subject { backend: Some("b"), feature: Feature::Tool, name: "t" };
         let claims = Some(&claims);
         let facts = Facts { head: &head, claims, subject, more_scopes: &[], budget: &budget };
         condition.possible(&facts)

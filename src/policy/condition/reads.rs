@@ -19,6 +19,8 @@ pub(super) enum Node {
     McpMethod,
     Backend,
     Tool,
+    Prompt,
+    Resource,
     Params,
 }
 
@@ -42,6 +44,8 @@ impl Node {
                 ("method", Self::McpMethod),
                 ("backend", Self::Backend),
                 ("tool", Self::Tool),
+                ("prompt", Self::Prompt),
+                ("resource", Self::Resource),
                 ("params", Self::Params),
             ],
             Self::Method
@@ -54,6 +58,8 @@ impl Node {
             | Self::McpMethod
             | Self::Backend
             | Self::Tool
+            | Self::Prompt
+            | Self::Resource
             | Self::Params => &[],
         }
     }
@@ -75,7 +81,9 @@ impl Node {
             | Self::Scopes
             | Self::McpMethod
             | Self::Backend
-            | Self::Tool => false,
+            | Self::Tool
+            | Self::Prompt
+            | Self::Resource => false,
         }
     }
 
@@ -132,7 +140,9 @@ impl Reads {
             | Node::Path
             | Node::McpMethod
             | Node::Backend
-            | Node::Tool => {}
+            | Node::Tool
+            | Node::Prompt
+            | Node::Resource => {}
         }
     }
 }

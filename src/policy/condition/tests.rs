@@ -1,7 +1,7 @@
 use super::*;
 use crate::claims::Claims;
 use crate::head::Head;
-use crate::mcp::{Accept, Message, MirroredHeaders, read};
+use crate::mcp::{Accept, Feature, Message, MirroredHeaders, read};
 use crate::policy::Subject;
 
 pub(super) fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
@@ -33,16 +33,16 @@ pub(super) fn evaluate_with(
     let facts = Facts {
         head: &head,
         claims: Some(&claims),
-        subject: Subject { backend: Some("b"), tool: "t" },
+        subject: Subject { backend: Some("b"), feature: Feature::Tool, name: "t" },
         more_scopes: &["w".to_owned()],
         budget,
     };
     match read(
         body.as_bytes(),
         &MirroredHeaders::default(),
-        Accept { max_depth: 64, batches: false },
+        Accept { max_depth: 64, batches: false, ..Accept::USUAL },
     ) {
-        Ok(Message::ToolCall(call)) => condition.evaluate(&call, &facts),
+        Ok(Message::Calls(calls)) => condition.evaluate(&calls[0], &facts),
         other => panic!("{arguments}: {other:?}"),
     }
 }
@@ -248,6 +248,7 @@ fn a_request_is_seen_as_documented() {
         ("has(request.auth.jwt.claims.nope)", "false"),
         ("request.mcp.method == 'tools/call' && request.mcp.backend == 'b'", "true"),
         ("request.mcp.tool in ['t', 'u']", "true"),
+        ("request.mcp.prompt == '' && request.mcp.resource == ''", "true"),
         ("request.mcp.params.name == 'b__t'", "true"),
         ("request.mcp.params.arguments.claim == args.claim", "true"),
         ("request.mcp.params._meta.progressToken == 7", "true"),
@@ -257,7 +258,7 @@ fn a_request_is_seen_as_documented() {
         ("has(request.mcp.params.gone) || size(request.mcp.params) != 3", "false"),
         ("request.mcp.params.all(k, k in ['name', 'arguments', '_meta'])", "true"),
         ("request.mcp.params.exists(k, k == 'name')", "true"),
-        ("request.all(name, name != 'q') && size(request.mcp) == 4", "true"),
+        ("request.all(name, name != 'q') && size(request.mcp) == 6", "true"),
         ("[request].exists(r, r.host == request.host)", "true"),
         ("[request].exists(r, r.hosts == request.host)", "failed"),
         ("request.mcp.params.Name == 'b__t'", "ambiguous"),

@@ -12,9 +12,9 @@ use serde_json::Value;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
 
 /// All that can be accepted.
-const MOST: Accept = Accept { max_depth: 512, batches: true };
+const MOST: Accept = Accept { max_depth: 512, batches: true, ..Accept::USUAL };
 /// What is accepted unless a policy says otherwise.
-const USUAL: Accept = Accept { max_depth: 64, batches: false };
+const USUAL: Accept = Accept { max_depth: 64, batches: false, ..Accept::USUAL };
 /// How deep `serde_json` reads.
 const SERDE_DEPTH: usize = 127;
 /// A name that headers can repeat.
@@ -73,7 +73,8 @@ fuzz_target!(|body: &[u8]| {
             assert_eq!(Some(lenient::ours(&message)), ours);
         }
     }
-    if let Ok(Message::ToolCall(call)) = mcp::read(body, &mirrored, USUAL) {
+    if let Ok(Message::Calls(calls)) = mcp::read(body, &mirrored, USUAL) {
+        let call = &calls[0];
         assert_eq!(call.name, NAME, "what is in front has read another name in the header");
     }
 });
@@ -101,7 +102,10 @@ fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
 /// What was read, with the arguments of a call.
 fn with_arguments(read: &Result<Message<'_>, Malformed>) -> String {
     match read {
-        Ok(Message::ToolCall(call)) => format!("{:?} {:?}", call.name, call.arguments.get()),
+        Ok(Message::Calls(calls)) => {
+            let call = &calls[0];
+            format!("{:?} {:?}", call.name, call.parameters.arguments.get())
+        }
         Ok(Message::Batch(calls)) => format!("{}", calls.len()),
         other => format!("{other:?}"),
     }
@@ -148,13 +152,14 @@ fn simd_agrees(body: &[u8], message: &Message<'_>) {
 }
 
 fn arguments_agree(body: &[u8], message: &Message<'_>) {
-    let Message::ToolCall(call) = message else { return };
+    let Message::Calls(calls) = message else { return };
+    let given = &calls[0].parameters;
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
     let params = &value["params"];
     for (ours, theirs) in [
-        (&call.arguments, &params["arguments"]),
-        (&call.meta, &params["_meta"]),
-        (&call.params, params),
+        (&given.arguments, &params["arguments"]),
+        (&given.meta, &params["_meta"]),
+        (&given.params, params),
     ] {
         // What it refuses no condition sees.
         let Ok(ours) = ours.get() else { continue };

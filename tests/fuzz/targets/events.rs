@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_authz::mcp::{Entry, Events, Rewritten, filter_tools};
+use mcp_authz::mcp::{Entry, Events, Listing, Rewritten, filter};
 use serde_json::Value;
 
 /// The one tool that stays.
@@ -54,7 +54,7 @@ fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
 
 fn rewrite(data: &str) -> Rewritten<()> {
     let judge = |name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
-    filter_tools(data, 64, judge).map_err(|_not_json| ())
+    filter(data, Listing::Tools, 64, judge).map_err(|_not_json| ())
 }
 
 /// The tools that a client finds, which takes each line end for the same.

@@ -8,7 +8,7 @@ mod expression;
 use libfuzzer_sys::fuzz_target;
 use mcp_authz::claims::Claims;
 use mcp_authz::head::Head;
-use mcp_authz::mcp::{self, Accept, Message, MirroredHeaders, ToolCall};
+use mcp_authz::mcp::{self, Accept, Call, Message, MirroredHeaders};
 use mcp_authz::policy::condition::{Numbers, Outcome};
 use mcp_authz::policy::{BackendFrom, Budget, Condition, Facts};
 
@@ -17,7 +17,7 @@ use expression::Expression;
 
 /// As a policy has them that says nothing else.
 const STEPS: usize = 10_000;
-const ACCEPT: Accept = Accept { max_depth: 512, batches: false };
+const ACCEPT: Accept = Accept { max_depth: 512, batches: false, ..Accept::USUAL };
 
 #[derive(Debug, arbitrary::Arbitrary)]
 struct Input {
@@ -46,8 +46,8 @@ fuzz_target!(|input: Input| {
     );
     let said = || {
         let message = mcp::read(body.as_bytes(), &MirroredHeaders::default(), ACCEPT);
-        let Ok(Message::ToolCall(call)) = message else { return None };
-        Some(evaluate(&condition, &call))
+        let Ok(Message::Calls(calls)) = message else { return None };
+        Some(evaluate(&condition, &calls[0]))
     };
     assert_eq!(said(), said(), "`{source}` over {body}");
 });
@@ -61,14 +61,15 @@ enum Said {
     Ambiguous,
 }
 
-fn evaluate(condition: &Condition, call: &ToolCall<'_>) -> Said {
+fn evaluate(condition: &Condition, call: &Call<'_>) -> Said {
     let claims = serde_json::json!({"scope": "a b", "sub": "s", "groups": ["g"], "n": 1});
     let claims = claims.as_object().map(Claims::from_json);
     let headers = vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), vec![0xff])];
     let head = Head { headers, ..Head::default() };
     let backend = BackendFrom::Name("b".to_owned());
     let budget = Budget::of(STEPS);
-    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), &call.name, &budget) else {
+    let asked = (call.feature, call.name.as_ref());
+    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), asked, &budget) else {
         return Said::Ambiguous;
     };
     match condition.evaluate(call, &facts) {

@@ -1,0 +1,156 @@
+//! What rules are about.
+
+use super::rules::Dialect;
+use super::shape::{Field, Holds, Shape, field};
+use crate::mcp::Feature;
+use crate::policy::BackendFrom;
+
+pub(super) static TARGET: Shape = Shape {
+    any_of: &["tools", "prompts", "resources", "methods"],
+    ..Shape::new(
+        "What is called: any of these.",
+        &[
+            field("tools", Holds::Mappings(&TOOL), "Tools."),
+            field("prompts", Holds::Mappings(&PROMPT), "Prompts; for policies that enforce them."),
+            field(
+                "resources",
+                Holds::Mappings(&RESOURCE),
+                "Resources; for policies that enforce them.",
+            ),
+            field(
+                "methods",
+                Holds::Mappings(&METHOD),
+                "What is called by other methods; for policies that enforce them.",
+            ),
+        ],
+    )
+};
+
+static TOOL: Shape = Shape {
+    one_of: &["tool", "toolName"],
+    ..Shape::new(
+        "A tool that is called.",
+        &[
+            BACKEND,
+            field(
+                "tool",
+                Holds::Text,
+                "Its name without the backend's prefix; `*` stands for any characters.",
+            ),
+            field("toolName", Holds::Text, "Another word for `tool`."),
+            WHEN,
+        ],
+    )
+};
+
+static PROMPT: Shape = Shape::new(
+    "A prompt that is used, or completed for.",
+    &[
+        BACKEND,
+        field(
+            "prompt",
+            Holds::Text,
+            "Its name without the backend's prefix; `*` stands for any characters.",
+        )
+        .required(),
+        WHEN,
+    ],
+);
+
+static RESOURCE: Shape = Shape::new(
+    "A resource that is read, subscribed to, or completed for.",
+    &[
+        BACKEND,
+        field(
+            "uri",
+            Holds::Text,
+            "Its URI without the backend's prefix; `*` stands for any characters.",
+        )
+        .required(),
+        WHEN,
+    ],
+);
+
+static METHOD: Shape = Shape::new(
+    "A method that calls for something else.",
+    &[
+        BACKEND,
+        field("method", Holds::Text, "Its name; `*` stands for any characters.").required(),
+        WHEN,
+    ],
+);
+
+const BACKEND: Field = field("backend", Holds::Text, "Its backend; left out: any.");
+const WHEN: Field =
+    field("when", Holds::Condition, "Must be true of `args`, `meta` and `request` (CEL).");
+
+/// What may be named, under which key of `target`, and by which of its own.
+pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
+    (Feature::Tool, "tools", "tool", &TOOL),
+    (Feature::Prompt, "prompts", "prompt", &PROMPT),
+    (Feature::Resource, "resources", "uri", &RESOURCE),
+    (Feature::Method, "methods", "method", &METHOD),
+];
+
+/// Why a name can match no call, if it cannot. `prefixed` tells backends if the target
+/// names none.
+pub(super) fn name_mistake(
+    feature: Feature,
+    name: &str,
+    prefixed: Option<&BackendFrom>,
+    dialect: Dialect,
+) -> Option<String> {
+    if dialect == Dialect::McpRoute && name.contains('*') {
+        return Some(format!(
+            "`{name}`: an MCPRoute names its tools in full; leave `target` out to mean all of them"
+        ));
+    }
+    if name.trim() != name || name.contains(char::is_control) {
+        return Some(format!(
+            "`{}` never matches: it has spaces around it or control characters",
+            name.escape_debug()
+        ));
+    }
+    if feature == Feature::Method && !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(format!("`{name}` never matches: methods are visible ASCII"));
+    }
+    let (backend, rest) = prefixed?.split(feature, name);
+    let (what, key) = match feature {
+        Feature::Resource | Feature::ResourceTemplate => ("URI", "uri"),
+        _ => ("name", feature.as_str()),
+    };
+    let backend = backend.filter(|backend| !backend.contains('*'))?;
+    let noun = feature.as_str();
+    Some(format!(
+        "`{name}` has a backend's name in front, and the {noun}'s {what} is what follows it: write \
+         `backend: {backend}, {key}: {rest}`"
+    ))
+}
+
+/// Why a backend can match no call, if it cannot.
+pub(super) fn backend_mistake(
+    feature: Feature,
+    backend: &str,
+    from: &BackendFrom,
+) -> Option<String> {
+    if backend.contains('*') {
+        return Some(format!(
+            "`{backend}`: a backend is named in full; leave `backend` out to mean all of them"
+        ));
+    }
+    match from {
+        BackendFrom::Name(only) if only != backend => Some(format!(
+            "`{backend}` never matches: the policy says that everything is of the backend `{only}`"
+        )),
+        BackendFrom::ToolNamePrefix(_) if feature == Feature::Method => Some(format!(
+            "`{backend}` never matches: backends are told by the names of tools, prompts and \
+             resources, and a method has none"
+        )),
+        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
+            Some(format!(
+                "`{backend}` never matches: a backend's name ends before the first `{separator}`"
+            ))
+        }
+        _ => None,
+    }
+}

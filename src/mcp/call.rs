@@ -1,0 +1,109 @@
+//! What is judged: a call, and what it is made with.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use super::malformed::Problem;
+use super::message::Member;
+use crate::json::{self, Json, JsonError, Kind, Object};
+
+/// The longest name that is judged, in bytes. Twice what the specification recommends at
+/// most (2025-11-25, "Tool Names"): gateways put a backend's name in front. Names are
+/// logged and repeated.
+pub(super) const LONGEST_NAME: usize = 256;
+/// The longest URI, in bytes.
+pub(super) const LONGEST_URI: usize = 2048;
+
+/// What a call asks a server for (MCP, "Server Features").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// A tool.
+    Tool,
+    /// A prompt.
+    Prompt,
+    /// A resource, named by its URI.
+    Resource,
+    /// All the resources that a URI template can name ([RFC 6570]).
+    ///
+    /// [RFC 6570]: https://www.rfc-editor.org/rfc/rfc6570
+    ResourceTemplate,
+    /// Something else, named by the method that asks for it.
+    Method,
+}
+
+impl Feature {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+            Self::Resource | Self::ResourceTemplate => "resource",
+            Self::Method => "method",
+        }
+    }
+}
+
+/// A call of something that is judged.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// The request's id as JSON text.
+    pub id: Option<&'a str>,
+    /// The method.
+    pub method: Cow<'a, str>,
+    /// What it asks for.
+    pub feature: Feature,
+    /// The name or URI of that: not empty, no control characters.
+    pub name: Cow<'a, str>,
+    /// What it is made with.
+    pub parameters: Rc<Parameters<'a>>,
+}
+
+/// What a call is made with.
+#[derive(Debug)]
+pub struct Parameters<'a> {
+    /// `params.arguments` of tools and prompts.
+    pub arguments: Arguments<'a>,
+    /// `params._meta`
+    pub meta: Arguments<'a>,
+    /// `params`, all of it.
+    pub params: Arguments<'a>,
+}
+
+/// An object among the parameters, read when it is first asked for.
+#[derive(Debug)]
+pub struct Arguments<'a> {
+    /// The object's text and its offset in the body; `None` if there is none.
+    pub(super) text: Option<(&'a str, usize)>,
+    max_depth: usize,
+    pub(super) tree: OnceCell<Result<Json<'a>, JsonError>>,
+}
+
+impl<'a> Arguments<'a> {
+    pub(super) fn new(text: Option<(&'a str, usize)>, max_depth: usize) -> Self {
+        Self { text, max_depth, tree: OnceCell::new() }
+    }
+
+    /// Of a member of `params`. Some clients write null where there is nothing.
+    pub(super) fn of(member: Option<Member<'a>>, max_depth: usize) -> Option<Self> {
+        match member {
+            None | Some(Member { kind: Kind::Null, .. }) => Some(Self::new(None, max_depth)),
+            Some(Member { kind: Kind::Object, text, offset, tree }) => {
+                let tree = tree.map_or_else(OnceCell::new, |tree| Ok(tree).into());
+                Some(Self { text: Some((text, offset)), max_depth, tree })
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// The object, `{}` if there is none. It is an error if a key occurs twice
+    /// in it or in an object within.
+    pub fn get(&self) -> Result<&Json<'a>, Problem> {
+        let read = || match self.text {
+            None => Ok(Json::Object(Object::default())),
+            Some((text, offset)) => json::read(text, self.max_depth)
+                .map_err(|error| JsonError { offset: error.offset + offset, ..error }),
+        };
+        self.tree.get_or_init(read).as_ref().map_err(|&error| Problem::NotJson(error))
+    }
+}

@@ -1,0 +1,225 @@
+//! From a message to the calls in it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::{Accept, Keys, Member, Message, NotGoverned, Params, Text, member, string};
+use crate::json::{JsonError, Kind, Reader};
+use crate::mcp::Problem;
+use crate::mcp::call::{Arguments, Call, Feature, LONGEST_NAME, LONGEST_URI, Parameters};
+use crate::mcp::methods::Asks;
+
+/// Each costs an evaluation.
+const MOST_SUBSCRIPTIONS: usize = 100;
+
+/// What a call asks for.
+type Asked<'a> = (Feature, Cow<'a, str>);
+
+/// What a message is, by its parameters.
+pub(super) fn message<'a>(
+    mut params: Params<'a>,
+    (method, id): (Cow<'a, str>, Option<&'a str>),
+    asks: Option<Asks>,
+    accept: Accept,
+) -> Result<Message<'a>, Problem> {
+    let governed = accept.governed;
+    let asked = match asks {
+        Some(Asks::Tool) => one(Feature::Tool, &mut params.name, "params.name")?,
+        Some(Asks::Prompt) if governed.prompts => {
+            one(Feature::Prompt, &mut params.name, "params.name")?
+        }
+        Some(Asks::Resource) if governed.resources => {
+            one(Feature::Resource, &mut params.uri, "params.uri")?
+        }
+        Some(Asks::Completion) if governed.prompts || governed.resources => {
+            let (feature, name) = completed(params.reference.as_ref(), accept.max_depth)?;
+            let is_governed = governed.includes(feature);
+            if is_governed { vec![(feature, name)] } else { other(&method, accept)? }
+        }
+        Some(Asks::Notifications) if governed.resources || !accept.tasks => {
+            let heard = heard(params.notifications.as_ref(), accept.max_depth)?;
+            if heard.of_tasks && !accept.tasks {
+                return Ok(Message::Task { method, id });
+            }
+            let mut asked = other(&method, accept)?;
+            if governed.resources {
+                asked.extend(heard.resources.into_iter().map(|uri| (Feature::Resource, uri)));
+            }
+            asked
+        }
+        Some(Asks::Task) if !accept.tasks => return Ok(Message::Task { method, id }),
+        _ => other(&method, accept)?,
+    };
+    if asked.is_empty() {
+        let proof = NotGoverned { _made_by_read: () };
+        return Ok(Message::NotGoverned { proof, method: Some(method), id });
+    }
+    let parameters = Rc::new(parameters(params, asks, accept.max_depth)?);
+    let call = |(feature, name)| {
+        let (method, parameters) = (method.clone(), Rc::clone(&parameters));
+        Call { id, method, feature, name, parameters }
+    };
+    Ok(Message::Calls(asked.into_iter().map(call).collect()))
+}
+
+/// The method itself, if that is judged.
+fn other<'a>(method: &Cow<'a, str>, accept: Accept) -> Result<Vec<Asked<'a>>, Problem> {
+    if !accept.governed.methods {
+        return Ok(Vec::new());
+    }
+    if method.len() > LONGEST_NAME {
+        return Err(Problem::NoUsableCall("method", "is longer than 256 bytes"));
+    }
+    Ok(vec![(Feature::Method, method.clone())])
+}
+
+fn one<'a>(
+    feature: Feature,
+    name: &mut Option<Text<'a>>,
+    key: &'static str,
+) -> Result<Vec<Asked<'a>>, Problem> {
+    Ok(vec![(feature, usable(name.take(), feature, key)?)])
+}
+
+/// A name that can be judged and logged.
+fn usable<'a>(
+    name: Option<Text<'a>>,
+    feature: Feature,
+    key: &'static str,
+) -> Result<Cow<'a, str>, Problem> {
+    let (longest, too_long) = match feature {
+        Feature::Resource | Feature::ResourceTemplate => (LONGEST_URI, "is longer than 2048 bytes"),
+        Feature::Tool | Feature::Prompt | Feature::Method => {
+            (LONGEST_NAME, "is longer than 256 bytes")
+        }
+    };
+    let fault = match name {
+        Some(Text::String(name)) if name.is_empty() => "is empty",
+        Some(Text::String(name)) if name.len() > longest => too_long,
+        Some(Text::String(name)) if name.contains(char::is_control) => "holds a control character",
+        Some(Text::String(name)) => return Ok(name),
+        Some(Text::NotAString) | None => "is not a string",
+    };
+    Err(Problem::NoUsableCall(key, fault))
+}
+
+fn parameters<'a>(
+    params: Params<'a>,
+    asks: Option<Asks>,
+    max_depth: usize,
+) -> Result<Parameters<'a>, Problem> {
+    let unusable = |key| Problem::NoUsableCall(key, "is not an object");
+    if params.is_something_else {
+        return Err(unusable("params"));
+    }
+    let arguments = match asks {
+        Some(Asks::Tool | Asks::Prompt) => Arguments::of(params.arguments, max_depth),
+        _ => Some(Arguments::new(None, max_depth)),
+    };
+    Ok(Parameters {
+        arguments: arguments.ok_or(unusable("params.arguments"))?,
+        meta: Arguments::of(params.meta, max_depth).ok_or(unusable("params._meta"))?,
+        params: Arguments::new(params.object, max_depth),
+    })
+}
+
+/// Reads an object of which some members have a meaning.
+fn object<'a>(
+    member: &Member<'a>,
+    known: &[&'static str],
+    max_depth: usize,
+    mut each: impl FnMut(&mut Reader<'a>, &'static str) -> Result<(), JsonError>,
+) -> Result<(), Problem> {
+    let mut keys = Keys::default();
+    let mut reader = Reader::new(member.text, max_depth);
+    let read = reader.object(|reader, key| match keys.add(key, known) {
+        Some(key) => each(reader, key),
+        None => reader.raw().map(drop),
+    });
+    read.and_then(|()| keys.refuse_duplicates(reader.offset())).map_err(|error| {
+        Problem::NotJson(JsonError { offset: error.offset + member.offset, ..error })
+    })?;
+    keys.check()
+}
+
+/// What a completion is for: `params.ref`.
+fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Asked<'a>, Problem> {
+    const KEYS: [&str; 3] = ["type", "name", "uri"];
+
+    let Some(reference) = reference.filter(|reference| reference.kind == Kind::Object) else {
+        return Err(Problem::NoUsableCall("params.ref", "is not an object"));
+    };
+    let (mut kind, mut name, mut uri) = (None, None, None);
+    object(reference, &KEYS, max_depth, |reader, key| {
+        let text = Some(string(reader)?);
+        match key {
+            "type" => kind = text,
+            "name" => name = text,
+            _ => uri = text,
+        }
+        Ok(())
+    })?;
+    if name.is_some() && uri.is_some() {
+        return Err(Problem::NoUsableCall("params.ref", "has both a name and a URI"));
+    }
+    match kind.as_ref().and_then(Text::as_str) {
+        Some("ref/prompt") => {
+            Ok((Feature::Prompt, usable(name, Feature::Prompt, "params.ref.name")?))
+        }
+        Some("ref/resource") => {
+            let uri = usable(uri, Feature::Resource, "params.ref.uri")?;
+            let is_template = uri.contains('{');
+            let feature = if is_template { Feature::ResourceTemplate } else { Feature::Resource };
+            Ok((feature, uri))
+        }
+        _ => {
+            Err(Problem::NoUsableCall("params.ref.type", "is neither ref/prompt nor ref/resource"))
+        }
+    }
+}
+
+/// What a client wants to hear of.
+#[derive(Default)]
+struct Heard<'a> {
+    resources: Vec<Cow<'a, str>>,
+    of_tasks: bool,
+}
+
+/// What a subscription is for: `params.notifications`.
+fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Heard<'a>, Problem> {
+    const KEYS: [&str; 2] = ["resourceSubscriptions", "taskIds"];
+    const RESOURCES: &str = "params.notifications.resourceSubscriptions";
+
+    let notifications = match notifications {
+        None | Some(Member { kind: Kind::Null, .. }) => return Ok(Heard::default()),
+        Some(notifications) if notifications.kind == Kind::Object => notifications,
+        Some(_) => return Err(Problem::NoUsableCall("params.notifications", "is not an object")),
+    };
+    let (mut uris, mut is_list, mut of_tasks) = (Vec::new(), true, false);
+    object(notifications, &KEYS, max_depth, |reader, key| {
+        if key == "taskIds" {
+            let Member { kind, text, .. } = member(reader)?;
+            let is_empty = text.trim_start_matches('[').trim_start() == "]";
+            of_tasks = kind != Kind::Null && !is_empty;
+            return Ok(());
+        }
+        match reader.peek()? {
+            Kind::Array => reader.array(|reader| {
+                uris.push(string(reader)?);
+                Ok(())
+            }),
+            kind => {
+                is_list = kind == Kind::Null;
+                reader.raw().map(drop)
+            }
+        }
+    })?;
+    if !is_list {
+        return Err(Problem::NoUsableCall(RESOURCES, "is not a list"));
+    }
+    if uris.len() > MOST_SUBSCRIPTIONS {
+        return Err(Problem::NoUsableCall(RESOURCES, "holds more than 100 URIs"));
+    }
+    let uris = uris.into_iter().map(|uri| usable(Some(uri), Feature::Resource, RESOURCES));
+    Ok(Heard { resources: uris.collect::<Result<_, _>>()?, of_tasks })
+}

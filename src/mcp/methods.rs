@@ -1,0 +1,152 @@
+//! The methods of MCP by which a client asks, in all versions of the specification.
+
+use super::call::Feature;
+use crate::json::fold_eq;
+
+/// The method that calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
+/// The method that lists tools.
+const TOOLS_LIST: &str = "tools/list";
+/// What the methods of tasks begin with.
+const TASKS: &str = "tasks/";
+
+/// What a method asks for, and by which parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asks {
+    /// The tool `params.name`.
+    Tool,
+    /// The prompt `params.name`.
+    Prompt,
+    /// The resource `params.uri`.
+    Resource,
+    /// A completion for the prompt or the resources of `params.ref`.
+    Completion,
+    /// To hear of the resources `params.notifications.resourceSubscriptions`, and of the
+    /// tasks `taskIds` there.
+    Notifications,
+    /// What has become of the task `params.taskId`, or of all tasks.
+    Task,
+    /// What there is.
+    List(Listing),
+    /// Nothing that a parameter names.
+    Nothing,
+}
+
+/// A list that a server answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// Of tools.
+    Tools,
+    /// Of prompts.
+    Prompts,
+    /// Of resources.
+    Resources,
+    /// Of URI templates of resources.
+    ResourceTemplates,
+}
+
+impl Listing {
+    /// The list that a method asks for.
+    pub fn of_method(method: &str) -> Option<Self> {
+        match asks(method) {
+            Some(Asks::List(listing)) => Some(listing),
+            _ => None,
+        }
+    }
+
+    /// The method that asks for it.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Tools => TOOLS_LIST,
+            Self::Prompts => "prompts/list",
+            Self::Resources => "resources/list",
+            Self::ResourceTemplates => "resources/templates/list",
+        }
+    }
+
+    /// What is in it.
+    pub fn feature(self) -> Feature {
+        match self {
+            Self::Tools => Feature::Tool,
+            Self::Prompts => Feature::Prompt,
+            Self::Resources => Feature::Resource,
+            Self::ResourceTemplates => Feature::ResourceTemplate,
+        }
+    }
+
+    /// The member of `result` that it is, and the member of an entry that names it.
+    pub(super) fn keys(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tools => ("tools", "name"),
+            Self::Prompts => ("prompts", "name"),
+            Self::Resources => ("resources", "uri"),
+            Self::ResourceTemplates => ("resourceTemplates", "uriTemplate"),
+        }
+    }
+}
+
+/// What is judged beside tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Governed {
+    /// Prompts.
+    pub prompts: bool,
+    /// Resources.
+    pub resources: bool,
+    /// Whatever is not judged as one of these.
+    pub methods: bool,
+}
+
+impl Governed {
+    /// Whether this is judged.
+    pub fn includes(self, feature: Feature) -> bool {
+        match feature {
+            Feature::Tool => true,
+            Feature::Prompt => self.prompts,
+            Feature::Resource | Feature::ResourceTemplate => self.resources,
+            Feature::Method => self.methods,
+        }
+    }
+}
+
+const KNOWN: [(&str, Asks); 25] = [
+    ("prompts/get", Asks::Prompt),
+    ("resources/read", Asks::Resource),
+    ("resources/subscribe", Asks::Resource),
+    ("resources/unsubscribe", Asks::Resource),
+    ("completion/complete", Asks::Completion),
+    ("subscriptions/listen", Asks::Notifications),
+    ("tasks/get", Asks::Task),
+    ("tasks/result", Asks::Task),
+    ("tasks/update", Asks::Task),
+    ("tasks/cancel", Asks::Task),
+    ("tasks/list", Asks::Task),
+    ("tools/list", Asks::List(Listing::Tools)),
+    ("prompts/list", Asks::List(Listing::Prompts)),
+    ("resources/list", Asks::List(Listing::Resources)),
+    ("resources/templates/list", Asks::List(Listing::ResourceTemplates)),
+    ("initialize", Asks::Nothing),
+    ("ping", Asks::Nothing),
+    ("server/discover", Asks::Nothing),
+    ("logging/setLevel", Asks::Nothing),
+    ("notifications/initialized", Asks::Nothing),
+    ("notifications/cancelled", Asks::Nothing),
+    ("notifications/progress", Asks::Nothing),
+    ("notifications/roots/list_changed", Asks::Nothing),
+    ("notifications/tasks/status", Asks::Nothing),
+    (TOOLS_CALL, Asks::Tool),
+];
+
+/// `None`: it is no method of MCP. A method of tasks that is not known yet is one of them.
+pub(super) fn asks(method: &str) -> Option<Asks> {
+    if method == TOOLS_CALL {
+        return Some(Asks::Tool);
+    }
+    let known = KNOWN.iter().find(|(known, _)| *known == method).map(|(_, asks)| *asks);
+    known.or_else(|| method.starts_with(TASKS).then_some(Asks::Task))
+}
+
+/// Whether a method that is not known differs from one that is only in letters' case.
+pub(super) fn is_almost_known(method: &str) -> bool {
+    let is_task = || method.get(..TASKS.len()).is_some_and(|start| fold_eq(start, TASKS));
+    KNOWN.iter().any(|(known, _)| fold_eq(known, method)) || is_task()
+}
