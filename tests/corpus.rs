@@ -5,7 +5,8 @@
 //! ```json
 //! {"case": "what it shows",
 //!  "claims": {"scope": "a"},                        null or left out: no token
-//!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body"
+//!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body", or
+//!  "message": {"method": "ping", "params": {}},     completed by jsonrpc and id
 //!  "headers": {"mcp-name": "echo"},                 may be left out, as may
 //!  "host": "a.b", "path": "/mcp", "route": "r",     these
 //!  "attributes": {"xds.cluster_name": "a"},         what Envoy sends
@@ -34,8 +35,14 @@ fn folders() -> Vec<PathBuf> {
 }
 
 fn body(case: &Value) -> String {
-    match &case["body"] {
-        Value::String(body) => body.clone(),
+    match (&case["body"], &case["message"]) {
+        (Value::String(body), _) => body.clone(),
+        (_, Value::Object(message)) => {
+            let mut message = message.clone();
+            message.insert("jsonrpc".to_owned(), "2.0".into());
+            message.entry("id").or_insert(1.into());
+            json!(message).to_string()
+        }
         _ => {
             let call = &case["call"];
             let params = json!({"name": call["tool"], "arguments": call["arguments"]});

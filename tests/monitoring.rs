@@ -25,7 +25,7 @@ const DASHBOARD: &str = "deploy/grafana/dashboard.json";
 const RUNBOOK: &str = "deploy/RUNBOOK.md";
 
 /// Why requests are judged as they are.
-const DECISIONS: [&str; 11] = [
+const DECISIONS: [&str; 12] = [
     "allow_rule",
     "allow_default",
     "not_governed",
@@ -34,6 +34,7 @@ const DECISIONS: [&str; 11] = [
     "condition_cost",
     "condition_error",
     "deny_default",
+    "tasks_denied",
     "no_policy",
     "no_token",
     "invalid_token",
