@@ -285,9 +285,9 @@ fn gate(
     }
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
-        for Placed { policy, file, rules, .. } in &draft.policies {
+        for Placed { policy, file, spot, rules } in &draft.policies {
             if let Some((problems, _)) = files.get_mut(*file) {
-                lints::lint(policy, rules, problems);
+                lints::lint(policy, spot, rules, problems);
             }
         }
     }

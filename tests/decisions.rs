@@ -15,3 +15,4 @@ mod corpus;
 mod differential;
 mod lenient;
 mod properties;
+mod templates;

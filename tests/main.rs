@@ -34,6 +34,7 @@ mod docs;
 mod drain;
 mod envoy_config;
 mod faults;
+mod features;
 mod kubernetes;
 mod limits;
 mod lists;

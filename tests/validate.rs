@@ -10,13 +10,14 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 6] = [
+const WARNINGS: [&str; 7] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
     "similar-scopes",
     "header-capitals",
     "glob-overlap",
+    "nothing-allowed",
 ];
 
 fn good(name: &str) -> String {
@@ -41,7 +42,7 @@ fn every_mistake_is_shown_in_one_run_at_its_place() {
 #[test]
 fn every_doubt_is_shown_with_its_reason() {
     let shown = shown_as("doubts");
-    for code in WARNINGS.into_iter().chain(["skipped-document"]) {
+    for code in WARNINGS.into_iter().chain(["skipped-document", "filtered-lists"]) {
         assert!(shown.contains(&format!("[{code}]")), "{code}");
     }
 }
@@ -74,7 +75,7 @@ fn findings_for_programs() {
             "severity": "warning",
             "code": "header-capitals",
             "file": "tests/validate/doubts.yaml",
-            "line": 15,
+            "line": 16,
             "column": 25,
             "keys": "policies[0].rules[1].cel",
             "message": "there is never a header `X-Tenant`, because names are in lower case here: \

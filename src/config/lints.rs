@@ -2,13 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::Spot;
 use super::problem::{Lint, Problems};
 use super::rules::RuleSpots;
 use crate::mcp::Feature;
-use crate::policy::{Action, Condition, ConditionErrors, Policy, RequiredClaim, Rule, Target};
+use crate::policy::{
+    Action, Condition, ConditionErrors, Lists, Policy, RequiredClaim, Rule, Target,
+};
 
 /// Looks at a policy, whose rules stand at `spots`.
-pub(super) fn lint(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+pub(super) fn lint(policy: &Policy, at: &Spot, spots: &[RuleSpots], problems: &mut Problems) {
+    nothing_allowed(policy, at, problems);
+    if policy.lists != Lists::UNFILTERED {
+        let message = "the answers to lists are filtered, so Envoy has to send them here: `mcp-authz \
+                       envoy-config` prints filters that do. In BUFFERED those of lists alone are \
+                       sent, in FULL_DUPLEX_STREAMED all";
+        problems.lint(Lint::FilteredLists, at.place, &at.keys, message);
+    }
     let shadowed = shadowed_rules(policy, spots, problems);
     ignored_condition_errors(policy, spots, problems);
     repeated_targets(policy, spots, problems);
@@ -53,6 +63,36 @@ impl<'p> Index<'p> {
         rules.sort_unstable();
         rules.dedup();
         rules
+    }
+}
+
+/// Finds kinds of calls that are judged, but that no rule could allow.
+fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
+    if policy.default_action == Action::Allow {
+        return;
+    }
+    let is_allowed = |is_meant: &dyn Fn(&Target) -> bool| {
+        let mut allow = policy.rules.iter().filter(|rule| rule.action == Action::Allow);
+        allow.any(|rule| rule.targets.as_ref().is_none_or(|targets| targets.iter().any(is_meant)))
+    };
+    for (feature, key) in [(Feature::Prompt, "prompts"), (Feature::Resource, "resources")] {
+        if policy.governed.includes(feature) && !is_allowed(&|target| target.feature == feature) {
+            let message = format!(
+                "{key} are judged, but no rule could allow one: name some in a rule, or leave \
+                 `{key}` out of `enforce`"
+            );
+            problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
+        }
+    }
+    let begins = |target: &Target| {
+        let methods = ["initialize", "server/discover"];
+        target.feature == Feature::Method
+            && methods.into_iter().any(|method| target.name.matches(method))
+    };
+    if policy.governed.methods && !is_allowed(&begins) {
+        let message = "methods are judged, but no rule could allow `initialize` or \
+                       `server/discover`, so that no client can begin: name them in a rule";
+        problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
     }
 }
 

@@ -53,8 +53,10 @@ pub enum Lint {
     SimilarScopes,
     /// A condition reads a header by a name with capitals.
     HeaderCapitals,
-    /// A pattern of tools takes in a tool that another rule names.
+    /// A pattern takes in a name that another rule names.
     GlobOverlap,
+    /// A policy judges what none of its rules could allow.
+    NothingAllowed,
     /// An `MCPRoute` that allows every call.
     NoAuthorization,
     /// A rule names a backend that its `MCPRoute` does not route to.
@@ -63,21 +65,25 @@ pub enum Lint {
     LeftToOthers,
     /// A document that is neither a policy nor an `MCPRoute`.
     SkippedDocument,
+    /// Envoy has to send the answers to lists.
+    FilteredLists,
 }
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
         Self::SimilarScopes,
         Self::HeaderCapitals,
         Self::GlobOverlap,
+        Self::NothingAllowed,
         Self::NoAuthorization,
         Self::UnknownBackend,
         Self::LeftToOthers,
         Self::SkippedDocument,
+        Self::FilteredLists,
     ];
 
     /// The word for it.
@@ -89,16 +95,18 @@ impl Lint {
             Self::SimilarScopes => "similar-scopes",
             Self::HeaderCapitals => "header-capitals",
             Self::GlobOverlap => "glob-overlap",
+            Self::NothingAllowed => "nothing-allowed",
             Self::NoAuthorization => "no-authorization",
             Self::UnknownBackend => "unknown-backend",
             Self::LeftToOthers => "left-to-others",
             Self::SkippedDocument => "skipped-document",
+            Self::FilteredLists => "filtered-lists",
         }
     }
 
     fn severity(self) -> Severity {
         match self {
-            Self::LeftToOthers | Self::SkippedDocument => Severity::Notice,
+            Self::LeftToOthers | Self::SkippedDocument | Self::FilteredLists => Severity::Notice,
             _ => Severity::Warning,
         }
     }

@@ -1,0 +1,152 @@
+//! What must hold of templates: they stand for every URI that can be made of them.
+
+use mcp_authz::claims::Claims;
+use mcp_authz::config;
+use mcp_authz::gate::{Admitted, Gate, ResponseHead};
+use mcp_authz::head::Head;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// What takes the place of an expression: enough to meet each piece of a pattern or not.
+const EXPANSIONS: [&str; 9] = ["", "a", "b", "ab", "ba", "aab", "abb", "bab", "aba"];
+
+#[derive(Debug, Clone)]
+struct Rule {
+    allow: bool,
+    /// A scope that is not granted.
+    needs_more: bool,
+    uri: String,
+}
+
+/// Texts over a small alphabet with stars in between.
+fn pattern(star: &'static str) -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec!["", "a", "b", "ab"]);
+    prop::collection::vec(piece, 1..4).prop_map(move |pieces| format!("x:{}", pieces.join(star)))
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    (any::<bool>(), prop::bool::weighted(0.3), pattern("*"))
+        .prop_map(|(allow, needs_more, uri)| Rule { allow, needs_more, uri })
+}
+
+fn gate(rules: &[Rule], default_allow: bool) -> Gate {
+    let rule = |Rule { allow, needs_more, uri }: &Rule| {
+        let mut rule = json!({
+            "action": if *allow { "Allow" } else { "Deny" },
+            "target": {"resources": [{"uri": uri}]},
+        });
+        if *needs_more {
+            rule["source"] = json!({"jwt": {"scopes": ["more"]}});
+        }
+        rule
+    };
+    let policy = json!({"policies": [{
+        "name": "p",
+        "backend": {"name": "b"},
+        "enforce": ["tools", "resources"],
+        "resourcesList": "Reachable",
+        "defaultAction": if default_allow { "Allow" } else { "Deny" },
+        "rules": rules.iter().map(rule).collect::<Vec<_>>(),
+    }]});
+    config::parse(&policy.to_string()).unwrap()
+}
+
+fn admitted(gate: &Gate) -> Admitted {
+    let claims = Claims::from_json(json!({"scope": "some"}).as_object().unwrap());
+    gate.admit(Head::default(), Some(claims)).unwrap()
+}
+
+/// Whether it may go on; if not, the scopes that would help.
+fn ask(gate: &Gate, method: &str, params: &Value) -> Result<(), Vec<String>> {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let admitted = admitted(gate);
+    let answer = gate.judge(&admitted, body.to_string().as_bytes()).answer;
+    answer.map(|_| ()).map_err(|refusal| refusal.required_scopes)
+}
+
+/// The template as a list shows it to the caller.
+fn listed(gate: &Gate, template: &str) -> Option<Value> {
+    let admitted = admitted(gate);
+    let method = "resources/templates/list";
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();
+    let asked = gate.judge(&admitted, body.as_bytes()).list.unwrap();
+    let mut list = gate.awaited(admitted, asked);
+    let content_type = "application/json".to_owned();
+    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false, is_all: false });
+    let result = json!({"resourceTemplates": [{"uriTemplate": template, "name": "n"}]});
+    let message = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
+    let part = list.push(message.as_bytes(), true);
+    assert!(part.broken.is_none());
+    let answer: Value = serde_json::from_slice(&part.bytes).unwrap();
+    answer["result"]["resourceTemplates"].get(0).cloned()
+}
+
+/// The URIs that can be made of a template.
+fn expanded(template: &str) -> Vec<String> {
+    let Some((before, after)) = template.split_once("{v}") else {
+        return vec![template.to_owned()];
+    };
+    let rest = expanded(after);
+    let each = EXPANSIONS
+        .iter()
+        .flat_map(|value| rest.iter().map(move |rest| format!("{before}{value}{rest}")));
+    each.collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_template_is_open_as_far_as_its_resources_are(
+        rules in prop::collection::vec(rule(), 1..5),
+        template in pattern("{v}"),
+        default_allow in prop::bool::weighted(0.2),
+    ) {
+        let gate = gate(&rules, default_allow);
+        let read = |uri: &String| ask(&gate, "resources/read", &json!({"uri": uri}));
+        let answers: Vec<_> = expanded(&template).iter().map(read).collect();
+
+        // A completion tells of all of them, so all must be allowed.
+        let reference = json!({"ref": {"type": "ref/resource", "uri": template}});
+        let completion = ask(&gate, "completion/complete", &reference);
+        if completion.is_ok() {
+            prop_assert!(answers.iter().all(Result::is_ok), "{template}: {answers:?}");
+        }
+        // Of whatever can be read the template is to be seen.
+        let scopes = |template: &Value| template["_meta"]["mcp-authz/requiredScopes"].clone();
+        match listed(&gate, &template) {
+            None => {
+                let helps = |answer: &Result<(), Vec<String>>| match answer {
+                    Ok(()) => true,
+                    Err(scopes) => !scopes.is_empty(),
+                };
+                prop_assert!(!answers.iter().any(helps), "{template}: {answers:?}");
+            }
+            Some(entry) if scopes(&entry) != Value::Null => {
+                prop_assert_eq!(scopes(&entry), json!(["more"]));
+                prop_assert!(!answers.iter().any(Result::is_ok), "{template}: {answers:?}");
+            }
+            Some(_) => {}
+        }
+    }
+
+    #[test]
+    fn a_resource_is_listed_if_it_can_be_read(
+        rules in prop::collection::vec(rule(), 1..5),
+        uri in pattern(""),
+        default_allow in prop::bool::weighted(0.2),
+    ) {
+        let gate = gate(&rules, default_allow);
+        let answer = ask(&gate, "resources/read", &json!({"uri": uri}));
+        // A template without expressions is a resource.
+        let expected = match &answer {
+            Ok(()) => Some(json!({"uriTemplate": uri, "name": "n"})),
+            Err(scopes) if scopes.is_empty() => None,
+            Err(scopes) => {
+                let meta = json!({"mcp-authz/requiredScopes": scopes});
+                Some(json!({"uriTemplate": uri, "name": "n", "_meta": meta}))
+            }
+        };
+        prop_assert_eq!(listed(&gate, &uri), expected);
+    }
+}
