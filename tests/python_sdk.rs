@@ -1,5 +1,6 @@
 //! The Python SDK as client and as server, in old and new versions of the protocol.
 
+use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,14 +14,30 @@ use crate::tools::pip;
 
 const SDK: &str = "mcp==2.3.0";
 
+const OPEN_TEMPLATE: &str = "file:///open/of/{name}";
+const WRITE_TEMPLATE: &str = "file:///write/of/{name}";
+
 const POLICY: &str = r#"
 policies:
 - name: p
   backend: {name: b}
+  enforce: [tools, prompts, resources]
   toolsList: Reachable
+  promptsList: Reachable
+  resourcesList: Reachable
   rules:
-  - {action: Allow, target: {tools: [{tool: 'open_*', when: 'args.n > 100'}]}}
-  - {action: Allow, source: {jwt: {scopes: [write]}}, target: {tools: [{tool: 'write_*'}]}}
+  - action: Allow
+    target:
+      tools: [{tool: 'open_*', when: 'args.n > 100'}]
+      prompts:
+      - {prompt: open, when: 'request.mcp.method == "completion/complete" || args.n == "1"'}
+      resources: [{uri: 'file:///open/*'}]
+  - action: Allow
+    source: {jwt: {scopes: [write]}}
+    target:
+      tools: [{tool: 'write_*'}]
+      prompts: [{prompt: write}]
+      resources: [{uri: 'file:///write/*'}]
 "#;
 
 /// A program that ends with this value.
@@ -76,18 +93,29 @@ async fn the_python_sdk_sees_what_it_can_call_and_which_scopes_open_the_rest() {
                 for scope in ["", "write"] {
                     let case = format!("{mode:?} {answers} {version} {scope:?}");
                     let seen = seen(&stack.url(), scope, version).await;
-                    let listed = seen["listed"].as_object().unwrap();
-                    let now = |(_, needs): &(&String, &Value)| **needs == json!([]);
-                    let mut usable: Vec<_> =
-                        listed.iter().filter(now).map(|(tool, _)| tool).collect();
-                    let mut callable: Vec<_> =
-                        seen["callable"].as_array().unwrap().iter().collect();
-                    usable.sort();
-                    callable.sort_by_key(|tool| tool.as_str());
-                    assert_eq!(json!(usable), json!(callable), "{case}");
-                    let write = if scope.is_empty() { json!(["write"]) } else { json!([]) };
-                    assert_eq!(listed.get("write_1"), Some(&write), "{case}");
-                    assert_eq!((listed.len(), listed.get("closed_2")), (20, None), "{case}");
+                    for (what, count) in
+                        [("tools", 20), ("prompts", 2), ("resources", 2), ("templates", 2)]
+                    {
+                        let listed = seen[what]["listed"].as_object().unwrap();
+                        let now = |(_, needs): &(&String, &Value)| **needs == json!([]);
+                        let usable = listed.iter().filter(now).map(|(name, _)| name.as_str());
+                        let found = seen[what]["usable"].as_array().unwrap().iter();
+                        let found: BTreeSet<_> = found.filter_map(Value::as_str).collect();
+                        assert_eq!(usable.collect::<BTreeSet<_>>(), found, "{case} {what}");
+                        assert_eq!(listed.len(), count, "{case} {what}");
+                        let write = if scope.is_empty() { json!(["write"]) } else { json!([]) };
+                        let needs = listed.iter().find(|(name, _)| name.contains("write"));
+                        assert_eq!(needs.map(|(_, needs)| needs), Some(&write), "{case} {what}");
+                        assert!(!listed.keys().any(|name| name.contains("closed")), "{case}");
+                    }
+                    let mut completed = vec!["open", "write", OPEN_TEMPLATE, WRITE_TEMPLATE];
+                    let mut subscribed = vec!["file:///open/a", "file:///write/a"];
+                    if scope.is_empty() {
+                        completed.retain(|name| !name.contains("write"));
+                        subscribed.truncate(1);
+                    }
+                    assert_eq!(seen["completed"], json!(completed), "{case}");
+                    assert_eq!(seen["subscribed"], json!(subscribed), "{case}");
                 }
             }
         }
