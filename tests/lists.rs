@@ -10,8 +10,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 
-use crate::stack::Stack;
-use crate::support::{Http, MODES, Mode, call, change, mcp_authz, send, start_before, token};
+use crate::client::{Answer, Client};
+use crate::stack::{POLICY as POLICY_OF_QUICKSTART, Stack};
+use crate::support::{
+    Http, MODES, Mode, call, change, mcp_authz, send, start, start_before, token,
+};
 
 const TOOLS: usize = 200;
 
@@ -216,6 +219,37 @@ async fn a_list_announces_the_scopes_that_open_a_tool() {
         let (is_allowed, challenge) = tried(&stack, "", "write_1").await;
         assert!(!is_allowed && challenge.unwrap().contains(&format!("scope=\"{scope}\"")));
         assert!(tried(&stack, &scope, "write_1").await.0);
+    }
+}
+
+/// The Rust SDK, as client and as server, which answers in events.
+#[tokio::test]
+async fn the_rust_sdk_sees_what_it_can_call() {
+    let policy = POLICY_OF_QUICKSTART
+        .replace("- name: quickstart\n", "- name: quickstart\n  toolsList: Permitted\n");
+    for mode in MODES {
+        let stack = start(&policy, &mode.config_for(&policy)).await;
+        for (scope, expected) in [
+            ("", ["countdown"].as_slice()),
+            ("echo", &["countdown", "echo"]),
+            ("sum", &["countdown", "sum"]),
+            ("all-access", &["countdown", "echo", "sum"]),
+        ] {
+            let client = Client::connect(&stack.url(), &token(scope)).await.unwrap();
+            let mut tools = client.tools().await.unwrap();
+            tools.sort();
+            assert_eq!(tools, expected, "{mode:?} {scope}");
+            for (tool, arguments) in [
+                ("countdown", json!({"from": 0})),
+                ("echo", json!({"text": "Hello, you!"})),
+                ("sum", json!({"a": 1, "b": 2})),
+            ] {
+                let is_text =
+                    matches!(client.call(tool, &arguments).await.unwrap(), Answer::Text(_));
+                assert_eq!(is_text, expected.contains(&tool), "{mode:?} {scope} {tool}");
+            }
+            client.close().await.unwrap();
+        }
     }
 }
 
