@@ -23,6 +23,7 @@
 //! | a method that is not visible ASCII, or is almost one of MCP's | trims it, cuts it, or ignores case |
 //! | an id that is no string and no number | answers to another |
 //! | a name or URI that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
+//! | a URI with dot segments, backslashes, or letters or slashes that are encoded | follows or decodes them |
 //! | a completion for a prompt and a resource at once | takes it for either |
 //!
 //! What has no method is a response and passes, and so does a method that is not
@@ -44,6 +45,7 @@ mod list;
 mod malformed;
 mod message;
 mod methods;
+mod uri;
 
 pub use call::{Arguments, Call, Feature, Parameters};
 pub use events::{Events, Rewritten};

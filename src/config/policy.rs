@@ -279,8 +279,8 @@ fn shown(
     if !is_judged && shown != Shown::Unfiltered {
         let judged = key.trim_end_matches("List");
         let message = format!(
-            "a list is filtered by what is allowed, but {judged} are not judged: say `enforce: \
-             [tools, {judged}]`"
+            "a list is filtered by what is allowed, but this policy does not judge {judged}: name \
+             `{judged}` in its `enforce`, too"
         );
         item.problem(problems, message);
     }

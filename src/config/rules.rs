@@ -198,9 +198,8 @@ impl Reading<'_> {
         for (feature, key, name_key, shape) in TARGETS {
             let Some(list) = fields.get(key) else { continue };
             if !self.governed.includes(feature) {
-                let message = format!(
-                    "this policy does not judge {key}: say `enforce: [tools, {key}]` in it"
-                );
+                let message =
+                    format!("this policy does not judge {key}: name `{key}` in its `enforce`, too");
                 list.problem(self.problems, message);
             }
             for item in &list.items(self.problems)? {

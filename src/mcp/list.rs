@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use super::message::{Keys, Member, member};
 use super::methods::Listing;
+use super::uri;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
 /// The member of an entry's `_meta` that tells which scopes a call of it needs.
@@ -54,7 +55,8 @@ pub fn filter<'s>(
     let mut filtered = part(0, first).to_owned();
     let (mut before, mut is_changed, mut is_empty) = (start, false, true);
     for entry in &entries {
-        let named = Named::of(entry, name_key, max_depth);
+        let is_clear = |named: &Named<'_>| !listing.is_of_uris() || !uri::is_ambiguous(&named.name);
+        let named = Named::of(entry, name_key, max_depth).filter(is_clear);
         let verdict = named.as_ref().map_or(Entry::Goes, |named| judge(&named.name));
         is_changed |= verdict != Entry::Stays;
         if verdict != Entry::Goes {

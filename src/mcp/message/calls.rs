@@ -8,6 +8,7 @@ use crate::json::{JsonError, Kind, Reader};
 use crate::mcp::Problem;
 use crate::mcp::call::{Arguments, Call, Feature, LONGEST_NAME, LONGEST_URI, Parameters};
 use crate::mcp::methods::Asks;
+use crate::mcp::uri;
 
 /// Each costs an evaluation.
 const MOST_SUBSCRIPTIONS: usize = 100;
@@ -87,16 +88,19 @@ fn usable<'a>(
     feature: Feature,
     key: &'static str,
 ) -> Result<Cow<'a, str>, Problem> {
-    let (longest, too_long) = match feature {
-        Feature::Resource | Feature::ResourceTemplate => (LONGEST_URI, "is longer than 2048 bytes"),
-        Feature::Tool | Feature::Prompt | Feature::Method => {
-            (LONGEST_NAME, "is longer than 256 bytes")
-        }
+    let is_uri = matches!(feature, Feature::Resource | Feature::ResourceTemplate);
+    let (longest, too_long) = match is_uri {
+        true => (LONGEST_URI, "is longer than 2048 bytes"),
+        false => (LONGEST_NAME, "is longer than 256 bytes"),
     };
     let fault = match name {
         Some(Text::String(name)) if name.is_empty() => "is empty",
         Some(Text::String(name)) if name.len() > longest => too_long,
         Some(Text::String(name)) if name.contains(char::is_control) => "holds a control character",
+        Some(Text::String(uri)) if is_uri && uri::is_ambiguous(&uri) => {
+            "could be taken for another URI: send it without dot segments, backslashes, and \
+             letters or slashes that are encoded"
+        }
         Some(Text::String(name)) => return Ok(name),
         Some(Text::NotAString) | None => "is not a string",
     };
