@@ -8,14 +8,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mcp_authz::json::fold_eq;
-use mcp_authz::mcp::{self, Accept, MirroredHeaders};
+use mcp_authz::mcp::{self, Accept, Governed, MirroredHeaders};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
-use crate::lenient;
+use crate::lenient::{self, What};
 
 const CASES: u32 = 1500;
 
@@ -274,7 +274,7 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
         accepted.set(accepted.get() + 1);
         let ours = lenient::ours(&message);
         calls.set(calls.get() + u32::from(!ours.is_empty()));
-        prop_assert_eq!(lenient::disagreement(&body, &message), None);
+        prop_assert_eq!(lenient::disagreement(&body, &message, What::Tools), None);
         let strict: Value = serde_json::from_slice(&body).expect("what we accept is JSON");
         prop_assert_eq!(&lenient::tools_of(&strict), &ours, "serde_json");
         for theirs in python.borrow_mut().read(&body) {
@@ -290,6 +290,63 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
         accepted.get(),
         calls.get()
     );
+}
+
+/// A message that asks for a prompt or resources, by any of their methods.
+fn feature() -> BoxedStrategy<String> {
+    const URI: &[&str] = &["a:good", "a:bad", "a:äö"];
+    const METHODS: [&str; 6] = [
+        "prompts/get",
+        "resources/read",
+        "resources/subscribe",
+        "completion/complete",
+        "subscriptions/listen",
+        "Resources/Read",
+    ];
+    const PROMPT: &[&str] = &["ref/prompt", "ref/prompt", "ref/tool"];
+    const RESOURCE: &[&str] = &["ref/resource", "ref/resource", "ref/tool"];
+    let name = || member("name", word(&["good", "bad", "äö"]));
+    let uri = || member("uri", word(URI));
+    let reference = prop_oneof![
+        object(vec![member("type", word(PROMPT)), name()]),
+        object(vec![member("type", word(RESOURCE)), uri()]),
+        object(vec![member("type", word(RESOURCE)), uri(), name()]),
+    ];
+    let uris = vec(word(URI), 0..3).prop_map(|uris| format!("[{}]", uris.join(",")));
+    let uris = mostly(uris.boxed(), select(&["null", "{}", "1"][..]).prop_map(str::to_owned));
+    let notifications = object(vec![member("resourceSubscriptions", uris)]);
+    let params = object(vec![
+        name(),
+        uri(),
+        member("ref", reference),
+        member("notifications", notifications),
+    ]);
+    let method = select(METHODS.as_slice()).prop_map(|method| format!("\"{method}\""));
+    object(vec![
+        member("jsonrpc", Just(r#""2.0""#.to_owned())),
+        member("id", Just("1".to_owned())),
+        member("method", method),
+        member("params", params),
+    ])
+}
+
+#[test]
+fn a_prompt_or_resource_that_is_let_through_is_the_same_to_every_reader() {
+    let governed = Governed { prompts: true, resources: true, methods: false };
+    let accept = Accept { governed, ..Accept::USUAL };
+    let calls = Cell::new(0u32);
+    let config =
+        ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&feature(), |body| {
+        let Ok(message) = mcp::read(body.as_bytes(), &MirroredHeaders::default(), accept) else {
+            return Ok(());
+        };
+        calls.set(calls.get() + u32::from(!lenient::ours(&message).is_empty()));
+        prop_assert_eq!(lenient::disagreement(body.as_bytes(), &message, What::All), None);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(calls.get() > CASES / 50, "too few: {} of {CASES}", calls.get());
 }
 
 /// Whatever one of them unites, we do.
@@ -308,7 +365,7 @@ fn no_reader_that_ignores_case_takes_more_keys_for_the_same() {
 fn lenient_readers_are_lenient() {
     let seen = |body: &str| {
         let values = lenient::values(body.as_bytes());
-        let all = lenient::Habits::all().flat_map(|habits| habits.tools(&values));
+        let all = lenient::Habits::all().flat_map(|habits| habits.asked(&values, What::Tools));
         let mut all: Vec<String> = all.collect();
         all.sort();
         all.dedup();

@@ -181,6 +181,14 @@ pub enum Pick {
     Merged,
 }
 
+/// What is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Tools,
+    /// Tools, prompts and resources.
+    All,
+}
+
 /// A reader's habits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Habits {
@@ -201,20 +209,49 @@ impl Habits {
         })
     }
 
-    /// The tools that the messages of a body call, in their order.
-    pub fn tools(self, values: &[Tree]) -> Vec<String> {
+    /// What the messages of a body ask for, in their order: the tools, or what else there is.
+    pub fn asked(self, values: &[Tree], what: What) -> Vec<String> {
         let messages = values.iter().flat_map(|value| match value {
             Tree::Array(batch) => batch.as_slice(),
             one => std::slice::from_ref(one),
         });
-        messages.filter_map(|message| self.tool(message)).collect()
+        messages.flat_map(|message| self.asked_by(message, what)).collect()
     }
 
-    fn tool(self, message: &Tree) -> Option<String> {
+    fn asked_by(self, message: &Tree, what: What) -> Vec<String> {
         let message = [message];
         let method = self.text(&self.members(&message, "method"));
         let params = self.members(&message, "params");
-        is_call(method).then(|| self.text(&self.members(&params, "name")).to_owned())
+        let text = |objects: &[&Tree], key| vec![self.text(&self.members(objects, key)).to_owned()];
+        if is_call(method) {
+            return text(&params, "name");
+        }
+        if what == What::Tools {
+            return Vec::new();
+        }
+        match trimmed(method).to_ascii_lowercase().as_str() {
+            "prompts/get" => text(&params, "name"),
+            "resources/read" | "resources/subscribe" | "resources/unsubscribe" => {
+                text(&params, "uri")
+            }
+            "completion/complete" => {
+                let reference = self.members(&params, "ref");
+                match self.text(&self.members(&reference, "type")) {
+                    "ref/prompt" => text(&reference, "name"),
+                    _ => text(&reference, "uri"),
+                }
+            }
+            "subscriptions/listen" => {
+                let notifications = self.members(&params, "notifications");
+                let lists = self.members(&notifications, "resourceSubscriptions");
+                let uris = lists.last().map_or(&[][..], |list| match list {
+                    Tree::Array(uris) => uris,
+                    Tree::Word(_) | Tree::String(_) | Tree::Object(_) => &[],
+                });
+                uris.iter().map(|uri| self.cut(uri.as_str()).to_owned()).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What a reader finds under a name; only one that merges finds several.
@@ -271,12 +308,14 @@ pub fn java(c: char) -> char {
 
 /// Whether some server would take a method for a call of a tool.
 pub fn is_call(method: &str) -> bool {
-    method
-        .trim_matches(|c: char| c.is_whitespace() || c.is_control())
-        .eq_ignore_ascii_case(TOOLS_CALL)
+    trimmed(method).eq_ignore_ascii_case(TOOLS_CALL)
 }
 
-/// The tools that messages call according to us.
+fn trimmed(method: &str) -> &str {
+    method.trim_matches(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// What messages ask for according to us.
 pub fn ours(message: &Message<'_>) -> Vec<String> {
     match message {
         Message::Calls(calls) => calls.iter().map(|call| call.name.clone().into_owned()).collect(),
@@ -286,9 +325,9 @@ pub fn ours(message: &Message<'_>) -> Vec<String> {
 }
 
 /// The first lenient reader that takes an accepted body for other calls than we do.
-pub fn disagreement(body: &[u8], message: &Message<'_>) -> Option<String> {
+pub fn disagreement(body: &[u8], message: &Message<'_>, what: What) -> Option<String> {
     let (ours, values) = (ours(message), values(body));
-    let reader = |habits: Habits| (habits, habits.tools(&values));
+    let reader = |habits: Habits| (habits, habits.asked(&values, what));
     let (habits, theirs) = Habits::all().map(reader).find(|(_, theirs)| *theirs != ours)?;
     Some(format!("we see calls of {ours:?}, a reader with {habits:?} of {theirs:?}"))
 }

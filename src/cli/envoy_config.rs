@@ -104,13 +104,13 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
         (false, _) => lines.push("      response_header_mode: SKIP".to_owned()),
         (true, Mode::Buffered) => {
             lines.push("      response_header_mode: SEND".to_owned());
-            lines.push("    # The bodies of lists alone are fetched, for toolsList.".to_owned());
+            lines.push("    # The bodies of lists alone are fetched, to filter them.".to_owned());
             lines.push("    allow_mode_override: true".to_owned());
         }
         // In this mode Envoy cannot be asked for some bodies: it sends all.
         (true, Mode::Duplex) => lines.extend(
             [
-                "      # For toolsList. BUFFERED would fetch the bodies of lists alone.",
+                "      # To filter lists. BUFFERED would fetch the bodies of lists alone.",
                 "      response_header_mode: SEND",
                 "      response_body_mode: FULL_DUPLEX_STREAMED",
                 "      response_trailer_mode: SEND",

@@ -230,7 +230,7 @@ impl Drop for Conversation {
     fn drop(&mut self) {
         if self.session.awaits_list() {
             tracing::warn!(
-                "the answer to a tools/list did not come here, or not to its end: unless the client \
+                "the answer to a list did not come here, or not to its end: unless the client \
                  or the server left, it went on unfiltered, because Envoy's ext_proc filter needs \
                  response_header_mode: SEND and allow_mode_override: true (or \
                  response_body_mode: FULL_DUPLEX_STREAMED), as `mcp-authz envoy-config` prints them"

@@ -274,7 +274,7 @@ mod tests {
             ),
             (
                 Listing::ResourceTemplates,
-                r#"{"result":{"resourceTemplates":[{"uri":"s"},{"uriTemplate":"n{x}"}]}}"#,
+                r#"{"result":{"resourceTemplates":[{"uri":"s"},{"uriTemplate":"s/../x"},{"uriTemplate":"n{x}"}]}}"#,
                 r#"{"result":{"resourceTemplates":[{"_meta":{"mcp-authz/requiredScopes":["a"]},"uriTemplate":"n{x}"}]}}"#,
             ),
         ] {

@@ -15,6 +15,8 @@ def bodies():
         for case in json.loads(file.read_text()):
             if "body" in case:
                 yield case["body"] if isinstance(case["body"], str) else json.dumps(case["body"])
+            elif "message" in case:
+                yield json.dumps({"jsonrpc": "2.0", "id": 1} | case["message"])
             elif "tool" in case.get("call", {}):
                 params = {"name": case["call"]["tool"], "arguments": case["call"].get("arguments")}
                 call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}

@@ -5,14 +5,18 @@
 #[path = "../../lenient.rs"]
 mod lenient;
 
+use lenient::What;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use mcp_authz::json::Json;
-use mcp_authz::mcp::{self, Accept, Malformed, Message, MirroredHeaders};
+use mcp_authz::mcp::{self, Accept, Governed, Malformed, Message, MirroredHeaders};
 use serde_json::Value;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
 
 /// All that can be accepted.
 const MOST: Accept = Accept { max_depth: 512, batches: true, ..Accept::USUAL };
+/// The same, if prompts and resources are judged.
+const ALL: Accept =
+    Accept { governed: Governed { prompts: true, resources: true, methods: false }, ..MOST };
 /// What is accepted unless a policy says otherwise.
 const USUAL: Accept = Accept { max_depth: 64, batches: false, ..Accept::USUAL };
 /// How deep `serde_json` reads.
@@ -21,7 +25,7 @@ const SERDE_DEPTH: usize = 127;
 const NAME: &str = "good";
 
 /// What readers may take for a key, or not.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 22] = [
     "name",
     "NAME",
     "Name",
@@ -34,18 +38,28 @@ const KEYS: [&str; 16] = [
     "PARAMS",
     "param\u{17f}",
     "arguments",
+    "uri",
+    "URI",
+    "ref",
+    "type",
+    "notifications",
+    "resourceSubscriptions",
     "_meta",
     "id",
     "jsonrpc",
     "x",
 ];
-const VALUES: [&str; 8] = [
+const VALUES: [&str; 12] = [
     r#""bad""#,
     r#""good""#,
     r#""tools/call""#,
     r#""tools/call\u0000""#,
     r#"{"name":"bad"}"#,
     r#"{"method":"tools/call","params":{"name":"bad"}}"#,
+    r#""resources/read""#,
+    r#""ref/resource""#,
+    r#"{"type":"ref/prompt","name":"bad"}"#,
+    r#"{"resourceSubscriptions":["a:b"]}"#,
     "{}",
     "1",
 ];
@@ -54,11 +68,16 @@ fuzz_target!(|body: &[u8]| {
     let no_headers = MirroredHeaders::default();
     let most = mcp::read(body, &no_headers, MOST);
     if let Ok(message) = &most {
-        let disagreement = lenient::disagreement(body, message);
+        let disagreement = lenient::disagreement(body, message, What::Tools);
         assert_eq!(disagreement, None);
         serde_agrees(body, message);
         simd_agrees(body, message);
         arguments_agree(body, message);
+    }
+
+    if let Ok(message) = mcp::read(body, &no_headers, ALL) {
+        let disagreement = lenient::disagreement(body, &message, What::All);
+        assert_eq!(disagreement, None);
     }
 
     let at_once = mcp::read_for(body, &no_headers, MOST, &|_| true);
