@@ -38,13 +38,14 @@ pub(super) fn message<'a>(
             if is_governed { vec![(feature, name)] } else { other(&method, accept)? }
         }
         Some(Asks::Notifications) if governed.resources || !accept.tasks => {
-            let heard = heard(params.notifications.as_ref(), accept.max_depth)?;
-            if heard.of_tasks && !accept.tasks {
+            let Heard { resources, of_tasks } =
+                heard(params.notifications.as_ref(), accept.max_depth)?;
+            if of_tasks && !accept.tasks {
                 return Ok(Message::Task { method, id });
             }
             let mut asked = other(&method, accept)?;
             if governed.resources {
-                asked.extend(heard.resources.into_iter().map(|uri| (Feature::Resource, uri)));
+                asked.extend(subscribed(resources)?);
             }
             asked
         }
@@ -183,47 +184,53 @@ fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Ask
 }
 
 /// What a client wants to hear of.
-#[derive(Default)]
 struct Heard<'a> {
-    resources: Vec<Cow<'a, str>>,
+    /// What should be URIs; `None` if that is no list.
+    resources: Option<Vec<Text<'a>>>,
     of_tasks: bool,
 }
 
 /// What a subscription is for: `params.notifications`.
 fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Heard<'a>, Problem> {
     const KEYS: [&str; 2] = ["resourceSubscriptions", "taskIds"];
-    const RESOURCES: &str = "params.notifications.resourceSubscriptions";
 
+    let mut heard = Heard { resources: Some(Vec::new()), of_tasks: false };
     let notifications = match notifications {
-        None | Some(Member { kind: Kind::Null, .. }) => return Ok(Heard::default()),
+        None | Some(Member { kind: Kind::Null, .. }) => return Ok(heard),
         Some(notifications) if notifications.kind == Kind::Object => notifications,
         Some(_) => return Err(Problem::NoUsableCall("params.notifications", "is not an object")),
     };
-    let (mut uris, mut is_list, mut of_tasks) = (Vec::new(), true, false);
     object(notifications, &KEYS, max_depth, |reader, key| {
         if key == "taskIds" {
             let Member { kind, text, .. } = member(reader)?;
             let is_empty = text.trim_start_matches('[').trim_start() == "]";
-            of_tasks = kind != Kind::Null && !is_empty;
+            heard.of_tasks = kind != Kind::Null && !is_empty;
             return Ok(());
         }
-        match reader.peek()? {
-            Kind::Array => reader.array(|reader| {
+        match (reader.peek()?, &mut heard.resources) {
+            (Kind::Array, Some(uris)) => reader.array(|reader| {
                 uris.push(string(reader)?);
                 Ok(())
             }),
-            kind => {
-                is_list = kind == Kind::Null;
+            (kind, resources) => {
+                if kind != Kind::Null {
+                    *resources = None;
+                }
                 reader.raw().map(drop)
             }
         }
     })?;
-    if !is_list {
-        return Err(Problem::NoUsableCall(RESOURCES, "is not a list"));
-    }
+    Ok(heard)
+}
+
+/// The resources that a client wants to hear of.
+fn subscribed(uris: Option<Vec<Text<'_>>>) -> Result<Vec<Asked<'_>>, Problem> {
+    const KEY: &str = "params.notifications.resourceSubscriptions";
+
+    let uris = uris.ok_or(Problem::NoUsableCall(KEY, "is not a list"))?;
     if uris.len() > MOST_SUBSCRIPTIONS {
-        return Err(Problem::NoUsableCall(RESOURCES, "holds more than 100 URIs"));
+        return Err(Problem::NoUsableCall(KEY, "holds more than 100 URIs"));
     }
-    let uris = uris.into_iter().map(|uri| usable(Some(uri), Feature::Resource, RESOURCES));
-    Ok(Heard { resources: uris.collect::<Result<_, _>>()?, of_tasks })
+    let asked = |uri| Ok((Feature::Resource, usable(Some(uri), Feature::Resource, KEY)?));
+    uris.into_iter().map(asked).collect()
 }
