@@ -7,6 +7,7 @@ use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
+use mcp_authz::mcp::Feature;
 use mcp_authz::policy::{Action, Enforcement, Policy};
 use serde_json::json;
 
@@ -24,18 +25,29 @@ fn ask(gate: &Gate, policy: &Policy) {
         || policy.enforcement == Enforcement::Shadow
         || policy.rules.iter().any(|rule| rule.action == Action::Allow);
     let targets = policy.rules.iter().filter_map(|rule| rule.targets.as_ref()).flatten();
-    let tools = targets.flat_map(|target| {
-        let tool = target.tool.as_str().replace('*', "x");
-        let backend = target.backend.as_deref().unwrap_or("b");
-        [format!("{backend}__{tool}"), tool]
+    let asked = targets.flat_map(|target| {
+        let (backend, name) = (target.backend.as_deref().unwrap_or("b"), target.name.as_str());
+        let name = name.replace('*', "x");
+        let separator = if target.feature == Feature::Resource { "+" } else { "__" };
+        [(target.feature, format!("{backend}{separator}{name}")), (target.feature, name)]
     });
-    let tools: Vec<String> = tools.take(8).chain(["other".to_owned()]).collect();
+    let other = (Feature::Tool, "other".to_owned());
+    let asked: Vec<(Feature, String)> = asked.take(8).chain([other]).collect();
     let claims = json!({"scope": "a b", "sub": "s", "tenant": "t", "groups": ["g"]});
     let claims = claims.as_object().map(Claims::from_json);
-    for tool in tools {
+    for (feature, name) in asked {
         let arguments = json!({"n": 1, "s": "text", "list": [1, {"a": "b"}], "none": null});
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-                          "params": {"name": tool, "arguments": arguments}});
+        let (method, params) = match feature {
+            Feature::Tool => ("tools/call", json!({"name": name, "arguments": arguments})),
+            Feature::Prompt => ("prompts/get", json!({"name": name, "arguments": arguments})),
+            Feature::Resource => ("resources/read", json!({"uri": name})),
+            Feature::ResourceTemplate => {
+                let reference = json!({"type": "ref/resource", "uri": format!("{name}{{x}}")});
+                ("completion/complete", json!({"ref": reference}))
+            }
+            Feature::Method => (name.as_str(), arguments),
+        };
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         for (claims, body) in [
             (None, call.to_string()),
             (claims.clone(), call.to_string()),
