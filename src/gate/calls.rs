@@ -57,7 +57,7 @@ fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p
         Refusal::malformed(&Malformed { problem, id })
     };
     let facts = admitted.facts(&call).map_err(|unclear| match unclear {
-        NoSubject::UnclearHeader => malformed(Problem::UnclearBackend),
+        NoSubject::Unclear => malformed(Problem::UnclearBackend),
         NoSubject::NoAttribute(name) => Refusal::no_attribute(name),
     })?;
     let evaluation = admitted.policy().evaluate(&call, &facts).map_err(malformed)?;

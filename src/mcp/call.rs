@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::malformed::Problem;
 use super::message::Member;
+use super::uri;
 use crate::json::{self, Json, JsonError, Kind, Object};
 
 /// The longest name that is judged, in bytes. Twice what the specification recommends at
@@ -13,7 +14,7 @@ use crate::json::{self, Json, JsonError, Kind, Object};
 /// logged and repeated.
 pub(super) const LONGEST_NAME: usize = 256;
 /// The longest URI, in bytes.
-pub(super) const LONGEST_URI: usize = 2048;
+const LONGEST_URI: usize = 2048;
 
 /// What a call asks a server for (MCP, "Server Features").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +25,8 @@ pub enum Feature {
     Prompt,
     /// A resource, named by its URI.
     Resource,
-    /// All the resources that a URI template can name ([RFC 6570]).
+    /// All the resources that a URI template can name ([RFC 6570]): its URI has a star in
+    /// place of each expression.
     ///
     /// [RFC 6570]: https://www.rfc-editor.org/rfc/rfc6570
     ResourceTemplate,
@@ -33,6 +35,9 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// What rules can name.
+    pub const OF_TARGETS: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Method];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -42,6 +47,38 @@ impl Feature {
             Self::Method => "method",
         }
     }
+}
+
+/// A name or URI in the form in which it can be judged and logged.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
+    let (is_uri, is_template) = match feature {
+        Feature::Tool | Feature::Prompt | Feature::Method => (false, false),
+        Feature::Resource => (true, false),
+        Feature::ResourceTemplate => (true, true),
+    };
+    if name.is_empty() {
+        return Err("is empty");
+    }
+    if is_uri && name.len() > LONGEST_URI {
+        return Err("is longer than 2048 bytes");
+    }
+    if !is_uri && name.len() > LONGEST_NAME {
+        return Err("is longer than 256 bytes");
+    }
+    if name.contains(char::is_control) {
+        return Err("holds a control character");
+    }
+    let name = if is_template { uri::with_stars(&name).into() } else { name };
+    if is_uri && uri::is_ambiguous(&name, is_template) {
+        return Err(
+            "can be taken for another URI: write it in its normal form (RFC 3986, section 6), \
+                    without encoded slashes",
+        );
+    }
+    Ok(name)
 }
 
 /// A call of something that is judged.

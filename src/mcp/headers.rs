@@ -35,7 +35,7 @@ enum Mirrored<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mirror<'m> {
     pub(super) method: Option<&'m str>,
-    /// `params.name` or `params.uri` of the methods that name a target.
+    /// `params.name`, `params.uri` or `params.taskId` of the methods that name a target.
     pub(super) name: Option<&'m str>,
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`
     pub(super) protocol_version: Option<&'m str>,

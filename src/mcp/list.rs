@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use super::call;
 use super::message::{Keys, Member, member};
 use super::methods::Listing;
-use super::uri;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
 /// The member of an entry's `_meta` that tells which scopes a call of it needs.
@@ -35,7 +35,7 @@ struct List<'a> {
 }
 
 /// An answer with some entries taken out of the list in its `result`, as `judge` says by
-/// their names; `None` if it stays as it is. An entry whose name cannot be known for sure
+/// their names (with stars in templates); `None` if it stays as it is. An entry whose name cannot be known for sure
 /// goes.
 ///
 /// # Errors
@@ -55,9 +55,11 @@ pub fn filter<'s>(
     let mut filtered = part(0, first).to_owned();
     let (mut before, mut is_changed, mut is_empty) = (start, false, true);
     for entry in &entries {
-        let is_clear = |named: &Named<'_>| !listing.is_of_uris() || !uri::is_ambiguous(&named.name);
-        let named = Named::of(entry, name_key, max_depth).filter(is_clear);
-        let verdict = named.as_ref().map_or(Entry::Goes, |named| judge(&named.name));
+        let named = Named::of(entry, name_key, max_depth);
+        let name = named.as_ref().map(|named| Cow::Borrowed(named.name.as_ref()));
+        // What could not be called goes, too.
+        let name = name.and_then(|name| call::judged(listing.feature(), name).ok());
+        let verdict = name.map_or(Entry::Goes, |name| judge(&name));
         is_changed |= verdict != Entry::Stays;
         if verdict != Entry::Goes {
             // With the comma in front, if there is one.

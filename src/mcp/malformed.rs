@@ -41,7 +41,8 @@ pub enum Problem {
     NoUsableCall(&'static str, &'static str),
     /// This header says something else than the body.
     HeaderMismatch(&'static str),
-    /// The header that names the backend came several times, or is no text.
+    /// The header that names the backend came several times, or is no text; or a template
+    /// leaves it open.
     UnclearBackend,
 }
 
@@ -99,7 +100,7 @@ impl fmt::Display for Problem {
             Self::HeaderMismatch(header) => {
                 format!("the header `{header}` and the body disagree").into()
             }
-            Self::UnclearBackend => "the header that names the backend does not come just once".into(),
+            Self::UnclearBackend => "it is unclear which backend it is for: the header that names it does not come just once, or a URI template leaves it open".into(),
         };
         f.write_str(&text)
     }

@@ -14,13 +14,15 @@ use crate::json::{self, Json, JsonError, Kind, Reader, fold_eq, has_duplicate};
 const MAX_ID_BYTES: usize = 1024;
 /// More than clients send; each costs an evaluation.
 const MAX_BATCH: usize = 100;
+/// They are compared with patterns.
+const MAX_BATCH_NAMES: usize = 32 << 10;
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
 #[derive(Debug)]
 pub enum Message<'a> {
     /// It asks for something that is judged, with an id or (as a notification) without.
-    /// Several calls, of which all must be allowed, if it listens to several resources.
+    /// Several calls, of which all must be allowed, if it listens to resources.
     Calls(Vec<Call<'a>>),
     /// It asks what has become of a task, which was not to be.
     Task {
@@ -82,7 +84,8 @@ pub fn read<'a>(
 }
 
 /// The same for a reader who knows of which tools the arguments will be asked for: if
-/// the name comes first, they are read in the same pass.
+/// the name comes first, they are read in the same pass (also those of a prompt that is
+/// called so).
 pub fn read_for<'a>(
     body: &'a [u8],
     headers: &MirroredHeaders<'_>,
@@ -114,14 +117,17 @@ pub fn read_for<'a>(
                 message(reader, headers, accept, asks_for_arguments)
             });
             let messages = each.collect::<Result<Vec<_>, _>>()?;
-            let calls = |message: &Message<'_>| match message {
-                Message::Calls(calls) => calls.len(),
-                Message::Task { .. } | Message::NotGoverned { .. } | Message::Batch(_) => 0,
-            };
-            match messages.iter().map(calls).sum::<usize>() {
-                0..=MAX_BATCH => Ok(Message::Batch(messages)),
-                _ => invalid("the batch holds more than 100 calls"),
+            let calls = messages.iter().flat_map(|message| match message {
+                Message::Calls(calls) => calls.as_slice(),
+                Message::Task { .. } | Message::NotGoverned { .. } | Message::Batch(_) => &[],
+            });
+            if calls.clone().count() > MAX_BATCH {
+                return invalid("the batch holds more than 100 calls");
             }
+            if calls.map(|call| call.name.len()).sum::<usize>() > MAX_BATCH_NAMES {
+                return invalid("the names in the batch are longer than 32 KiB together");
+            }
+            Ok(Message::Batch(messages))
         }
         _ => invalid("the batch holds more than 100 messages"),
     }

@@ -74,11 +74,6 @@ impl Listing {
         }
     }
 
-    /// Whether its entries are named by URIs.
-    pub(super) fn is_of_uris(self) -> bool {
-        matches!(self, Self::Resources | Self::ResourceTemplates)
-    }
-
     /// The member of `result` that it is, and the member of an entry that names it.
     pub(super) fn keys(self) -> (&'static str, &'static str) {
         match self {

@@ -1,36 +1,150 @@
 //! Which URIs all servers take for the same resource.
 
-/// Whether some server could take a URI for another one than it is as it is written:
-/// because it follows `.` and `..` or decodes what need not be encoded ([RFC 3986, section
-/// 6.2.2]), because it decodes slashes or takes backslashes for them, or decodes twice.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Schemes of which readers know how they go on, with the port that may be left out.
+const SPECIAL: [(&str, &str); 6] =
+    [("http", "80"), ("https", "443"), ("ws", "80"), ("wss", "443"), ("ftp", "21"), ("file", "")];
+
+/// Each expression of a URI template as a star ([RFC 6570, section 2.2]).
 ///
-/// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
-pub(super) fn is_ambiguous(uri: &str) -> bool {
-    let has_dots = uri.split(['/', '?', '#', ':', ';']).any(|part| part == "." || part == "..");
-    has_dots || uri.contains('\\') || uri.split('%').skip(1).any(|rest| !is_needed(rest))
+/// [RFC 6570, section 2.2]: https://www.rfc-editor.org/rfc/rfc6570#section-2.2
+pub(super) fn with_stars(template: &str) -> String {
+    let mut pieces = template.split('{');
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        text.push('*');
+        text.push_str(piece.split_once('}').map_or("", |(_, literal)| literal));
+    }
+    text
+}
+
+/// Whether some server could take a URI, or one that a template with stars stands for, for
+/// another one than it is as it is written. Servers follow `.` and `..`, decode what need
+/// not be encoded ([RFC 3986, section 6.2.2]) or decode slashes, and encode what has to be.
+pub(super) fn is_ambiguous(uri: &str, has_stars: bool) -> bool {
+    let is_allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
+    let is_dots = |part: &str| part == "." || part == "..";
+    !uri.bytes().all(is_allowed)
+        || uri.split(['/', '?', '#', ':', ';']).any(is_dots)
+        || uri.split('%').skip(1).any(|rest| !is_needed(rest))
+        || (!has_stars && !is_normal(uri))
 }
 
 /// Whether what follows a `%` must be encoded: a delimiter other than slashes, or what is
 /// not ASCII.
 fn is_needed(rest: &str) -> bool {
     let Some(byte) = encoded(rest) else { return false };
-    let is_escape = byte == b'%' && rest.get(2..).and_then(encoded).is_some();
+    let is_escape = byte == b'%' && rest.get(2..).is_some_and(begins_encoded);
     let is_plain = byte.is_ascii_alphanumeric() || b"-._~/\\".contains(&byte);
     !is_escape && !is_plain && !byte.is_ascii_control()
 }
 
 /// The byte that two digits stand for.
-fn encoded(digits: &str) -> Option<u8> {
-    let digits = digits.get(..2).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+fn encoded(rest: &str) -> Option<u8> {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
+    let digits = rest.get(..2).filter(|digits| digits.bytes().all(is_digit))?;
     u8::from_str_radix(digits, 16).ok()
+}
+
+fn begins_encoded(rest: &str) -> bool {
+    rest.get(..2).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether readers of URLs ([WHATWG URL]) have no other way to write it. A backend may
+/// stand in front of the scheme.
+///
+/// [WHATWG URL]: https://url.spec.whatwg.org/#concept-url-serializer
+fn is_normal(uri: &str) -> bool {
+    let Some((scheme, rest)) = uri.split_once(':') else { return true };
+    let own_scheme = scheme.rsplit('+').next().unwrap_or_default();
+    let special = SPECIAL.into_iter().find(|(known, _)| *known == own_scheme);
+    let has_capitals = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if has_capitals(scheme) {
+        return false;
+    }
+    let Some(rest) = rest.strip_prefix("//") else { return special.is_none() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let query = rest.split('#').next().unwrap_or_default();
+    let (user, place) = match authority.split_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, authority),
+    };
+    let (host, port) = match place.rfind(':') {
+        Some(at) if !place.ends_with(']') => {
+            (place.get(..at).unwrap_or_default(), place.get(at + 1..))
+        }
+        _ => (place, None),
+    };
+    let is_port = |port: &str| {
+        port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
+            && special.is_none_or(|(_, default)| port != default)
+    };
+    user.is_none_or(is_user)
+        && port.is_none_or(is_port)
+        && match special {
+            None => is_address(host),
+            Some((own, _)) => {
+                user.is_none()
+                    && path.starts_with('/')
+                    && !has_capitals(host)
+                    && !host.contains(['%', '*'])
+                    && !query.contains('\'')
+                    && is_address(host)
+                    && is_no_number(host)
+                    && match own {
+                        // A drive of Windows has no host.
+                        "file" => {
+                            port.is_none()
+                                && host != "localhost"
+                                && !path.contains("//")
+                                && (host.is_empty() || path.as_bytes().get(2) != Some(&b':'))
+                        }
+                        _ => !host.is_empty(),
+                    }
+            }
+        }
+}
+
+/// Whether a user, perhaps with a password, is written as readers would.
+fn is_user(user: &str) -> bool {
+    let (name, password) = user.split_once(':').unwrap_or((user, "-"));
+    let is_plain = |text: &str| !text.is_empty() && !text.contains([':', ';', '=', '[', ']', '@']);
+    is_plain(name) && is_plain(password)
+}
+
+/// Whether a host in brackets is an address of version 6 as readers write it.
+fn is_address(host: &str) -> bool {
+    if !host.contains(['[', ']', ':', '@']) {
+        return true;
+    }
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    address.is_some_and(|address| {
+        address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address)
+    })
+}
+
+/// Whether a host is not an address of version 4 in another form than readers write it.
+fn is_no_number(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let digits = last.strip_prefix("0x").unwrap_or(last);
+    let is_number = last.starts_with(|first: char| first.is_ascii_digit())
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    !is_number || last.is_empty() || host.parse::<Ipv4Addr>().is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn what_servers_could_shorten_or_decode_is_ambiguous() {
+    fn what_servers_could_take_for_another_uri_is_ambiguous() {
         for uri in [
             "file:///a/../b",
             "file:///..",
@@ -43,20 +157,54 @@ mod tests {
             "file:///%2E/b",
             "file:///.%2e/b",
             "file:///%73ecret",
-            "file:///%5fx",
+            "file:///%5Fx",
             "file:///a%2fb",
             "file:///a%2Fb",
             "file:///a\\b",
             "file:///a%5Cb",
             "file:///a%252e%252e",
+            "file:///a%c3%a4",
             "file:///a%",
             "file:///a%2",
             "file:///a%zz",
             "file:///a%00",
             "file:///a%0A",
-            "file:///{a}/../b",
+            "file:///ä",
+            "file:///a b",
+            " file:///a",
+            "file:///a|b",
+            "file:///{a}",
+            "FILE:///a",
+            "UI://a/b",
+            "b+FILE:///a",
+            "file:/a",
+            "b+file:/a",
+            "file:a",
+            "file:////a",
+            "file://localhost/a",
+            "file://C:/a",
+            "https:example.com/",
+            "https://example.com",
+            "https://example.com?q",
+            "https://Example.com/",
+            "https://example.com:443/",
+            "https://example.com:/",
+            "https://example.com:080/",
+            "https://u@example.com/",
+            "https://ex%C3%A4mple.com/",
+            "http://127.1/",
+            "http://0x7f.0.0.1/",
+            "http://1.2.3.4./",
+            "http://[::0]/",
+            "http://a/?'",
+            "db://@h/a",
+            "db://u:@h/a",
+            "db://h:/a",
+            "db://h:01/a",
+            "fetch://https://example.com/",
+            "file://h/c:/a",
         ] {
-            assert!(is_ambiguous(uri), "{uri}");
+            assert!(is_ambiguous(uri, false), "{uri}");
         }
         for uri in [
             "file:///a/b.txt",
@@ -65,14 +213,105 @@ mod tests {
             "file:///a%20b%3Ac%C3%A4",
             "file:///100%25.txt",
             "file:///a%252",
-            "https://user@host:80/a;b?c=d&e=/..x#f",
-            "fetch://https://example.com/",
-            "note://Ä/ö",
+            "file://host/a",
+            "b+file:///a",
+            "https://host:8080/a;b?c=d&e=/..x#f",
+            "http://127.0.0.1/",
+            "http://[::1]:8080/",
+            "note://Internal/Ideas",
+            "postgres://user:secret@host/db",
             "urn:isbn:0451450523",
-            "file:///{+path}{?query}",
+            "ui://app/view",
+            "plain",
             "",
         ] {
-            assert!(!is_ambiguous(uri), "{uri}");
+            assert!(!is_ambiguous(uri, false), "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_template_is_ambiguous_in_what_it_says() {
+        for (template, stars, expected) in [
+            ("file:///{+path}{?query}", "file:///**", false),
+            ("file:///{a}/../b", "file:///*/../b", true),
+            ("file:///{a}%2Fb", "file:///*%2Fb", true),
+            ("{+uri}", "*", false),
+            ("https://{host}/a", "https://*/a", false),
+            ("file:///{unclosed", "file:///*", false),
+            ("file:///a}", "file:///a}", true),
+        ] {
+            assert_eq!(with_stars(template), stars);
+            assert_eq!(is_ambiguous(stars, true), expected, "{template}");
+        }
+    }
+
+    /// Pieces that readers of URLs treat in their own ways.
+    fn uri() -> impl Strategy<Value = String> {
+        let schemes = ["file", "http", "https", "ws", "ftp", "db", "File", "b+file", "ui", "x.y"];
+        let pieces = [
+            "/",
+            "//",
+            ":",
+            "@",
+            "?",
+            "#",
+            "a",
+            "B",
+            ".",
+            "..",
+            "%2E",
+            "%41",
+            "%C3%A4",
+            "%25",
+            "41",
+            "80",
+            "443",
+            "0",
+            "0x1",
+            "127",
+            "[",
+            "]",
+            "::1",
+            "localhost",
+            "c:",
+            "'",
+            "*",
+            "+",
+            ";",
+            "=",
+            "&",
+            "~",
+            "u",
+            "é",
+            " ",
+            "|",
+            "\\",
+            "{",
+            "xn--",
+            "_",
+            "1.2.3.4",
+        ];
+        let middle = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..7);
+        let start = prop::sample::select(vec![":", "://", ":///", "://h/", "://h"]);
+        (prop::sample::select(schemes.to_vec()), start, middle)
+            .prop_map(|(scheme, start, middle)| format!("{scheme}{start}{}", middle.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// `url` reads as browsers do, and Python's pydantic by it.
+        #[test]
+        fn what_is_accepted_is_how_readers_of_urls_write_it(uri in uri()) {
+            if !is_ambiguous(&uri, false) {
+                let own = uri.split_once('+').filter(|(backend, _)| !backend.contains(':'));
+                let own = own.map_or(uri.as_str(), |(_, own)| own);
+                for uri in [&uri, own] {
+                    if let Ok(parsed) = url::Url::parse(uri) {
+                        prop_assert_eq!(parsed.as_str(), uri);
+                    }
+                }
+            }
         }
     }
 }

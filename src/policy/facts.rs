@@ -23,8 +23,9 @@ pub struct Facts<'f> {
 /// Why it cannot be known which backend a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSubject<'p> {
-    /// The header that names it came several times, or is no text.
-    UnclearHeader,
+    /// The header that names it came several times, or is no text; or a URI template leaves
+    /// it open.
+    Unclear,
     /// Envoy did not send this attribute.
     NoAttribute(&'p str),
 }

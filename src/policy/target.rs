@@ -36,13 +36,17 @@ impl BackendFrom {
     /// separator is of no backend, and so is everything without the header that would tell.
     ///
     /// # Errors
-    /// If the header or the attribute leaves it open: what routes the call could
+    /// If the header, the attribute or a template leaves it open: what routes the call could
     /// take it for another backend's.
     pub fn subject<'c>(
         &'c self,
         (feature, name): (Feature, &'c str),
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
+        let is_template = feature == Feature::ResourceTemplate;
+        if is_template && matches!(self, Self::ToolNamePrefix(_)) && leaves_backend_open(name) {
+            return Err(NoSubject::Unclear);
+        }
         let (prefix, name) = self.split(feature, name);
         let backend = match self {
             Self::Name(backend) => Some(backend.as_str()),
@@ -51,10 +55,10 @@ impl BackendFrom {
                 let mut values = head.values(header);
                 match (values.next(), values.next()) {
                     (None, _) => None,
-                    (Some(value), None) => Some(
-                        std::str::from_utf8(value).map_err(|_not_text| NoSubject::UnclearHeader)?,
-                    ),
-                    (Some(_), Some(_)) => return Err(NoSubject::UnclearHeader),
+                    (Some(value), None) => {
+                        Some(std::str::from_utf8(value).map_err(|_not_text| NoSubject::Unclear)?)
+                    }
+                    (Some(_), Some(_)) => return Err(NoSubject::Unclear),
                 }
             }
             Self::Attribute(attribute) => {
@@ -90,6 +94,15 @@ fn split_uri(uri: &str) -> Option<(&str, &str)> {
     uri.split_once('+').filter(|(backend, _)| !backend.contains(':'))
 }
 
+/// Whether what stands for a template's stars may tell the backend.
+fn leaves_backend_open(template: &str) -> bool {
+    let Some((start, _)) = template.split_once('*') else { return false };
+    match start.strip_prefix("ui://") {
+        Some(rest) => !rest.contains('/'),
+        None => "ui://".starts_with(start) || !start.contains([':', '+']),
+    }
+}
+
 /// Something that a rule is about.
 #[derive(Debug)]
 pub struct Target {
@@ -111,9 +124,7 @@ impl Target {
             return Extent::Nothing;
         }
         match (self.feature, subject.feature) {
-            (Feature::Resource, Feature::ResourceTemplate) => {
-                self.name.extent_of_template(subject.name)
-            }
+            (Feature::Resource, Feature::ResourceTemplate) => self.name.extent(subject.name),
             (ours, theirs) if ours == theirs && self.name.matches(subject.name) => Extent::All,
             _ => Extent::Nothing,
         }
@@ -145,6 +156,25 @@ mod tests {
             for feature in [Feature::Resource, Feature::ResourceTemplate] {
                 assert_eq!(prefixed.split(feature, uri), (backend, rest), "{uri}");
             }
+        }
+        let head = Head::default();
+        for (template, is_open) in [
+            ("*", true),
+            ("f*", true),
+            ("ui:*", true),
+            ("ui://*", true),
+            ("ui://a*/x", true),
+            ("secret*", true),
+            ("ui://a/*", false),
+            ("file:///*", false),
+            ("a+*", false),
+            ("a+file:///*+b", false),
+            ("file", false),
+        ] {
+            let asked = (Feature::ResourceTemplate, template);
+            assert_eq!(prefixed.subject(asked, &head).is_err(), is_open, "{template}");
+            let named = BackendFrom::Name("only".to_owned());
+            assert!(named.subject(asked, &head).is_ok());
         }
         assert_eq!(prefixed.split(Feature::Prompt, "b__p"), (Some("b"), "p"));
         assert_eq!(prefixed.split(Feature::Method, "b__p"), (None, "b__p"));
@@ -193,7 +223,7 @@ mod tests {
         for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]] {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
-            assert_eq!(from_header.subject(asked, &head), Err(NoSubject::UnclearHeader));
+            assert_eq!(from_header.subject(asked, &head), Err(NoSubject::Unclear));
         }
     }
 }

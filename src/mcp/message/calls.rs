@@ -6,12 +6,13 @@ use std::rc::Rc;
 use super::{Accept, Keys, Member, Message, NotGoverned, Params, Text, member, string};
 use crate::json::{JsonError, Kind, Reader};
 use crate::mcp::Problem;
-use crate::mcp::call::{Arguments, Call, Feature, LONGEST_NAME, LONGEST_URI, Parameters};
+use crate::mcp::call::{self, Arguments, Call, Feature, Parameters};
 use crate::mcp::methods::Asks;
-use crate::mcp::uri;
 
 /// Each costs an evaluation.
 const MOST_SUBSCRIPTIONS: usize = 100;
+/// All URIs of them are compared with patterns.
+const MOST_SUBSCRIBED_BYTES: usize = 16 << 10;
 
 /// What a call asks for.
 type Asked<'a> = (Feature, Cow<'a, str>);
@@ -69,10 +70,8 @@ fn other<'a>(method: &Cow<'a, str>, accept: Accept) -> Result<Vec<Asked<'a>>, Pr
     if !accept.governed.methods {
         return Ok(Vec::new());
     }
-    if method.len() > LONGEST_NAME {
-        return Err(Problem::NoUsableCall("method", "is longer than 256 bytes"));
-    }
-    Ok(vec![(Feature::Method, method.clone())])
+    let name = usable(Some(Text::String(method.clone())), Feature::Method, "method")?;
+    Ok(vec![(Feature::Method, name)])
 }
 
 fn one<'a>(
@@ -89,23 +88,11 @@ fn usable<'a>(
     feature: Feature,
     key: &'static str,
 ) -> Result<Cow<'a, str>, Problem> {
-    let is_uri = matches!(feature, Feature::Resource | Feature::ResourceTemplate);
-    let (longest, too_long) = match is_uri {
-        true => (LONGEST_URI, "is longer than 2048 bytes"),
-        false => (LONGEST_NAME, "is longer than 256 bytes"),
+    let name = match name {
+        Some(Text::String(name)) => call::judged(feature, name),
+        Some(Text::NotAString) | None => Err("is not a string"),
     };
-    let fault = match name {
-        Some(Text::String(name)) if name.is_empty() => "is empty",
-        Some(Text::String(name)) if name.len() > longest => too_long,
-        Some(Text::String(name)) if name.contains(char::is_control) => "holds a control character",
-        Some(Text::String(uri)) if is_uri && uri::is_ambiguous(&uri) => {
-            "could be taken for another URI: send it without dot segments, backslashes, and \
-             letters or slashes that are encoded"
-        }
-        Some(Text::String(name)) => return Ok(name),
-        Some(Text::NotAString) | None => "is not a string",
-    };
-    Err(Problem::NoUsableCall(key, fault))
+    name.map_err(|fault| Problem::NoUsableCall(key, fault))
 }
 
 fn parameters<'a>(
@@ -156,7 +143,9 @@ fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Ask
     };
     let (mut kind, mut name, mut uri) = (None, None, None);
     object(reference, &KEYS, max_depth, |reader, key| {
-        let text = Some(string(reader)?);
+        // Some clients write null where there is nothing.
+        let is_null = reader.peek()? == Kind::Null;
+        let text = Some(string(reader)?).filter(|_| !is_null);
         match key {
             "type" => kind = text,
             "name" => name = text,
@@ -172,10 +161,10 @@ fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Ask
             Ok((Feature::Prompt, usable(name, Feature::Prompt, "params.ref.name")?))
         }
         Some("ref/resource") => {
-            let uri = usable(uri, Feature::Resource, "params.ref.uri")?;
-            let is_template = uri.contains('{');
+            let text = uri.as_ref().and_then(Text::as_str);
+            let is_template = text.is_some_and(|uri| uri.contains('{'));
             let feature = if is_template { Feature::ResourceTemplate } else { Feature::Resource };
-            Ok((feature, uri))
+            Ok((feature, usable(uri, feature, "params.ref.uri")?))
         }
         _ => {
             Err(Problem::NoUsableCall("params.ref.type", "is neither ref/prompt nor ref/resource"))
@@ -232,5 +221,9 @@ fn subscribed(uris: Option<Vec<Text<'_>>>) -> Result<Vec<Asked<'_>>, Problem> {
         return Err(Problem::NoUsableCall(KEY, "holds more than 100 URIs"));
     }
     let asked = |uri| Ok((Feature::Resource, usable(Some(uri), Feature::Resource, KEY)?));
-    uris.into_iter().map(asked).collect()
+    let asked = uris.into_iter().map(asked).collect::<Result<Vec<_>, _>>()?;
+    if asked.iter().map(|(_, uri)| uri.len()).sum::<usize>() > MOST_SUBSCRIBED_BYTES {
+        return Err(Problem::NoUsableCall(KEY, "holds more than 16 KiB"));
+    }
+    Ok(asked)
 }
