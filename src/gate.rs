@@ -334,10 +334,7 @@ impl Gate {
                 let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
                 Judgement { method, list, ..Judgement::cleared(Proof::NotGoverned(proof)) }
             }
-            Ok(Message::Task { method, id }) => {
-                let refusal = Judgement::refused(policy, Refusal::of_task(id));
-                Judgement { method: Some(method), ..refusal }
-            }
+            Ok(Message::Task { method, id }) => task(policy, method, id),
             Ok(Message::Batch(messages)) => batch(admitted, messages),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(&malformed)),
         }
@@ -381,6 +378,12 @@ fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Asked> {
     if may_list { filtered_list(policy, &call.method, call.id) } else { None }
 }
 
+/// Judges a request for what a task has done.
+fn task<'p, 'b>(policy: &Policy, method: Cow<'b, str>, id: Option<&str>) -> Judgement<'p, 'b> {
+    let refused = Judgement::refused(policy, Refusal::of_task(id));
+    Judgement { method: Some(method), ..refused }
+}
+
 /// Judges several messages together.
 fn batch<'p, 'b>(admitted: &'p Admitted, messages: Vec<Message<'b>>) -> Judgement<'p, 'b> {
     let (policy, mut calls) = (admitted.policy(), Vec::new());
@@ -394,7 +397,7 @@ fn batch<'p, 'b>(admitted: &'p Admitted, messages: Vec<Message<'b>>) -> Judgemen
             Message::NotGoverned { method, .. } => {
                 method.and_then(|method| filtered_list(policy, &method, None))
             }
-            Message::Task { id, .. } => return Judgement::refused(policy, Refusal::of_task(id)),
+            Message::Task { method, id } => return task(policy, method, id),
             // A batch holds no batch.
             Message::Batch(_) => None,
         };

@@ -11,10 +11,12 @@
 //!    can be read ([`gate::Gate::admit`])?
 //! 4. The body is read strictly, as one JSON-RPC 2.0 message, or a batch of them where a policy accepts
 //!    batches ([`mcp`]).
-//! 5. A `tools/call` becomes backend, tool and arguments; the rules are tried in
-//!    order, the first that matches decides ([`policy::Policy::evaluate`]).
+//! 5. A `tools/call` becomes backend, tool and arguments, and so does what else is
+//!    judged; the rules are tried in order, the first that matches decides
+//!    ([`policy::Policy::evaluate`]).
 //! 6. A call that may go on does so unchanged. A denial is answered here, with a
 //!    challenge if more scopes would help ([`challenge`]).
+//! 7. The answer to a list is filtered, if the policy says so ([`gate::AwaitedList`]).
 //!
 //! # Whom it trusts
 //!
@@ -38,7 +40,7 @@
 //! | no verified token, and the policy says `unauthenticated: Challenge` | 401 with `WWW-Authenticate` |
 //! | the body is not UTF-8, not strict JSON, ambiguous or too deep | 400, JSON-RPC -32700 |
 //! | it is not one JSON-RPC 2.0 message, a batch where they are rejected, or the header that names the backend is repeated | 400, -32600 |
-//! | a call without a usable tool name or arguments | 400, -32602 |
+//! | a call without a usable name, URI or arguments | 400, -32602 |
 //! | `Mcp-Method`, `Mcp-Name` or `MCP-Protocol-Version` disagree with the body | 400, -32020 |
 //! | the body is compressed, or said to be in another charset than UTF-8 | 415, -32600 |
 //! | the body is too large, or Envoy cut it off | 413, -32600 |

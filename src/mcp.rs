@@ -53,4 +53,4 @@ pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read, read_for};
-pub use methods::{Governed, Listing, TOOLS_CALL};
+pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};

@@ -93,7 +93,9 @@ impl Record {
             match subject.feature {
                 Feature::Tool => record.decision.tool = name,
                 Feature::Prompt => record.decision.prompt = name,
-                Feature::Resource | Feature::ResourceTemplate => record.decision.resource = name,
+                Feature::Resource | Feature::ResourceTemplate => {
+                    record.decision.resource = without_data(&name);
+                }
                 // It is named as the method.
                 Feature::Method => {}
             }
@@ -185,6 +187,16 @@ impl Record {
     }
 }
 
+/// A URI without its query and fragment, which can hold what is asked of the resource, and
+/// without a user and password.
+fn without_data(uri: &str) -> String {
+    let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
 fn timestamp(time: SystemTime) -> proto::Timestamp {
     let proto::Duration { seconds, nanos } =
         duration(time.duration_since(UNIX_EPOCH).unwrap_or_default());
@@ -195,4 +207,21 @@ fn timestamp(time: SystemTime) -> proto::Timestamp {
 fn duration(duration: Duration) -> proto::Duration {
     let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     proto::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_data;
+
+    #[test]
+    fn a_uri_is_told_without_what_is_asked_of_the_resource() {
+        for (uri, told) in [
+            ("file:///a/b", "file:///a/b"),
+            ("db://user:secret@host/table?ssn=1#row", "db://host/table"),
+            ("db://host?ssn=1", "db://host"),
+            ("urn:a:b?q", "urn:a:b"),
+        ] {
+            assert_eq!(without_data(uri), told);
+        }
+    }
 }

@@ -48,6 +48,7 @@ fn check_tells_programs_what_was_decided() {
             "httpStatus": 403,
             "reason": "insufficient_scope",
             "policy": "quickstart",
+            "method": "tools/call",
             "backend": "mcp-backend-authorization",
             "tool": "echo",
             "prompt": null,

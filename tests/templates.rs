@@ -8,33 +8,41 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// What takes the place of an expression: enough to meet each piece of a pattern or not.
-const EXPANSIONS: [&str; 9] = ["", "a", "b", "ab", "ba", "aab", "abb", "bab", "aba"];
+const EXPANSIONS: [&str; 11] =
+    ["", "a", "b", "ab", "ba", "aab", "abb", "bab", "aba", "b+", "b+x:a"];
 
 #[derive(Debug, Clone)]
 struct Rule {
     allow: bool,
     /// A scope that is not granted.
     needs_more: bool,
+    backend: Option<&'static str>,
     uri: String,
 }
 
-/// Texts over a small alphabet with stars in between.
-fn pattern(star: &'static str) -> impl Strategy<Value = String> {
+/// Texts over a small alphabet with stars in between, after one of these.
+fn pattern(starts: &'static [&'static str], star: &'static str) -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec!["", "a", "b", "ab"]);
-    prop::collection::vec(piece, 1..4).prop_map(move |pieces| format!("x:{}", pieces.join(star)))
+    let pieces = prop::collection::vec(piece, 1..4);
+    (prop::sample::select(starts), pieces)
+        .prop_map(move |(start, pieces)| format!("{start}{}", pieces.join(star)))
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    (any::<bool>(), prop::bool::weighted(0.3), pattern("*"))
-        .prop_map(|(allow, needs_more, uri)| Rule { allow, needs_more, uri })
+    let backend = prop::option::weighted(0.3, prop::sample::select(vec!["a", "b"]));
+    (any::<bool>(), prop::bool::weighted(0.3), backend, pattern(&["x:", "x:", "*"], "*"))
+        .prop_map(|(allow, needs_more, backend, uri)| Rule { allow, needs_more, backend, uri })
 }
 
 fn gate(rules: &[Rule], default_allow: bool) -> Gate {
-    let rule = |Rule { allow, needs_more, uri }: &Rule| {
+    let rule = |Rule { allow, needs_more, backend, uri }: &Rule| {
         let mut rule = json!({
             "action": if *allow { "Allow" } else { "Deny" },
             "target": {"resources": [{"uri": uri}]},
         });
+        if let Some(backend) = backend {
+            rule["target"]["resources"][0]["backend"] = json!(backend);
+        }
         if *needs_more {
             rule["source"] = json!({"jwt": {"scopes": ["more"]}});
         }
@@ -42,7 +50,8 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
     };
     let policy = json!({"policies": [{
         "name": "p",
-        "backend": {"name": "b"},
+        // Backends are in front of URIs: `b+x:a`.
+        "backend": {"toolNamePrefix": "__"},
         "enforce": ["tools", "resources"],
         "resourcesList": "Reachable",
         "defaultAction": if default_allow { "Allow" } else { "Deny" },
@@ -99,7 +108,7 @@ proptest! {
     #[test]
     fn a_template_is_open_as_far_as_its_resources_are(
         rules in prop::collection::vec(rule(), 1..5),
-        template in pattern("{v}"),
+        template in pattern(&["x:", "b+x:", "b{v}x:", "{v}"], "{v}"),
         default_allow in prop::bool::weighted(0.2),
     ) {
         let gate = gate(&rules, default_allow);
@@ -111,6 +120,13 @@ proptest! {
         let completion = ask(&gate, "completion/complete", &reference);
         if completion.is_ok() {
             prop_assert!(answers.iter().all(Result::is_ok), "{template}: {answers:?}");
+        }
+        // What could be of any backend is closed.
+        let literal = template.split('{').next().unwrap();
+        if literal.len() < template.len() && !literal.contains([':', '+']) {
+            prop_assert_eq!(completion, Err(vec![]));
+            prop_assert_eq!(listed(&gate, &template), None);
+            return Ok(());
         }
         // Of whatever can be read the template is to be seen.
         let scopes = |template: &Value| template["_meta"]["mcp-authz/requiredScopes"].clone();
@@ -133,7 +149,7 @@ proptest! {
     #[test]
     fn a_resource_is_listed_if_it_can_be_read(
         rules in prop::collection::vec(rule(), 1..5),
-        uri in pattern(""),
+        uri in pattern(&["x:", "b+x:"], ""),
         default_allow in prop::bool::weighted(0.2),
     ) {
         let gate = gate(&rules, default_allow);

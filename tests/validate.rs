@@ -10,7 +10,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 7] = [
+const WARNINGS: [&str; 8] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -18,6 +18,7 @@ const WARNINGS: [&str; 7] = [
     "header-capitals",
     "glob-overlap",
     "nothing-allowed",
+    "judged-otherwise",
 ];
 
 fn good(name: &str) -> String {

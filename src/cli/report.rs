@@ -37,13 +37,24 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> Value {
-        let Decision { verdict, shadow, reason, http_status, policy, rule, backend, tool, .. } =
-            &self.decision;
+        let Decision {
+            verdict,
+            shadow,
+            reason,
+            http_status,
+            policy,
+            rule,
+            method,
+            backend,
+            tool,
+            ..
+        } = &self.decision;
         json!({
             "decision": verdict,
             "httpStatus": http_status,
             "reason": reason,
             "policy": given(policy),
+            "method": given(method),
             "backend": given(backend),
             "tool": given(tool),
             "prompt": given(&self.decision.prompt),
@@ -65,6 +76,8 @@ impl Report {
                 None => "of no backend".to_owned(),
             };
             lines.push(format!("call: {kind} {} {backend}", name.escape_debug()));
+        } else if !self.response.rules.is_empty() {
+            lines.push(format!("call: method {}", self.decision.method.escape_debug()));
         }
         if !self.is_allowed() {
             let but = if *shadow { ", but it goes on: the policy is in Shadow" } else { "" };

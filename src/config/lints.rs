@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::Spot;
 use super::problem::{Lint, Problems};
 use super::rules::RuleSpots;
-use crate::mcp::Feature;
+use crate::mcp::{Feature, known_methods};
 use crate::policy::{
     Action, Condition, ConditionErrors, Lists, Policy, RequiredClaim, Rule, Target,
 };
@@ -13,6 +13,7 @@ use crate::policy::{
 /// Looks at a policy, whose rules stand at `spots`.
 pub(super) fn lint(policy: &Policy, at: &Spot, spots: &[RuleSpots], problems: &mut Problems) {
     nothing_allowed(policy, at, problems);
+    judged_otherwise(policy, spots, problems);
     if policy.lists != Lists::UNFILTERED {
         let message = "the answers to lists are filtered, so Envoy has to send them here: `mcp-authz \
                        envoy-config` prints filters that do. In BUFFERED those of lists alone are \
@@ -63,6 +64,30 @@ impl<'p> Index<'p> {
         rules.sort_unstable();
         rules.dedup();
         rules
+    }
+}
+
+/// Finds patterns of methods that seem to take in what is judged as something else.
+fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    for (rule, spots) in policy.rules.iter().zip(spots) {
+        for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
+            // `*` alone is meant for all the rest.
+            if target.feature != Feature::Method || target.name.as_str() == "*" {
+                continue;
+            }
+            let mut methods = known_methods().filter(|method| target.name.matches(method));
+            let Some((method, feature)) =
+                methods.find_map(|method| Some((method, policy.governed.judges_as(method)?)))
+            else {
+                continue;
+            };
+            let (pattern, noun) = (target.name.as_str(), feature.as_str());
+            let message = format!(
+                "the pattern `{pattern}` does not take in `{method}`, which is judged as a {noun}: \
+                 name that in `{noun}s`, too"
+            );
+            problems.lint(Lint::JudgedOtherwise, spot.place, &spot.keys, message);
+        }
     }
 }
 
@@ -131,9 +156,16 @@ fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
         && match (&earlier.targets, &later.targets) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(earlier), Some(later)) => later
-                .iter()
-                .all(|target| earlier.iter().any(|other| covers_target(other, target))),
+            (Some(earlier_targets), Some(later_targets)) => later_targets.iter().all(|target| {
+                let covers = |other| covers_target(other, target);
+                // A template can be met by a Deny rule and be more than an Allow rule means.
+                let is_open = target.feature == Feature::Resource
+                    && earlier.action == Action::Allow
+                    && later.action == Action::Deny;
+                earlier_targets
+                    .iter()
+                    .any(|other| covers(other) && (!is_open || other.name.as_str() == "*"))
+            }),
         }
         // A condition that fails is no match to an Allow rule, and may be one to a
         // Deny rule.

@@ -57,6 +57,8 @@ pub enum Lint {
     GlobOverlap,
     /// A policy judges what none of its rules could allow.
     NothingAllowed,
+    /// A pattern of methods seems to take in what is judged as something else.
+    JudgedOtherwise,
     /// An `MCPRoute` that allows every call.
     NoAuthorization,
     /// A rule names a backend that its `MCPRoute` does not route to.
@@ -71,7 +73,7 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -79,6 +81,7 @@ impl Lint {
         Self::HeaderCapitals,
         Self::GlobOverlap,
         Self::NothingAllowed,
+        Self::JudgedOtherwise,
         Self::NoAuthorization,
         Self::UnknownBackend,
         Self::LeftToOthers,
@@ -96,6 +99,7 @@ impl Lint {
             Self::HeaderCapitals => "header-capitals",
             Self::GlobOverlap => "glob-overlap",
             Self::NothingAllowed => "nothing-allowed",
+            Self::JudgedOtherwise => "judged-otherwise",
             Self::NoAuthorization => "no-authorization",
             Self::UnknownBackend => "unknown-backend",
             Self::LeftToOthers => "left-to-others",

@@ -250,7 +250,9 @@ impl Reading<'_> {
 
         if let (Some(item), Some(name)) = (&name_item, &name) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
-            if let Some(mistake) = name_mistake(feature, name, prefixed, self.dialect) {
+            if let Some(mistake) =
+                name_mistake(feature, name, (prefixed, self.governed), self.dialect)
+            {
                 item.problem(problems, mistake);
             }
         }

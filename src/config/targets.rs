@@ -2,7 +2,7 @@
 
 use super::rules::Dialect;
 use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::Feature;
+use crate::mcp::{Feature, Governed, is_almost_known};
 use crate::policy::BackendFrom;
 
 pub(super) static TARGET: Shape = Shape {
@@ -97,7 +97,7 @@ pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
 pub(super) fn name_mistake(
     feature: Feature,
     name: &str,
-    prefixed: Option<&BackendFrom>,
+    (prefixed, governed): (Option<&BackendFrom>, Governed),
     dialect: Dialect,
 ) -> Option<String> {
     if dialect == Dialect::McpRoute && name.contains('*') {
@@ -111,20 +111,52 @@ pub(super) fn name_mistake(
             name.escape_debug()
         ));
     }
-    if feature == Feature::Method && !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some(format!("`{name}` never matches: methods are visible ASCII"));
+    if feature == Feature::Method
+        && let Some(mistake) = method_mistake(name, governed)
+    {
+        return Some(mistake);
+    }
+    if feature == Feature::Resource {
+        if name.contains(['{', '}']) {
+            return Some(format!(
+                "`{name}` never matches: write `*` for what an expression of a URI template stands for"
+            ));
+        }
+        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(format!(
+                "`{name}` never matches: URIs are ASCII without spaces (RFC 3986)"
+            ));
+        }
+        // There the backend is a part of the URI.
+        if name.starts_with("ui://") {
+            return None;
+        }
     }
     let (backend, rest) = prefixed?.split(feature, name);
-    let (what, key) = match feature {
-        Feature::Resource | Feature::ResourceTemplate => ("URI", "uri"),
-        _ => ("name", feature.as_str()),
-    };
     let backend = backend.filter(|backend| !backend.contains('*'))?;
-    let noun = feature.as_str();
+    let (noun, key) =
+        (feature.as_str(), if feature == Feature::Resource { "uri" } else { feature.as_str() });
     Some(format!(
-        "`{name}` has a backend's name in front, and the {noun}'s {what} is what follows it: write \
-         `backend: {backend}, {key}: {rest}`"
+        "`{name}` has a backend's name in front, and the {noun} is what follows it: write `backend: \
+         {backend}, {key}: {rest}`"
     ))
+}
+
+/// Why a method can match no call, if it cannot.
+fn method_mistake(name: &str, governed: Governed) -> Option<String> {
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some(format!("`{name}` never matches: methods are visible ASCII"));
+    }
+    if is_almost_known(name) {
+        return Some(format!(
+            "`{name}` never matches: it differs from a method of MCP only in upper and lower case, \
+             and is refused"
+        ));
+    }
+    governed.judges_as(name).map(|feature| {
+        let noun = feature.as_str();
+        format!("`{name}` never matches: it is judged as a {noun}; name that in `{noun}s`")
+    })
 }
 
 /// Why a backend can match no call, if it cannot.
@@ -146,7 +178,9 @@ pub(super) fn backend_mistake(
             "`{backend}` never matches: backends are told by the names of tools, prompts and \
              resources, and a method has none"
         )),
-        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
+        BackendFrom::ToolNamePrefix(separator)
+            if feature != Feature::Resource && backend.contains(separator.as_str()) =>
+        {
             Some(format!(
                 "`{backend}` never matches: a backend's name ends before the first `{separator}`"
             ))

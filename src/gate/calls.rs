@@ -73,11 +73,18 @@ fn denied_some(
 ) -> Refusal {
     let policy = admitted.policy();
     let mut scopes: Vec<String> = Vec::new();
-    for call in denied {
-        let Some(remedy) = call.remedy else { return call.refusal(policy, None) };
-        let new =
-            remedy.iter().filter(|scope| !scopes.contains(scope)).cloned().collect::<Vec<_>>();
-        scopes.extend(new);
+    for Judged { evaluation, .. } in calls {
+        // A token with just these is enough for what is allowed already, too.
+        let needed = match evaluation.decision.permit() {
+            Ok(_) => evaluation.required_scopes(),
+            Err(Some(remedy)) => remedy,
+            Err(None) => continue,
+        };
+        let new = needed.iter().filter(|scope| !scopes.contains(scope)).cloned();
+        scopes.extend(new.collect::<Vec<_>>());
+    }
+    if let Some(hopeless) = denied.iter().find(|call| call.remedy.is_none()) {
+        return hopeless.refusal(policy, None);
     }
     // What helps one call could, by a rule over scopes, close another.
     let all_help = calls.iter().all(|judged| is_allowed_with(policy, admitted, judged, &scopes));

@@ -412,7 +412,7 @@ impl<'a> Envelope<'a> {
         }
         let asks = methods::asks(&method);
         headers.check(&self.mirror(&method, asks))?;
-        if asks.is_none() && methods::is_almost_known(&method) {
+        if methods::is_almost_known(&method) {
             return Err(Problem::NotJsonRpc(
                 "`method` differs from one of MCP's only in upper and lower case",
             ));

@@ -136,6 +136,24 @@ const KNOWN: [(&str, Asks); 25] = [
     (TOOLS_CALL, Asks::Tool),
 ];
 
+impl Governed {
+    /// The kind of target as which a method is judged, if that is not a method.
+    pub fn judges_as(self, method: &str) -> Option<Feature> {
+        match asks(method)? {
+            Asks::Tool => Some(Feature::Tool),
+            Asks::Prompt if self.prompts => Some(Feature::Prompt),
+            Asks::Resource if self.resources => Some(Feature::Resource),
+            Asks::Completion if self.prompts && self.resources => Some(Feature::Prompt),
+            _ => None,
+        }
+    }
+}
+
+/// The methods of MCP that are known.
+pub fn known_methods() -> impl Iterator<Item = &'static str> {
+    KNOWN.into_iter().map(|(method, _)| method)
+}
+
 /// `None`: it is no method of MCP. A method of tasks that is not known yet is one of them.
 pub(super) fn asks(method: &str) -> Option<Asks> {
     if method == TOOLS_CALL {
@@ -145,8 +163,11 @@ pub(super) fn asks(method: &str) -> Option<Asks> {
     known.or_else(|| method.starts_with(TASKS).then_some(Asks::Task))
 }
 
-/// Whether a method that is not known differs from one that is only in letters' case.
-pub(super) fn is_almost_known(method: &str) -> bool {
+/// Whether a method is not known, and differs from one that is only in letters' case.
+pub fn is_almost_known(method: &str) -> bool {
+    if asks(method).is_some() {
+        return false;
+    }
     let is_task = || method.get(..TASKS.len()).is_some_and(|start| fold_eq(start, TASKS));
     KNOWN.iter().any(|(known, _)| fold_eq(known, method)) || is_task()
 }

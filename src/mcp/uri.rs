@@ -1,6 +1,6 @@
 //! Which URIs all servers take for the same resource.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Schemes of which readers know how they go on, with the port that may be left out.
 const SPECIAL: [(&str, &str); 6] =

@@ -41,11 +41,12 @@ pub use self::meter::Budget;
 use self::part::{Params, Part, Place, RequestView, Variable};
 use self::pattern::Pattern;
 pub use self::possible::Possible;
+use self::reads::Node;
 pub use self::reads::Reads;
 use self::view::{Mark, Writer};
 use super::Facts;
 use crate::json::{Json, Object};
-use crate::mcp::{Call, Problem};
+use crate::mcp::{Call, Feature, Problem};
 
 /// The longest expression that is accepted, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -255,6 +256,12 @@ impl<'a> Scope<'a> {
 impl Scope<'_> {
     /// `None` if it is not known.
     fn part(&self, variable: Variable) -> Option<Part<'_>> {
+        if let Variable::Request(Node::Resource) = variable
+            && self.facts.subject.feature == Feature::ResourceTemplate
+        {
+            self.unknown.set();
+            return None;
+        }
         let client = self.client();
         let params = match (variable, self.parameters) {
             (Variable::Args, Parameters::Known { args, .. }) => {

@@ -107,6 +107,14 @@ pub struct Evaluation<'p> {
     pub(super) looks: Vec<Look<'p>>,
 }
 
+impl<'p> Evaluation<'p> {
+    /// The scopes that the rule requires that decided.
+    pub fn required_scopes(&self) -> &'p [String] {
+        let rule = self.decision.rule.and_then(|index| self.policy.rules.get(index));
+        rule.map(|rule| rule.scopes.names()).unwrap_or_default()
+    }
+}
+
 /// What is known of a rule whose backend, target and claims match the call.
 #[derive(Debug)]
 pub(super) struct Look<'p> {

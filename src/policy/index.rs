@@ -6,9 +6,6 @@ use super::by_feature::ByFeature;
 use super::{Rule, Subject};
 use crate::mcp::Feature;
 
-/// What targets are of.
-const FEATURES: [Feature; 4] = [Feature::Tool, Feature::Prompt, Feature::Resource, Feature::Method];
-
 /// The rules of a list by what they name, so that a call is compared only with those that
 /// can be for it, however many there are.
 #[derive(Debug, Default)]
@@ -68,7 +65,7 @@ impl Index {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let mut index = Self::default();
         for (number, rule) in rules.iter().enumerate() {
-            for feature in FEATURES {
+            for feature in Feature::OF_TARGETS {
                 index.tables.get_mut(feature).add(number, rule, feature);
             }
             index.all.push(number, rule);

@@ -67,7 +67,7 @@ impl Policy {
         let mut allowed = false;
         for number in self.rules.candidates(&facts.subject, 0) {
             let Some(rule) = self.rules.get(number) else { continue };
-            if facts.budget.spend_a_look() {
+            if facts.budget.spend_a_look(facts.subject.name) {
                 return false;
             }
             if !rule.scopes.are_in(granted, more) || !is_for(rule, facts) {

@@ -65,7 +65,9 @@ pub struct Decision {
     /// How long it took to read the body and decide.
     #[prost(message, optional, tag = "20")]
     pub duration: ::core::option::Option<::envoy_types::pb::google::protobuf::Duration>,
-    /// The prompt, or the URI of the resource, of the call that decided.
+    /// The prompt, or the URI of the resource, of the call that decided. Of a URI
+    /// there is no query, no fragment and no user; in that of a template, stars
+    /// stand for expressions.
     #[prost(string, tag = "21")]
     pub prompt: ::prost::alloc::string::String,
     #[prost(string, tag = "22")]

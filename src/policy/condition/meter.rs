@@ -68,9 +68,11 @@ impl Budget {
         self.spend(ELEMENT.saturating_mul(elements as u64)).is_err()
     }
 
-    /// Pays for a look at a rule. Answers whether there is too little left.
-    pub(in crate::policy) fn spend_a_look(&self) -> bool {
-        self.spend(ELEMENT).is_err()
+    /// Pays for a look at a rule, which compares its patterns with a name. Answers whether
+    /// there is too little left.
+    pub(in crate::policy) fn spend_a_look(&self, name: &str) -> bool {
+        let long = (name.len() as u64).saturating_sub(ELEMENT);
+        self.spend(ELEMENT.saturating_add(long.saturating_mul(8))).is_err()
     }
 
     /// Pays for steps.
