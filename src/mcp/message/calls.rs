@@ -34,9 +34,11 @@ pub(super) fn message<'a>(
             one(Feature::Resource, &mut params.uri, "params.uri")?
         }
         Some(Asks::Completion) if governed.prompts || governed.resources => {
-            let (feature, name) = completed(params.reference.as_ref(), accept.max_depth)?;
-            let is_governed = governed.includes(feature);
-            if is_governed { vec![(feature, name)] } else { other(&method, accept)? }
+            let (feature, mut name, key) = completed(params.reference.as_ref(), accept.max_depth)?;
+            match governed.includes(feature) {
+                true => one(feature, &mut name, key)?,
+                false => other(&method, accept)?,
+            }
         }
         Some(Asks::Notifications) if governed.resources || !accept.tasks => {
             let Heard { resources, of_tasks } =
@@ -134,8 +136,14 @@ fn object<'a>(
     keys.check()
 }
 
+/// What should be the name of what a completion is for, and where it stands.
+type Completed<'a> = (Feature, Option<Text<'a>>, &'static str);
+
 /// What a completion is for: `params.ref`.
-fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Asked<'a>, Problem> {
+fn completed<'a>(
+    reference: Option<&Member<'a>>,
+    max_depth: usize,
+) -> Result<Completed<'a>, Problem> {
     const KEYS: [&str; 3] = ["type", "name", "uri"];
 
     let Some(reference) = reference.filter(|reference| reference.kind == Kind::Object) else {
@@ -157,14 +165,12 @@ fn completed<'a>(reference: Option<&Member<'a>>, max_depth: usize) -> Result<Ask
         return Err(Problem::NoUsableCall("params.ref", "has both a name and a URI"));
     }
     match kind.as_ref().and_then(Text::as_str) {
-        Some("ref/prompt") => {
-            Ok((Feature::Prompt, usable(name, Feature::Prompt, "params.ref.name")?))
-        }
+        Some("ref/prompt") => Ok((Feature::Prompt, name, "params.ref.name")),
         Some("ref/resource") => {
             let text = uri.as_ref().and_then(Text::as_str);
             let is_template = text.is_some_and(|uri| uri.contains('{'));
             let feature = if is_template { Feature::ResourceTemplate } else { Feature::Resource };
-            Ok((feature, usable(uri, feature, "params.ref.uri")?))
+            Ok((feature, uri, "params.ref.uri"))
         }
         _ => {
             Err(Problem::NoUsableCall("params.ref.type", "is neither ref/prompt nor ref/resource"))
