@@ -110,6 +110,11 @@ impl Claims {
         Self::from_unverified_token(token).ok()
     }
 
+    /// The same claims, without a scope.
+    pub fn without_scopes(&self) -> Self {
+        Self { scopes: Vec::new(), all: self.all.clone() }
+    }
+
     /// The scopes that the token grants.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(String::as_str)

@@ -23,7 +23,7 @@
 //! | a method that is not visible ASCII, or is almost one of MCP's | trims it, cuts it, or ignores case |
 //! | an id that is no string and no number | answers to another |
 //! | a name or URI that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
-//! | a URI with dot segments, backslashes, or letters or slashes that are encoded | follows or decodes them |
+//! | a URI that readers of URLs would write otherwise, or with slashes that are encoded | reads another one |
 //! | a completion for a prompt and a resource at once | takes it for either |
 //!
 //! What has no method is a response and passes, and so does a method that is not
@@ -54,3 +54,4 @@ pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read, read_for};
 pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};
+pub use uri::is_ambiguous;

@@ -191,6 +191,9 @@ impl Record {
 /// without a user and password.
 fn without_data(uri: &str) -> String {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
+    if uri.starts_with("data:") {
+        return "data:".to_owned();
+    }
     let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = authority.rsplit('@').next().unwrap_or_default();
@@ -220,6 +223,7 @@ mod tests {
             ("db://user:secret@host/table?ssn=1#row", "db://host/table"),
             ("db://host?ssn=1", "db://host"),
             ("urn:a:b?q", "urn:a:b"),
+            ("data:text/plain,secret", "data:"),
         ] {
             assert_eq!(without_data(uri), told);
         }

@@ -10,7 +10,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 8] = [
+const WARNINGS: [&str; 9] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -19,6 +19,7 @@ const WARNINGS: [&str; 8] = [
     "glob-overlap",
     "nothing-allowed",
     "judged-otherwise",
+    "backend-in-uri",
 ];
 
 fn good(name: &str) -> String {

@@ -76,9 +76,12 @@ fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
                 continue;
             }
             let mut methods = known_methods().filter(|method| target.name.matches(method));
-            let Some((method, feature)) =
-                methods.find_map(|method| Some((method, policy.governed.judges_as(method)?)))
-            else {
+            let Some((method, feature)) = methods.find_map(|method| {
+                let feature = policy.governed.judges_as(method)?;
+                let is_named = |target: &Target| target.feature == feature;
+                let names_it = rule.targets.iter().flatten().any(is_named);
+                (!names_it).then_some((method, feature))
+            }) else {
                 continue;
             };
             let (pattern, noun) = (target.name.as_str(), feature.as_str());

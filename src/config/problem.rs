@@ -59,6 +59,8 @@ pub enum Lint {
     NothingAllowed,
     /// A pattern of methods seems to take in what is judged as something else.
     JudgedOtherwise,
+    /// The URI of a resource begins with what is taken for a backend.
+    BackendInUri,
     /// An `MCPRoute` that allows every call.
     NoAuthorization,
     /// A rule names a backend that its `MCPRoute` does not route to.
@@ -73,7 +75,7 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -82,6 +84,7 @@ impl Lint {
         Self::GlobOverlap,
         Self::NothingAllowed,
         Self::JudgedOtherwise,
+        Self::BackendInUri,
         Self::NoAuthorization,
         Self::UnknownBackend,
         Self::LeftToOthers,
@@ -100,6 +103,7 @@ impl Lint {
             Self::GlobOverlap => "glob-overlap",
             Self::NothingAllowed => "nothing-allowed",
             Self::JudgedOtherwise => "judged-otherwise",
+            Self::BackendInUri => "backend-in-uri",
             Self::NoAuthorization => "no-authorization",
             Self::UnknownBackend => "unknown-backend",
             Self::LeftToOthers => "left-to-others",

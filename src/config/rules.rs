@@ -7,7 +7,7 @@ use super::decode::{Item, one_of};
 use super::problem::{Lint, Place, Problems};
 use super::scopes::scopes;
 use super::shape::{Holds, Shape, field};
-use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake};
+use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, uri_doubt};
 use super::yaml::Scalar;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::claims::Claims;
@@ -250,15 +250,18 @@ impl Reading<'_> {
 
         if let (Some(item), Some(name)) = (&name_item, &name) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
-            if let Some(mistake) =
-                name_mistake(feature, name, (prefixed, self.governed), self.dialect)
-            {
+            let about = (prefixed, self.governed);
+            if let Some(mistake) = name_mistake(feature, name, about, self.dialect) {
                 item.problem(problems, mistake);
+            } else if feature == Feature::Resource
+                && let Some(doubt) = uri_doubt(name, prefixed)
+            {
+                item.lint(Lint::BackendInUri, problems, doubt);
             }
         }
         if let (Some(item), Some(Some(backend)), Some(from)) =
             (&backend_item, &backend, self.backend_from)
-            && let Some(mistake) = backend_mistake(feature, backend, from)
+            && let Some(mistake) = backend_mistake((feature, name.as_deref()), backend, from)
         {
             item.problem(problems, mistake);
         }

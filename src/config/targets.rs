@@ -2,7 +2,7 @@
 
 use super::rules::Dialect;
 use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::{Feature, Governed, is_almost_known};
+use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous};
 use crate::policy::BackendFrom;
 
 pub(super) static TARGET: Shape = Shape {
@@ -117,28 +117,41 @@ pub(super) fn name_mistake(
         return Some(mistake);
     }
     if feature == Feature::Resource {
-        if name.contains(['{', '}']) {
-            return Some(format!(
-                "`{name}` never matches: write `*` for what an expression of a URI template stands for"
-            ));
-        }
-        if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Some(format!(
-                "`{name}` never matches: URIs are ASCII without spaces (RFC 3986)"
-            ));
-        }
-        // There the backend is a part of the URI.
-        if name.starts_with("ui://") {
-            return None;
-        }
+        return uri_mistake(name);
     }
     let (backend, rest) = prefixed?.split(feature, name);
     let backend = backend.filter(|backend| !backend.contains('*'))?;
-    let (noun, key) =
-        (feature.as_str(), if feature == Feature::Resource { "uri" } else { feature.as_str() });
+    let noun = feature.as_str();
     Some(format!(
         "`{name}` has a backend's name in front, and the {noun} is what follows it: write `backend: \
-         {backend}, {key}: {rest}`"
+         {backend}, {noun}: {rest}`"
+    ))
+}
+
+/// Why the URI of a resource can match no call, if it cannot.
+fn uri_mistake(uri: &str) -> Option<String> {
+    if uri.contains(['{', '}']) {
+        return Some(format!(
+            "`{uri}` never matches: write `*` for what an expression of a URI template stands for"
+        ));
+    }
+    let (scheme, _) = uri.split_once(':').unwrap_or_default();
+    let has_capitals = scheme.bytes().any(|byte| byte.is_ascii_uppercase());
+    (has_capitals || is_ambiguous(uri, uri.contains('*'))).then(|| {
+        format!(
+            "`{uri}` never matches: it can be taken for another URI, and is refused in calls; write it \
+             as WHATWG URL does, without encoded slashes, and a file's without host and query"
+        )
+    })
+}
+
+/// What the author of a URI in a rule may not know: that its beginning is a backend.
+pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<String> {
+    let (backend, rest) = prefixed?.split(Feature::Resource, uri);
+    let backend = backend.filter(|backend| !backend.contains('*') && rest != uri)?;
+    Some(format!(
+        "of a call for `{uri}`, `{backend}` is taken for the backend: write `backend: {backend}, uri: \
+         {rest}` to mean that, or give the policy a `backend` other than toolNamePrefix"
     ))
 }
 
@@ -153,6 +166,11 @@ fn method_mistake(name: &str, governed: Governed) -> Option<String> {
              and is refused"
         ));
     }
+    if name == "completion/complete" && governed.judges_as(name).is_some() {
+        return Some(format!(
+            "`{name}` never matches: it is judged as the prompt or the resource that it is for"
+        ));
+    }
     governed.judges_as(name).map(|feature| {
         let noun = feature.as_str();
         format!("`{name}` never matches: it is judged as a {noun}; name that in `{noun}s`")
@@ -161,7 +179,7 @@ fn method_mistake(name: &str, governed: Governed) -> Option<String> {
 
 /// Why a backend can match no call, if it cannot.
 pub(super) fn backend_mistake(
-    feature: Feature,
+    (feature, name): (Feature, Option<&str>),
     backend: &str,
     from: &BackendFrom,
 ) -> Option<String> {
@@ -178,9 +196,23 @@ pub(super) fn backend_mistake(
             "`{backend}` never matches: backends are told by the names of tools, prompts and \
              resources, and a method has none"
         )),
-        BackendFrom::ToolNamePrefix(separator)
-            if feature != Feature::Resource && backend.contains(separator.as_str()) =>
-        {
+        BackendFrom::ToolNamePrefix(_) if feature == Feature::Resource => {
+            let is_prefix = |byte: u8| !byte.is_ascii_uppercase() && !b":+/".contains(&byte);
+            // The backend of an app is a part of its URI.
+            let app = name.and_then(|uri| uri.strip_prefix("ui://")?.split_once('/'));
+            if let Some((app, _)) = app.filter(|(app, _)| !app.contains('*') && *app != backend) {
+                return Some(format!(
+                    "`{backend}` never matches: the backend of `ui://{app}/…` is `{app}`"
+                ));
+            }
+            (!backend.bytes().all(is_prefix)).then(|| {
+                format!(
+                    "`{backend}` never matches: before a URI, a backend has neither capitals nor any of \
+                     `:`, `+` and `/`"
+                )
+            })
+        }
+        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
             Some(format!(
                 "`{backend}` never matches: a backend's name ends before the first `{separator}`"
             ))

@@ -1,6 +1,7 @@
 //! The calls of a body: one, or those of a batch.
 
 use super::{Admitted, Clearance, Judged, Judgement, Proof, Refusal};
+use crate::claims::Claims;
 use crate::mcp::{Call, Malformed, Problem};
 use crate::policy::{Facts, NoSubject, Policy, Reason};
 
@@ -72,37 +73,48 @@ fn denied_some(
     denied: &[Denied<'_, '_, '_>],
 ) -> Refusal {
     let policy = admitted.policy();
-    let mut scopes: Vec<String> = Vec::new();
-    for Judged { evaluation, .. } in calls {
-        // A token with just these is enough for what is allowed already, too.
-        let needed = match evaluation.decision.permit() {
-            Ok(_) => evaluation.required_scopes(),
-            Err(Some(remedy)) => remedy,
-            Err(None) => continue,
-        };
-        let new = needed.iter().filter(|scope| !scopes.contains(scope)).cloned();
-        scopes.extend(new.collect::<Vec<_>>());
-    }
     if let Some(hopeless) = denied.iter().find(|call| call.remedy.is_none()) {
         return hopeless.refusal(policy, None);
     }
+    let mut scopes: Vec<String> = Vec::new();
+    for scope in denied.iter().flat_map(|call| call.remedy.unwrap_or_default()) {
+        add(policy, scope, &mut scopes);
+    }
     // What helps one call could, by a rule over scopes, close another.
-    let all_help = calls.iter().all(|judged| is_allowed_with(policy, admitted, judged, &scopes));
-    if all_help {
-        first.refusal(policy, Some(&scopes))
-    } else {
-        Refusal::denied(policy, &first.judged.call, Reason::DenyRule, None)
+    let claims = admitted.claims.as_ref();
+    if !calls.iter().all(|judged| is_allowed_with(admitted, judged, claims, &scopes)) {
+        return Refusal::denied(policy, &first.judged.call, Reason::DenyRule, None);
+    }
+    // A token with just these is to be enough for what is allowed already, too.
+    let nothing = claims.map(Claims::without_scopes);
+    for judged in calls.iter().filter(|judged| judged.evaluation.decision.permit().is_ok()) {
+        if !is_allowed_with(admitted, judged, nothing.as_ref(), &scopes) {
+            for scope in judged.evaluation.required_scopes() {
+                add(policy, scope, &mut scopes);
+            }
+        }
+    }
+    first.refusal(policy, Some(&scopes))
+}
+
+/// Adds a scope, unless another one implies it.
+fn add(policy: &Policy, scope: &str, scopes: &mut Vec<String>) {
+    let implies =
+        |broad: &str, narrow: &str| broad == narrow || policy.scopes.implies(broad, narrow);
+    if !scopes.iter().any(|other| implies(other, scope)) {
+        scopes.retain(|other| !implies(scope, other));
+        scopes.push(scope.to_owned());
     }
 }
 
 fn is_allowed_with(
-    policy: &Policy,
     admitted: &Admitted,
     judged: &Judged<'_, '_>,
+    claims: Option<&Claims>,
     scopes: &[String],
 ) -> bool {
     let Ok(facts) = admitted.facts(&judged.call) else { return false };
-    let facts = Facts { more_scopes: scopes, ..facts };
-    let evaluation = policy.evaluate(&judged.call, &facts);
+    let facts = Facts { claims, more_scopes: scopes, ..facts };
+    let evaluation = admitted.policy().evaluate(&judged.call, &facts);
     evaluation.is_ok_and(|evaluation| evaluation.decision.permit().is_ok())
 }

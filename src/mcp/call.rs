@@ -72,11 +72,9 @@ pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str
         return Err("holds a control character");
     }
     let name = if is_template { uri::with_stars(&name).into() } else { name };
-    if is_uri && uri::is_ambiguous(&name, is_template) {
-        return Err(
-            "can be taken for another URI: write it in its normal form (RFC 3986, section 6), \
-                    without encoded slashes",
-        );
+    if is_uri && uri::is_ambiguous(&name, is_template && name.contains('*')) {
+        return Err("can be taken for another URI: write it as WHATWG URL does, without \
+                    encoded slashes, and a file's without host and query");
     }
     Ok(name)
 }

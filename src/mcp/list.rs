@@ -56,9 +56,10 @@ pub fn filter<'s>(
     let (mut before, mut is_changed, mut is_empty) = (start, false, true);
     for entry in &entries {
         let named = Named::of(entry, name_key, max_depth);
-        let name = named.as_ref().map(|named| Cow::Borrowed(named.name.as_ref()));
         // What could not be called goes, too.
-        let name = name.and_then(|name| call::judged(listing.feature(), name).ok());
+        let name = named
+            .as_ref()
+            .and_then(|named| call::judged(listing.feature(), Cow::Borrowed(&named.name)).ok());
         let verdict = name.map_or(Entry::Goes, |name| judge(&name));
         is_changed |= verdict != Entry::Stays;
         if verdict != Entry::Goes {

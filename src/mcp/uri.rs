@@ -2,6 +2,8 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use percent_encoding::percent_decode_str;
+
 /// Schemes of which readers know how they go on, with the port that may be left out.
 const SPECIAL: [(&str, &str); 6] =
     [("http", "80"), ("https", "443"), ("ws", "80"), ("wss", "443"), ("ftp", "21"), ("file", "")];
@@ -20,24 +22,38 @@ pub(super) fn with_stars(template: &str) -> String {
 }
 
 /// Whether some server could take a URI, or one that a template with stars stands for, for
-/// another one than it is as it is written. Servers follow `.` and `..`, decode what need
-/// not be encoded ([RFC 3986, section 6.2.2]) or decode slashes, and encode what has to be.
-pub(super) fn is_ambiguous(uri: &str, has_stars: bool) -> bool {
+/// another one than it is as it is written. Servers follow `.` and `..`, decode letters and
+/// slashes ([RFC 3986, section 6.2.2]), and encode what has to be.
+///
+/// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
+pub fn is_ambiguous(uri: &str, has_stars: bool) -> bool {
+    // Gateways take the backend of an app out of its URI.
+    let app = uri.strip_prefix("ui://").and_then(|rest| rest.split_once('/'));
+    let without_backend = app.map(|(_, rest)| format!("ui://{rest}"));
+    let is_clear = |uri: &str| is_plain(uri) && (has_stars || is_normal(uri));
+    !is_clear(uri) || without_backend.is_some_and(|uri| !is_clear(&uri))
+}
+
+/// Whether nothing in a URI is left out, decoded or encoded.
+fn is_plain(uri: &str) -> bool {
     let is_allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
     let is_dots = |part: &str| part == "." || part == "..";
-    !uri.bytes().all(is_allowed)
-        || uri.split(['/', '?', '#', ':', ';']).any(is_dots)
-        || uri.split('%').skip(1).any(|rest| !is_needed(rest))
-        || (!has_stars && !is_normal(uri))
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    // Readers replace what is not UTF-8.
+    let is_text = || percent_decode_str(uri).decode_utf8().is_ok();
+    uri.bytes().all(is_allowed)
+        && !path.split(['/', ':', ';']).any(is_dots)
+        && uri.split('%').skip(1).all(is_needed)
+        && is_text()
 }
 
-/// Whether what follows a `%` must be encoded: a delimiter other than slashes, or what is
-/// not ASCII.
+/// Whether what follows a `%` must be encoded: a delimiter other than slashes and the braces
+/// of templates, or what is not ASCII.
 fn is_needed(rest: &str) -> bool {
     let Some(byte) = encoded(rest) else { return false };
     let is_escape = byte == b'%' && rest.get(2..).is_some_and(begins_encoded);
-    let is_plain = byte.is_ascii_alphanumeric() || b"-._~/\\".contains(&byte);
+    let is_plain = byte.is_ascii_alphanumeric() || b"-._~/\\{}".contains(&byte);
     !is_escape && !is_plain && !byte.is_ascii_control()
 }
 
@@ -60,7 +76,6 @@ fn is_normal(uri: &str) -> bool {
     let Some((scheme, rest)) = uri.split_once(':') else { return true };
     let own_scheme = scheme.rsplit('+').next().unwrap_or_default();
     let special = SPECIAL.into_iter().find(|(known, _)| *known == own_scheme);
-    let has_capitals = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
     if has_capitals(scheme) {
         return false;
     }
@@ -68,45 +83,57 @@ fn is_normal(uri: &str) -> bool {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
     let path = rest.split(['?', '#']).next().unwrap_or_default();
-    let query = rest.split('#').next().unwrap_or_default();
-    let (user, place) = match authority.split_once('@') {
+    let (user, place) = match authority.rsplit_once('@') {
         Some((user, place)) => (Some(user), place),
         None => (None, authority),
     };
-    let (host, port) = match place.rfind(':') {
-        Some(at) if !place.ends_with(']') => {
-            (place.get(..at).unwrap_or_default(), place.get(at + 1..))
+    if own_scheme == "file" {
+        // A host, a query and a fragment are left out by those who look for a file.
+        return authority.is_empty()
+            && path.starts_with('/')
+            && path.len() == rest.len()
+            && !path.contains("//");
+    }
+    let after_host = if place.starts_with('[') { place.find(']').unwrap_or_default() } else { 0 };
+    let colon = place.get(after_host..).and_then(|place| place.find(':'));
+    let (host, port) = match colon {
+        Some(at) => {
+            (place.get(..after_host + at).unwrap_or_default(), place.get(after_host + at + 1..))
         }
-        _ => (place, None),
-    };
-    let is_port = |port: &str| {
-        port.parse::<u16>().is_ok_and(|number| number.to_string() == port)
-            && special.is_none_or(|(_, default)| port != default)
+        None => (place, None),
     };
     user.is_none_or(is_user)
-        && port.is_none_or(is_port)
+        && is_address(host)
         && match special {
-            None => is_address(host),
-            Some((own, _)) => {
-                user.is_none()
-                    && path.starts_with('/')
+            // What is no number is no port: no reader of URLs reads it at all.
+            None => port.is_none_or(|port| is_port(port) || has_other_than_digits(port)),
+            Some((_, default)) => {
+                path.starts_with('/')
+                    && !host.is_empty()
                     && !has_capitals(host)
-                    && !host.contains(['%', '*'])
-                    && !query.contains('\'')
-                    && is_address(host)
+                    && !host.contains('%')
                     && is_no_number(host)
-                    && match own {
-                        // A drive of Windows has no host.
-                        "file" => {
-                            port.is_none()
-                                && host != "localhost"
-                                && !path.contains("//")
-                                && (host.is_empty() || path.as_bytes().get(2) != Some(&b':'))
-                        }
-                        _ => !host.is_empty(),
-                    }
+                    && !query(rest).contains('\'')
+                    && port.is_none_or(|port| is_port(port) && port != default)
             }
         }
+}
+
+fn has_capitals(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_uppercase())
+}
+
+fn has_other_than_digits(text: &str) -> bool {
+    text.bytes().any(|byte| !byte.is_ascii_digit())
+}
+
+fn is_port(text: &str) -> bool {
+    text.parse::<u16>().is_ok_and(|number| number.to_string() == text)
+}
+
+fn query(rest: &str) -> &str {
+    let before_fragment = rest.split('#').next().unwrap_or_default();
+    before_fragment.split_once('?').map_or("", |(_, query)| query)
 }
 
 /// Whether a user, perhaps with a password, is written as readers would.
@@ -116,25 +143,26 @@ fn is_user(user: &str) -> bool {
     is_plain(name) && is_plain(password)
 }
 
-/// Whether a host in brackets is an address of version 6 as readers write it.
+/// Whether a host in brackets is an address of version 6 as readers write it, who differ
+/// about those with one of version 4 in them.
 fn is_address(host: &str) -> bool {
-    if !host.contains(['[', ']', ':', '@']) {
+    if !host.contains(['[', ']', '@']) {
         return true;
     }
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    address.is_some_and(|address| {
-        address.parse::<Ipv6Addr>().is_ok_and(|parsed| parsed.to_string() == address)
-    })
+    let address = address.and_then(|text| Some((text, text.parse::<Ipv6Addr>().ok()?)));
+    address.is_some_and(|(text, parsed)| parsed.to_string() == text && !text.contains('.'))
 }
 
 /// Whether a host is not an address of version 4 in another form than readers write it.
 fn is_no_number(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
-    let digits = last.strip_prefix("0x").unwrap_or(last);
-    let is_number = last.starts_with(|first: char| first.is_ascii_digit())
-        && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    !is_number || last.is_empty() || host.parse::<Ipv4Addr>().is_ok()
+    let is_number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && !has_other_than_digits(last),
+    };
+    !is_number || host.parse::<Ipv4Addr>().is_ok()
 }
 
 #[cfg(test)]
@@ -190,7 +218,6 @@ mod tests {
             "https://example.com:443/",
             "https://example.com:/",
             "https://example.com:080/",
-            "https://u@example.com/",
             "https://ex%C3%A4mple.com/",
             "http://127.1/",
             "http://0x7f.0.0.1/",
@@ -203,6 +230,16 @@ mod tests {
             "db://h:01/a",
             "fetch://https://example.com/",
             "file://h/c:/a",
+            "file://host/a",
+            "file:///a?b",
+            "file:///a#b",
+            "file:///%7B+path%7D",
+            "file:///%C0%AE%C0%AE/a",
+            "file:///%FF",
+            "http://[::ffff:1.2.3.4]/",
+            "ui://app/@secret/v",
+            "ui://app/secret:/v",
+            "ui://app/h:01/v",
         ] {
             assert!(is_ambiguous(uri, false), "{uri}");
         }
@@ -213,12 +250,22 @@ mod tests {
             "file:///a%20b%3Ac%C3%A4",
             "file:///100%25.txt",
             "file:///a%252",
-            "file://host/a",
             "b+file:///a",
             "https://host:8080/a;b?c=d&e=/..x#f",
             "http://127.0.0.1/",
             "http://[::1]:8080/",
             "note://Internal/Ideas",
+            "https://u@example.com/",
+            "https://example.com/o'brien",
+            "file:///home/u/Bob's.md",
+            "http://3fabc2de9a10:8080/",
+            "http://host.3d/",
+            "at://did:plc:abc/x",
+            "docker://nginx:latest",
+            "time://zone/2026-11-27T12:00:00Z",
+            "fs://read?path=../x",
+            "https://h/a?p=a/../x",
+            "users://a%40b.com",
             "postgres://user:secret@host/db",
             "urn:isbn:0451450523",
             "ui://app/view",
@@ -239,15 +286,17 @@ mod tests {
             ("https://{host}/a", "https://*/a", false),
             ("file:///{unclosed", "file:///*", false),
             ("file:///a}", "file:///a}", true),
+            ("https://example.com", "https://example.com", true),
         ] {
             assert_eq!(with_stars(template), stars);
-            assert_eq!(is_ambiguous(stars, true), expected, "{template}");
+            assert_eq!(is_ambiguous(stars, stars.contains('*')), expected, "{template}");
         }
     }
 
     /// Pieces that readers of URLs treat in their own ways.
     fn uri() -> impl Strategy<Value = String> {
-        let schemes = ["file", "http", "https", "ws", "ftp", "db", "File", "b+file", "ui", "x.y"];
+        let schemes =
+            ["file", "http", "https", "ws", "ftp", "db", "File", "b+file", "ui", "x.y", "ui"];
         let pieces = [
             "/",
             "//",
@@ -290,6 +339,8 @@ mod tests {
             "xn--",
             "_",
             "1.2.3.4",
+            "::ffff:1.2.3.4",
+            "d",
         ];
         let middle = prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..7);
         let start = prop::sample::select(vec![":", "://", ":///", "://h/", "://h"]);
@@ -306,7 +357,9 @@ mod tests {
             if !is_ambiguous(&uri, false) {
                 let own = uri.split_once('+').filter(|(backend, _)| !backend.contains(':'));
                 let own = own.map_or(uri.as_str(), |(_, own)| own);
-                for uri in [&uri, own] {
+                let app = uri.strip_prefix("ui://").and_then(|rest| rest.split_once('/'));
+                let app = app.map(|(_, rest)| format!("ui://{rest}"));
+                for uri in [uri.as_str(), own].into_iter().chain(app.as_deref()) {
                     if let Ok(parsed) = url::Url::parse(uri) {
                         prop_assert_eq!(parsed.as_str(), uri);
                     }

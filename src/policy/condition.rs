@@ -41,7 +41,6 @@ pub use self::meter::Budget;
 use self::part::{Params, Part, Place, RequestView, Variable};
 use self::pattern::Pattern;
 pub use self::possible::Possible;
-use self::reads::Node;
 pub use self::reads::Reads;
 use self::view::{Mark, Writer};
 use super::Facts;
@@ -108,6 +107,8 @@ pub enum Outcome {
 pub enum Failure {
     /// What the conditions of a request may cost is spent.
     Spent,
+    /// It reads the resource, and a template stands for many.
+    Template,
     /// The evaluation failed.
     Execution(Box<ExecutionError>),
     /// The value is of this type instead.
@@ -120,6 +121,7 @@ impl fmt::Display for Failure {
             Self::Spent => f.write_str(
                 "the conditions of this request take more steps than limits.conditionCost",
             ),
+            Self::Template => f.write_str("`request.mcp.resource` is not known of a template"),
             Self::Execution(error) => match error.as_ref() {
                 ExecutionError::NoSuchKey(key) => write!(f, "there is no `{key}`"),
                 other => other.fmt(f),
@@ -166,7 +168,8 @@ impl Condition {
 
     /// Whether it reads what may not be there.
     pub fn can_fail(&self) -> bool {
-        let Reads { args, meta, params, claims, scopes: _, headers, all_headers } = &self.reads;
+        let Reads { args, meta, params, resource: _, claims, scopes: _, headers, all_headers } =
+            &self.reads;
         *args || *meta || *params || *claims || *all_headers || !headers.is_empty()
     }
 
@@ -179,6 +182,9 @@ impl Condition {
     /// ambiguous: a key that occurs twice, or in several cases of letters.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
         let nothing = Json::Object(Object::default());
+        if self.reads.resource && facts.subject.feature == Feature::ResourceTemplate {
+            return Ok(Outcome::Failed(Failure::Template));
+        }
         let given = &call.parameters;
         let parameters = Parameters::Known {
             method: &call.method,
@@ -256,12 +262,6 @@ impl<'a> Scope<'a> {
 impl Scope<'_> {
     /// `None` if it is not known.
     fn part(&self, variable: Variable) -> Option<Part<'_>> {
-        if let Variable::Request(Node::Resource) = variable
-            && self.facts.subject.feature == Feature::ResourceTemplate
-        {
-            self.unknown.set();
-            return None;
-        }
         let client = self.client();
         let params = match (variable, self.parameters) {
             (Variable::Args, Parameters::Known { args, .. }) => {

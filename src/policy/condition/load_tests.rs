@@ -94,10 +94,13 @@ fn what_a_condition_reads_is_known_at_load() {
     let all = Reads { all_headers: true, ..nothing.clone() };
     assert_eq!(reads("request.headers.exists(h, h == 'x')"), all);
     assert_eq!(reads("request.headers[args.x] == ''"), Reads { args: true, ..all.clone() });
-    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, ..nothing.clone() });
+    let resource = Reads { resource: true, ..nothing.clone() };
+    assert_eq!(reads("request.mcp.resource == ''"), resource);
+    assert_eq!(reads("request['mcp'].?resource.orValue('') == ''"), resource);
+    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, ..resource });
     assert_eq!(
         reads("[request].exists(r, r.host == '')"),
-        Reads { claims: true, scopes: true, params: true, ..all }
+        Reads { claims: true, scopes: true, params: true, resource: true, ..all }
     );
     // A variable may have the name.
     assert_eq!(reads("[1].exists(request, request == 1)"), nothing);

@@ -75,8 +75,7 @@ impl Place {
     /// What is there, or the first of its names that is not.
     pub(super) fn find<'s>(&self, scope: &'s Scope<'_>) -> Result<Part<'s>, &str> {
         let find = |part: Part<'s>, name| part.members().and_then(|members| members.find(name));
-        // What else is not known is not asked for its name.
-        let variable = scope.part(self.variable).ok_or("resource")?;
+        let variable = scope.part(self.variable).ok_or("")?;
         self.names.iter().try_fold(variable, |part, name| find(part, name).ok_or(name.as_str()))
     }
 }
@@ -159,19 +158,13 @@ impl<'a> RequestView<'a> {
     /// The name of what is asked for, if it is of this kind.
     fn name(self, feature: Feature) -> Box<dyn Val + 'a> {
         let subject = &self.facts.subject;
-        text(if subject.feature == feature { subject.name } else { "" })
-    }
-
-    /// A member of its own. Which resource a template will name is not known.
-    pub(super) fn member(self, node: Node, name: &str) -> Option<Part<'a>> {
-        let member = node.member(name)?;
-        if let (Node::Resource, Feature::ResourceTemplate) = (member, self.facts.subject.feature) {
-            if let Params::Unknown(mark) = self.params {
-                mark.set();
-            }
-            return None;
+        // Which resource a template will name is not known.
+        if let (Feature::ResourceTemplate, Params::Unknown(mark)) = (subject.feature, self.params)
+            && feature == Feature::Resource
+        {
+            mark.set();
         }
-        Some(Part::Request(self, member))
+        text(if subject.feature == feature { subject.name } else { "" })
     }
 
     /// A part that is no map.

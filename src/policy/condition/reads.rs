@@ -102,6 +102,8 @@ pub struct Reads {
     pub meta: bool,
     /// All parameters of the call.
     pub params: bool,
+    /// The resource that is called.
+    pub resource: bool,
     /// Claims other than scopes.
     pub claims: bool,
     /// The scopes of the token.
@@ -115,10 +117,11 @@ pub struct Reads {
 impl Reads {
     /// Adds what another condition reads.
     pub fn extend(&mut self, other: &Self) {
-        let Self { args, meta, params, claims, scopes, headers, all_headers } = other;
+        let Self { args, meta, params, resource, claims, scopes, headers, all_headers } = other;
         self.args |= args;
         self.meta |= meta;
         self.params |= params;
+        self.resource |= resource;
         self.claims |= claims;
         self.scopes |= scopes;
         self.headers.extend(headers.iter().cloned());
@@ -132,6 +135,7 @@ impl Reads {
             Node::Claims => self.claims = true,
             Node::Scopes => self.scopes = true,
             Node::Params => self.params = true,
+            Node::Resource => self.resource = true,
             Node::Request | Node::Auth | Node::Jwt | Node::Mcp => {
                 node.members().iter().for_each(|(_, member)| self.whole(*member));
             }
@@ -141,8 +145,7 @@ impl Reads {
             | Node::McpMethod
             | Node::Backend
             | Node::Tool
-            | Node::Prompt
-            | Node::Resource => {}
+            | Node::Prompt => {}
         }
     }
 }

@@ -149,7 +149,7 @@ impl<'a> Members<'a> {
                         let claim = view.facts.claims?.other_than_scopes(key)?;
                         Some(Part::Json(claim, Writer { ambiguity: None, ..view.client }))
                     }
-                    record => view.member(record, key),
+                    record => record.member(key).map(|member| Part::Request(view, member)),
                 }
             }
         }
