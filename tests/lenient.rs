@@ -238,7 +238,7 @@ impl Habits {
                 let reference = self.members(&params, "ref");
                 match self.text(&self.members(&reference, "type")) {
                     "ref/prompt" => text(&reference, "name"),
-                    _ => text(&reference, "uri"),
+                    _ => text(&reference, "uri").iter().map(|uri| with_stars(uri)).collect(),
                 }
             }
             "subscriptions/listen" => {
@@ -309,6 +309,20 @@ pub fn java(c: char) -> char {
 /// Whether some server would take a method for a call of a tool.
 pub fn is_call(method: &str) -> bool {
     trimmed(method).eq_ignore_ascii_case(TOOLS_CALL)
+}
+
+/// A URI template as it is judged: with a star for each expression.
+fn with_stars(template: &str) -> String {
+    let mut rest = template;
+    let mut stars = String::new();
+    while let Some((before, after)) = rest.split_once('{') {
+        stars = stars + before + "*";
+        let (expression, next) = after.split_once('}').unwrap_or((after, ""));
+        // What begins within an expression that has no end is one more.
+        stars.extend(expression.matches('{').map(|_| '*'));
+        rest = next;
+    }
+    stars + rest
 }
 
 fn trimmed(method: &str) -> &str {

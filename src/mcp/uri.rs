@@ -1,4 +1,4 @@
-//! Which URIs all servers take for the same resource.
+//! The form in which URIs of resources are accepted: readers of URLs have no other.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -34,7 +34,7 @@ pub fn is_ambiguous(uri: &str, has_stars: bool) -> bool {
     !is_clear(uri) || without_backend.is_some_and(|uri| !is_clear(&uri))
 }
 
-/// Whether nothing in a URI is left out, decoded or encoded.
+/// Whether readers leave nothing in a URI out, decode nothing and encode nothing.
 fn is_plain(uri: &str) -> bool {
     let is_allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
