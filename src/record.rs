@@ -53,7 +53,7 @@ const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
 /// The reason of what goes on because it asks for nothing that is judged.
-const NOT_GOVERNED: &str = "not_governed";
+pub const NOT_GOVERNED: &str = "not_governed";
 
 /// A decision with what is counted of it.
 #[derive(Debug)]

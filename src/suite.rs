@@ -320,7 +320,11 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
         Some(item) => item.object(problems).map(Some),
         None => Some(None),
     };
-    let (arguments, meta) = (object(object_key.unwrap_or("meta"))?, object("meta")?);
+    let meta = object("meta")?;
+    let arguments = match object_key {
+        Some(key) => object(key)?,
+        None => None,
+    };
     let (method, mut params) = match method {
         "" => (name, arguments.unwrap_or_default()),
         method => {

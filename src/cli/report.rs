@@ -6,7 +6,7 @@ use crate::proto::v1::condition_trace::Outcome;
 use crate::proto::v1::{
     CheckResponse, ClaimTrace, ConditionTrace, Decision, RuleTrace, TargetTrace,
 };
-use crate::record::Verdict;
+use crate::record::{NOT_GOVERNED, Verdict};
 
 /// What is said about a request, in either format.
 pub(super) struct Report {
@@ -106,7 +106,7 @@ impl Report {
         if self.is_undecided() {
             return format!("the request cannot be judged ({reason})");
         }
-        if reason == "not_governed" {
+        if reason == NOT_GOVERNED {
             return "the request asks for nothing that the policy judges".to_owned();
         }
         match (given(policy), given(rule)) {

@@ -8,10 +8,9 @@ use crate::policy::{Facts, NoSubject, Policy, Reason};
 /// Judges all calls of a body: they go on together or not at all.
 pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Judgement<'p, 'b> {
     let (policy, are_several) = (admitted.policy(), calls.len() > 1);
-    // A batch may hold none.
-    let method = calls.first().map(|call| call.method.clone());
     let mut judged = Vec::with_capacity(calls.len());
     for call in calls {
+        let method = Some(call.method.clone());
         match evaluated(admitted, call) {
             Ok(call) => judged.push(call),
             Err(refusal) => {
@@ -34,6 +33,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
         [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
     };
     let mut judgement = Judgement { calls: judged, ..judgement };
+    // A batch may hold none.
     judgement.method = judgement.decisive().map(|judged| judged.call.method.clone());
     judgement
 }

@@ -74,3 +74,47 @@ fn a_charset_other_than_utf8_is_found_however_it_is_written() {
         assert!(is_not_utf8(other.as_bytes()), "{other}");
     }
 }
+
+/// Where methods are judged a list is a call, and filtered all the same.
+#[test]
+fn a_list_is_filtered_wherever_it_may_go_on() {
+    let list = |enforce: &str, settings: &str, method: &str| {
+        let rules = "[{action: Allow}]";
+        let text = format!(
+            "policies: [{{name: p, enforce: {enforce}, {settings}, batches: Authorize, rules: {rules}}}]"
+        );
+        let gate = config::parse(&text).unwrap();
+        let admitted = gate.admit(Head::default(), None).unwrap();
+        let message = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}"}}"#);
+        let alone = gate.judge(&admitted, message.as_bytes());
+        assert!(alone.answer.is_ok());
+        let batch = format!("[{message}]");
+        let in_batch = gate.judge(&admitted, batch.as_bytes()).answer;
+        let reason = in_batch.err().map(|refusal| refusal.reason);
+        let listing = alone.list.map(|asked| {
+            assert_eq!(asked.id.as_deref(), Some("7"));
+            asked.listing
+        });
+        assert_eq!(reason, listing.map(|_| "list_in_batch"), "{enforce} {settings} {method}");
+        listing
+    };
+    let all = "[tools, prompts, resources]";
+    let methods = "[tools, prompts, resources, methods]";
+    for enforce in [all, methods] {
+        for (settings, method, listing) in [
+            ("toolsList: Permitted", "tools/list", Some(Listing::Tools)),
+            ("toolsList: Permitted", "prompts/list", None),
+            ("promptsList: Reachable", "prompts/list", Some(Listing::Prompts)),
+            ("resourcesList: Permitted", "resources/list", Some(Listing::Resources)),
+            (
+                "resourcesList: Permitted",
+                "resources/templates/list",
+                Some(Listing::ResourceTemplates),
+            ),
+            ("resourcesList: Permitted", "tools/list", None),
+            ("toolsList: Permitted, enforcement: Shadow", "tools/list", None),
+        ] {
+            assert_eq!(list(enforce, settings, method), listing, "{enforce} {settings} {method}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::call;
-use super::message::{Keys, Member, member};
+use super::message::{Keys, Member, member, members};
 use super::methods::Listing;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
@@ -35,8 +35,8 @@ struct List<'a> {
 }
 
 /// An answer with some entries taken out of the list in its `result`, as `judge` says by
-/// their names (with stars in templates); `None` if it stays as it is. An entry whose name cannot be known for sure
-/// goes.
+/// their names (with stars in templates); `None` if it stays as it is. An entry whose name
+/// cannot be known for sure goes.
 ///
 /// # Errors
 /// If it is no message that all readers understand alike.
@@ -140,21 +140,18 @@ impl<'a> Named<'a> {
         if entry.kind != Kind::Object {
             return None;
         }
-        let mut reader = Reader::new(entry.text, max_depth);
-        let (mut keys, mut name, mut meta) = (Keys::default(), None, None);
-        let read = reader.object(|reader, key| {
-            match keys.add(key, &[name_key, "_meta"]) {
-                Some(key) if key == name_key && reader.peek()? == Kind::String => {
-                    name = Some(reader.string()?);
-                }
+        let (mut name, mut meta) = (None, None);
+        let known = [name_key, "_meta"];
+        let keys = members((entry.text, 0), &known, max_depth, |reader, key| {
+            match (key == name_key, reader.peek()?) {
+                (true, Kind::String) => name = Some(reader.string()?),
                 // Some servers write null where there is nothing.
-                Some("_meta") if reader.peek()? != Kind::Null => meta = Some(member(reader)?),
+                (false, kind) if kind != Kind::Null => meta = Some(member(reader)?),
                 _ => drop(reader.raw()?),
             }
             Ok(())
         });
-        read.and_then(|()| keys.refuse_duplicates(0)).ok()?;
-        keys.check().ok()?;
+        keys.ok()?.check().ok()?;
         let said = match &meta {
             Some(meta) => Self::said(meta, max_depth)?,
             None => None,
@@ -167,17 +164,13 @@ impl<'a> Named<'a> {
         if meta.kind != Kind::Object {
             return None;
         }
-        let mut reader = Reader::new(meta.text, max_depth);
-        let (mut keys, mut said) = (Keys::default(), None);
-        let read = reader.object(|reader, key| {
-            let is_ours = keys.add(key, &[REQUIRED_SCOPES]).is_some();
+        let mut said = None;
+        let read = members((meta.text, 0), &[REQUIRED_SCOPES], max_depth, |reader, _known| {
             let value = member(reader)?;
-            if is_ours {
-                said = Some((value.offset, value.offset + value.text.len()));
-            }
+            said = Some((value.offset, value.offset + value.text.len()));
             Ok(())
         });
-        read.and_then(|()| keys.refuse_duplicates(0)).ok().map(|()| said)
+        read.ok().map(|_keys| said)
     }
 
     /// Writes the entry with the scopes that it needs.

@@ -333,21 +333,31 @@ fn protocol_version(
     offset: usize,
     max_depth: usize,
 ) -> Result<Option<Text<'_>>, JsonError> {
-    let mut keys = Keys::default();
     let mut version = None;
-    let mut reader = Reader::new(meta, max_depth);
-    reader
-        .object(|reader, key| {
-            if keys.add(key, &[PROTOCOL_VERSION]).is_some() {
-                version = Some(string(reader)?);
-            } else {
-                reader.raw()?;
-            }
-            Ok(())
-        })
-        .and_then(|()| keys.refuse_duplicates(reader.offset()))
-        .map_err(|error| JsonError { offset: error.offset + offset, ..error })?;
+    members((meta, offset), &[PROTOCOL_VERSION], max_depth, |reader, _known| {
+        version = Some(string(reader)?);
+        Ok(())
+    })?;
     Ok(version)
+}
+
+/// Reads an object, of its text and its offset, of which some members have a meaning.
+/// Answers with all keys, of which none is there twice.
+pub(super) fn members<'a>(
+    (text, offset): (&'a str, usize),
+    known: &[&'static str],
+    max_depth: usize,
+    mut each: impl FnMut(&mut Reader<'a>, &'static str) -> Result<(), JsonError>,
+) -> Result<Keys<'a>, JsonError> {
+    let mut keys = Keys::default();
+    let mut reader = Reader::new(text, max_depth);
+    let read = reader.object(|reader, key| match keys.add(key, known) {
+        Some(known) => each(reader, known),
+        None => reader.raw().map(drop),
+    });
+    read.and_then(|()| keys.refuse_duplicates(reader.offset()))
+        .map_err(|error| JsonError { offset: error.offset + offset, ..error })?;
+    Ok(keys)
 }
 
 fn string<'a>(reader: &mut Reader<'a>) -> Result<Text<'a>, JsonError> {

@@ -5,8 +5,6 @@ use crate::json::fold_eq;
 
 /// The method that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
-/// The method that lists tools.
-const TOOLS_LIST: &str = "tools/list";
 /// What the methods of tasks begin with.
 const TASKS: &str = "tasks/";
 
@@ -55,9 +53,9 @@ impl Listing {
     }
 
     /// The method that asks for it.
-    pub fn method(self) -> &'static str {
+    pub const fn method(self) -> &'static str {
         match self {
-            Self::Tools => TOOLS_LIST,
+            Self::Tools => "tools/list",
             Self::Prompts => "prompts/list",
             Self::Resources => "resources/list",
             Self::ResourceTemplates => "resources/templates/list",
@@ -120,10 +118,10 @@ const KNOWN: [(&str, Asks); 25] = [
     ("tasks/update", Asks::Task),
     ("tasks/cancel", Asks::Task),
     ("tasks/list", Asks::Task),
-    ("tools/list", Asks::List(Listing::Tools)),
-    ("prompts/list", Asks::List(Listing::Prompts)),
-    ("resources/list", Asks::List(Listing::Resources)),
-    ("resources/templates/list", Asks::List(Listing::ResourceTemplates)),
+    (Listing::Tools.method(), Asks::List(Listing::Tools)),
+    (Listing::Prompts.method(), Asks::List(Listing::Prompts)),
+    (Listing::Resources.method(), Asks::List(Listing::Resources)),
+    (Listing::ResourceTemplates.method(), Asks::List(Listing::ResourceTemplates)),
     ("initialize", Asks::Nothing),
     ("ping", Asks::Nothing),
     ("server/discover", Asks::Nothing),

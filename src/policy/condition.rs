@@ -168,9 +168,9 @@ impl Condition {
 
     /// Whether it reads what may not be there.
     pub fn can_fail(&self) -> bool {
-        let Reads { args, meta, params, resource: _, claims, scopes: _, headers, all_headers } =
+        let Reads { args, meta, params, resource, claims, scopes: _, headers, all_headers } =
             &self.reads;
-        *args || *meta || *params || *claims || *all_headers || !headers.is_empty()
+        *args || *meta || *params || *resource || *claims || *all_headers || !headers.is_empty()
     }
 
     /// What is probably not meant so, though it can be evaluated.

@@ -288,15 +288,22 @@ pub(super) fn meeting<'r>(
         .filter(|(_, _, extent)| *extent != Extent::Nothing)
 }
 
-/// The targets of a rule by which it takes what is asked for: to allow, a target must mean
-/// all of it, and to deny, any part.
+/// Whether a rule takes what is asked for by a target that means so much of it: to allow, it
+/// must mean all, and to deny, any part.
+pub(super) fn is_enough(rule: &Rule, extent: Extent) -> bool {
+    match rule.action {
+        Action::Allow => extent == Extent::All,
+        Action::Deny => extent != Extent::Nothing,
+    }
+}
+
+/// The targets of a rule by which it takes what is asked for.
 pub(super) fn selecting<'r>(
     rule: &'r Rule,
     subject: &Subject<'_>,
 ) -> impl Iterator<Item = (usize, &'r Target)> {
-    let enough = |extent: &Extent| *extent == Extent::All || rule.action == Action::Deny;
     meeting(rule, subject)
-        .filter(move |(_, _, extent)| enough(extent))
+        .filter(|(_, _, extent)| is_enough(rule, *extent))
         .map(|(number, target, _)| (number, target))
 }
 

@@ -1,7 +1,7 @@
 //! What was found on the way to a decision, for people who ask why.
 
 use super::condition::Outcome;
-use super::decide::{Asked, Evaluation, Look, selecting};
+use super::decide::{Asked, Evaluation, Look, is_enough};
 use super::{Action, Condition, Facts, RequiredClaim, Rule, Target};
 use crate::mcp::Feature;
 
@@ -81,7 +81,7 @@ impl<'p> Evaluation<'p> {
             backend: target.backend.as_deref(),
             feature: target.feature,
             name: target.name.as_str(),
-            selected: selecting(rule, &facts.subject).any(|(selected, _)| selected == number),
+            selected: is_enough(rule, target.extent(&facts.subject)),
             when: target
                 .when
                 .as_ref()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::{Accept, Keys, Member, Message, NotGoverned, Params, Text, member, string};
+use super::{Accept, Member, Message, NotGoverned, Params, Text, member, members, string};
 use crate::json::{JsonError, Kind, Reader};
 use crate::mcp::Problem;
 use crate::mcp::call::{self, Arguments, Call, Feature, Parameters};
@@ -117,23 +117,16 @@ fn parameters<'a>(
     })
 }
 
-/// Reads an object of which some members have a meaning.
+/// Reads an object of which some members have a meaning, and refuses keys that differ from
+/// theirs in letters' case.
 fn object<'a>(
     member: &Member<'a>,
     known: &[&'static str],
     max_depth: usize,
-    mut each: impl FnMut(&mut Reader<'a>, &'static str) -> Result<(), JsonError>,
+    each: impl FnMut(&mut Reader<'a>, &'static str) -> Result<(), JsonError>,
 ) -> Result<(), Problem> {
-    let mut keys = Keys::default();
-    let mut reader = Reader::new(member.text, max_depth);
-    let read = reader.object(|reader, key| match keys.add(key, known) {
-        Some(key) => each(reader, key),
-        None => reader.raw().map(drop),
-    });
-    read.and_then(|()| keys.refuse_duplicates(reader.offset())).map_err(|error| {
-        Problem::NotJson(JsonError { offset: error.offset + member.offset, ..error })
-    })?;
-    keys.check()
+    let keys = members((member.text, member.offset), known, max_depth, each);
+    keys.map_err(Problem::NotJson)?.check()
 }
 
 /// What should be the name of what a completion is for, and where it stands.

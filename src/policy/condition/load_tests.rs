@@ -138,6 +138,8 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
         "request.auth.jwt.claims.x == 1",
         "request.headers['x'] == ''",
         "request.headers.exists(h, h == 'x')",
+        // A template stands for many.
+        "request.mcp.resource == ''",
     ] {
         assert!(can_fail(source), "{source}");
     }
