@@ -13,7 +13,20 @@ use crate::json::{Json, Object};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Claims {
     scopes: Vec<String>,
+    /// What else the scopes may be, if readers disagree.
+    unclear: Option<Box<UnclearScopes>>,
     all: Object<'static>,
+}
+
+/// Scopes that readers split differently, or cannot read.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct UnclearScopes {
+    /// Each part between any white space.
+    possible: Vec<String>,
+    /// The scopes of texts that are split at any ASCII white space, as the reference does.
+    reference: Vec<String>,
+    /// Whether a claim that should hold scopes has another type.
+    is_unreadable: bool,
 }
 
 impl Claims {
@@ -23,23 +36,33 @@ impl Claims {
     /// [RFC 8693, section 4.2]: https://www.rfc-editor.org/rfc/rfc8693#section-4.2
     pub const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
-    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]: a text with spaces
-    /// between them, or a list of one scope an element. Anything else grants
-    /// nothing.
+    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]: a string of scopes with spaces
+    /// between them ([RFC 6749, section 3.3]), or a list of one scope an element. Anything
+    /// else grants nothing.
+    ///
+    /// [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
     pub fn new(all: Object<'static>) -> Self {
         let mut scopes = Vec::new();
-        for claim in Self::SCOPE_CLAIMS.into_iter().filter_map(|name| all.get(name)) {
+        let mut is_clear = true;
+        let claims = || Self::SCOPE_CLAIMS.into_iter().filter_map(|name| all.get(name));
+        for claim in claims() {
             match claim {
                 Json::String(text) => {
-                    scopes.extend(text.split_ascii_whitespace().map(str::to_owned));
+                    is_clear &= !text.contains(is_other_separator);
+                    let named = text.split(' ').filter(|scope| !scope.is_empty());
+                    scopes.extend(named.map(str::to_owned));
                 }
                 Json::Array(items) => {
+                    let is_one = |text: &str| !text.contains(is_separator);
+                    is_clear &= items.iter().all(|item| text(item).is_some_and(is_one));
                     scopes.extend(items.iter().filter_map(text).map(str::to_owned));
                 }
-                _ => {}
+                Json::Null => {}
+                _ => is_clear = false,
             }
         }
-        Self { scopes, all }
+        let unclear = (!is_clear).then(|| Box::new(UnclearScopes::of(claims())));
+        Self { scopes, unclear, all }
     }
 
     /// The claims of a JSON object.
@@ -47,11 +70,17 @@ impl Claims {
         Self::new(object(claims))
     }
 
-    /// The claim at a dotted path: `org.departments` is the member
-    /// `departments` of the claim `org`. A name that holds dots itself, such as
-    /// a URL, is found whole first.
-    pub fn find(&self, path: &str) -> Option<&Json<'static>> {
-        find(&self.all, path)
+    /// Returns the claims at a dotted path: `org.departments` is the member `departments` of
+    /// the claim `org`. A name that holds dots itself, such as a URL, is found whole first;
+    /// otherwise, dots may be read in several ways. `None` stands for a claim on the way that
+    /// has no members.
+    pub fn find(&self, path: &str) -> Vec<Option<&Json<'static>>> {
+        let mut found = Vec::new();
+        find(&self.all, path, &mut found);
+        if found.iter().any(Option::is_some) {
+            found.retain(Option::is_some);
+        }
+        found
     }
 
     /// The claim at a dotted path, each part of which is a name: as in the reference.
@@ -112,21 +141,89 @@ impl Claims {
 
     /// The same claims, without a scope.
     pub fn without_scopes(&self) -> Self {
-        Self { scopes: Vec::new(), all: self.all.clone() }
+        Self { scopes: Vec::new(), unclear: None, all: self.all.clone() }
     }
 
     /// The scopes that the token grants.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(String::as_str)
     }
+
+    /// The scopes that the token grants if its strings are split at any ASCII white space, as
+    /// the reference splits them.
+    pub fn scopes_of_reference(&self) -> impl Iterator<Item = &str> {
+        let scopes = self.unclear.as_ref().map_or(&self.scopes, |unclear| &unclear.reference);
+        scopes.iter().map(String::as_str)
+    }
+
+    /// Whether readers disagree about the scopes.
+    pub fn scopes_are_unclear(&self) -> bool {
+        self.unclear.is_some()
+    }
+
+    /// What a reader may take for a scope, where readers disagree.
+    pub fn possible_scopes(&self) -> impl Iterator<Item = &str> {
+        self.unclear.iter().flat_map(|unclear| &unclear.possible).map(String::as_str)
+    }
+
+    /// Whether the scopes stand in a claim of a type that is not read.
+    pub fn scopes_are_unreadable(&self) -> bool {
+        self.unclear.as_ref().is_some_and(|unclear| unclear.is_unreadable)
+    }
 }
 
-fn find<'c>(object: &'c Object<'static>, path: &str) -> Option<&'c Json<'static>> {
-    let within = |(dot, _)| match object.get(path.get(..dot)?)? {
-        Json::Object(inner) => find(inner, path.get(dot + 1..)?),
-        _ => None,
-    };
-    object.get(path).or_else(|| path.match_indices('.').find_map(within))
+impl UnclearScopes {
+    fn of<'c>(claims: impl Iterator<Item = &'c Json<'static>>) -> Self {
+        let mut unclear = Self::default();
+        for claim in claims {
+            match claim {
+                Json::String(text) => {
+                    unclear.add(text);
+                    unclear.reference.extend(text.split_ascii_whitespace().map(str::to_owned));
+                }
+                Json::Array(items) => {
+                    unclear.is_unreadable |= items.iter().any(|item| text(item).is_none());
+                    items.iter().filter_map(text).for_each(|text| unclear.add(text));
+                    unclear.reference.extend(items.iter().filter_map(text).map(str::to_owned));
+                }
+                Json::Null => {}
+                _ => unclear.is_unreadable = true,
+            }
+        }
+        unclear
+    }
+
+    fn add(&mut self, text: &str) {
+        let parts = text.split(is_separator).filter(|part| !part.is_empty());
+        self.possible.extend(parts.map(str::to_owned));
+    }
+}
+
+/// Whether some reader splits scopes at a character.
+fn is_separator(c: char) -> bool {
+    c.is_whitespace() || c.is_control()
+}
+
+fn is_other_separator(c: char) -> bool {
+    c != ' ' && is_separator(c)
+}
+
+fn find<'c>(
+    object: &'c Object<'static>,
+    path: &str,
+    found: &mut Vec<Option<&'c Json<'static>>>,
+) {
+    if let Some(claim) = object.get(path) {
+        return found.push(Some(claim));
+    }
+    for (dot, _) in path.match_indices('.') {
+        let (first, rest) = (path.get(..dot), path.get(dot + 1..));
+        match (first.and_then(|first| object.get(first)), rest) {
+            (Some(Json::Object(inner)), Some(rest)) => find(inner, rest, found),
+            (Some(_), _) => found.push(None),
+            (None, _) => {}
+        }
+    }
 }
 
 /// The text of a value that is one.
@@ -146,8 +243,8 @@ fn json(value: &Value) -> Json<'static> {
         Value::Null => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(int), _) => Json::Int(int),
-            (None, Some(double)) => Json::Double(double),
+            (Some(int), _) => Json::integer(int),
+            (None, Some(double)) => Json::double(double),
             (None, None) => Json::Null,
         },
         Value::String(text) => Json::String(text.clone().into()),
@@ -194,17 +291,53 @@ mod tests {
     }
 
     #[test]
+    fn unclear_scopes_are_not_granted() {
+        let claims = |json: &str| Claims::from_json(&serde_json::from_str(json).unwrap());
+        for (json, granted, possible, is_unreadable) in [
+            (r#"{"scope":"a\tb c"}"#, &["a\tb", "c"][..], &["a", "b", "c"][..], false),
+            (r#"{"scope":"a\u00a0b"}"#, &["a\u{a0}b"], &["a", "b"], false),
+            (r#"{"scope":"a\u001fb"}"#, &["a\u{1f}b"], &["a", "b"], false),
+            (r#"{"scope":["a b"]}"#, &["a b"], &["a", "b"], false),
+            (r#"{"scope":["a",7]}"#, &["a"], &["a"], true),
+            (r#"{"scope":{"a":true},"scp":"b"}"#, &["b"], &["b"], true),
+            (r#"{"scope":7}"#, &[], &[], true),
+        ] {
+            let claims = claims(json);
+            assert!(claims.scopes_are_unclear(), "{json}");
+            assert_eq!(claims.scopes().collect::<Vec<_>>(), granted, "{json}");
+            assert_eq!(claims.possible_scopes().collect::<Vec<_>>(), possible, "{json}");
+            assert_eq!(claims.scopes_are_unreadable(), is_unreadable, "{json}");
+        }
+        let reference = claims(r#"{"scope":"a\tb c\u00a0d"}"#);
+        assert_eq!(reference.scopes_of_reference().collect::<Vec<_>>(), ["a", "b", "c\u{a0}d"]);
+        for clear in [r#"{"scope":" a  b "}"#, r#"{"scope":null,"scp":["a"]}"#, "{}"] {
+            assert!(!claims(clear).scopes_are_unclear(), "{clear}");
+        }
+    }
+
+    #[test]
     fn claims_are_found_by_path_and_by_names_with_dots() {
         let json = r#"{"org":{"departments":["a"],"x.y":{"z":"deep"}},"https://e.com/r":"b","a":{"b":"1"},"a.b":"2"}"#;
         let claims = Claims::from_json(&serde_json::from_str(json).unwrap());
-        let found = |path| claims.find(path).and_then(text);
-        assert!(matches!(claims.find("org.departments"), Some(Json::Array(_))));
+        let found = |path| match claims.find(path).as_slice() {
+            [Some(claim)] => text(claim),
+            _ => None,
+        };
+        assert!(matches!(claims.find("org.departments").as_slice(), [Some(Json::Array(_))]));
         assert_eq!(found("org.x.y.z"), Some("deep"));
         assert_eq!(found("https://e.com/r"), Some("b"));
         assert_eq!(found("a.b"), Some("2"), "the whole name first");
-        for nothing in ["", ".", "org.", "org.nope", "org.departments.a", "Org.departments"] {
-            assert_eq!(claims.find(nothing), None, "{nothing}");
+        for nothing in ["", ".", "org.", "org.nope", "Org.departments"] {
+            assert!(claims.find(nothing).is_empty(), "{nothing}");
         }
+        assert_eq!(claims.find("org.departments.a"), [None], "a list has no members");
+        let json = r#"{"a":{"b.c":"1","b":{"c":"2"}},"a.b":{"c":"3"},"a.b.c.d":{},"a.b.c":4}"#;
+        let several = Claims::from_json(&serde_json::from_str(json).unwrap());
+        assert_eq!(several.find("a.b.c"), [Some(&Json::Int(4))], "the whole name first");
+        assert!(several.find("a.b.c.e").iter().all(Option::is_none));
+        let json = r#"{"a":{"b":{"c":"2"}},"a.b":{"c":"3"}}"#;
+        let several = Claims::from_json(&serde_json::from_str(json).unwrap());
+        assert_eq!(several.find("a.b.c").len(), 2);
     }
 
     #[test]

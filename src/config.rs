@@ -32,8 +32,7 @@ use self::rules::RuleSpots;
 use self::shape::{Holds, Shape, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
-use crate::policy::condition::Numbers;
-use crate::policy::{Action, Policy};
+use crate::policy::{Action, Dialect, Policy};
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
@@ -301,8 +300,8 @@ impl Draft {
     /// Takes in a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
         let is_kubernetes = item.peek("kind").is_some() && item.peek("apiVersion").is_some();
-        let numbers = if is_kubernetes { Numbers::Double } else { Numbers::IntAndDouble };
-        let mut conditions = Conditions::of(item.node(), numbers);
+        let dialect = if is_kubernetes { Dialect::McpRoute } else { Dialect::Native };
+        let mut conditions = Conditions::of(item.node(), dialect);
         if is_kubernetes {
             let (number, _) = file;
             let policies = &mut self.policies;

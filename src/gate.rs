@@ -25,7 +25,7 @@ use crate::head::Head;
 use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{
     Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
-    Tasks, Unauthenticated,
+    Subject, Tasks, Unauthenticated,
 };
 
 /// Where claims are taken from.
@@ -133,10 +133,19 @@ impl Admitted {
         &self.policy
     }
 
-    /// What a call of this request is decided by, beside its parameters.
-    pub fn facts<'f>(&'f self, call: &'f Call<'_>) -> Result<Facts<'f>, NoSubject<'f>> {
-        let (asked, claims) = ((call.feature, call.name.as_ref()), self.claims.as_ref());
-        Facts::new(&self.policy.backend, &self.head, claims, asked, &self.budget)
+    /// Returns the target of a call of this request.
+    ///
+    /// # Errors
+    /// If it cannot be known which backend the call is for.
+    pub fn subject<'f>(&'f self, call: &'f Call<'_>) -> Result<Subject<'f>, NoSubject<'f>> {
+        let target = (call.feature, call.name.as_ref());
+        self.policy.backend.subject(self.policy.dialect, target, &self.head)
+    }
+
+    /// Returns what a call of this target is decided by, beside its parameters.
+    pub fn facts<'f>(&'f self, subject: &'f Subject<'f>) -> Facts<'f> {
+        let claims = self.claims.as_ref();
+        Facts::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
     }
 }
 

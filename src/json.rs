@@ -24,16 +24,46 @@ pub enum Json<'a> {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// A number without fraction or exponent that fits into 64 bits.
+    /// A number without fraction or exponent, within ±(2^53 − 1).
     Int(i64),
-    /// Any other number; always finite.
+    /// Any other number that every reader takes for the same one; always finite.
     Double(f64),
+    /// A number that readers round differently ([RFC 8259, section 6]), as a double: one
+    /// beyond ±(2^53 − 1), or with more digits than a double keeps.
+    ///
+    /// [RFC 8259, section 6]: https://www.rfc-editor.org/rfc/rfc8259#section-6
+    Inexact(f64),
     /// A string.
     String(Cow<'a, str>),
     /// An array.
     Array(Vec<Json<'a>>),
     /// An object; its keys are unique.
     Object(Object<'a>),
+}
+
+impl Json<'_> {
+    /// The largest integer below which doubles hold every integer: 2^53 − 1.
+    pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+    /// Returns the value of an integer.
+    #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 it is marked as inexact")]
+    pub fn integer(value: i64) -> Self {
+        if value.unsigned_abs() <= Self::MAX_SAFE_INTEGER.unsigned_abs() {
+            Self::Int(value)
+        } else {
+            Self::Inexact(value as f64)
+        }
+    }
+
+    /// Returns the value of a finite double, whose digits are no longer known.
+    #[expect(clippy::cast_precision_loss, reason = "2^53 − 1 is a double")]
+    pub fn double(value: f64) -> Self {
+        if value.abs() <= Self::MAX_SAFE_INTEGER as f64 {
+            Self::Double(value)
+        } else {
+            Self::Inexact(value)
+        }
+    }
 }
 
 /// The members of an object. Invariant: no two keys are equal, and above
@@ -48,9 +78,9 @@ pub enum Found<'j, 'a> {
     Nothing,
     /// The one key that is equal to the name.
     Member(&'j Json<'a>),
-    /// A key differs from the name only in letters' case: readers disagree
+    /// This key differs from the name only in letters' case: readers disagree
     /// about which member the name means.
-    CaseVariant,
+    CaseVariant(&'j str),
 }
 
 impl<'a> Object<'a> {
@@ -64,7 +94,7 @@ impl<'a> Object<'a> {
             } else {
                 // Folding is slow: once a key, not once a comparison.
                 members.sort_by_cached_key(|(key, _)| {
-                    (folded(key).collect::<String>(), key.clone().into_owned())
+                    (fold_letters(key).collect::<String>(), key.clone().into_owned())
                 });
             }
             members.windows(2).any(|pair| match pair {
@@ -92,7 +122,7 @@ impl<'a> Object<'a> {
     }
 
     /// The member called `name`. Any key that is equal to it but for letters'
-    /// case makes the answer [`Found::CaseVariant`], present or not.
+    /// case makes the result [`Found::CaseVariant`], present or not.
     pub fn find<'j>(&'j self, name: &str) -> Found<'j, 'a> {
         let candidates = if self.0.len() > Self::SORTED_ABOVE {
             let start = self.0.partition_point(|(key, _)| fold_cmp(key, name).is_lt());
@@ -106,7 +136,7 @@ impl<'a> Object<'a> {
             if key == name {
                 found = Found::Member(value);
             } else if fold_eq(key, name) {
-                return Found::CaseVariant;
+                return Found::CaseVariant(key);
             } else if sorted {
                 break;
             }
@@ -114,13 +144,14 @@ impl<'a> Object<'a> {
         found
     }
 
-    /// Whether two keys are equal but for letters' case.
-    pub fn has_case_variants(&self) -> bool {
+    /// Finds two keys that are equal but for letters' case.
+    pub fn case_variants(&self) -> Option<(&str, &str)> {
         let keys = || self.0.iter().map(|(key, _)| key.as_ref());
         if self.0.len() > Self::SORTED_ABOVE {
-            return keys().zip(keys().skip(1)).any(|(a, b)| fold_eq(a, b));
+            return keys().zip(keys().skip(1)).find(|(a, b)| fold_eq(a, b));
         }
-        keys().enumerate().any(|(at, a)| keys().skip(at + 1).any(|b| fold_eq(a, b)))
+        let variant = |(at, a)| Some((a, keys().skip(at + 1).find(|b| fold_eq(a, b))?));
+        keys().enumerate().find_map(variant)
     }
 
     /// The members, in no particular order.
@@ -177,12 +208,13 @@ fn fold_cmp(a: &str, b: &str) -> Ordering {
             .map(|byte| byte.to_ascii_lowercase())
             .cmp(b.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
-    folded(a).cmp(folded(b))
+    fold_letters(a).cmp(fold_letters(b))
 }
 
-/// Each of the three steps unites letters that the others leave apart. The dot is
-/// what `İ` has in lower case, but not to Java, which goes character by character.
-fn folded(text: &str) -> impl Iterator<Item = char> {
+/// Replaces letters by one of those that differ from them only in case. Each of the three
+/// steps unites letters that the others leave apart. The dot is what `İ` has in lower case,
+/// but not to Java, which goes character by character.
+pub(crate) fn fold_letters(text: &str) -> impl Iterator<Item = char> {
     text.chars()
         .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)

@@ -51,7 +51,7 @@ pub use call::{Arguments, Call, Feature, Parameters};
 pub use events::{Events, Rewritten};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};
-pub use malformed::{Malformed, Problem};
+pub use malformed::{CaseVariant, Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read, read_for};
 pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};
 pub use uri::is_ambiguous;

@@ -16,30 +16,45 @@ mod claim;
 pub mod condition;
 mod decide;
 mod facts;
+mod fold;
 mod glob;
+mod grants;
 mod index;
 mod labels;
 mod matching;
 mod scope;
+mod search;
 mod standing;
 mod target;
 mod trace;
 
 use std::sync::Arc;
 
-use self::index::Index;
+use self::index::{Candidates, Index};
 use crate::mcp::{Feature, Governed};
-pub use claim::{ClaimType, RequiredClaim};
+pub use claim::{ClaimType, ClaimValue, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Possible, Reads};
 pub use decide::{Decision, Evaluation, Permit, Reason};
-pub use facts::{Facts, NoSubject};
+pub use facts::{Facts, NoSubject, Unknown};
 pub use glob::{Extent, Glob};
+pub use grants::Grants;
 pub use labels::{Label, Labels};
 pub use matching::{HostPattern, Matching, PathPrefix};
 pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
 pub use standing::Standing;
-pub use target::{BackendFrom, Subject, Target};
+pub use target::{Backend, BackendFrom, Comparison, Subject, Target};
 pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
+
+/// The language of a policy's document, which says how rules and conditions compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// A policy file of mcp-authz. Where a server could read a request in another way than a
+    /// rule does, the rule cannot be evaluated.
+    #[default]
+    Native,
+    /// An `MCPRoute`, which compares as Envoy AI Gateway does.
+    McpRoute,
+}
 
 /// What a rule, or the end of the list, does with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,17 +239,17 @@ pub struct Rules {
 
 impl Rules {
     /// The rules of a policy.
-    pub fn new(list: Vec<Rule>) -> Self {
+    pub fn new(list: Vec<Rule>, dialect: Dialect) -> Self {
         let mut reads = Reads::default();
         list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
         reads.claims |= list.iter().any(|rule| !rule.claims.is_empty());
-        let (labels, index) = (Labels::new(&list), Index::new(&list));
+        let (labels, index) = (Labels::new(&list), Index::new(&list, dialect));
         Self { list, index, reads, labels }
     }
 
-    /// The numbers of the rules from `first` on that can be for a call, in order.
-    fn candidates(&self, subject: &Subject<'_>, first: usize) -> impl Iterator<Item = usize> {
-        self.index.candidates(subject, first)
+    /// Returns the rules that can be for the target of a call, in order.
+    fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
+        self.index.candidates(subject)
     }
 
     /// What a decision can depend on beside the call's target and the scopes that
@@ -262,6 +277,8 @@ impl std::ops::Deref for Rules {
 pub struct Policy {
     /// For logs and for `check`.
     pub name: String,
+    /// How rules and conditions compare.
+    pub dialect: Dialect,
     /// The requests that it is for.
     pub matching: Matching,
     /// How a call tells its backend.
@@ -295,8 +312,7 @@ pub struct Policy {
 impl Policy {
     /// Whether a decision about a tool of this name may depend on its arguments.
     pub fn reads_arguments(&self, name: &str) -> bool {
-        let (_backend, tool) = self.backend.split(Feature::Tool, name);
-        self.rules.index.reads_arguments(tool)
+        self.rules.index.reads_arguments(&self.backend.folded_name(self.dialect, name))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::gate::{
     shortened,
 };
 use crate::mcp::Feature;
-use crate::policy::{Evaluation, Facts, Label, Policy};
+use crate::policy::{Evaluation, Label, Policy};
 use crate::proto::{self, v1};
 
 /// What was done with a request.
@@ -84,11 +84,11 @@ impl Record {
         let mut record = Self::new(gate, Some(admitted.policy()), admitted.origin(), judgement);
         // If it cannot be told which tool is called, that was the judgement.
         if let Some(judged) = judgement.decisive()
-            && let Ok(Facts { subject, .. }) = admitted.facts(&judged.call)
+            && let Ok(subject) = admitted.subject(&judged.call)
         {
             let policy = admitted.policy();
             record.label = policy.rules.labels().of(&policy.backend, &subject);
-            record.decision.backend = shortened(subject.backend.unwrap_or_default());
+            record.decision.backend = shortened(subject.backend.name().unwrap_or_default());
             let name = subject.name.to_owned();
             match subject.feature {
                 Feature::Tool => record.decision.tool = name,

@@ -79,7 +79,8 @@ fn decide(gate: &Gate, case: &Value) -> Value {
     let Some(judged) = judgement.decisive() else { return verdict(case, &judgement, None) };
     let evaluation = &judged.evaluation;
     let rule = evaluation.rule_label();
-    let facts = admitted.facts(&judged.call).unwrap();
+    let subject = admitted.subject(&judged.call).unwrap();
+    let facts = admitted.facts(&subject);
     let explained = evaluation.explain(&facts);
     let decided = explained.iter().find(|rule| rule.decided).map(|rule| rule.label.clone());
     assert_eq!(decided, rule, "{case}");

@@ -5,7 +5,7 @@ use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
 use mcp_authz::mcp::Feature;
-use mcp_authz::policy::{Budget, Facts, Standing};
+use mcp_authz::policy::{Backend, Budget, Facts, Grants, Standing, Subject};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -332,11 +332,12 @@ proptest! {
         let claims = Claims::from_json(claims.as_object().unwrap());
         let (head, budget) = (Head::default(), Budget::of(10_000));
         let policy = &gate.policies[0];
-        let facts = Facts::new(&policy.backend, &head, Some(&claims), (Feature::Tool, "t0"), &budget).unwrap();
+        let subject = Subject::plain(Backend::None, Feature::Tool, "t0");
+        let facts = Facts::new(policy.dialect, &head, Some(&claims), &subject, &budget);
         let answers = ask_all(&gate, &granted, arguments);
         let is_allowed = answers.iter().any(Result::is_ok);
         let challenged: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-        match policy.standing(&facts, &policy.scopes.granted(facts.scopes())) {
+        match policy.standing(&facts, &Grants::of(policy, Some(&claims))) {
             Standing::Permitted => prop_assert!(is_allowed),
             Standing::Reachable(scopes) => {
                 prop_assert!(!is_allowed);

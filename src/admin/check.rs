@@ -6,7 +6,9 @@ use crate::claims::Claims;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
 use crate::mcp::Feature;
-use crate::policy::{Action, ConditionTrace, RequiredClaim, RuleTrace, TargetTrace};
+use crate::policy::{
+    Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, TargetTrace,
+};
 use crate::proto::{self, v1};
 use crate::record::Record;
 use v1::check_request::Caller;
@@ -85,8 +87,9 @@ pub fn judged(
 ) -> v1::CheckResponse {
     let mut response = response(Record::judged(gate, admitted, judgement), judgement);
     if let Some(judged) = judgement.decisive()
-        && let Ok(facts) = admitted.facts(&judged.call)
+        && let Ok(subject) = admitted.subject(&judged.call)
     {
+        let facts = admitted.facts(&subject);
         response.rules = judged.evaluation.explain(&facts).into_iter().map(rule).collect();
     }
     response
@@ -115,10 +118,10 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
         Action::Allow => "Allow",
         Action::Deny => "Deny",
     };
-    let claim = |(claim, holds): (&RequiredClaim, bool)| v1::ClaimTrace {
+    let claim = |(claim, holds): (&RequiredClaim, Possible)| v1::ClaimTrace {
         name: claim.name.clone(),
-        values: claim.values.clone(),
-        holds,
+        values: claim.values.iter().map(ToString::to_string).collect(),
+        holds: holds == Possible::TRUE,
     };
     v1::RuleTrace {
         rule: label,

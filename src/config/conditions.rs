@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::thread::{self, Builder, available_parallelism};
 
 use super::yaml::{Node, Scalar, Value};
-use crate::policy::condition::Numbers;
-use crate::policy::{Condition, ConditionError};
+use crate::policy::{Condition, ConditionError, Dialect};
 
 /// The keys whose values are conditions.
 const KEYS: [&str; 2] = ["when", "cel"];
@@ -22,19 +21,19 @@ type Compiled = Result<Arc<Condition>, Vec<ConditionError>>;
 #[derive(Debug)]
 pub(super) struct Conditions {
     compiled: HashMap<String, Compiled>,
-    numbers: Numbers,
+    dialect: Dialect,
 }
 
 impl Conditions {
     /// Compiles all that stand in a document, on all processors if they are many.
-    pub(super) fn of(document: &Node, numbers: Numbers) -> Self {
+    pub(super) fn of(document: &Node, dialect: Dialect) -> Self {
         let mut texts = BTreeSet::new();
         collect(document, &mut texts);
         let texts: Vec<&str> = texts.into_iter().collect();
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         let share = texts.len().div_ceil(cores).max(WORTH_A_THREAD);
         let compile = |texts: &[&str]| -> Vec<(String, Compiled)> {
-            texts.iter().map(|text| ((*text).to_owned(), compile(text, numbers))).collect()
+            texts.iter().map(|text| ((*text).to_owned(), compile(text, dialect))).collect()
         };
         let compiled = thread::scope(|scope| {
             let spawn = |texts| {
@@ -46,7 +45,7 @@ impl Conditions {
             let joined = threads.into_iter().filter_map(Result::ok).map(|thread| thread.join());
             joined.flat_map(Result::unwrap_or_default).collect()
         });
-        Self { compiled, numbers }
+        Self { compiled, dialect }
     }
 
     /// The condition of this text.
@@ -54,7 +53,7 @@ impl Conditions {
         match self.compiled.get(text) {
             Some(compiled) => compiled.clone(),
             None => {
-                let compiled = compile(text, self.numbers);
+                let compiled = compile(text, self.dialect);
                 self.compiled.insert(text.to_owned(), compiled.clone());
                 compiled
             }
@@ -62,8 +61,8 @@ impl Conditions {
     }
 }
 
-fn compile(text: &str, numbers: Numbers) -> Compiled {
-    Condition::compile(text, numbers).map(Arc::new)
+fn compile(text: &str, dialect: Dialect) -> Compiled {
+    Condition::compile(text, dialect).map(Arc::new)
 }
 
 fn collect<'n>(node: &'n Node, texts: &mut BTreeSet<&'n str>) {

@@ -171,6 +171,17 @@ impl<'n> Item<'n> {
         }
     }
 
+    /// A string that is not empty, a boolean or a number, as JSON.
+    pub(crate) fn scalar_value(&self, problems: &mut Problems) -> Option<Json> {
+        match json(self.node) {
+            Json::String(text) if text.is_empty() => {}
+            value @ (Json::String(_) | Json::Bool(_) | Json::Number(_)) => return Some(value),
+            Json::Null | Json::Array(_) | Json::Object(_) => {}
+        }
+        self.expected(problems, "a string, a boolean or a number");
+        None
+    }
+
     /// A mapping as a JSON object.
     pub(crate) fn object(&self, problems: &mut Problems) -> Option<Map<String, Json>> {
         match json(self.node) {

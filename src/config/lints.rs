@@ -182,14 +182,25 @@ fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
 fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
     first.name == second.name
         && first.value_type == second.value_type
-        && first.values.iter().all(|value| second.values.contains(value))
+        && first.values.iter().all(|value| second.values.iter().any(|other| other.covers(value)))
 }
 
 fn covers_target(earlier: &Target, later: &Target) -> bool {
     earlier.feature == later.feature
         && (earlier.backend.is_none() || earlier.backend == later.backend)
-        && earlier.name.covers(&later.name)
+        && covers_name(earlier, later)
         && same_or_none(earlier.when.as_deref(), later.when.as_deref())
+}
+
+/// Whether the name of an earlier target matches all that a later one's does. A Deny rule
+/// matches each name in many spellings.
+fn covers_name(earlier: &Target, later: &Target) -> bool {
+    match (earlier.folded_name(), later.folded_name()) {
+        (Some(earlier), Some(later)) => earlier.covers(later),
+        (Some(earlier), None) => earlier.covers(&later.name.folded()),
+        (None, Some(_)) => earlier.name.as_str() == "*",
+        (None, None) => earlier.name.covers(&later.name),
+    }
 }
 
 fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool {

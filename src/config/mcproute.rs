@@ -9,14 +9,14 @@ use super::conditions::Conditions;
 use super::decode::{Fields, Item};
 use super::policy::{DEFAULT_SEPARATOR, is_metadata_url};
 use super::problem::{Lint, Problems};
-use super::rules::{self, Dialect, RuleSpots};
-use super::scopes::scopes;
+use super::rules::{self, RuleSpots};
+use super::scopes::{Stars, scopes};
 use super::shape::{Field, Holds, Shape, field};
 use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::mcp::Governed;
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Lists, Matching,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists, Matching,
     PathPrefix, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
 };
 
@@ -201,6 +201,7 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
     }
     let policy = Policy {
         name: name?,
+        dialect: Dialect::McpRoute,
         matching: matching?,
         backend: BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()),
         resource_metadata_url: metadata.url,
@@ -320,7 +321,7 @@ fn resource_metadata(
         url
     });
     let scopes =
-        fields.get("scopesSupported").map(|item| scopes(&item, problems).0).unwrap_or_default();
+        fields.get("scopesSupported").map(|item| scopes(&item, Stars::Literal, problems).0).unwrap_or_default();
     ResourceMetadata { url, scopes }
 }
 

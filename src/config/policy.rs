@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use super::conditions::Conditions;
 use super::decode::{Fields, Item, one_of};
 use super::problem::Problems;
-use super::rules::{self, Dialect, RULE, RuleSpots};
-use super::scopes::{scope_hierarchy, scopes};
+use super::rules::{self, RULE, RuleSpots};
+use super::scopes::{Stars, scope_hierarchy, scopes};
 use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Lists, Matching,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists, Matching,
     PathPrefix, Policy, ScopeTable, Shown, Tasks, Unauthenticated,
 };
 
@@ -65,7 +65,7 @@ pub(super) static POLICY: Shape = Shape::new(
         field(
             "scopeHierarchy",
             Holds::ScopesByScope,
-            "Broader scopes with the narrower ones that they imply, transitively.",
+            "Broader scopes with the narrower ones that they imply, transitively. `*` in a broader scope stands for any characters, and repeats them in its narrower ones: `tenant-*:admin: [\"tenant-*:read\"]`.",
         ),
         field(
             "unauthenticated",
@@ -191,7 +191,7 @@ pub(super) fn policy(
     let resource_metadata_url =
         fields.get("resourceMetadataURL").and_then(|item| metadata_url(&item, problems));
     let scopes_supported =
-        fields.get("scopesSupported").map(|item| scopes(&item, problems).0).unwrap_or_default();
+        fields.get("scopesSupported").map(|item| scopes(&item, Stars::Refused, problems).0).unwrap_or_default();
     let unauthenticated = unauthenticated(&fields, problems);
     let default_action = match fields.get("defaultAction") {
         Some(item) => item.word(&ACTIONS, problems),
@@ -227,11 +227,12 @@ pub(super) fn policy(
     };
     let rules = fields.required("rules", problems).and_then(|item| {
         let about = (backend.as_ref(), governed);
-        rules::rules(&item, Dialect::Own, about, (&mut table, conditions), problems)
+        rules::rules(&item, Dialect::Native, about, (&mut table, conditions), problems)
     });
     let (rules, spots) = rules?;
     let policy = Policy {
         name: name?,
+        dialect: Dialect::Native,
         matching: matching?,
         backend: backend?,
         resource_metadata_url,

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use super::conditions::Conditions;
 use super::decode::{Item, one_of};
 use super::problem::{Lint, Place, Problems};
-use super::scopes::scopes;
+use super::scopes::{Stars, scopes};
 use super::shape::{Holds, Shape, field};
 use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, uri_doubt};
 use super::yaml::Scalar;
 use super::{ACTION_WORDS, ACTIONS, Spot};
+use serde_json::Value as Json;
 use crate::claims::Claims;
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, ClaimType, Condition, ConditionError, Glob, RequiredClaim, RequiredScopes,
-    Rule, Rules, ScopeTable, Target,
+    Action, BackendFrom, ClaimType, ClaimValue, Comparison, Condition, ConditionError, Dialect,
+    Glob, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable, Target,
 };
 
 const CLAIM_TYPES: [(&str, ClaimType); 2] =
@@ -57,8 +58,8 @@ static CLAIM: Shape = Shape::new(
     "A claim of the caller's token.",
     &[
         field("name", Holds::Text, "The claim; a dotted path leads into objects.").required(),
-        field("valueType", Holds::Word(&[CLAIM_TYPES[0].0, CLAIM_TYPES[1].0]), "String: a text, equal to one of `values`. StringArray: a list of which any element is, or a single text.").required(),
-        field("values", Holds::Texts, "One of these.").required(),
+        field("valueType", Holds::Word(&[CLAIM_TYPES[0].0, CLAIM_TYPES[1].0]), "String: a single value, one of `values`. StringArray: a list with one of them, or a single one.").required(),
+        field("values", Holds::Scalars, "One of these: strings, in which `*` stands for any characters, booleans or numbers, compared with their type.").required(),
     ],
 );
 
@@ -69,15 +70,6 @@ pub(super) struct RuleSpots {
     pub(super) targets: Vec<Spot>,
     /// Its scopes, as they are named.
     pub(super) scopes: Vec<Spot>,
-}
-
-/// What an `MCPRoute` says differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Dialect {
-    /// A policy file of mcp-authz.
-    Own,
-    /// A document of Kubernetes.
-    McpRoute,
 }
 
 /// Reads rules over what is governed, whose backends are told by `backend_from`, which is
@@ -95,7 +87,7 @@ pub(super) fn rules(
     let rules: Vec<_> = items.iter().map(|item| reading.rule(item)).collect();
     let (rules, spots): (Vec<_>, Vec<_>) =
         rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    Some((Rules::new(rules), spots))
+    Some((Rules::new(rules, dialect), spots))
 }
 
 /// What all rules of a policy share while they are read.
@@ -121,7 +113,7 @@ fn valid<T>(part: Part<T>) -> Option<Option<T>> {
 
 impl Reading<'_> {
     fn rule(&mut self, item: &Item<'_>) -> Option<(Rule, RuleSpots)> {
-        let fields = item.fields(self.dialect.rule(), self.problems)?;
+        let fields = item.fields(rule_shape(self.dialect), self.problems)?;
         let name = fields.get("name").and_then(|item| item.string(self.problems));
         let action = match (fields.get("action"), self.dialect) {
             (None, Dialect::McpRoute) => Some(Action::Allow),
@@ -130,7 +122,8 @@ impl Reading<'_> {
                 .and_then(|item| item.word(&ACTIONS, self.problems)),
         };
         let source = fields.get("source").map(|item| self.source(&item)).unwrap_or_default();
-        let targets = fields.get("target").map(|item| self.targets(&item));
+        let comparison = Comparison::of(self.dialect, action.unwrap_or(Action::Allow));
+        let targets = fields.get("target").map(|item| self.targets(&item, comparison));
         let cel = fields.get("cel").map(|item| self.condition(&item));
         let (targets, target_spots) = match valid(targets)? {
             Some((targets, spots)) => (Some(targets), spots),
@@ -156,10 +149,14 @@ impl Reading<'_> {
         let Some(jwt) = jwt else { return Source::default() };
         let Some(fields) = jwt.fields(&JWT, problems) else { return Source::default() };
         let (scope_item, claim_item) = (fields.get("scopes"), fields.get("claims"));
+        let stars = match self.dialect {
+            Dialect::Native => Stars::Refused,
+            Dialect::McpRoute => Stars::Literal,
+        };
         if scope_item.is_none() && claim_item.is_none() {
             jwt.problem(problems, "expected `scopes`, `claims` or both");
         }
-        let (scopes, spots) = scope_item.map(|item| scopes(&item, problems)).unwrap_or_default();
+        let (scopes, spots) = scope_item.map(|item| scopes(&item, stars, problems)).unwrap_or_default();
         let claims = claim_item.map(|item| self.claims(&item)).unwrap_or_default();
         Source { scopes, spots, claims }
     }
@@ -185,15 +182,29 @@ impl Reading<'_> {
                 .required("valueType", problems)
                 .and_then(|item| item.word(&CLAIM_TYPES, problems)),
         };
-        let values = fields.required("values", problems).and_then(|item| item.strings(problems));
-        let values = values
-            .map(|items| items.iter().map(|item| item.as_text().to_owned()).collect::<Vec<_>>());
-        let by_path_only = self.dialect == Dialect::McpRoute;
-        Some(RequiredClaim { name: name?, by_path_only, value_type: value_type?, values: values? })
+        let values = fields.required("values", problems).and_then(|item| match self.dialect {
+            Dialect::Native => {
+                let items = item.items(problems)?;
+                let values = items.iter().map(|item| claim_value(item, problems));
+                // Every value is read before the first mistake ends it all.
+                values.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
+            }
+            Dialect::McpRoute => {
+                let items = item.strings(problems)?;
+                let text = |item: &Item<'_>| ClaimValue::String(item.as_text().to_owned());
+                Some(items.iter().map(text).collect())
+            }
+        });
+        let dialect = self.dialect;
+        Some(RequiredClaim { name: name?, dialect, value_type: value_type?, values: values? })
     }
 
-    fn targets(&mut self, item: &Item<'_>) -> Option<(Vec<Target>, Vec<Spot>)> {
-        let fields = item.fields(self.dialect.target(), self.problems)?;
+    fn targets(
+        &mut self,
+        item: &Item<'_>,
+        comparison: Comparison,
+    ) -> Option<(Vec<Target>, Vec<Spot>)> {
+        let fields = item.fields(target_shape(self.dialect), self.problems)?;
         let (mut targets, mut spots) = (Vec::new(), Vec::new());
         for (feature, key, name_key, shape) in TARGETS {
             let Some(list) = fields.get(key) else { continue };
@@ -203,13 +214,13 @@ impl Reading<'_> {
                 list.problem(self.problems, message);
             }
             for item in &list.items(self.problems)? {
-                targets.push(self.target(item, feature, name_key, shape));
+                targets.push(self.target(item, (feature, name_key, shape), comparison));
                 spots.push(Spot::from(item));
             }
         }
         if targets.is_empty() {
             let keys =
-                if self.dialect == Dialect::Own { one_of(TARGET.any_of) } else { "`tools`".into() };
+                if self.dialect == Dialect::Native { one_of(TARGET.any_of) } else { "`tools`".into() };
             item.problem(self.problems, format!("expected {keys}"));
         }
         Some((targets.into_iter().collect::<Option<_>>()?, spots))
@@ -218,9 +229,8 @@ impl Reading<'_> {
     fn target(
         &mut self,
         item: &Item<'_>,
-        feature: Feature,
-        name_key: &str,
-        shape: &'static Shape,
+        (feature, name_key, shape): (Feature, &str, &'static Shape),
+        comparison: Comparison,
     ) -> Option<Target> {
         let fields = item.fields(shape, self.problems)?;
         let when = fields.get("when").map(|item| self.condition(&item));
@@ -266,7 +276,7 @@ impl Reading<'_> {
             item.problem(problems, mistake);
         }
         let name = Glob::new(name?);
-        Some(Target { feature, backend: valid(backend)?, name, when: valid(when)? })
+        Some(Target::new((feature, valid(backend)?, name), valid(when)?, comparison))
     }
 
     fn condition(&mut self, item: &Item<'_>) -> Option<Arc<Condition>> {
@@ -290,6 +300,25 @@ impl Reading<'_> {
     }
 }
 
+/// Reads a value of a claim: a string, perhaps with stars, a boolean or a number.
+fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
+    match item.scalar_value(problems)? {
+        Json::String(text) if text.contains('*') => Some(ClaimValue::Pattern(Glob::new(text))),
+        Json::String(text) => Some(ClaimValue::String(text)),
+        Json::Bool(value) => Some(ClaimValue::Bool(value)),
+        Json::Number(number) => {
+            let number = number.as_f64().unwrap_or(f64::NAN);
+            if let crate::json::Json::Double(number) = crate::json::Json::double(number) {
+                return Some(ClaimValue::Number(number));
+            }
+            let message = "a number beyond ±(2^53 − 1) equals no claim: readers round it differently";
+            item.problem(problems, message);
+            None
+        }
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
 /// Who calls.
 #[derive(Default)]
 struct Source {
@@ -298,19 +327,17 @@ struct Source {
     claims: Vec<RequiredClaim>,
 }
 
-impl Dialect {
-    fn rule(self) -> &'static Shape {
-        match self {
-            Self::Own => &RULE,
-            Self::McpRoute => &super::mcproute::RULE,
-        }
+fn rule_shape(dialect: Dialect) -> &'static Shape {
+    match dialect {
+        Dialect::Native => &RULE,
+        Dialect::McpRoute => &super::mcproute::RULE,
     }
+}
 
-    fn target(self) -> &'static Shape {
-        match self {
-            Self::Own => &TARGET,
-            Self::McpRoute => &super::mcproute::TARGET,
-        }
+fn target_shape(dialect: Dialect) -> &'static Shape {
+    match dialect {
+        Dialect::Native => &TARGET,
+        Dialect::McpRoute => &super::mcproute::TARGET,
     }
 }
 

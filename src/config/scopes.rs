@@ -22,7 +22,11 @@ pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> Scope
         if !is_scope_token(&key.name) {
             problems.add(key.place, &item.path, not_a_scope(&key.name));
         }
-        let (narrower, _) = scopes(narrower, problems);
+        let is_starred = key.name.contains('*');
+        if let Some(mistake) = star_mistake(&key.name, Stars::Repeated { is_starred }) {
+            problems.add(key.place, &item.path, mistake);
+        }
+        let (narrower, _) = scopes(narrower, Stars::Repeated { is_starred }, problems);
         count += 1 + narrower.len();
         pairs.push((key.name.clone(), narrower));
     }
@@ -32,7 +36,8 @@ pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> Scope
     }
     ScopeTable::with_hierarchy(&pairs).unwrap_or_else(|cycle| {
         let way = cycle.scopes.join("` implies `");
-        item.problem(problems, format!("a scope implies itself: `{way}`"));
+        let by_star = if way.contains('*') { ", or could, by what `*` stands for" } else { "" };
+        item.problem(problems, format!("a scope implies itself{by_star}: `{way}`"));
         ScopeTable::default()
     })
 }
@@ -44,14 +49,52 @@ fn not_a_scope(text: &str) -> String {
     )
 }
 
+/// The meaning of `*` in a scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stars {
+    /// A mistake: a scope is granted by name.
+    Refused,
+    /// Itself, as in an MCPRoute.
+    Literal,
+    /// The same characters as in the broader scope, if that has a star, too.
+    Repeated { is_starred: bool },
+}
+
+/// Returns the mistake of the stars in a scope, if there is one.
+fn star_mistake(scope: &str, stars: Stars) -> Option<String> {
+    let count = scope.matches('*').count();
+    match stars {
+        Stars::Literal => None,
+        _ if count == 0 => None,
+        Stars::Refused => Some(format!(
+            "`{scope}`: scopes are named in full here; to grant many by one, name one scope here \
+             and let `scopeHierarchy` say which others imply it, as in `\"{scope}\": [SCOPE]`"
+        )),
+        Stars::Repeated { .. } if count > 1 => {
+            Some(format!("`{scope}` has more than one `*`: write one"))
+        }
+        Stars::Repeated { is_starred: true } => None,
+        Stars::Repeated { is_starred: false } => Some(format!(
+            "`{scope}`: `*` repeats what it stands for in the broader scope, which has none"
+        )),
+    }
+}
+
 /// A list of scope-tokens, with where each stands.
-pub(super) fn scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<Spot>) {
+pub(super) fn scopes(
+    item: &Item<'_>,
+    stars: Stars,
+    problems: &mut Problems,
+) -> (Vec<String>, Vec<Spot>) {
     let items = item.strings(problems).unwrap_or_default();
     let mut seen = HashSet::new();
     for item in &items {
         let text = item.as_text();
         if !is_scope_token(text) {
             item.problem(problems, not_a_scope(text));
+        }
+        if let Some(mistake) = star_mistake(text, stars) {
+            item.problem(problems, mistake);
         }
         if text.len() > LONGEST_SCOPE_BYTES {
             let message = format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");

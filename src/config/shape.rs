@@ -40,6 +40,8 @@ pub(crate) enum Holds {
     Switch,
     /// A list of texts.
     Texts,
+    /// A list of strings, booleans or numbers.
+    Scalars,
     /// A list of scope-tokens, none twice, maybe none at all.
     Scopes { may_be_empty: bool },
     /// Lists of scope-tokens by scope-token.
@@ -144,6 +146,11 @@ impl Holds {
             }),
             Self::Switch => json!({"const": true}),
             Self::Texts => json!({"type": "array", "items": text, "minItems": 1}),
+            Self::Scalars => json!({
+                "type": "array",
+                "items": {"anyOf": [text, {"type": ["boolean", "number"]}]},
+                "minItems": 1,
+            }),
             Self::Scopes { may_be_empty: false } => scopes,
             Self::Scopes { may_be_empty: true } => {
                 json!({"type": "array", "items": scope, "uniqueItems": true})

@@ -1,9 +1,8 @@
 //! What rules are about.
 
-use super::rules::Dialect;
 use super::shape::{Field, Holds, Shape, field};
 use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous};
-use crate::policy::BackendFrom;
+use crate::policy::{BackendFrom, Dialect};
 
 pub(super) static TARGET: Shape = Shape {
     any_of: &["tools", "prompts", "resources", "methods"],

@@ -57,11 +57,13 @@ fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p
         let id = call.id.map(str::to_owned);
         Refusal::malformed(&Malformed { problem, id })
     };
-    let facts = admitted.facts(&call).map_err(|unclear| match unclear {
+    let subject = admitted.subject(&call).map_err(|unclear| match unclear {
         NoSubject::Unclear => malformed(Problem::UnclearBackend),
         NoSubject::NoAttribute(name) => Refusal::no_attribute(name),
     })?;
+    let facts = admitted.facts(&subject);
     let evaluation = admitted.policy().evaluate(&call, &facts).map_err(malformed)?;
+    drop(subject);
     Ok(Judged { call, evaluation })
 }
 
@@ -113,8 +115,8 @@ fn is_allowed_with(
     claims: Option<&Claims>,
     scopes: &[String],
 ) -> bool {
-    let Ok(facts) = admitted.facts(&judged.call) else { return false };
-    let facts = Facts { claims, more_scopes: scopes, ..facts };
+    let Ok(subject) = admitted.subject(&judged.call) else { return false };
+    let facts = Facts { claims, more_scopes: scopes, ..admitted.facts(&subject) };
     let evaluation = admitted.policy().evaluate(&judged.call, &facts);
     evaluation.is_ok_and(|evaluation| evaluation.decision.permit().is_ok())
 }

@@ -1,9 +1,8 @@
 //! The answer to a list, filtered while it comes.
 
 use super::{Admitted, Asked, Limits, Refusal, is_not_utf8};
-use crate::claims::Claims;
 use crate::mcp::{Entry, Events, Listing, filter};
-use crate::policy::{Budget, Facts, ScopeSet, Shown, Standing};
+use crate::policy::{Budget, Facts, Grants, Shown, Standing};
 
 /// How many calls' worth of steps a message may take.
 const LIKE_SO_MANY_CALLS: usize = 100;
@@ -26,7 +25,7 @@ pub struct ResponseHead {
 pub struct AwaitedList {
     admitted: Admitted,
     limits: Limits,
-    granted: ScopeSet,
+    grants: Grants,
     asked: Asked,
     form: Form,
 }
@@ -68,9 +67,8 @@ pub struct FilteredPart {
 
 impl AwaitedList {
     pub(super) fn new(admitted: Admitted, limits: Limits, asked: Asked) -> Self {
-        let scopes = admitted.claims.iter().flat_map(Claims::scopes);
-        let granted = admitted.policy.scopes.granted(scopes);
-        Self { admitted, limits, granted, asked, form: Form::Unknown }
+        let grants = Grants::of(&admitted.policy, admitted.claims.as_ref());
+        Self { admitted, limits, grants, asked, form: Form::Unknown }
     }
 
     /// What list it is.
@@ -198,11 +196,11 @@ impl AwaitedList {
     fn entry(&self, name: &str, budget: &Budget) -> Entry<'_> {
         let (policy, feature) = (self.admitted.policy(), self.asked.listing.feature());
         let Admitted { head, claims, .. } = &self.admitted;
-        let asked = (feature, name);
-        let Ok(facts) = Facts::new(&policy.backend, head, claims.as_ref(), asked, budget) else {
+        let Ok(subject) = policy.backend.subject(policy.dialect, (feature, name), head) else {
             return Entry::Goes;
         };
-        match (policy.standing(&facts, &self.granted), policy.lists.of(feature)) {
+        let facts = Facts::new(policy.dialect, head, claims.as_ref(), &subject, budget);
+        match (policy.standing(&facts, &self.grants), policy.lists.of(feature)) {
             (Standing::Permitted, _) | (_, Shown::Unfiltered) => Entry::Stays,
             (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
             (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,

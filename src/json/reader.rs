@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
         match kind {
             Kind::Null => self.word("null"),
             Kind::Bool => self.boolean().map(drop),
-            Kind::Number => self.number().map(drop),
+            Kind::Number => self.number_text().map(drop),
             Kind::String => self.skip_string(),
             Kind::Array => self.array(|reader| {
                 let kind = reader.peek()?;
@@ -360,7 +360,22 @@ impl<'a> Reader<'a> {
         count
     }
 
+    /// Reads a number.
     fn number(&mut self) -> Result<Json<'a>, JsonError> {
+        let (text, value) = self.number_text()?;
+        Ok(match (value, text.parse::<i64>()) {
+            (Number::Integer, Ok(int)) => Json::integer(int),
+            (Number::Double(double), _) if is_exact(text, double) => Json::double(double),
+            (Number::Double(double), _) => Json::Inexact(double),
+            (Number::Integer, Err(_)) => Json::Inexact(text.parse().unwrap_or(f64::MAX)),
+        })
+    }
+
+    /// Reads a number's text; refuses what overflows to infinity.
+    fn number_text(&mut self) -> Result<(&'a str, Number), JsonError> {
+        /// No text of so few digits overflows.
+        const MAX_FINITE_DIGITS: usize = 300;
+
         let start = self.at;
         if self.byte() == Some(b'-') {
             self.at += 1;
@@ -370,7 +385,7 @@ impl<'a> Reader<'a> {
         if whole == 0 || (leading == Some(b'0') && whole > 1) {
             return self.syntax("malformed number");
         }
-        let mut integer = true;
+        let mut integer = whole <= MAX_FINITE_DIGITS;
         if self.byte() == Some(b'.') {
             integer = false;
             self.at += 1;
@@ -389,14 +404,53 @@ impl<'a> Reader<'a> {
             }
         }
         let text = self.since(start);
-        if integer && let Ok(int) = text.parse() {
-            return Ok(Json::Int(int));
+        if integer {
+            return Ok((text, Number::Integer));
         }
         match text.parse::<f64>() {
-            Ok(double) if double.is_finite() => Ok(Json::Double(double)),
+            Ok(double) if double.is_finite() => Ok((text, Number::Double(double))),
             _ => self.syntax("number out of range"),
         }
     }
+}
+
+/// The form of a number's text.
+#[derive(Debug, Clone, Copy)]
+enum Number {
+    /// Without fraction and exponent.
+    Integer,
+    /// Any other, or one of very many digits.
+    Double(f64),
+}
+
+/// Whether a double keeps every digit of a number's text, so that readers who have decimals
+/// take it for the same number.
+fn is_exact(text: &str, double: f64) -> bool {
+    /// Doubles keep so many digits, whichever they are (`DBL_DIG`).
+    const KEPT_DIGITS: usize = 15;
+
+    // A text of no more bytes has no more digits. What is subnormal keeps fewer.
+    (text.len() <= KEPT_DIGITS && double.is_normal())
+        || decimal(text) == decimal(&format!("{double:e}"))
+}
+
+/// The digits of a number's text from the first to the last that is not zero, and the power
+/// of ten of the last.
+fn decimal(text: &str) -> (bool, String, i64) {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_negative = whole.starts_with('-');
+    let digits = format!("{}{fraction}", whole.trim_start_matches('-'));
+    let significant = digits.trim_end_matches('0');
+    let zeros = digits.len() - significant.len();
+    let significant = significant.trim_start_matches('0').to_owned();
+    if significant.is_empty() {
+        return (is_negative, significant, 0);
+    }
+    // An exponent of more digits than that is no double.
+    let exponent = exponent.parse().unwrap_or(i64::MAX);
+    let power = i64::try_from(zeros).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0);
+    (is_negative, significant, exponent.saturating_add(power))
 }
 
 /// Where the first quote, backslash or control character is. Most strings are longer than

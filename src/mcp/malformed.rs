@@ -21,8 +21,9 @@ impl Malformed {
     }
 }
 
-/// What is wrong with a body. Its text never repeats a value of the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is wrong with a body. Its text repeats no value of the body,
+/// and of keys only a short one that the caller has to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
     /// Not UTF-8, from this byte on.
     NotUtf8(usize),
@@ -30,9 +31,8 @@ pub enum Problem {
     NotJson(JsonError),
     /// A key of the message differs from this one only in letters' case.
     CaseVariantKey(&'static str),
-    /// A key of the arguments differs only in letters' case from one that a
-    /// condition reads.
-    CaseVariantArgument,
+    /// A key of the parameters or arguments that readers may take for another one.
+    CaseVariantArgument(CaseVariant),
     /// An array of messages.
     Batch,
     /// A JSON value, but not a JSON-RPC 2.0 message; says what is missing.
@@ -46,17 +46,44 @@ pub enum Problem {
     UnclearBackend,
 }
 
+/// A key that differs only in letters' case from another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaseVariant {
+    key: String,
+    name: String,
+}
+
+impl CaseVariant {
+    /// A key, and the name that a condition or another key has.
+    pub fn new(key: &str, name: &str) -> Self {
+        Self { key: shown(key), name: shown(name) }
+    }
+}
+
+/// A key as a message names it: callers write it, as long as they like.
+fn shown(key: &str) -> String {
+    const MAX_BYTES: usize = 64;
+    if key.len() > MAX_BYTES { "…".to_owned() } else { key.escape_debug().to_string() }
+}
+
+impl fmt::Display for CaseVariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, name } = self;
+        write!(f, "argument `{key}`: wrong letter case, `{name}` is expected")
+    }
+}
+
 impl Problem {
     /// The JSON-RPC error code ([JSON-RPC 2.0, section 5.1], and -32020 of the
     /// MCP specification 2026-07-28, streamable HTTP).
     ///
     /// [JSON-RPC 2.0, section 5.1]: https://www.jsonrpc.org/specification#error_object
-    pub fn code(self) -> i32 {
+    pub fn code(&self) -> i32 {
         match self {
             Self::NotUtf8(_)
             | Self::NotJson(_)
             | Self::CaseVariantKey(_)
-            | Self::CaseVariantArgument => -32700,
+            | Self::CaseVariantArgument(_) => -32700,
             Self::Batch | Self::NotJsonRpc(_) | Self::UnclearBackend => -32600,
             Self::NoUsableCall(..) => -32602,
             Self::HeaderMismatch(_) => -32020,
@@ -64,13 +91,13 @@ impl Problem {
     }
 
     /// The reason in one word, for programs.
-    pub fn reason(self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Self::NotUtf8(_) => "not_utf8",
             Self::NotJson(JsonError { fault: Fault::TooDeep, .. }) => "json_too_deep",
             Self::NotJson(JsonError { fault: Fault::DuplicateKey, .. }) => "duplicate_key",
             Self::NotJson(_) => "not_json",
-            Self::CaseVariantKey(_) | Self::CaseVariantArgument => "case_variant_key",
+            Self::CaseVariantKey(_) | Self::CaseVariantArgument(_) => "case_variant_key",
             Self::Batch => "batch",
             Self::NotJsonRpc(_) => "not_json_rpc",
             Self::NoUsableCall(..) => "no_usable_call",
@@ -88,10 +115,7 @@ impl fmt::Display for Problem {
             Self::CaseVariantKey(key) => {
                 format!("a key differs from `{key}` only in upper and lower case").into()
             }
-            Self::CaseVariantArgument => {
-                "a key of the arguments differs only in upper and lower case from one that is expected"
-                    .into()
-            }
+            Self::CaseVariantArgument(variant) => variant.to_string().into(),
             Self::Batch => "batches are not accepted: send one message a request".into(),
             Self::NotJsonRpc(what) => format!("the body is not a JSON-RPC 2.0 message: {what}").into(),
             Self::NoUsableCall(parameter, fault) => {

@@ -1,48 +1,187 @@
-//! What a rule asks of a caller's claims besides scopes.
+//! Claims besides scopes that a rule requires of a caller.
 
+use std::fmt;
+
+use super::{Dialect, Glob, Possible};
 use crate::claims::{Claims, text};
 use crate::json::Json;
 
 /// A claim that a caller must have with one of some values.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequiredClaim {
     /// The claim, as a dotted path.
     pub name: String,
-    /// Whether a claim whose own name has dots is not meant.
-    pub by_path_only: bool,
-    /// What the claim holds.
+    /// How the path and the values are read.
+    pub dialect: Dialect,
+    /// The form of the claim.
     pub value_type: ClaimType,
     /// One of these must be there.
-    pub values: Vec<String>,
+    pub values: Vec<ClaimValue>,
 }
 
-/// What a claim holds.
+/// The form of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimType {
-    /// A text, which must be equal to one of the values.
+    /// A value, which must be one of those that are required.
     String,
-    /// A list of texts, of which any must be; or a single text.
+    /// A list of values, one of which must be; or a single value.
     StringArray,
 }
 
+/// A value that a claim may have.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClaimValue {
+    /// This string.
+    String(String),
+    /// A string that matches.
+    Pattern(Glob),
+    /// This boolean.
+    Bool(bool),
+    /// This number, an integer or not.
+    Number(f64),
+}
+
+impl ClaimValue {
+    /// Whether every value that the other accepts is accepted.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pattern(ours), Self::Pattern(theirs)) => ours.covers(theirs),
+            (Self::Pattern(ours), Self::String(theirs)) => ours.matches(theirs),
+            (ours, theirs) => ours == theirs,
+        }
+    }
+
+    /// Compares a value; `None` if it is of another type, or a number that is not exact.
+    fn accepts(&self, value: &Json<'_>) -> Option<bool> {
+        match (self, value) {
+            (Self::String(ours), Json::String(theirs)) => Some(ours == theirs),
+            (Self::Pattern(ours), Json::String(theirs)) => Some(ours.matches(theirs)),
+            (Self::Bool(ours), Json::Bool(theirs)) => Some(ours == theirs),
+            (Self::Number(ours), Json::Double(theirs)) => Some(ours == theirs),
+            #[expect(clippy::cast_precision_loss, reason = "within ±(2^53 − 1) there is none")]
+            (Self::Number(ours), Json::Int(theirs)) => Some(*ours == *theirs as f64),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ClaimValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::String(text) => f.write_str(text),
+            Self::Pattern(glob) => f.write_str(glob.as_str()),
+            Self::Bool(value) => value.fmt(f),
+            Self::Number(value) => value.fmt(f),
+        }
+    }
+}
+
 impl RequiredClaim {
-    /// Whether a caller has the claim with one of the values. A claim of another
-    /// type is not it, and without a token there is none.
-    pub fn holds(&self, claims: Option<&Claims>) -> bool {
-        let wanted = |text: &str| self.values.iter().any(|value| value == text);
-        let claim = claims.and_then(|claims| {
-            if self.by_path_only {
-                claims.find_by_path(&self.name)
-            } else {
-                claims.find(&self.name)
+    /// Whether a caller has the claim with one of the values; without a token there is none.
+    /// A claim of another type is an evaluation error, but in MCPRoute documents it is not the
+    /// required one.
+    pub fn holds(&self, claims: Option<&Claims>) -> Possible {
+        let Some(claims) = claims else { return Possible::FALSE };
+        match self.dialect {
+            Dialect::McpRoute => match claims.find_by_path(&self.name) {
+                Some(claim) => Possible::of(self.is_there(claim)),
+                None => Possible::FALSE,
+            },
+            Dialect::Native => {
+                let found = claims.find(&self.name);
+                let holds = |claim: &Option<&Json<'_>>| match claim {
+                    Some(claim) => self.compare(claim),
+                    None => Possible::FAILURE,
+                };
+                // Whatever the path means, there is the claim, or there is none.
+                let mut readings = found.iter().map(holds);
+                let first = readings.next().unwrap_or(Possible::FALSE);
+                if readings.all(|other| other == first) { first } else { Possible::FAILURE }
             }
-        });
+        }
+    }
+
+    /// Compares as the reference does.
+    fn is_there(&self, claim: &Json<'_>) -> bool {
+        let wanted = |value: &Json<'_>| {
+            self.values.iter().any(|wanted| wanted.accepts(value) == Some(true))
+        };
         match (claim, self.value_type) {
-            (Some(Json::String(text)), _) => wanted(text),
-            (Some(Json::Array(items)), ClaimType::StringArray) => {
-                items.iter().filter_map(text).any(wanted)
+            (Json::Array(items), ClaimType::StringArray) => {
+                items.iter().any(|item| text(item).is_some() && wanted(item))
             }
+            (Json::String(_), _) => wanted(claim),
             _ => false,
         }
+    }
+
+    /// Compares a claim with its type.
+    fn compare(&self, claim: &Json<'_>) -> Possible {
+        match (claim, self.value_type) {
+            (Json::Array(items), ClaimType::StringArray) => {
+                let items = items.iter().filter(|item| **item != Json::Null);
+                items.map(|item| self.compare_value(item)).fold(Possible::FALSE, Possible::or)
+            }
+            (claim, _) => self.compare_value(claim),
+        }
+    }
+
+    fn compare_value(&self, value: &Json<'_>) -> Possible {
+        let mut compared = self.values.iter().filter_map(|wanted| wanted.accepts(value)).peekable();
+        if compared.peek().is_none() {
+            return Possible::FAILURE;
+        }
+        Possible::of(compared.any(|is_equal| is_equal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_of_another_type_is_an_error() {
+        let required = |value_type, values: &[ClaimValue]| RequiredClaim {
+            name: "c".to_owned(),
+            dialect: Dialect::Native,
+            value_type,
+            values: values.to_vec(),
+        };
+        let text = |text: &str| ClaimValue::String(text.to_owned());
+        let one = required(ClaimType::String, &[text("yes"), ClaimValue::Bool(true)]);
+        let list = required(ClaimType::StringArray, &[text("a"), text("b")]);
+        let number = required(ClaimType::String, &[ClaimValue::Number(2.0)]);
+        let pattern = ClaimValue::Pattern(Glob::new("*@example.com".to_owned()));
+        let pattern = required(ClaimType::String, &[pattern]);
+        for (required, claim, expected) in [
+            (&one, r#""yes""#, Possible::TRUE),
+            (&one, "true", Possible::TRUE),
+            (&one, "false", Possible::FALSE),
+            (&one, r#""no""#, Possible::FALSE),
+            (&one, "1", Possible::FAILURE),
+            (&one, "null", Possible::FAILURE),
+            (&one, r#"["yes"]"#, Possible::FAILURE),
+            (&one, "{}", Possible::FAILURE),
+            (&list, r#"["x","b"]"#, Possible::TRUE),
+            (&list, r#""a""#, Possible::TRUE),
+            (&list, r#"["x",null]"#, Possible::FALSE),
+            (&list, "[]", Possible::FALSE),
+            (&list, r#"["x",1]"#, Possible::FAILURE),
+            (&list, r#"[1,"a"]"#, Possible::TRUE),
+            (&list, "7", Possible::FAILURE),
+            (&number, "2", Possible::TRUE),
+            (&number, "2.0", Possible::TRUE),
+            (&number, "3", Possible::FALSE),
+            (&number, r#""2""#, Possible::FAILURE),
+            (&number, "9007199254740993", Possible::FAILURE),
+            (&pattern, r#""ana@example.com""#, Possible::TRUE),
+            (&pattern, r#""ana@example.org""#, Possible::FALSE),
+        ] {
+            let claims = serde_json::from_str(&format!("{{\"c\":{claim}}}")).unwrap();
+            let claims = Claims::from_json(&claims);
+            assert_eq!(required.holds(Some(&claims)), expected, "{required:?} {claim}");
+        }
+        assert_eq!(one.holds(None), Possible::FALSE);
+        assert_eq!(one.holds(Some(&Claims::default())), Possible::FALSE);
     }
 }

@@ -18,8 +18,10 @@ mod check;
 mod comparison;
 mod functions;
 mod list;
+mod literals;
 mod meter;
 mod metering;
+mod notes;
 mod overloads;
 mod part;
 mod pattern;
@@ -38,12 +40,13 @@ use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
 pub use self::meter::Budget;
+use self::notes::{Doubt, Notes};
 use self::part::{Params, Part, Place, RequestView, Variable};
 use self::pattern::Pattern;
 pub use self::possible::Possible;
 pub use self::reads::Reads;
-use self::view::{Mark, Writer};
-use super::Facts;
+use self::view::Writer;
+use super::{Dialect, Facts};
 use crate::json::{Json, Object};
 use crate::mcp::{Call, Feature, Problem};
 
@@ -66,19 +69,9 @@ pub struct Condition {
     steps: u64,
     patterns: Vec<Pattern>,
     places: Vec<Place>,
-    numbers: Numbers,
+    dialect: Dialect,
     reads: Reads,
     doubts: Vec<ConditionError>,
-}
-
-/// What JSON's integers are to a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Numbers {
-    /// `int`, and all others `double`.
-    #[default]
-    IntAndDouble,
-    /// All are `double`, as in the reference.
-    Double,
 }
 
 /// What is wrong with an expression, and where in it.
@@ -109,6 +102,8 @@ pub enum Failure {
     Spent,
     /// It reads the resource, and a template stands for many.
     Template,
+    /// It reads what a server may take for something else.
+    Unreadable(Doubt),
     /// The evaluation failed.
     Execution(Box<ExecutionError>),
     /// The value is of this type instead.
@@ -122,6 +117,7 @@ impl fmt::Display for Failure {
                 "the conditions of this request take more steps than limits.conditionCost",
             ),
             Self::Template => f.write_str("`request.mcp.resource` is not known of a template"),
+            Self::Unreadable(doubt) => doubt.fmt(f),
             Self::Execution(error) => match error.as_ref() {
                 ExecutionError::NoSuchKey(key) => write!(f, "there is no `{key}`"),
                 other => other.fmt(f),
@@ -139,7 +135,7 @@ impl fmt::Debug for Condition {
 
 impl Condition {
     /// Compiles and checks an expression; reports all that is wrong with it.
-    pub fn compile(source: &str, numbers: Numbers) -> Result<Self, Vec<ConditionError>> {
+    pub fn compile(source: &str, dialect: Dialect) -> Result<Self, Vec<ConditionError>> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(vec![ConditionError {
                 offset: 0,
@@ -151,7 +147,7 @@ impl Condition {
             }]);
         }
         match ENV.as_ref() {
-            Ok(env) => check::compile(env, source, numbers),
+            Ok(env) => check::compile(env, source, dialect),
             Err(error) => Err(vec![ConditionError { offset: 0, message: error.to_string() }]),
         }
     }
@@ -199,8 +195,8 @@ impl Condition {
             Err(_) => Outcome::Failed(Failure::Spent),
         };
         // Looked at last: `||` and `has` can hide the error that it raised.
-        if scope.ambiguity.is_set() {
-            return Err(Problem::CaseVariantArgument);
+        if let Some(variant) = scope.notes.ambiguity.into_inner() {
+            return Err(Problem::CaseVariantArgument(variant));
         }
         if budget.is_spent() {
             return Ok(Outcome::Failed(Failure::Spent));
@@ -217,10 +213,13 @@ impl Condition {
                 Some(_) => Outcome::False,
                 None => Outcome::Failed(Failure::NotBoolean(value.get_type().name().to_owned())),
             },
-            Err(error) => {
-                let error = scope.nothing_there(&error).unwrap_or(error);
-                Outcome::Failed(Failure::Execution(Box::new(error)))
-            }
+            Err(error) => Outcome::Failed(match scope.notes.unreadable.get() {
+                Some(doubt) => Failure::Unreadable(*doubt),
+                None => {
+                    let error = scope.nothing_there(&error).unwrap_or(error);
+                    Failure::Execution(Box::new(error))
+                }
+            }),
         }
     }
 }
@@ -231,11 +230,8 @@ struct Scope<'a> {
     parameters: Parameters<'a>,
     patterns: &'a [Pattern],
     places: &'a [Place],
-    numbers: Numbers,
-    /// Whether it asked for a key of which readers disagree what it means.
-    ambiguity: Mark,
-    /// Whether it asked for what is not known.
-    unknown: Mark,
+    dialect: Dialect,
+    notes: Notes,
 }
 
 /// What a call is made with.
@@ -252,9 +248,8 @@ impl<'a> Scope<'a> {
             parameters,
             patterns: &condition.patterns,
             places: &condition.places,
-            numbers: condition.numbers,
-            ambiguity: Mark::default(),
-            unknown: Mark::default(),
+            dialect: condition.dialect,
+            notes: Notes::default(),
         }
     }
 }
@@ -271,13 +266,13 @@ impl Scope<'_> {
                 return Some(Part::Json(meta, client));
             }
             (Variable::Args | Variable::Meta, Parameters::Unknown) => {
-                self.unknown.set();
+                self.notes.unknown.set();
                 return None;
             }
             (Variable::Request(_), Parameters::Known { method, params, .. }) => {
                 Params::Known { method, params }
             }
-            (Variable::Request(_), Parameters::Unknown) => Params::Unknown(&self.unknown),
+            (Variable::Request(_), Parameters::Unknown) => Params::Unknown,
         };
         let view = RequestView { facts: self.facts, params, client };
         let Variable::Request(node) = variable else { return None };
@@ -293,8 +288,8 @@ impl Scope<'_> {
 
     /// The author of the arguments.
     fn client(&self) -> Writer<'_> {
-        let (numbers, budget) = (self.numbers, self.facts.budget);
-        Writer { ambiguity: Some(&self.ambiguity), numbers, budget }
+        let (dialect, notes, budget) = (self.dialect, &self.notes, self.facts.budget);
+        Writer { is_client: true, dialect, notes, budget }
     }
 }
 
@@ -309,6 +304,7 @@ impl VariableResolver for Scope<'_> {
         match Variable::named(variable) {
             Some(variable) => Some(CowVal::Owned(self.part(variable)?.val())),
             None if variable == metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
+            None if variable == metering::NULL => Some(CowVal::Borrowed(&comparison::WrittenNull)),
             None => None,
         }
     }

@@ -1,5 +1,7 @@
 //! Names with stars in them.
 
+use super::fold::fold_part;
+
 /// How many of several names are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -15,12 +17,23 @@ pub enum Extent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     text: String,
+    /// What is between the stars; never empty.
+    parts: Vec<String>,
 }
 
 impl Glob {
-    /// A name or a pattern, as written.
+    /// Parses a name or a pattern, as written.
     pub fn new(text: String) -> Self {
-        Self { text }
+        let parts = text.split('*').map(str::to_owned).collect();
+        Self { text, parts }
+    }
+
+    /// Returns the same pattern for folded names. Its stars are those that are written:
+    /// what folds to one stands for itself.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let parts: Vec<String> = self.parts.iter().map(|part| fold_part(part).into_owned()).collect();
+        Self { text: parts.join("*"), parts }
     }
 
     /// As written.
@@ -28,76 +41,64 @@ impl Glob {
         &self.text
     }
 
-    /// Whether it means one name.
+    /// Whether it matches one name only.
     pub fn is_exact(&self) -> bool {
-        !self.text.contains('*')
+        self.parts.len() == 1
     }
 
-    /// What all names that are meant begin with.
+    /// Returns what all names that match begin with.
     pub fn literal_start(&self) -> &str {
-        literal_start(&self.text)
+        self.parts.first().map_or("", String::as_str)
     }
 
-    /// Whether every name that the other means is meant.
+    fn literal_end(&self) -> &str {
+        self.parts.last().map_or("", String::as_str)
+    }
+
+    /// Whether it matches every name that the other matches.
     pub fn covers(&self, other: &Self) -> bool {
-        self.extent(&other.text) == Extent::All
+        self.extent(other) == Extent::All
     }
 
-    /// How many of the names are meant that another pattern means.
-    pub fn extent(&self, other: &str) -> Extent {
+    /// Returns how many of the names match that another pattern matches.
+    pub fn extent(&self, other: &Self) -> Extent {
         // A star of the other's can only be taken by one of ours: no part
         // between ours holds one.
-        if self.matches(other) {
+        if self.matches(&other.text) {
             return Extent::All;
         }
-        let meets = match (self.is_exact(), other.contains('*')) {
-            (_, false) => false,
-            (true, true) => matches(other, &self.text),
+        let overlaps = match (self.is_exact(), other.is_exact()) {
+            (_, true) => false,
+            (true, false) => other.matches(&self.text),
             // What is between two stars can be put between those of the other.
-            (false, true) => {
+            (false, false) => {
                 let are_alike = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
-                let (ours, theirs) = (literal_end(&self.text), literal_end(other));
-                are_alike(self.literal_start(), literal_start(other))
+                let (ours, theirs) = (self.literal_end(), other.literal_end());
+                are_alike(self.literal_start(), other.literal_start())
                     && (ours.ends_with(theirs) || theirs.ends_with(ours))
             }
         };
-        if meets { Extent::Some } else { Extent::Nothing }
+        if overlaps { Extent::Some } else { Extent::Nothing }
     }
 
-    /// Whether a name is meant.
+    /// Whether a name matches.
     pub fn matches(&self, name: &str) -> bool {
-        matches(&self.text, name)
-    }
-}
-
-fn literal_start(pattern: &str) -> &str {
-    pattern.split('*').next().unwrap_or_default()
-}
-
-fn literal_end(pattern: &str) -> &str {
-    pattern.rsplit('*').next().unwrap_or_default()
-}
-
-/// Whether a pattern means a name.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(last) = parts.next_back() else {
-        return first == name;
-    };
-    // Each part between two stars is taken where it comes first: what is
-    // left is then the longest, so nothing is missed.
-    let Some(rest) = name.strip_prefix(first) else {
-        return false;
-    };
-    let mut rest = rest;
-    for part in parts {
-        match rest.split_once(part) {
-            Some((_, after)) => rest = after,
-            None => return false,
+        let (first, between, last) = match self.parts.as_slice() {
+            [] => return false,
+            [only] => return only == name,
+            [first, between @ .., last] => (first, between, last),
+        };
+        // Each part between two stars is taken where it comes first: what is
+        // left is then the longest, so nothing is missed.
+        let Some(mut rest) = name.strip_prefix(first.as_str()) else { return false };
+        for part in between {
+            match rest.split_once(part.as_str()) {
+                Some((_, after)) => rest = after,
+                None => return false,
+            }
         }
+        rest.ends_with(last.as_str())
     }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]
@@ -168,7 +169,8 @@ mod tests {
             ("file:///*", "file:///*", All),
         ] {
             let glob = Glob::new(pattern.to_owned());
-            assert_eq!(glob.extent(other), expected, "{pattern} {other}");
+            let other = Glob::new(other.to_owned());
+            assert_eq!(glob.extent(&other), expected, "{pattern} {other:?}");
         }
     }
 }

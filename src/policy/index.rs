@@ -1,9 +1,13 @@
 //! Which rules can be for a call.
 
+use std::borrow::Cow;
+
 use rustc_hash::FxHashMap;
 
 use super::by_feature::ByFeature;
-use super::{Rule, Subject};
+use super::fold::fold;
+use super::target::folds;
+use super::{Dialect, Rule, Subject, Target};
 use crate::mcp::Feature;
 
 /// The rules of a list by what they name, so that a call is compared only with those that
@@ -39,62 +43,75 @@ impl Numbers {
         }
         self.read_arguments |= rule.conditions().any(|condition| condition.reads().args);
     }
-
-    /// Those from `first` on.
-    fn from(&self, first: usize) -> &[usize] {
-        let before = self.list.partition_point(|number| *number < first);
-        self.list.get(before..).unwrap_or_default()
-    }
 }
 
 impl Table {
-    fn add(&mut self, number: usize, rule: &Rule, feature: Feature) {
+    fn add(&mut self, number: usize, rule: &Rule, feature: Feature, dialect: Dialect) {
         let Some(targets) = &rule.targets else { return self.of_any.push(number, rule) };
         let targets = || targets.iter().filter(|target| target.feature == feature);
         if targets().any(|target| !target.name.is_exact()) {
             return self.of_any.push(number, rule);
         }
         for target in targets() {
-            let name = target.name.as_str().to_owned();
+            let name = indexed_name(target, dialect).into_owned();
             self.by_name.entry(name).or_default().push(number, rule);
         }
     }
 }
 
+/// The name that a target is found by: that of the call, folded where rules may compare
+/// folded names.
+fn indexed_name(target: &Target, dialect: Dialect) -> Cow<'_, str> {
+    match dialect {
+        Dialect::Native if folds(target.feature) => fold(target.name.as_str()),
+        Dialect::Native | Dialect::McpRoute => target.name.as_str().into(),
+    }
+}
+
+/// The numbers of the rules that can be for a target, in order.
+#[derive(Debug, Clone)]
+pub(super) struct Candidates<'i> {
+    named: &'i [usize],
+    any: &'i [usize],
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let from = match (self.named.first(), self.any.first()) {
+            (Some(one), Some(other)) if one > other => &mut self.any,
+            (Some(_), _) => &mut self.named,
+            (None, _) => &mut self.any,
+        };
+        let (first, rest) = from.split_first()?;
+        *from = rest;
+        Some(*first)
+    }
+}
+
 impl Index {
-    pub(super) fn new(rules: &[Rule]) -> Self {
+    pub(super) fn new(rules: &[Rule], dialect: Dialect) -> Self {
         let mut index = Self::default();
         for (number, rule) in rules.iter().enumerate() {
             for feature in Feature::OF_TARGETS {
-                index.tables.get_mut(feature).add(number, rule, feature);
+                index.tables.get_mut(feature).add(number, rule, feature, dialect);
             }
             index.all.push(number, rule);
         }
         index
     }
 
-    /// The numbers of the rules from `first` on that can be for what is asked for, in
-    /// order.
-    pub(super) fn candidates(
-        &self,
-        subject: &Subject<'_>,
-        first: usize,
-    ) -> impl Iterator<Item = usize> {
+    /// Returns the rules that can be for the target of a call.
+    pub(super) fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
         let table = self.tables.get(subject.feature);
-        let (named, any) = match subject.feature {
+        let (named, any) = match subject.is_pattern() {
             // Any name may be one that it stands for.
-            Feature::ResourceTemplate => (None, &self.all),
-            _ => (table.by_name.get(subject.name), &table.of_any),
+            true => (None, &self.all),
+            false => (table.by_name.get(subject.folded_name()), &table.of_any),
         };
-        let named = named.map(|named| named.from(first)).unwrap_or_default();
-        let any = any.from(first);
-        let mut named = named.iter().copied().peekable();
-        let mut any = any.iter().copied().peekable();
-        std::iter::from_fn(move || match (named.peek(), any.peek()) {
-            (Some(one), Some(other)) if one > other => any.next(),
-            (Some(_), _) => named.next(),
-            (None, _) => any.next(),
-        })
+        let named = named.map(|named| named.list.as_slice()).unwrap_or_default();
+        Candidates { named, any: &any.list }
     }
 
     /// Whether a condition of a rule that can be for a tool reads arguments.
@@ -109,7 +126,7 @@ impl Index {
 mod tests {
     use crate::config;
     use crate::mcp::Feature;
-    use crate::policy::{Extent, Subject, Target};
+    use crate::policy::{Backend, Extent, Subject, Target};
 
     #[test]
     fn no_rule_that_is_for_a_tool_is_left_out_or_out_of_order() {
@@ -132,19 +149,18 @@ mod tests {
             ("c", &[2, 4, 5]),
             ("", &[2, 4, 5]),
         ] {
-            let subject = |backend| Subject { backend, feature: Feature::Tool, name: tool };
-            for first in 0..=7 {
-                let found: Vec<usize> = rules.candidates(&subject(None), first).collect();
-                let from_first = expected.iter().copied().filter(|number| *number >= first);
-                assert_eq!(found, from_first.collect::<Vec<_>>(), "{tool} from {first}");
-            }
+            let subject = |backend| Subject::plain(backend, Feature::Tool, tool);
+            let found: Vec<usize> = rules.candidates(&subject(Backend::None)).collect();
+            assert_eq!(found, expected, "{tool}");
             let is_for = |number: &usize| {
                 let selects = |backend| {
-                    let is_meant = |t: &Target| t.extent(&subject(backend)) != Extent::Nothing;
+                    let is_meant = |t: &Target| t.extent(&subject(backend)).0 != Extent::Nothing;
                     let targets = rules[*number].targets.as_ref();
                     targets.is_none_or(|targets| targets.iter().any(is_meant))
                 };
-                selects(None) || selects(Some("x")) || selects(Some("y"))
+                selects(Backend::None)
+                    || selects(Backend::Named("x"))
+                    || selects(Backend::Named("y"))
             };
             assert!((0..7).filter(is_for).all(|number| expected.contains(&number)), "{tool}");
         }

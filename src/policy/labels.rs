@@ -69,7 +69,7 @@ impl Labels {
     /// what only patterns mean, and nothing for no backend.
     pub fn of(&self, from: &BackendFrom, subject: &Subject<'_>) -> Label {
         let other = || Self::OTHER.into();
-        let backend = match (subject.backend, from) {
+        let backend = match (subject.backend.name(), from) {
             (None, _) => "".into(),
             (Some(_), BackendFrom::Name(name)) => name.as_str().into(),
             (Some(backend), _) => self.backends.get(backend).cloned().unwrap_or_else(other),
@@ -87,6 +87,7 @@ impl Labels {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::policy::Backend;
 
     #[test]
     fn no_caller_can_make_up_a_word() {
@@ -95,8 +96,9 @@ mod tests {
         )
         .unwrap();
         let policy = &gate.policies[0];
-        let words = |backend, tool| {
-            let subject = Subject { backend, feature: Feature::Tool, name: tool };
+        let words = |backend: Option<&str>, tool| {
+            let backend = backend.map_or(Backend::None, Backend::Named);
+            let subject = Subject::plain(backend, Feature::Tool, tool);
             let label = policy.rules.labels().of(&policy.backend, &subject);
             format!("{} {}", label.backend, label.name)
         };

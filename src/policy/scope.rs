@@ -1,6 +1,6 @@
 //! Scopes as sets of small numbers.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Numbers for the scopes that a policy names, and which of them imply others.
 /// A token's other scopes cannot matter to the policy and are not kept.
@@ -10,6 +10,125 @@ pub struct ScopeTable {
     /// By number: the scope with all that it implies, transitively. A scope
     /// without an entry implies itself.
     implied: Vec<ScopeSet>,
+    /// Names with a star, if the hierarchy has some.
+    patterns: Option<Box<Patterns>>,
+}
+
+/// A hierarchy in which scopes have stars.
+#[derive(Debug, Default)]
+struct Patterns {
+    /// The narrower ones of scopes without a star.
+    exact: FxHashMap<String, Vec<String>>,
+    /// Broader scopes with a star, each with its narrower ones.
+    starred: Vec<(Starred, Vec<Narrower>)>,
+}
+
+/// A scope with a star, which stands for any characters.
+#[derive(Debug, Clone)]
+struct Starred {
+    before: String,
+    after: String,
+}
+
+/// What a scope with a star implies.
+#[derive(Debug)]
+enum Narrower {
+    Exact(String),
+    /// The star repeats what it stands for on the broader side.
+    Starred(Starred),
+}
+
+impl Starred {
+    /// `None` if there is no star. A second one stands for itself.
+    fn parse(name: &str) -> Option<Self> {
+        let (before, after) = name.split_once('*')?;
+        Some(Self { before: before.to_owned(), after: after.to_owned() })
+    }
+
+    /// Returns what the star stands for in a name.
+    fn capture<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(self.before.as_str())?.strip_suffix(self.after.as_str())
+    }
+
+    fn with(&self, captured: &str) -> String {
+        format!("{}{captured}{}", self.before, self.after)
+    }
+
+    /// Whether some name matches both.
+    fn overlaps(&self, other: &Self) -> bool {
+        let (before, after) = ((&self.before, &other.before), (&self.after, &other.after));
+        (before.0.starts_with(before.1.as_str()) || before.1.starts_with(before.0.as_str()))
+            && (after.0.ends_with(after.1.as_str()) || after.1.ends_with(after.0.as_str()))
+    }
+}
+
+impl Patterns {
+    /// `None` if no scope has a star.
+    ///
+    /// # Errors
+    /// If a scope could imply itself.
+    fn new(broader: &[(String, Vec<String>)]) -> Result<Option<Box<Self>>, ScopeCycle> {
+        if !broader.iter().any(|(scope, _)| scope.contains('*')) {
+            return Ok(None);
+        }
+        let mut patterns = Self::default();
+        for (scope, narrower) in broader {
+            match Starred::parse(scope) {
+                None => {
+                    let known = patterns.exact.entry(scope.clone()).or_default();
+                    known.extend(narrower.iter().cloned());
+                }
+                Some(starred) => {
+                    let narrower = narrower.iter().map(|name| match Starred::parse(name) {
+                        None => Narrower::Exact(name.clone()),
+                        Some(starred) => Narrower::Starred(starred),
+                    });
+                    patterns.starred.push((starred, narrower.collect()));
+                }
+            }
+        }
+        let steps: Vec<Vec<usize>> =
+            broader.iter().map(|(_, narrower)| leads_to(narrower, broader)).collect();
+        closures(&steps).map_err(|way| {
+            let name = |entry: &usize| broader.get(*entry).map(|(scope, _)| scope.clone());
+            ScopeCycle { scopes: way.iter().filter_map(name).collect() }
+        })?;
+        Ok(Some(Box::new(patterns)))
+    }
+
+    /// Calls `each` with every scope that some scopes imply, these too. It ends because no
+    /// scope implies itself.
+    fn implied<'s>(&self, scopes: impl Iterator<Item = &'s str>, mut each: impl FnMut(&str)) {
+        let mut rest: Vec<String> = scopes.map(str::to_owned).collect();
+        let mut seen: FxHashSet<String> = rest.iter().cloned().collect();
+        while let Some(scope) = rest.pop() {
+            each(&scope);
+            let exact = self.exact.get(&scope).into_iter().flatten().cloned();
+            let starred = self.starred.iter().filter_map(|(broader, narrower)| {
+                let captured = broader.capture(&scope)?;
+                Some(narrower.iter().map(move |narrower| match narrower {
+                    Narrower::Exact(name) => name.clone(),
+                    Narrower::Starred(starred) => starred.with(captured),
+                }))
+            });
+            let new = exact.chain(starred.flatten()).filter(|scope| seen.insert(scope.clone()));
+            let new: Vec<String> = new.collect();
+            rest.extend(new);
+        }
+    }
+}
+
+/// Returns the entries of a hierarchy that narrower scopes can match.
+fn leads_to(narrower: &[String], broader: &[(String, Vec<String>)]) -> Vec<usize> {
+    let matches = |narrow: &String, broad: &String| match (Starred::parse(narrow), Starred::parse(broad)) {
+        (None, None) => narrow == broad,
+        (None, Some(broad)) => broad.capture(narrow).is_some(),
+        (Some(narrow), None) => narrow.capture(broad).is_some(),
+        (Some(narrow), Some(broad)) => narrow.overlaps(&broad),
+    };
+    let entries = broader.iter().enumerate();
+    let reached = entries.filter(|(_, (broad, _))| narrower.iter().any(|one| matches(one, broad)));
+    reached.map(|(entry, _)| entry).collect()
 }
 
 /// A scope that implies itself by way of others.
@@ -20,12 +139,17 @@ pub struct ScopeCycle {
 }
 
 impl ScopeTable {
-    /// A table in which broader scopes imply narrower ones, transitively.
+    /// A table in which broader scopes imply narrower ones, transitively. A star in the name
+    /// of a broader scope stands for any characters, and one in that of a narrower scope
+    /// repeats these.
     ///
     /// # Errors
-    /// If a scope implies itself.
+    /// If a scope implies itself, or could by way of a star.
     pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, ScopeCycle> {
-        let mut table = Self::default();
+        let mut table = Self { patterns: Patterns::new(broader)?, ..Self::default() };
+        if table.patterns.is_some() {
+            return Ok(table);
+        }
         // By number: what a scope implies in one step.
         let mut steps: Vec<Vec<usize>> = Vec::new();
         for (scope, narrower) in broader {
@@ -66,6 +190,12 @@ impl ScopeTable {
     /// The set of those scopes that the policy names, with all that they imply.
     pub fn granted<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> ScopeSet {
         let mut set = ScopeSet::default();
+        if let Some(patterns) = &self.patterns {
+            patterns.implied(scopes.into_iter(), |scope| {
+                self.numbers.get(scope).into_iter().for_each(|number| set.insert(*number));
+            });
+            return set;
+        }
         // Not a loop: `for_each` is faster with iterators that are made of others.
         scopes.into_iter().for_each(|scope| {
             if let Some(&number) = self.numbers.get(scope) {
@@ -226,6 +356,48 @@ mod tests {
             (0..5000).map(|n| (format!("s{n}"), vec![format!("s{}", n + 1)])).collect();
         let table = ScopeTable::with_hierarchy(&chain).unwrap();
         assert!(table.implies("s0", "s5000") && !table.implies("s5000", "s0"));
+    }
+
+    #[test]
+    fn starred_scopes_repeat_what_they_capture() {
+        let pairs = |pairs: &[(&str, &[&str])]| -> Vec<(String, Vec<String>)> {
+            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            pairs.iter().map(|(broad, narrow)| ((*broad).to_owned(), owned(narrow))).collect()
+        };
+        let mut table = ScopeTable::with_hierarchy(&pairs(&[
+            ("tenant-*:admin", &["tenant-*:write", "list"]),
+            ("tenant-*:write", &["tenant-*:read"]),
+            ("root", &["tenant-a:admin"]),
+        ]))
+        .unwrap();
+        for scope in ["tenant-a:read", "tenant-b:read", "tenant-a:write", "list", "x", "root"] {
+            table.intern(scope);
+        }
+        for (broad, narrow, expected) in [
+            ("tenant-a:admin", "tenant-a:read", true),
+            ("tenant-a:admin", "tenant-a:write", true),
+            ("tenant-a:admin", "list", true),
+            ("tenant-a:admin", "tenant-b:read", false),
+            ("tenant-a:write", "tenant-a:read", true),
+            ("tenant-a:read", "tenant-a:write", false),
+            ("root", "tenant-a:read", true),
+            ("root", "tenant-b:read", false),
+            ("tenant-*:admin", "tenant-a:read", false),
+            ("tenant-:admin", "tenant-a:read", false),
+            ("xtenant-a:admin", "tenant-a:read", false),
+            ("x", "x", true),
+        ] {
+            assert_eq!(table.implies(broad, narrow), expected, "{broad} {narrow}");
+        }
+        for (label, cycle) in [
+            ("grows", &[("a*", &["aa*"][..])][..]),
+            ("shrinks", &[("aa*", &["a*"])]),
+            ("two steps", &[("a-*", &["b-*"]), ("b-*", &["a-*"])]),
+            ("by a scope without star", &[("a-*", &["b"]), ("b", &["a-1"])]),
+            ("itself", &[("a:*", &["a:*"])]),
+        ] {
+            assert!(ScopeTable::with_hierarchy(&pairs(cycle)).is_err(), "{label}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What of which backend a call asks for, and what a rule means.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Condition, Extent, Glob, NoSubject};
+use super::fold::{fold, is_folded};
+use super::{Action, Condition, Dialect, Extent, Glob, NoSubject};
 use crate::head::Head;
 use crate::mcp::Feature;
 
@@ -20,68 +22,192 @@ pub enum BackendFrom {
     Attribute(String),
 }
 
-/// What a call is about.
+/// The backend of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend<'c> {
+    /// The one of this name.
+    Named(&'c str),
+    /// None: the name of what is called has no prefix.
+    None,
+    /// One that is not known, because the header that names it is missing.
+    Unknown,
+}
+
+impl<'c> Backend<'c> {
+    /// The name, if it is known.
+    pub fn name(self) -> Option<&'c str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::None | Self::Unknown => None,
+        }
+    }
+}
+
+/// The target of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject<'c> {
-    /// The backend, if the name tells one.
-    pub backend: Option<&'c str>,
-    /// What is asked for.
+    /// The backend.
+    pub backend: Backend<'c>,
+    /// The kind of target.
     pub feature: Feature,
     /// Its name or URI, without the backend's prefix.
     pub name: &'c str,
+    /// Its backend and its name as lenient servers read them, if that is something else.
+    folded: Option<Box<(Option<String>, String)>>,
+    /// Whether the name is a pattern, and any of its names may be meant.
+    is_pattern: bool,
+}
+
+impl<'c> Subject<'c> {
+    /// A target whose name every server reads alike.
+    pub fn plain(backend: Backend<'c>, feature: Feature, name: &'c str) -> Self {
+        let is_pattern = feature == Feature::ResourceTemplate;
+        Self { backend, feature, name, folded: None, is_pattern }
+    }
+
+    /// Targets of one kind whose names match a pattern.
+    pub fn pattern(backend: Backend<'c>, feature: Feature, pattern: &'c str) -> Self {
+        Self { is_pattern: true, ..Self::plain(backend, feature, pattern) }
+    }
+
+    /// Whether the name is a pattern, and any of its names may be meant.
+    pub fn is_pattern(&self) -> bool {
+        self.is_pattern
+    }
+
+    /// The backend as lenient servers read it.
+    fn folded_backend(&self) -> Backend<'_> {
+        match (self.backend, self.folded.as_deref()) {
+            (Backend::Unknown, _) | (_, None) => self.backend,
+            (_, Some((Some(backend), _))) => Backend::Named(backend),
+            (_, Some((None, _))) => Backend::None,
+        }
+    }
+
+    /// The name as lenient servers read it.
+    pub(super) fn folded_name(&self) -> &str {
+        self.folded.as_deref().map_or(self.name, |(_, name)| name)
+    }
 }
 
 impl BackendFrom {
-    /// What of which backend a call is for. A name with nothing before or after its first
-    /// separator is of no backend, and so is everything without the header that would tell.
+    /// Returns the target of a call. A name with nothing before or after its first separator
+    /// has no backend; without the header that names it, the backend is unknown.
     ///
     /// # Errors
-    /// If the header, the attribute or a template leaves it open: what routes the call could
-    /// take it for another backend's.
+    /// If the header, the attribute or a template leaves the backend open: what routes the
+    /// call could take it for another backend's.
     pub fn subject<'c>(
         &'c self,
-        (feature, name): (Feature, &'c str),
+        dialect: Dialect,
+        (feature, whole): (Feature, &'c str),
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
         let is_template = feature == Feature::ResourceTemplate;
-        if is_template && matches!(self, Self::ToolNamePrefix(_)) && leaves_backend_open(name) {
+        if is_template && matches!(self, Self::ToolNamePrefix(_)) && leaves_backend_open(whole) {
             return Err(NoSubject::Unclear);
         }
-        let (prefix, name) = self.split(feature, name);
+        let (prefix, name) = self.split(feature, whole);
         let backend = match self {
-            Self::Name(backend) => Some(backend.as_str()),
-            Self::ToolNamePrefix(_) => prefix,
+            Self::Name(backend) => Backend::Named(backend.as_str()),
+            Self::ToolNamePrefix(_) => prefix.map_or(Backend::None, Backend::Named),
             Self::Header(header) => {
                 let mut values = head.values(header);
                 match (values.next(), values.next()) {
-                    (None, _) => None,
-                    (Some(value), None) => {
-                        Some(std::str::from_utf8(value).map_err(|_not_text| NoSubject::Unclear)?)
-                    }
+                    (None, _) => Backend::Unknown,
+                    (Some(value), None) => Backend::Named(
+                        std::str::from_utf8(value).map_err(|_not_text| NoSubject::Unclear)?,
+                    ),
                     (Some(_), Some(_)) => return Err(NoSubject::Unclear),
                 }
             }
-            Self::Attribute(attribute) => {
-                Some(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
-            }
+            Self::Attribute(attribute) => Backend::Named(
+                head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?,
+            ),
         };
-        Ok(Subject { backend, feature, name })
+        let folded = match dialect {
+            Dialect::Native => self.folded(feature, whole, backend),
+            Dialect::McpRoute => None,
+        };
+        Ok(Subject { folded, ..Subject::plain(backend, feature, name) })
+    }
+
+    /// Folds the whole name of a target before it is split, since a lenient server may see a
+    /// separator where there is another character. `None` if nothing changes.
+    fn folded(
+        &self,
+        feature: Feature,
+        whole: &str,
+        backend: Backend<'_>,
+    ) -> Option<Box<(Option<String>, String)>> {
+        let folds_name = folds(feature);
+        let is_plain = |text: &str| is_folded(text);
+        let separator = match self {
+            Self::ToolNamePrefix(separator) if folds_name => Some(separator.as_str()),
+            _ => None,
+        };
+        if (!folds_name || is_plain(whole))
+            && backend.name().is_none_or(is_plain)
+            && separator.is_none_or(is_plain)
+        {
+            return None;
+        }
+        let name = if folds_name { fold(whole) } else { self.split(feature, whole).1.into() };
+        let (backend, name) = match separator {
+            Some(separator) => {
+                let (backend, name) = split_name(&name, &fold(separator));
+                (backend.map(str::to_owned), name.to_owned())
+            }
+            None => (backend.name().map(|backend| fold(backend).into_owned()), name.into_owned()),
+        };
+        Some(Box::new((backend, name)))
     }
 
     /// A name or URI, after the backend in front of it, if that is where backends are.
     pub fn split<'n>(&self, feature: Feature, name: &'n str) -> (Option<&'n str>, &'n str) {
         let Self::ToolNamePrefix(separator) = self else { return (None, name) };
-        let parts = match feature {
-            Feature::Tool | Feature::Prompt => name.split_once(separator),
-            Feature::Resource | Feature::ResourceTemplate => split_uri(name),
-            Feature::Method => None,
-        };
-        match parts {
-            Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => {
-                (Some(backend), rest)
-            }
-            _ => (None, name),
+        match feature {
+            Feature::Tool | Feature::Prompt => split_name(name, separator),
+            Feature::Resource | Feature::ResourceTemplate => both_parts(split_uri(name), name),
+            Feature::Method => (None, name),
         }
+    }
+
+    /// Returns a name without its backend as lenient servers read it.
+    pub(super) fn folded_name<'n>(&self, dialect: Dialect, name: &'n str) -> Cow<'n, str> {
+        match (dialect, self) {
+            (Dialect::McpRoute, _) => self.split(Feature::Tool, name).1.into(),
+            (Dialect::Native, Self::ToolNamePrefix(separator)) => match fold(name) {
+                Cow::Borrowed(name) => split_name(name, &fold(separator)).1.into(),
+                Cow::Owned(name) => split_name(&name, &fold(separator)).1.to_owned().into(),
+            },
+            (Dialect::Native, _) => fold(name),
+        }
+    }
+}
+
+/// Splits a name at the first separator.
+fn split_name<'n>(name: &'n str, separator: &str) -> (Option<&'n str>, &'n str) {
+    both_parts(name.split_once(separator), name)
+}
+
+/// Returns the backend and the rest, if neither is empty.
+fn both_parts<'n>(
+    parts: Option<(&'n str, &'n str)>,
+    name: &'n str,
+) -> (Option<&'n str>, &'n str) {
+    match parts {
+        Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => (Some(backend), rest),
+        _ => (None, name),
+    }
+}
+
+/// Whether servers may read names of this kind without regard to case, width or invisible
+/// characters. URIs are accepted in one form only.
+pub(super) fn folds(feature: Feature) -> bool {
+    match feature {
+        Feature::Tool | Feature::Prompt | Feature::Method => true,
+        Feature::Resource | Feature::ResourceTemplate => false,
     }
 }
 
@@ -103,10 +229,10 @@ fn leaves_backend_open(template: &str) -> bool {
     }
 }
 
-/// Something that a rule is about.
+/// A target that a rule names.
 #[derive(Debug)]
 pub struct Target {
-    /// What it is; for templates, it is resources.
+    /// Its kind; for templates, it is resources.
     pub feature: Feature,
     /// `None` means any.
     pub backend: Option<String>,
@@ -114,20 +240,73 @@ pub struct Target {
     pub name: Glob,
     /// Must be true of the call.
     pub when: Option<Arc<Condition>>,
+    /// Backend and name for folded targets, if it is compared with these.
+    folded: Option<(Option<String>, Glob)>,
+}
+
+/// How a target compares with that of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// As it is written.
+    Exact,
+    /// As the most lenient server reads both.
+    Folded,
+}
+
+impl Comparison {
+    /// Returns how targets of rules compare: a Deny rule must not be evaded by a spelling.
+    pub fn of(dialect: Dialect, action: Action) -> Self {
+        match (dialect, action) {
+            (Dialect::Native, Action::Deny) => Self::Folded,
+            (Dialect::Native, Action::Allow) | (Dialect::McpRoute, _) => Self::Exact,
+        }
+    }
 }
 
 impl Target {
-    /// How much of what is asked for the target means; the condition is not asked.
-    pub fn extent(&self, subject: &Subject<'_>) -> Extent {
-        let is_backend = |backend| subject.backend == Some(backend);
-        if !self.backend.as_deref().is_none_or(is_backend) {
-            return Extent::Nothing;
-        }
-        match (self.feature, subject.feature) {
-            (Feature::Resource, Feature::ResourceTemplate) => self.name.extent(subject.name),
-            (ours, theirs) if ours == theirs && self.name.matches(subject.name) => Extent::All,
+    /// A target with the names that it is compared by.
+    pub fn new(
+        (feature, backend, name): (Feature, Option<String>, Glob),
+        when: Option<Arc<Condition>>,
+        comparison: Comparison,
+    ) -> Self {
+        let folded = (comparison == Comparison::Folded).then(|| {
+            let backend = backend.as_deref().map(|backend| fold(backend).into_owned());
+            (backend, if folds(feature) { name.folded() } else { name.clone() })
+        });
+        Self { feature, backend, name, when, folded }
+    }
+
+    /// The name for folded targets, if it is compared with these.
+    pub fn folded_name(&self) -> Option<&Glob> {
+        self.folded.as_ref().map(|(_, name)| name)
+    }
+
+    /// Returns how much of a call's target it matches, and whether that is known: it is not
+    /// if it names a backend and the call's is unknown. The condition is not evaluated.
+    pub fn extent(&self, subject: &Subject<'_>) -> (Extent, bool) {
+        let (backend, pattern, theirs, name) = match &self.folded {
+            None => (self.backend.as_deref(), &self.name, subject.backend, subject.name),
+            Some((backend, pattern)) => {
+                (backend.as_deref(), pattern, subject.folded_backend(), subject.folded_name())
+            }
+        };
+        let is_known = match (backend, theirs) {
+            (Some(ours), Backend::Named(theirs)) if ours == theirs => true,
+            (Some(_), Backend::Named(_) | Backend::None) => return (Extent::Nothing, true),
+            (Some(_), Backend::Unknown) => false,
+            (None, _) => true,
+        };
+        let is_of_kind = match (self.feature, subject.feature) {
+            (Feature::Resource, Feature::ResourceTemplate) => true,
+            (ours, theirs) => ours == theirs,
+        };
+        let extent = match is_of_kind {
+            true if subject.is_pattern => pattern.extent(&Glob::new(name.to_owned())),
+            true if pattern.matches(name) => Extent::All,
             _ => Extent::Nothing,
-        }
+        };
+        (extent, is_known)
     }
 }
 
@@ -135,8 +314,8 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn tool<'n>(backend: Option<&'n str>, name: &'n str) -> Subject<'n> {
-        Subject { backend, feature: Feature::Tool, name }
+    fn tool<'n>(backend: Backend<'n>, name: &'n str) -> Subject<'n> {
+        Subject::plain(backend, Feature::Tool, name)
     }
 
     #[test]
@@ -172,9 +351,9 @@ mod tests {
             ("file", false),
         ] {
             let asked = (Feature::ResourceTemplate, template);
-            assert_eq!(prefixed.subject(asked, &head).is_err(), is_open, "{template}");
+            assert_eq!(prefixed.subject(Dialect::Native, asked, &head).is_err(), is_open, "{template}");
             let named = BackendFrom::Name("only".to_owned());
-            assert!(named.subject(asked, &head).is_ok());
+            assert!(named.subject(Dialect::Native, asked, &head).is_ok());
         }
         assert_eq!(prefixed.split(Feature::Prompt, "b__p"), (Some("b"), "p"));
         assert_eq!(prefixed.split(Feature::Method, "b__p"), (None, "b__p"));
@@ -194,9 +373,9 @@ mod tests {
             let head = Head::default();
             let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
             let asked = (Feature::Tool, name);
-            assert_eq!(prefixed.subject(asked, &head), Ok(tool(backend, rest)));
+            assert_eq!(prefixed.subject(Dialect::Native, asked, &head), Ok(tool(backend.map_or(Backend::None, Backend::Named), rest)));
             let named = BackendFrom::Name("only".to_owned());
-            assert_eq!(named.subject(asked, &head), Ok(tool(Some("only"), name)));
+            assert_eq!(named.subject(Dialect::Native, asked, &head), Ok(tool(Backend::Named("only"), name)));
         }
     }
 
@@ -207,9 +386,9 @@ mod tests {
         let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
         let asked = (Feature::Tool, "a__b");
         let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
-        assert_eq!(from_header.subject(asked, &none), Ok(tool(None, "a__b")));
+        assert_eq!(from_header.subject(Dialect::Native, asked, &none), Ok(tool(Backend::Unknown, "a__b")));
         assert_eq!(
-            from_attribute.subject(asked, &none),
+            from_attribute.subject(Dialect::Native, asked, &none),
             Err(NoSubject::NoAttribute("xds.cluster_name"))
         );
         let one = Head {
@@ -217,13 +396,13 @@ mod tests {
             attributes: vec![("xds.cluster_name".to_owned(), "y".to_owned())],
             ..Head::default()
         };
-        let backend = |backend| Ok(tool(Some(backend), "a__b"));
-        assert_eq!(from_header.subject(asked, &one), backend("x"));
-        assert_eq!(from_attribute.subject(asked, &one), backend("y"));
+        let backend = |backend| Ok(tool(Backend::Named(backend), "a__b"));
+        assert_eq!(from_header.subject(Dialect::Native, asked, &one), backend("x"));
+        assert_eq!(from_attribute.subject(Dialect::Native, asked, &one), backend("y"));
         for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]] {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
-            assert_eq!(from_header.subject(asked, &head), Err(NoSubject::Unclear));
+            assert_eq!(from_header.subject(Dialect::Native, asked, &head), Err(NoSubject::Unclear));
         }
     }
 }

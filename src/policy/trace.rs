@@ -1,12 +1,13 @@
 //! What was found on the way to a decision, for people who ask why.
 
 use super::condition::Outcome;
-use super::decide::{Asked, Evaluation, Look, is_enough};
-use super::{Action, Condition, Facts, RequiredClaim, Rule, Target};
+use super::decide::Evaluation;
+use super::search::{Candidate, ConditionRef, suffices};
+use super::{Action, Condition, Facts, Possible, RequiredClaim, Rule, Target};
 use crate::mcp::Feature;
 
 /// What was found of one rule that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RuleTrace<'p> {
     /// Its name, or its place in the list.
     pub label: String,
@@ -19,7 +20,7 @@ pub struct RuleTrace<'p> {
     /// Its own condition, and what it said.
     pub cel: Option<ConditionTrace<'p>>,
     /// The claims that it requires, and whether they hold.
-    pub claims: Vec<(&'p RequiredClaim, bool)>,
+    pub claims: Vec<(&'p RequiredClaim, Possible)>,
     /// The scopes that it requires.
     pub scopes: &'p [String],
     /// Those of them that are not granted.
@@ -60,11 +61,12 @@ impl<'p> Evaluation<'p> {
 
     /// What people call the rules of which a condition could not be evaluated.
     pub fn condition_errors(&self) -> impl Iterator<Item = String> {
-        let failed = |look: &&Look<'_>| {
-            look.outcomes.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+        let label = |candidate: &Candidate<'_>| {
+            let index = candidate.index;
+            Some(self.policy.rules.get(index)?.label(index))
         };
-        let label = |look: &Look<'_>| Some(self.policy.rules.get(look.index)?.label(look.index));
-        self.looks.iter().filter(failed).filter_map(label)
+        let failed = self.candidates.iter().filter(|candidate| candidate.has_failed());
+        failed.filter_map(label)
     }
 
     /// The rules that were looked at, in order: all up to the one that decided.
@@ -76,16 +78,16 @@ impl<'p> Evaluation<'p> {
     }
 
     fn trace(&self, index: usize, rule: &'p Rule, facts: &Facts<'_>) -> RuleTrace<'p> {
-        let look = self.looks.iter().find(|look| look.index == index);
+        let candidate = self.candidates.iter().find(|candidate| candidate.index == index);
         let target = |(number, target): (usize, &'p Target)| TargetTrace {
             backend: target.backend.as_deref(),
             feature: target.feature,
             name: target.name.as_str(),
-            selected: is_enough(rule, target.extent(&facts.subject)),
+            selected: suffices(rule, target.extent(facts.subject).0),
             when: target
                 .when
                 .as_ref()
-                .map(|condition| condition_trace(condition, Asked::When(number), look)),
+                .map(|condition| condition_trace(condition, ConditionRef::When(number), candidate)),
         };
         let targets = rule.targets.as_ref();
         RuleTrace {
@@ -93,7 +95,7 @@ impl<'p> Evaluation<'p> {
             action: rule.action,
             decided: self.decision.rule() == Some(index),
             targets: targets.map(|targets| targets.iter().enumerate().map(target).collect()),
-            cel: rule.cel.as_ref().map(|cel| condition_trace(cel, Asked::Cel, look)),
+            cel: rule.cel.as_ref().map(|cel| condition_trace(cel, ConditionRef::Cel, candidate)),
             claims: rule.claims.iter().map(|claim| (claim, claim.holds(facts.claims))).collect(),
             scopes: rule.scopes.names(),
             missing_scopes: self.missing(rule),
@@ -101,18 +103,19 @@ impl<'p> Evaluation<'p> {
     }
 
     fn missing(&self, rule: &'p Rule) -> Vec<&'p str> {
-        let missing = |name: &&String| !self.policy.scopes.is_in(name, &self.granted);
+        let missing = |name: &&String| !self.grants.contains(self.policy, name);
         rule.scopes.names().iter().filter(missing).map(String::as_str).collect()
     }
 }
 
 fn condition_trace<'p>(
     condition: &'p Condition,
-    asked: Asked,
-    look: Option<&Look<'_>>,
+    reference: ConditionRef,
+    candidate: Option<&Candidate<'_>>,
 ) -> ConditionTrace<'p> {
-    let said = look.and_then(|look| look.outcomes.iter().find(|(which, _)| *which == asked));
-    let outcome = said.map(|(_, outcome)| match outcome {
+    let outcomes = candidate.into_iter().flat_map(|candidate| &candidate.outcomes);
+    let outcome = outcomes.into_iter().find(|(which, _)| *which == reference);
+    let outcome = outcome.map(|(_, outcome)| match outcome {
         Outcome::True => Ok(true),
         Outcome::False => Ok(false),
         Outcome::Failed(failure) => Err(failure.to_string()),
@@ -125,6 +128,7 @@ mod tests {
     use crate::claims::Claims;
     use crate::config;
     use crate::gate::Judged;
+    use crate::policy::Possible;
     use crate::head::Head;
 
     #[test]
@@ -156,13 +160,14 @@ policies:
         assert_eq!(evaluation.rule_label().as_deref(), Some("decides"));
         assert_eq!(evaluation.condition_errors().collect::<Vec<_>>(), ["fails"]);
 
-        let traces = evaluation.explain(&admitted.facts(call).unwrap());
+        let subject = admitted.subject(call).unwrap();
+        let traces = evaluation.explain(&admitted.facts(&subject));
         let [fails, scopes, decides] = traces.as_slice() else { panic!("{traces:?}") };
         assert!(!fails.decided && !scopes.decided && decides.decided);
         let failed = fails.cel.as_ref().and_then(|cel| cel.outcome.clone());
         assert!(matches!(failed, Some(Err(_))), "{failed:?}");
         assert_eq!(scopes.missing_scopes, ["missing"]);
-        assert!(matches!(scopes.claims.as_slice(), [(_, true)]));
+        assert!(matches!(scopes.claims.as_slice(), [(_, Possible::TRUE)]));
         assert!(decides.missing_scopes.is_empty());
         let cel = decides.cel.as_ref().unwrap();
         assert_eq!((cel.source, &cel.outcome), ("args.a > 0", &Some(Ok(true))));

@@ -21,13 +21,11 @@ pub fn object(Struct { fields }: Struct) -> Object<'static> {
 }
 
 /// Protobuf has doubles only; those that were integers become them again.
-#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+#[expect(clippy::cast_possible_truncation, reason = "`Json::double` checks the range")]
 fn number(value: f64) -> Json<'static> {
-    const EXACT: f64 = (1_u64 << 53) as f64;
-    if value.fract() == 0.0 && (-EXACT..=EXACT).contains(&value) {
-        Json::Int(value as i64)
-    } else {
-        Json::Double(value)
+    match Json::double(value) {
+        Json::Double(whole) if whole.fract() == 0.0 => Json::integer(whole as i64),
+        other => other,
     }
 }
 
@@ -58,7 +56,9 @@ mod tests {
         assert_eq!(number(42.0), Json::Int(42));
         assert_eq!(number(-0.0), Json::Int(0));
         assert_eq!(number(1.5), Json::Double(1.5));
-        assert_eq!(number(1e300), Json::Double(1e300));
+        assert_eq!(number(1e300), Json::Inexact(1e300));
+        assert_eq!(number(9_007_199_254_740_991.0), Json::Int(9_007_199_254_740_991));
+        assert_eq!(number(9_007_199_254_740_992.0), Json::Inexact(9_007_199_254_740_992.0));
     }
 
     #[test]

@@ -53,7 +53,8 @@ impl Coverage {
     pub fn add(&mut self, admitted: &Admitted, judgement: &Judgement<'_, '_>) {
         let Some(rules) = self.policies.get_mut(&admitted.policy().name) else { return };
         for judged in &judgement.calls {
-            let Ok(facts) = admitted.facts(&judged.call) else { continue };
+            let Ok(subject) = admitted.subject(&judged.call) else { continue };
+            let facts = admitted.facts(&subject);
             for (rule, trace) in rules.iter_mut().zip(judged.evaluation.explain(&facts)) {
                 rule.decided |= trace.decided;
                 let whens =

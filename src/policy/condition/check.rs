@@ -12,8 +12,9 @@ use super::functions;
 use super::pattern::Pattern;
 use super::reads::{Node, Reads};
 use super::syntax::{is_never_boolean, qualified_name, syntax_errors, trailing_comment};
-use super::{Condition, ConditionError, Numbers, comparison, metering};
+use super::{Condition, ConditionError, comparison, literals, metering};
 use crate::claims::Claims;
+use crate::policy::Dialect;
 
 pub(super) const ARGS: &str = "args";
 pub(super) const META: &str = "meta";
@@ -37,16 +38,16 @@ const NEVER_BOOLEAN: &str = "the condition can be neither true nor false";
 pub(super) fn compile(
     env: &Arc<Env>,
     source: &str,
-    numbers: Numbers,
+    dialect: Dialect,
 ) -> Result<Condition, Vec<ConditionError>> {
     if source.len() <= PARSED_IN_PLACE_BYTES {
-        return parse_and_check(env, source, numbers);
+        return parse_and_check(env, source, dialect);
     }
     // Parsing, checking and dropping recurse as deep as the tree goes.
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(PARSER_STACK_BYTES)
-            .spawn_scoped(scope, || parse_and_check(env, source, numbers))
+            .spawn_scoped(scope, || parse_and_check(env, source, dialect))
             .map_err(|error| error.to_string())
             .and_then(|thread| thread.join().map_err(|_panic| "the parser failed".to_owned()))
             .unwrap_or_else(|message| Err(vec![ConditionError { offset: 0, message }]))
@@ -56,7 +57,7 @@ pub(super) fn compile(
 fn parse_and_check(
     env: &Arc<Env>,
     source: &str,
-    numbers: Numbers,
+    dialect: Dialect,
 ) -> Result<Condition, Vec<ConditionError>> {
     let (mut expr, positions) = env
         .parser()
@@ -72,6 +73,7 @@ fn parse_and_check(
     }
     let mut check = Check {
         env,
+        dialect,
         positions: &positions,
         variables: Vec::new(),
         depth: 0,
@@ -85,9 +87,9 @@ fn parse_and_check(
     }
     let Check { errors, doubts, patterns, reads, .. } = check;
     if errors.is_empty() {
-        let (steps, places) = metering::meter(&mut expr);
+        let (steps, places) = metering::meter(&mut expr, dialect);
         let (source, env, steps) = (source.to_owned(), Arc::clone(env), 1 + steps);
-        Ok(Condition { source, env, expr, steps, patterns, places, numbers, reads, doubts })
+        Ok(Condition { source, env, expr, steps, patterns, places, dialect, reads, doubts })
     } else {
         Err(errors)
     }
@@ -95,6 +97,7 @@ fn parse_and_check(
 
 struct Check<'c> {
     env: &'c Env,
+    dialect: Dialect,
     positions: &'c SourceInfo,
     /// The variables of the comprehensions around the current expression.
     variables: Vec<String>,
@@ -142,7 +145,12 @@ impl Check<'_> {
         self.depth += 1;
         let id = ided.id;
         let part = match &mut ided.expr {
-            Expr::Literal(_) | Expr::Unspecified => None,
+            Expr::Literal(literal) => {
+                let mistake = literals::inexact(literal).filter(|_| self.is_native());
+                mistake.into_iter().for_each(|message| self.error(id, message));
+                None
+            }
+            Expr::Unspecified => None,
             Expr::Ident(name) => {
                 let name = name.clone();
                 self.identifier(id, &name)
@@ -174,6 +182,10 @@ impl Check<'_> {
             self.depth -= 1;
         }
         part
+    }
+
+    fn is_native(&self) -> bool {
+        self.dialect == Dialect::Native
     }
 
     /// A member of a part of `request`.
@@ -351,6 +363,8 @@ impl Check<'_> {
         }
         call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_operator(&call.func_name) {
+            let mistake = literals::of_two_types(call).filter(|_| self.is_native());
+            mistake.into_iter().for_each(|message| self.error(id, message));
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());
             }

@@ -8,7 +8,7 @@ use cel::common::traits::{Adder, Container, Indexer, Iterable, Iterator, Sizer, 
 use cel::common::types::{CelDouble, CelInt, CelList, CelUInt, Kind, LIST_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 
-use super::comparison::{contains, equal};
+use super::comparison::{Typing, contains, equal};
 use super::view::{SliceIterator, Writer, length, to_val};
 use crate::json::Json;
 
@@ -87,7 +87,8 @@ impl<'a> Val for ListView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        equal(self, other, self.writer.budget)
+        // The crate compares only where types are lenient.
+        equal(self, other, Typing::Lenient, self.writer.budget).unwrap_or(false)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
@@ -121,7 +122,7 @@ impl Adder for ListView<'_> {
 
 impl Container for ListView<'_> {
     fn contains(&self, value: &dyn Val) -> Result<bool, ExecutionError> {
-        contains(self, value, self.writer.budget)
+        contains(self, value, Typing::Lenient, self.writer.budget)
     }
 }
 

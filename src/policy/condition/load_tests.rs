@@ -4,7 +4,7 @@ use super::tests::{evaluate, outcome};
 use super::*;
 
 fn refusal(source: &str) -> (usize, String) {
-    match Condition::compile(source, Numbers::IntAndDouble) {
+    match Condition::compile(source, Dialect::Native) {
         Ok(_) => panic!("compiled: {source}"),
         Err(errors) => (errors[0].offset, errors[0].message.clone()),
     }
@@ -68,7 +68,7 @@ fn what_could_only_fail_later_is_refused_at_load() {
 #[test]
 fn what_a_condition_reads_is_known_at_load() {
     let reads =
-        |source: &str| Condition::compile(source, Numbers::IntAndDouble).unwrap().reads().clone();
+        |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
     let nothing = Reads::default();
     assert_eq!(reads("request.host == request.path + request.mcp.tool"), nothing);
     assert_eq!(reads("args.x == 1"), Reads { args: true, ..nothing.clone() });
@@ -109,7 +109,7 @@ fn what_a_condition_reads_is_known_at_load() {
 #[test]
 fn several_conditions_read_what_each_of_them_reads() {
     let reads =
-        |source: &str| Condition::compile(source, Numbers::IntAndDouble).unwrap().reads().clone();
+        |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
     for source in [
         "args.x == 1",
         "meta.x == 1",
@@ -130,7 +130,7 @@ fn several_conditions_read_what_each_of_them_reads() {
 #[test]
 fn what_reads_something_that_may_not_be_there_can_fail() {
     let can_fail =
-        |source: &str| Condition::compile(source, Numbers::IntAndDouble).unwrap().can_fail();
+        |source: &str| Condition::compile(source, Dialect::Native).unwrap().can_fail();
     for source in [
         "args.x == 1",
         "meta.x == 1",
@@ -149,12 +149,12 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
 #[test]
 fn a_header_name_with_capitals_is_doubted() {
     let condition =
-        Condition::compile("request.headers['X-Tenant'] == 'a'", Numbers::IntAndDouble).unwrap();
+        Condition::compile("request.headers['X-Tenant'] == 'a'", Dialect::Native).unwrap();
     let doubts = condition.doubts();
     assert_eq!(doubts.len(), 1);
     assert!(doubts[0].message.contains("write `x-tenant`"), "{doubts:?}");
     assert!(
-        Condition::compile("request.headers['x'] == 'A'", Numbers::IntAndDouble)
+        Condition::compile("request.headers['x'] == 'A'", Dialect::Native)
             .unwrap()
             .doubts()
             .is_empty()
@@ -182,7 +182,7 @@ fn no_expression_exhausts_the_stack() {
         format!("args{} == 1", ".all(x, x".repeat(400)),
     ] {
         // Refused or evaluated, but on a thread with a small stack.
-        if Condition::compile(&source, Numbers::IntAndDouble).is_ok() {
+        if Condition::compile(&source, Dialect::Native).is_ok() {
             outcome(&source, "{}");
         }
     }
@@ -191,21 +191,21 @@ fn no_expression_exhausts_the_stack() {
     // Wide is not deep, and one message says it.
     let wide = format!("args.x in [{}]", vec!["args.y"; 500].join(","));
     for wide in [format!("!({wide})"), wide] {
-        assert!(Condition::compile(&wide, Numbers::IntAndDouble).is_ok());
+        assert!(Condition::compile(&wide, Dialect::Native).is_ok());
     }
     let deep = format!("args{}", ".a".repeat(200));
     let twice = format!("{deep} == {deep}");
-    let errors = Condition::compile(&twice, Numbers::IntAndDouble).map(|_| ()).unwrap_err();
+    let errors = Condition::compile(&twice, Dialect::Native).map(|_| ()).unwrap_err();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(
         Condition::compile(
             &format!("{}false", "args.x == 1 || ".repeat(200)),
-            Numbers::IntAndDouble
+            Dialect::Native
         )
         .is_ok()
     );
     assert!(
-        Condition::compile(&format!("{}0 > 1", "args.x + ".repeat(100)), Numbers::IntAndDouble)
+        Condition::compile(&format!("{}0 > 1", "args.x + ".repeat(100)), Dialect::Native)
             .is_ok()
     );
 }

@@ -81,7 +81,7 @@ impl Budget {
     }
 }
 
-fn spent() -> ExecutionError {
+pub(super) fn spent() -> ExecutionError {
     ExecutionError::function_error("limits", "conditionCost is spent")
 }
 

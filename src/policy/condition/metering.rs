@@ -10,13 +10,17 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 
-use super::comparison;
+use super::comparison::{self, Typing};
 use super::functions::{self, Function, Price};
-use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, MATCHES, SCALAR, TEXT};
+use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, FIELDS, ITEMS, MATCHES, SCALAR, TEXT};
 use super::part::{PLACE_PREFIX, Place, Variable};
+use crate::policy::Dialect;
 
 /// The name of the [`Budget`](super::Budget); none in an expression can be so.
 pub(super) const BUDGET: &str = "@budget";
+
+/// The name of the `null` that a policy writes; none in an expression can be so.
+pub(super) const NULL: &str = "@null";
 
 /// Operators that choose among values; they are steps only where they are repeated.
 const FREE: [&str; 5] = [
@@ -34,12 +38,14 @@ const ARITHMETIC: [&str; 4] =
 
 /// Makes an expression pay. Answers how many steps it takes beside what it pays for
 /// on its way, and the places that it reads.
-pub(super) fn meter(expr: &mut IdedExpr) -> (u64, Vec<Place>) {
-    let mut metering = Metering { variables: Vec::new(), places: Vec::new() };
+pub(super) fn meter(expr: &mut IdedExpr, dialect: Dialect) -> (u64, Vec<Place>) {
+    let typing = dialect.typing();
+    let mut metering = Metering { typing, variables: Vec::new(), places: Vec::new() };
     (metering.expr(expr), metering.places)
 }
 
 struct Metering {
+    typing: Typing,
     /// The variables of the comprehensions around.
     variables: Vec<String>,
     places: Vec<Place>,
@@ -53,9 +59,14 @@ impl Metering {
 
     fn expr(&mut self, ided: &mut IdedExpr) -> u64 {
         match &mut ided.expr {
+            Expr::Literal(LiteralValue::Null) if self.typing == Typing::Strict => {
+                ided.expr = Expr::Ident(NULL.to_owned());
+                0
+            }
             Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => 0,
             Expr::Select(select) => {
                 let steps = self.expr(&mut select.operand);
+                self.members(&mut select.operand, select.test, FIELDS);
                 if self.is_repeated() && self.may_be_copied(&select.operand.expr) {
                     pays(COPY, &mut select.operand, []);
                 }
@@ -94,6 +105,18 @@ impl Metering {
                 outside + 1
             }
             Expr::Call(call) => self.call(call),
+        }
+    }
+
+    /// Refuses an operand without members where types are strict: an optional value, or one
+    /// whose members may be optional (`is_optional`), would have none otherwise, and no error.
+    fn members(&self, operand: &mut IdedExpr, is_optional: bool, function: &str) {
+        let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
+        if self.typing == Typing::Strict
+            && !is_variable
+            && (is_optional || self.may_be_copied(&operand.expr))
+        {
+            pays(function, operand, []);
         }
     }
 
@@ -140,7 +163,7 @@ impl Metering {
     }
 
     fn operator(&self, call: &mut CallExpr) {
-        if let Some(function) = comparison::function(call, self.is_repeated()) {
+        if let Some(function) = comparison::function(call, self.typing, self.is_repeated()) {
             return take(call, function, []);
         }
         let name = call.func_name.as_str();
@@ -153,6 +176,9 @@ impl Metering {
                 pays(SCALAR, right, []);
             }
             [operand, key] if MEMBERS.contains(&name) => {
+                let is_optional = name != operators::INDEX;
+                let function = if name == operators::OPT_SELECT { FIELDS } else { ITEMS };
+                self.members(operand, is_optional, function);
                 if self.may_be_copied(&operand.expr) {
                     pays(COPY, operand, []);
                 }

@@ -12,6 +12,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
 
+use super::comparison::Typing;
 use super::functions::{MEMBER, Price};
 use super::meter::{self, Budget, ELEMENT};
 use super::pattern::Pattern;
@@ -21,6 +22,13 @@ use super::{ENV, comparison};
 pub(super) const EQUALS: &str = "@equals";
 /// Called instead of `!=` where an operand may be a list or a map.
 pub(super) const DIFFERS: &str = "@differs";
+/// Called instead of `==`, `!=` and `in` where types are strict.
+pub(super) const STRICT_EQUALS: &str = "@strict_equals";
+pub(super) const STRICT_DIFFERS: &str = "@strict_differs";
+pub(super) const STRICT_CONTAINS: &str = "@strict_contains";
+/// Refuses an operand of `.` and of `[]` that has no members, where types are strict.
+pub(super) const FIELDS: &str = "@fields";
+pub(super) const ITEMS: &str = "@items";
 /// Called instead of the four comparisons where no operand is a literal.
 pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
@@ -57,10 +65,17 @@ pub(super) fn environment() -> Result<Env, DeclarationError> {
 }
 
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
-    let functions: [(&str, usize, Overload); 14] = [
-        (EQUALS, 2, |arguments| paid(EQUALS, &arguments, equals)),
-        (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, differs)),
-        (CONTAINS, 2, |arguments| paid(CONTAINS, &arguments, contains)),
+    use Typing::{Lenient, Strict};
+
+    let functions: [(&str, usize, Overload); 19] = [
+        (EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Lenient))),
+        (STRICT_EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Strict))),
+        (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Lenient))),
+        (STRICT_DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Strict))),
+        (CONTAINS, 2, |arguments| paid(CONTAINS, &arguments, |pair| pair.contains(Lenient))),
+        (STRICT_CONTAINS, 2, |arguments| {
+            paid(CONTAINS, &arguments, |pair| pair.contains(Strict))
+        }),
         (LESS, 2, |arguments| paid(LESS, &arguments, |pair| compare(pair, Ordering::is_lt))),
         (LESS_EQUALS, 2, |arguments| {
             paid(LESS_EQUALS, &arguments, |pair| compare(pair, Ordering::is_le))
@@ -78,6 +93,12 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
         (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
         (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
+        (FIELDS, 1, |arguments| {
+            handed_on(arguments, |value, _| comparison::with_members(value, false))
+        }),
+        (ITEMS, 1, |arguments| {
+            handed_on(arguments, |value, _| comparison::with_members(value, true))
+        }),
     ];
     for (name, beside_the_budget, function) in functions {
         env.add_overload(name, name, any(1 + beside_the_budget), function)?;
@@ -104,6 +125,22 @@ struct Pair<'a> {
     budget: &'a Budget,
 }
 
+impl Pair<'_> {
+    fn equal(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
+        comparison::equal(self.left, self.right, typing, self.budget).map(Some)
+    }
+
+    fn differ(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
+        let equal = comparison::equal(self.left, self.right, typing, self.budget)?;
+        Ok(Some(!equal))
+    }
+
+    /// Whether the right one contains the left one.
+    fn contains(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
+        comparison::contains(self.right, self.left, typing, self.budget).map(Some)
+    }
+}
+
 /// A function of the budget and two values; `None` if it is not for values of
 /// their types.
 fn paid<'b, 'v>(
@@ -126,18 +163,6 @@ fn wrong_arguments<T>(name: &str, arguments: &[CowVal<'_, '_>]) -> Result<T, Exe
     let values = arguments.iter().filter(|value| value.get_type() != Budget::cel_type());
     let types = values.map(|value| value.get_type().name().to_owned()).collect();
     Err(ExecutionError::no_such_overload(name.trim_start_matches('@'), types))
-}
-
-fn equals(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
-    Ok(Some(comparison::equal(pair.left, pair.right, pair.budget)))
-}
-
-fn differs(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
-    Ok(Some(!comparison::equal(pair.left, pair.right, pair.budget)))
-}
-
-fn contains(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
-    comparison::contains(pair.right, pair.left, pair.budget).map(Some)
 }
 
 /// A comparison that looks at the types first.

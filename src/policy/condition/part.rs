@@ -11,13 +11,15 @@ use cel::common::types::{CelList, CelString};
 use cel::common::value::Val;
 use percent_encoding::percent_decode_str;
 
+use super::notes::Doubt;
 use super::reads::Node;
-use super::view::{MapView, Mark, Members, Writer, to_val};
+use super::view::{MapView, Members, Writer, to_val};
 use super::{Scope, check};
+use crate::claims::Claims;
 use crate::head::Head;
 use crate::json::Json;
 use crate::mcp::{Feature, TOOLS_CALL};
-use crate::policy::Facts;
+use crate::policy::{Backend, Dialect, Facts};
 
 /// Names of places start so; no name in an expression can.
 pub(super) const PLACE_PREFIX: &str = "@place";
@@ -85,9 +87,10 @@ impl Place {
 pub(super) enum Part<'a> {
     Json(&'a Json<'a>, Writer<'a>),
     Request(RequestView<'a>, Node),
-    Header(&'a [u8]),
+    /// The header of this name.
+    Header(RequestView<'a>, &'a str),
     /// All values of the header of this name.
-    HeaderList(&'a Head, &'a str),
+    HeaderList(RequestView<'a>, &'a str),
 }
 
 /// What the variable `request` is made of.
@@ -104,8 +107,7 @@ pub(super) struct RequestView<'a> {
 pub(super) enum Params<'a> {
     /// Parameters are empty if the condition does not read them.
     Known { method: &'a str, params: &'a Json<'a> },
-    /// Not known: this is set if they are asked for.
-    Unknown(&'a Mark),
+    Unknown,
 }
 
 impl<'a> Part<'a> {
@@ -118,13 +120,10 @@ impl<'a> Part<'a> {
                     Some(Members::Params { object, writer: view.client })
                 }
                 Params::Known { .. } => None,
-                Params::Unknown(mark) => {
-                    mark.set();
-                    None
-                }
+                Params::Unknown => view.unknown(),
             },
             Self::Request(view, node) => node.is_map().then_some(Members::Request { view, node }),
-            Self::Json(..) | Self::Header(_) | Self::HeaderList(..) => None,
+            Self::Json(..) | Self::Header(..) | Self::HeaderList(..) => None,
         }
     }
 
@@ -135,54 +134,141 @@ impl<'a> Part<'a> {
         match self {
             Self::Json(json, writer) => to_val(json, writer),
             Self::Request(view, node) => view.text_or_list(node),
-            Self::Header(value) => header(value),
-            Self::HeaderList(head, name) => list(head.values(name).map(header)),
+            Self::Header(view, name) => view.header(name),
+            Self::HeaderList(view, name) => {
+                list(view.facts.head.values(name).map(|value| view.header_value(value)))
+            }
         }
     }
 }
 
 impl<'a> RequestView<'a> {
+    /// Notes that something unknown was read.
+    fn unknown<T>(self) -> Option<T> {
+        self.client.notes.unknown.set();
+        None
+    }
+
+    /// The head of the request, if it is known.
+    pub(super) fn known_head(self) -> Option<&'a Head> {
+        if self.facts.unknown.head { self.unknown() } else { Some(self.facts.head) }
+    }
+
+    /// The claims of the token, if there is one and they are known.
+    pub(super) fn known_claims(self) -> Option<&'a Claims> {
+        if self.facts.unknown.claims { self.unknown() } else { self.facts.claims }
+    }
+
     /// Of a call that is not made yet, the one that all have in common.
     fn method(self) -> &'a str {
         match (self.params, self.facts.subject.feature) {
             (Params::Known { method, .. }, _) => method,
-            (Params::Unknown(_), Feature::Tool) => TOOLS_CALL,
+            (Params::Unknown, Feature::Tool) => TOOLS_CALL,
             // They can be completed, read, or subscribed to.
-            (Params::Unknown(mark), _) => {
-                mark.set();
-                ""
-            }
+            (Params::Unknown, _) => self.unknown().unwrap_or_default(),
         }
     }
 
-    /// The name of what is asked for, if it is of this kind.
+    /// The name of the target, if it is of this kind.
     fn name(self, feature: Feature) -> Box<dyn Val + 'a> {
         let subject = &self.facts.subject;
-        // Which resource a template will name is not known.
-        if let (Feature::ResourceTemplate, Params::Unknown(mark)) = (subject.feature, self.params)
-            && feature == Feature::Resource
+        // Which resource a template will name is not known, nor which name of a pattern.
+        let is_template = subject.feature == Feature::ResourceTemplate;
+        if (is_template && matches!(self.params, Params::Unknown) && feature == Feature::Resource)
+            || (self.facts.unknown.name && subject.feature == feature)
         {
-            mark.set();
+            self.client.notes.unknown.set();
         }
         text(if subject.feature == feature { subject.name } else { "" })
     }
 
+    /// A value in place of one that readers may take for different ones.
+    fn unreadable(self, doubt: Doubt) -> Box<dyn Val + 'a> {
+        self.client.notes.unreadable(doubt)
+    }
+
+    /// The value of a header: the first one in MCPRoute documents, otherwise the only one.
+    fn header(self, name: &str) -> Box<dyn Val + 'a> {
+        let head = self.facts.head;
+        let mut values = head.headers.iter().filter(|(other, _)| other == name);
+        let first = values.next().map(|(_, value)| value.as_slice()).unwrap_or_default();
+        match self.client.dialect {
+            Dialect::Native if values.next().is_some() => self.unreadable(Doubt::RepeatedHeader),
+            _ => self.header_value(first),
+        }
+    }
+
+    fn header_value(self, value: &'a [u8]) -> Box<dyn Val + 'a> {
+        match (std::str::from_utf8(value), self.client.dialect) {
+            (Ok(value), _) => text(value),
+            (Err(_), Dialect::Native) => self.unreadable(Doubt::Encoding),
+            (Err(_), Dialect::McpRoute) => lossy(String::from_utf8_lossy(value)),
+        }
+    }
+
+    /// The path in its clear form; in MCPRoute documents, decoded once, as in the reference.
+    fn path(self, head: &'a Head) -> Box<dyn Val + 'a> {
+        if self.client.dialect == Dialect::McpRoute {
+            return path(&head.path);
+        }
+        path(&head.path)
+    }
+
+    /// The host in its clear form; in MCPRoute documents, as it came.
+    fn host(self, head: &'a Head) -> Box<dyn Val + 'a> {
+        text(&head.host)
+    }
+
+    fn http_method(self, head: &'a Head) -> Box<dyn Val + 'a> {
+        let has_lower_case = || head.method.bytes().any(|byte| byte.is_ascii_lowercase());
+        match self.client.dialect {
+            Dialect::Native if has_lower_case() => self.unreadable(Doubt::Method),
+            _ => text(&head.method),
+        }
+    }
+
+    /// The name of the backend, empty if there is none.
+    fn backend(self) -> Box<dyn Val + 'a> {
+        match (self.facts.subject.backend, self.client.dialect) {
+            (Backend::Named(name), _) => text(name),
+            (Backend::Unknown, Dialect::Native) => self.unreadable(Doubt::Backend),
+            (Backend::Unknown, Dialect::McpRoute) | (Backend::None, _) => text(""),
+        }
+    }
+
+    /// The scopes that the token names, as the reference has them: sorted, each once.
+    fn scopes(self) -> Box<dyn Val + 'a> {
+        let Facts { claims, unknown, .. } = self.facts;
+        if unknown.scopes {
+            self.client.notes.unknown.set();
+        }
+        let is_native = self.client.dialect == Dialect::Native;
+        if is_native && claims.is_some_and(|claims| claims.scopes_are_unclear()) {
+            return self.unreadable(Doubt::Scopes);
+        }
+        let scopes = || self.facts.scopes();
+        if self.client.budget.spend_elements(scopes().count()) {
+            return list(std::iter::empty());
+        }
+        list(scopes().collect::<BTreeSet<_>>().into_iter().map(text))
+    }
+
     /// A part that is no map.
     fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
-        let facts = self.facts;
+        let of_head = |value: fn(Self, &'a Head) -> Box<dyn Val + 'a>| match self.known_head() {
+            Some(head) => value(self, head),
+            None => text(""),
+        };
         match node {
-            Node::Method => text(&facts.head.method),
-            Node::Host => text(&facts.head.host),
-            Node::Path => path(&facts.head.path),
+            Node::Method => of_head(Self::http_method),
+            Node::Host => of_head(Self::host),
+            Node::Path => of_head(Self::path),
             Node::McpMethod => text(self.method()),
-            Node::Backend => text(facts.subject.backend.unwrap_or_default()),
+            Node::Backend => self.backend(),
             Node::Tool => self.name(Feature::Tool),
             Node::Prompt => self.name(Feature::Prompt),
             Node::Resource => self.name(Feature::Resource),
-            // As the reference has them.
-            Node::Scopes if !self.client.budget.spend_elements(facts.scopes().count()) => {
-                list(facts.scopes().collect::<BTreeSet<_>>().into_iter().map(text))
-            }
+            Node::Scopes => self.scopes(),
             _ => list(std::iter::empty()),
         }
     }
@@ -201,11 +287,6 @@ fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
         Cow::Borrowed(value) => text(value),
         Cow::Owned(value) => Box::new(CelString::from(value)),
     }
-}
-
-/// A header's value. What is not UTF-8 in it equals nothing that is written.
-fn header(value: &[u8]) -> Box<dyn Val + '_> {
-    lossy(String::from_utf8_lossy(value))
 }
 
 /// The path without its query, decoded once, as the reference has it.

@@ -11,10 +11,10 @@ use cel::common::types::CelBool;
 use cel::{Context, Value};
 
 use super::check::PATTERN_PREFIX;
-use super::metering::BUDGET;
+use super::metering::{BUDGET, NULL};
 use super::part::{PLACE_PREFIX, Place, Variable};
 use super::reads::Node;
-use super::{Condition, Parameters, Scope, numbered};
+use super::{Condition, Failure, Outcome, Parameters, Scope, numbered};
 use crate::policy::Facts;
 
 /// What a condition may say: at least one of these.
@@ -24,18 +24,29 @@ pub struct Possible {
     pub truth: bool,
     /// It may be false.
     pub falsity: bool,
-    /// It may have no boolean value, or cost too much.
+    /// It may have no boolean value.
     pub failure: bool,
+    /// It may cost too much.
+    pub spent: bool,
 }
 
 impl Possible {
+    const NONE: Self = Self { truth: false, falsity: false, failure: false, spent: false };
     /// Nothing is known.
-    pub const ANY: Self = Self { truth: true, falsity: true, failure: true };
+    pub const ANY: Self = Self { truth: true, falsity: true, failure: true, ..Self::NONE };
     /// It is true.
-    pub const TRUE: Self = Self { truth: true, falsity: false, failure: false };
+    pub const TRUE: Self = Self { truth: true, ..Self::NONE };
     /// It is false.
-    pub const FALSE: Self = Self { truth: false, falsity: true, failure: false };
-    const FAILURE: Self = Self { truth: false, falsity: false, failure: true };
+    pub const FALSE: Self = Self { falsity: true, ..Self::NONE };
+    /// It has no boolean value.
+    pub const FAILURE: Self = Self { failure: true, ..Self::NONE };
+    /// It costs too much.
+    const SPENT: Self = Self { spent: true, ..Self::NONE };
+
+    /// A boolean value.
+    pub const fn of(value: bool) -> Self {
+        if value { Self::TRUE } else { Self::FALSE }
+    }
 
     fn not(self) -> Self {
         Self { truth: self.falsity, falsity: self.truth, ..self }
@@ -43,11 +54,13 @@ impl Possible {
 
     /// What is false makes it false, even beside a failure (CEL, "Logical Operators").
     pub(in crate::policy) fn and(self, other: Self) -> Self {
-        let not_false = |one: Self| one.truth || one.failure;
+        let not_false = |one: Self| one.truth || one.failure || one.spent;
         Self {
             truth: self.truth && other.truth,
             falsity: self.falsity || other.falsity,
-            failure: (self.failure && not_false(other)) || (other.failure && not_false(self)),
+            failure: (self.failure && (other.truth || other.failure))
+                || (other.failure && self.truth),
+            spent: (self.spent && not_false(other)) || (other.spent && not_false(self)),
         }
     }
 
@@ -61,6 +74,18 @@ impl Possible {
             truth: self.truth || other.truth,
             falsity: self.falsity || other.falsity,
             failure: self.failure || other.failure,
+            spent: self.spent || other.spent,
+        }
+    }
+}
+
+impl From<&Outcome> for Possible {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::True => Self::TRUE,
+            Outcome::False => Self::FALSE,
+            Outcome::Failed(Failure::Spent) => Self::SPENT,
+            Outcome::Failed(_) => Self::FAILURE,
         }
     }
 }
@@ -70,12 +95,12 @@ impl Condition {
     pub fn possible(&self, facts: &Facts<'_>) -> Possible {
         let scope = Scope::new(self, facts, Parameters::Unknown);
         if facts.budget.spend_steps(self.steps).is_err() {
-            return Possible::FAILURE;
+            return Possible::SPENT;
         }
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(&scope);
         let possible = possible(&self.expr, &context, &scope);
-        if facts.budget.is_spent() { Possible::FAILURE } else { possible }
+        if facts.budget.is_spent() { Possible::SPENT } else { possible }
     }
 }
 
@@ -114,7 +139,9 @@ impl Scope<'_> {
     fn is_there(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Literal(_) => true,
-            Expr::Ident(name) => name == BUDGET || name.starts_with(PATTERN_PREFIX),
+            Expr::Ident(name) => {
+                name == BUDGET || name == NULL || name.starts_with(PATTERN_PREFIX)
+            }
             _ => false,
         }
     }
@@ -142,7 +169,8 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Po
                 let condition = of(condition);
                 let yes = if condition.truth { of(yes) } else { Possible::default() };
                 let no = if condition.falsity { of(no) } else { Possible::default() };
-                let failed = Possible { failure: condition.failure, ..Possible::default() };
+                let failed =
+                    Possible { truth: false, falsity: false, ..condition };
                 return yes.union(no).union(failed);
             }
             _ => {}
@@ -151,9 +179,9 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Po
     if scope.begins_unknown(&ided.expr) {
         return Possible::ANY;
     }
-    scope.unknown.take();
+    scope.notes.unknown.take();
     let value = Value::resolve_val(ided, context);
-    if scope.unknown.take() {
+    if scope.notes.unknown.take() {
         return Possible::ANY;
     }
     match value.as_ref().ok().and_then(|value| value.downcast_ref::<CelBool>()) {
@@ -169,20 +197,17 @@ mod tests {
     use crate::claims::Claims;
     use crate::head::Head;
     use crate::mcp::Feature;
-    use crate::policy::condition::Numbers;
-    use crate::policy::{Budget, Subject};
+        use crate::policy::{Backend, Budget, Dialect, Subject};
 
     fn possible(source: &str, steps: usize) -> Possible {
-        let condition = Condition::compile(source, Numbers::IntAndDouble)
+        let condition = Condition::compile(source, Dialect::Native)
             .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
         let claims = Claims::from_json(
             &serde_json::from_str(r#"{"scope":"x y","level":3,"teams":["a","b"]}"#).unwrap(),
         );
         let (head, budget) = (Head::default(), Budget::of(steps));
-        let subject = Subject { backend: Some("b"), feature: Feature::Tool, name: "t" };
-        let claims = Some(&claims);
-        let facts = Facts { head: &head, claims, subject, more_scopes: &[], budget: &budget };
-        condition.possible(&facts)
+        let subject = Subject::plain(Backend::Named("b"), Feature::Tool, "t");
+        condition.possible(&Facts::new(Dialect::Native, &head, Some(&claims), &subject, &budget))
     }
 
     #[test]
@@ -231,6 +256,6 @@ mod tests {
         ] {
             assert_eq!(possible(source, 1000), expected, "{source}");
         }
-        assert_eq!(possible("request.mcp.tool == 't'", 0), Possible::FAILURE);
+        assert_eq!(possible("request.mcp.tool == 't'", 0), Possible::SPENT);
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::claims::Claims;
 use crate::head::Head;
 use crate::mcp::{Accept, Feature, Message, MirroredHeaders, read};
-use crate::policy::Subject;
+use crate::policy::{Backend, Subject};
 
 pub(super) fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
     evaluate_with(&Budget::of(10_000), source, arguments)
@@ -13,7 +13,16 @@ pub(super) fn evaluate_with(
     source: &str,
     arguments: &str,
 ) -> Result<Outcome, Problem> {
-    let condition = Condition::compile(source, Numbers::IntAndDouble)
+    evaluate_in(Dialect::Native, budget, source, arguments)
+}
+
+fn evaluate_in(
+    dialect: Dialect,
+    budget: &Budget,
+    source: &str,
+    arguments: &str,
+) -> Result<Outcome, Problem> {
+    let condition = Condition::compile(source, dialect)
         .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call",
@@ -30,13 +39,9 @@ pub(super) fn evaluate_with(
         headers: vec![header("x-a", b"1"), header("x-a", b"2"), header("x-b", b"\xff")],
         ..Head::default()
     };
-    let facts = Facts {
-        head: &head,
-        claims: Some(&claims),
-        subject: Subject { backend: Some("b"), feature: Feature::Tool, name: "t" },
-        more_scopes: &["w".to_owned()],
-        budget,
-    };
+    let subject = Subject::plain(Backend::Named("b"), Feature::Tool, "t");
+    let facts = Facts::new(dialect, &head, Some(&claims), &subject, budget);
+    let facts = Facts { more_scopes: &["w".to_owned()], ..facts };
     match read(
         body.as_bytes(),
         &MirroredHeaders::default(),
@@ -48,7 +53,11 @@ pub(super) fn evaluate_with(
 }
 
 pub(super) fn outcome(source: &str, arguments: &str) -> &'static str {
-    match evaluate(source, arguments) {
+    outcome_in(Dialect::Native, source, arguments)
+}
+
+fn outcome_in(dialect: Dialect, source: &str, arguments: &str) -> &'static str {
+    match evaluate_in(dialect, &Budget::of(10_000), source, arguments) {
         Ok(Outcome::True) => "true",
         Ok(Outcome::False) => "false",
         Ok(Outcome::Failed(_)) => "failed",
@@ -318,6 +327,6 @@ fn failures_say_why() {
     assert_eq!(long(256), format!("there is no `{}`", "x".repeat(256)));
     assert_eq!(long(257), "there is no `…`", "it may be an argument");
     assert!(why(0, "args.x == 1").contains("limits.conditionCost"));
-    let condition = Condition::compile("args.secret == 'x'", Numbers::IntAndDouble).unwrap();
+    let condition = Condition::compile("args.secret == 'x'", Dialect::Native).unwrap();
     assert!(format!("{condition:?}").starts_with("Condition"));
 }

@@ -6,62 +6,42 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cel::ExecutionError;
 use cel::common::traits::{Container, Indexer, Iterable, Iterator, Sizer, Zeroer};
 use cel::common::types::{CelBool, CelDouble, CelInt, CelNull, CelString, Kind, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 
-use super::Numbers;
-use super::comparison::equal;
+use super::comparison::{Typing, equal};
 use super::list::ListView;
 use super::meter::Budget;
+use super::notes::{Doubt, Notes};
 use super::part::{Part, RequestView, text};
 use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Object};
+use crate::policy::Dialect;
 
-/// Remembers what an expression met while it was evaluated. CEL can absorb an error;
-/// this cannot be absorbed.
-#[derive(Debug, Default)]
-pub(super) struct Mark(AtomicBool);
-
-impl Mark {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Whether it was set, and no longer is.
-    pub(super) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
-/// Who wrote a JSON value.
+/// Who wrote a JSON value, and how it is read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer<'a> {
-    /// A client, and what is set if the expression asks for a key of theirs of which
-    /// readers disagree what it means (see [`Found::CaseVariant`]); or (`None`) whoever
-    /// is trusted.
-    pub(super) ambiguity: Option<&'a Mark>,
-    /// What integers are.
-    pub(super) numbers: Numbers,
-    /// Who pays for what is done with it.
+    /// Whether a client wrote the value, so that a key may be one of which readers disagree
+    /// what it means (see [`Found::CaseVariant`]); otherwise, an identity provider.
+    pub(super) is_client: bool,
+    /// How numbers are read.
+    pub(super) dialect: Dialect,
+    pub(super) notes: &'a Notes,
+    /// What pays for reading the value.
     pub(super) budget: &'a Budget,
 }
 
 impl Writer<'_> {
-    /// Who looks at all keys of a client's object sees two where some servers see one.
+    /// Notes two keys of a client's object that some servers see as one.
     fn meet_variants_in(self, object: &Object<'_>) {
-        if let Some(ambiguity) = self.ambiguity
-            && object.has_case_variants()
+        if self.is_client
+            && let Some((key, name)) = object.case_variants()
         {
-            ambiguity.set();
+            self.notes.note_ambiguity(key, name);
         }
     }
 }
@@ -71,11 +51,15 @@ pub(super) fn to_val<'a>(json: &'a Json<'a>, writer: Writer<'a>) -> Box<dyn Val 
     match json {
         Json::Null => Box::new(CelNull),
         Json::Bool(value) => Box::new(CelBool::from(*value)),
-        Json::Int(value) => match writer.numbers {
-            Numbers::IntAndDouble => Box::new(CelInt::from(*value)),
-            Numbers::Double => Box::new(CelDouble::from(double(*value))),
+        Json::Int(value) => match writer.dialect {
+            Dialect::Native => Box::new(CelInt::from(*value)),
+            Dialect::McpRoute => Box::new(CelDouble::from(double(*value))),
         },
         Json::Double(value) => Box::new(CelDouble::from(*value)),
+        Json::Inexact(value) => match writer.dialect {
+            Dialect::Native => writer.notes.unreadable(Doubt::Number),
+            Dialect::McpRoute => Box::new(CelDouble::from(*value)),
+        },
         Json::String(value) => Box::new(CelString::from(value.as_ref())),
         Json::Array(items) => Box::new(ListView::new(items, writer)),
         Json::Object(object) => MapView::boxed(Members::Json { object, writer }),
@@ -122,32 +106,33 @@ impl<'a> Members<'a> {
     pub(super) fn find(self, key: &str) -> Option<Part<'a>> {
         match self {
             Self::Json { object, writer } => {
-                let value = match writer.ambiguity {
-                    None => object.get(key),
-                    Some(ambiguity) => match object.find(key) {
-                        Found::Member(value) => Some(value),
-                        Found::Nothing => None,
-                        Found::CaseVariant => {
-                            ambiguity.set();
-                            None
-                        }
-                    },
-                };
-                value.map(|value| Part::Json(value, writer))
+                if !writer.is_client {
+                    return object.get(key).map(|value| Part::Json(value, writer));
+                }
+                match object.find(key) {
+                    Found::Member(value) => Some(Part::Json(value, writer)),
+                    Found::Nothing => None,
+                    Found::CaseVariant(variant) => {
+                        writer.notes.note_ambiguity(variant, key);
+                        None
+                    }
+                }
             }
             Self::Params { object, writer } => {
                 let value = Self::Json { object, writer }.find(key);
                 value.filter(|value| !matches!(value, Part::Json(Json::Null, _)))
             }
             Self::Request { view, node } => {
-                let head = view.facts.head;
-                let header = || head.headers.iter().find(|(name, _)| name == key);
+                let header = || {
+                    let head = view.known_head()?;
+                    head.headers.iter().find(|(name, _)| name == key)
+                };
                 match node {
-                    Node::Headers => header().map(|(_, value)| Part::Header(value)),
-                    Node::HeadersAll => header().map(|(name, _)| Part::HeaderList(head, name)),
+                    Node::Headers => header().map(|(name, _)| Part::Header(view, name)),
+                    Node::HeadersAll => header().map(|(name, _)| Part::HeaderList(view, name)),
                     Node::Claims => {
-                        let claim = view.facts.claims?.other_than_scopes(key)?;
-                        Some(Part::Json(claim, Writer { ambiguity: None, ..view.client }))
+                        let claim = view.known_claims()?.other_than_scopes(key)?;
+                        Some(Part::Json(claim, Writer { is_client: false, ..view.client }))
                     }
                     record => record.member(key).map(|member| Part::Request(view, member)),
                 }
@@ -167,11 +152,12 @@ impl<'a> Members<'a> {
                 members.map(|(key, _)| key).collect()
             }
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
-                let names = view.facts.head.headers.iter().map(|(name, _)| name.as_str());
+                let headers = view.known_head().into_iter().flat_map(|head| &head.headers);
+                let names = headers.map(|(name, _)| name.as_str());
                 names.collect::<BTreeSet<_>>().into_iter().collect()
             }
             Self::Request { view, node: Node::Claims } => {
-                view.facts.claims.into_iter().flat_map(Claims::names_other_than_scopes).collect()
+                view.known_claims().into_iter().flat_map(Claims::names_other_than_scopes).collect()
             }
             Self::Request { node, .. } => node.members().iter().map(|(name, _)| *name).collect(),
         }
@@ -274,7 +260,8 @@ impl<'a> Val for MapView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        equal(self, other, self.members.budget())
+        // The crate compares only where types are lenient.
+        equal(self, other, Typing::Lenient, self.members.budget()).unwrap_or(false)
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>

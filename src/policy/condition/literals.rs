@@ -1,0 +1,59 @@
+//! Literals that a native policy must not write, because they compare with nothing that a
+//! client sends.
+
+use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
+
+use crate::json::Json;
+
+/// Returns the mistake of a number that readers round differently, if the literal is one.
+pub(super) fn inexact(literal: &LiteralValue) -> Option<String> {
+    let largest = Json::MAX_SAFE_INTEGER;
+    let number = match literal {
+        LiteralValue::Int(int) => Json::integer(*int.inner()),
+        LiteralValue::UInt(int) => match i64::try_from(*int.inner()) {
+            Ok(int) => Json::integer(int),
+            Err(_) => Json::Inexact(f64::MAX),
+        },
+        LiteralValue::Double(double) => Json::double(*double.inner()),
+        _ => return None,
+    };
+    matches!(number, Json::Inexact(_)).then(|| {
+        format!(
+            "a number beyond ±{largest} equals none that a client sends, because readers of JSON \
+             round such numbers differently"
+        )
+    })
+}
+
+/// Returns the mistake of an `in` over a list of literals of two types, if the call is one:
+/// a value that equals none of them is of another type than some, which is an evaluation
+/// error.
+pub(super) fn of_two_types(call: &CallExpr) -> Option<String> {
+    let [_, IdedExpr { expr: Expr::List(list), .. }] = call.args.as_slice() else { return None };
+    if call.func_name != operators::IN {
+        return None;
+    }
+    let mut types = list.elements.iter().filter_map(|element| type_of(&element.expr));
+    let first = types.next()?;
+    let other = types.find(|other| *other != first)?;
+    Some(format!(
+        "the list holds literals of two types, {first} and {other}: compare with a list of each, \
+         joined with `||`"
+    ))
+}
+
+/// Returns the type of a literal other than `null`.
+fn type_of(expr: &Expr) -> Option<&'static str> {
+    Some(match expr {
+        Expr::Literal(literal) => match literal {
+            LiteralValue::Boolean(_) => "boolean",
+            LiteralValue::Bytes(_) => "bytes",
+            LiteralValue::Double(_) | LiteralValue::Int(_) | LiteralValue::UInt(_) => "number",
+            LiteralValue::String(_) => "string",
+            LiteralValue::Null => return None,
+        },
+        Expr::List(_) => "list",
+        Expr::Map(_) => "map",
+        _ => return None,
+    })
+}

@@ -1,0 +1,412 @@
+//! The search over the rules of a policy.
+//!
+//! A decision, a challenge and an entry of a list are one partial evaluation: each rule may
+//! apply to a call, must apply to it, or cannot. If everything is known of the call, what may
+//! apply must apply, and the first rule that applies decides. Otherwise each rule that only
+//! may apply leaves open what comes after it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::condition::{Outcome, Possible};
+use super::index::Candidates;
+use super::{
+    Action, Condition, ConditionErrors, Extent, Facts, Grants, Policy, RequiredScopes, Rule, Target,
+};
+use crate::mcp::{Call, Problem};
+
+/// The rules that a call is compared with, evaluated as far as it was needed.
+pub(super) struct Search<'p, 'e, 'c> {
+    policy: &'p Policy,
+    /// `None` if the parameters of calls are not known.
+    call: Option<&'e Call<'c>>,
+    facts: &'e Facts<'e>,
+    grants: &'e Grants,
+    /// The rules that were not looked at yet.
+    rest: Candidates<'p>,
+    candidates: Vec<Candidate<'p>>,
+    cache: ConditionCache,
+}
+
+/// A rule whose target and claims may be those of the call.
+#[derive(Debug)]
+pub(super) struct Candidate<'p> {
+    pub(super) index: usize,
+    rule: &'p Rule,
+    claims: Possible,
+    /// The outcome of the rule's conditions, once they were evaluated, without extra scopes.
+    conditions: Option<Possible>,
+    /// The outcome of each condition that was evaluated.
+    pub(super) outcomes: Vec<(ConditionRef, Outcome)>,
+}
+
+impl Candidate<'_> {
+    /// Whether a part of the rule could not be evaluated.
+    pub(super) fn has_failed(&self) -> bool {
+        let failed = |(_, outcome): &(ConditionRef, Outcome)| matches!(outcome, Outcome::Failed(_));
+        self.claims.failure
+            || self.conditions.is_some_and(|conditions| conditions.failure)
+            || self.outcomes.iter().any(failed)
+    }
+}
+
+/// One of the conditions of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConditionRef {
+    /// The rule's own.
+    Cel,
+    /// That of the target with this index.
+    When(usize),
+}
+
+/// The outcome of the parts of a rule together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RuleOutcome {
+    Match,
+    NoMatch,
+    /// A part cannot be evaluated, and no other part rules out a match.
+    Error,
+    /// The same, because the budget of conditions is spent.
+    Spent,
+}
+
+/// Which calls a rule applies to, of those that are left open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MatchRange {
+    /// To some.
+    may: bool,
+    /// To all.
+    must: bool,
+}
+
+/// Scopes that could be granted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExtraScopes<'p> {
+    scopes: &'p RequiredScopes,
+    /// The index of the rule that names the scopes, if it must be this rule that allows.
+    granting_rule: Option<usize>,
+}
+
+/// The end of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Whether some call is allowed, of those that are left open.
+    pub(super) allowed: bool,
+    /// The index of the rule that decides; `None` if it is the default action.
+    pub(super) rule: Option<usize>,
+    /// Whether that rule denies because a part of it cannot be evaluated.
+    pub(super) failed: bool,
+}
+
+/// Outcomes of conditions that stand in several rules: they are evaluated once.
+#[derive(Debug, Default)]
+struct ConditionCache(FxHashMap<*const Condition, Outcome>);
+
+impl ConditionCache {
+    fn evaluate(
+        &mut self,
+        condition: &Arc<Condition>,
+        call: &Call<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<Outcome, Problem> {
+        // What reads scopes may be evaluated again, with more of them.
+        if Arc::strong_count(condition) == 1 || condition.reads().scopes {
+            return condition.evaluate(call, facts);
+        }
+        let key = Arc::as_ptr(condition);
+        if let Some(outcome) = self.0.get(&key) {
+            return Ok(outcome.clone());
+        }
+        let outcome = condition.evaluate(call, facts)?;
+        self.0.insert(key, outcome.clone());
+        Ok(outcome)
+    }
+}
+
+impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
+    /// Begins a search for a call, or for all calls of the target that the facts have.
+    pub(super) fn new(
+        policy: &'p Policy,
+        call: Option<&'e Call<'c>>,
+        facts: &'e Facts<'e>,
+        grants: &'e Grants,
+    ) -> Self {
+        let rest = policy.rules.candidates(facts.subject);
+        let (candidates, cache) = (Vec::new(), ConditionCache::default());
+        Self { policy, call, facts, grants, rest, candidates, cache }
+    }
+
+    pub(super) fn into_candidates(self) -> Vec<Candidate<'p>> {
+        self.candidates
+    }
+
+    /// Follows the rules in order, up to the one that decides. With extra scopes, a Deny rule
+    /// that applied without them still decides, whatever stands before it; and the rule that
+    /// names them must allow by itself.
+    pub(super) fn run(&mut self, extra: Option<ExtraScopes<'p>>) -> Result<Ended, Problem> {
+        let (scopes, granting_rule) =
+            extra.map_or((None, None), |extra| (Some(extra.scopes), extra.granting_rule));
+        let mut allowed = false;
+        let mut at = 0;
+        while self.look_at(at) {
+            let Some(&Candidate { index, rule, .. }) = self.candidates.get(at) else { break };
+            let outcome = self.outcome(at, scopes)?;
+            let range = self.range(rule.action, outcome);
+            let ended = |allowed| Ended { allowed, rule: Some(index), failed: !outcome.truth };
+            match rule.action {
+                Action::Allow => {
+                    allowed |= range.may;
+                    if granting_rule == Some(index) || (range.may && granting_rule.is_none()) {
+                        return Ok(ended(range.may));
+                    }
+                }
+                Action::Deny if range.must => {
+                    let is_final = !allowed || {
+                        let before = self.outcome(at, None)?;
+                        self.range(rule.action, before).must
+                    };
+                    if is_final {
+                        return Ok(ended(false));
+                    }
+                }
+                Action::Deny => {}
+            }
+            at += 1;
+        }
+        // Rules that were not looked at for lack of budget could deny.
+        let is_open = self.call.is_none() && self.facts.budget.is_spent();
+        let allowed = granting_rule.is_none()
+            && !is_open
+            && self.policy.default_action == Action::Allow;
+        Ok(Ended { allowed, rule: None, failed: false })
+    }
+
+    /// Returns the scopes that would turn a denial into an allow. Allow rules that apply but for
+    /// their scopes offer these; the fewest that are enough win, the first among equals. Where
+    /// none is, those of any other rule can be what a condition looks for.
+    ///
+    /// They are all of the rule's scopes, those that are granted already too: a client that gets
+    /// a token with just these can make the call.
+    pub(super) fn step_up_scopes(&mut self) -> Result<Option<&'p [String]>, Problem> {
+        // More scopes make more rules apply, never fewer, so the rule that denied still
+        // does, and only those before it matter; unless a condition reads scopes, or the rule
+        // was not looked for.
+        if self.policy.rules.reads().scopes || self.call.is_none() {
+            while self.look_at(self.candidates.len()) {}
+        }
+        let offering = self.candidates.iter().enumerate();
+        let offering = offering.filter(|(_, candidate)| self.offers_new_scopes(candidate.rule));
+        let mut offers: Vec<(usize, &'p RequiredScopes)> =
+            offering.map(|(at, candidate)| (at, &candidate.rule.scopes)).collect();
+        offers.sort_by_key(|(_, scopes)| scopes.names().len());
+        for (at, scopes) in offers {
+            // Most do not apply, which takes one look each.
+            let outcome = self.outcome(at, Some(scopes))?;
+            let granting_rule = self.candidates.get(at).map(|candidate| candidate.index);
+            if self.range(Action::Allow, outcome).may
+                && self.run(Some(ExtraScopes { scopes, granting_rule }))?.allowed
+            {
+                return Ok(Some(scopes.names()));
+            }
+        }
+        for scopes in self.fallback_scopes() {
+            if self.run(Some(ExtraScopes { scopes, granting_rule: None }))?.allowed {
+                return Ok(Some(scopes.names()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the scopes of a rule could allow what is not allowed. What is granted by way of
+    /// a broader scope is new, too: a condition sees only the scopes that the token itself
+    /// names.
+    fn offers_new_scopes(&self, rule: &Rule) -> bool {
+        let is_new = |scope: &String| !self.facts.scopes().any(|named| named == scope);
+        rule.action == Action::Allow && rule.scopes.names().iter().any(is_new)
+    }
+
+    /// Returns the scopes of all rules that may be what a condition looks for, the fewest first.
+    fn fallback_scopes(&self) -> Vec<&'p RequiredScopes> {
+        if !self.policy.rules.reads().scopes {
+            return Vec::new();
+        }
+        let mut seen = HashSet::new();
+        let rules = self.policy.rules.iter().filter(|rule| self.offers_new_scopes(rule));
+        let mut others: Vec<&RequiredScopes> =
+            rules.map(|rule| &rule.scopes).filter(|scopes| seen.insert(scopes.names())).collect();
+        others.sort_by_key(|scopes| scopes.names().len());
+        others
+    }
+
+    /// Whether there is a candidate at this place; finds the next ones if they were not looked
+    /// at yet.
+    fn look_at(&mut self, at: usize) -> bool {
+        while self.candidates.len() <= at {
+            let Some(index) = self.rest.next() else { return false };
+            if self.call.is_none() && self.facts.budget.spend_a_look(self.facts.subject.name) {
+                return false;
+            }
+            let Some(rule) = self.policy.rules.get(index) else { continue };
+            if rule.targets.is_some() && overlapping_targets(rule, self.facts).next().is_none() {
+                continue;
+            }
+            let claims = self.claims(rule);
+            if claims != Possible::FALSE {
+                let (conditions, outcomes) = (None, Vec::new());
+                self.candidates.push(Candidate { index, rule, claims, conditions, outcomes });
+            }
+        }
+        true
+    }
+
+    fn claims(&self, rule: &Rule) -> Possible {
+        if self.facts.unknown.claims && !rule.claims.is_empty() {
+            return Possible::ANY;
+        }
+        let holds = rule.claims.iter().map(|claim| claim.holds(self.facts.claims));
+        holds.fold(Possible::TRUE, Possible::and)
+    }
+
+    /// Returns the outcome of a candidate, perhaps with extra scopes. What is cheap is compared
+    /// first: a condition is evaluated only if it matters.
+    fn outcome(
+        &mut self,
+        at: usize,
+        extra: Option<&RequiredScopes>,
+    ) -> Result<Possible, Problem> {
+        let Some(candidate) = self.candidates.get(at) else { return Ok(Possible::FALSE) };
+        let (rule, claims) = (candidate.rule, candidate.claims);
+        let scopes = self.grants.satisfy(rule, extra);
+        let scopes = match self.facts.unknown.scopes && scopes == Possible::FALSE {
+            true => Possible::TRUE.union(Possible::FALSE),
+            false => scopes,
+        };
+        if scopes == Possible::FALSE {
+            return Ok(scopes);
+        }
+        let reads_scopes = || rule.conditions().any(|condition| condition.reads().scopes);
+        let conditions = match (candidate.conditions, extra) {
+            (_, Some(extra)) if reads_scopes() => {
+                let facts = Facts { more_scopes: extra.names(), ..*self.facts };
+                self.conditions(rule, &facts, &mut Vec::new())?
+            }
+            (Some(conditions), _) => conditions,
+            (None, _) => {
+                let mut outcomes = Vec::new();
+                let conditions = self.conditions(rule, self.facts, &mut outcomes)?;
+                if let Some(candidate) = self.candidates.get_mut(at) {
+                    candidate.conditions = Some(conditions);
+                    candidate.outcomes = outcomes;
+                }
+                conditions
+            }
+        };
+        Ok(scopes.and(claims).and(conditions))
+    }
+
+    /// Returns the outcome of the conditions of a rule for the target of the call: the rule's
+    /// own, and those of the targets that match, one of which must be true. A target without a
+    /// condition is true.
+    fn conditions(
+        &mut self,
+        rule: &Rule,
+        facts: &Facts<'_>,
+        outcomes: &mut Vec<(ConditionRef, Outcome)>,
+    ) -> Result<Possible, Problem> {
+        let own = match &rule.cel {
+            Some(condition) => self.condition(ConditionRef::Cel, condition, facts, outcomes)?,
+            None => Possible::TRUE,
+        };
+        if own == Possible::FALSE || rule.targets.is_none() {
+            return Ok(own);
+        }
+        let mut targets = Possible::FALSE;
+        for (number, target, extent, is_known) in overlapping_targets(rule, facts) {
+            // A call for all resources of a template is made or not as a whole.
+            if self.call.is_some() && !suffices(rule, extent) {
+                continue;
+            }
+            let when = match &target.when {
+                Some(condition) => {
+                    self.condition(ConditionRef::When(number), condition, facts, outcomes)?
+                }
+                None => Possible::TRUE,
+            };
+            let when = if is_known { when } else { when.and(Possible::FAILURE) };
+            let is_part = self.call.is_none() && extent != Extent::All;
+            targets = targets.or(if is_part { when.union(Possible::FALSE) } else { when });
+            if targets == Possible::TRUE {
+                break;
+            }
+        }
+        Ok(own.and(targets))
+    }
+
+    fn condition(
+        &mut self,
+        reference: ConditionRef,
+        condition: &Arc<Condition>,
+        facts: &Facts<'_>,
+        outcomes: &mut Vec<(ConditionRef, Outcome)>,
+    ) -> Result<Possible, Problem> {
+        let Some(call) = self.call else { return Ok(condition.possible(facts)) };
+        let outcome = self.cache.evaluate(condition, call, facts)?;
+        let possible = Possible::from(&outcome);
+        outcomes.push((reference, outcome));
+        Ok(possible)
+    }
+
+    /// Whether a rule of this action applies if its parts have this outcome.
+    fn applies(&self, action: Action, outcome: RuleOutcome) -> bool {
+        match outcome {
+            RuleOutcome::Match => true,
+            RuleOutcome::NoMatch => false,
+            // It must not allow what a Deny rule would deny, unless the policy says so.
+            RuleOutcome::Error => {
+                action == Action::Deny && self.policy.condition_errors == ConditionErrors::Deny
+            }
+            // A caller could spend the budget before the rule that would deny.
+            RuleOutcome::Spent => action == Action::Deny,
+        }
+    }
+
+    fn range(&self, action: Action, outcome: Possible) -> MatchRange {
+        let Possible { truth, falsity, failure, spent } = outcome;
+        let outcomes = [
+            (truth, RuleOutcome::Match),
+            (falsity, RuleOutcome::NoMatch),
+            (failure, RuleOutcome::Error),
+            (spent, RuleOutcome::Spent),
+        ];
+        let applies = |(_, outcome)| self.applies(action, outcome);
+        let mut possible = outcomes.into_iter().filter(|(is_possible, _)| *is_possible);
+        MatchRange { may: possible.clone().any(applies), must: possible.all(applies) }
+    }
+}
+
+/// Returns the targets of a rule that match that of a call, or a part of it, each with whether
+/// the backend is known.
+fn overlapping_targets<'r>(
+    rule: &'r Rule,
+    facts: &Facts<'_>,
+) -> impl Iterator<Item = (usize, &'r Target, Extent, bool)> {
+    let subject = facts.subject;
+    let is_open = facts.unknown.name;
+    rule.targets.iter().flatten().enumerate().filter_map(move |(number, target)| {
+        let (extent, is_known) = target.extent(subject);
+        // Where the name is open, the backend is, too.
+        let extent = if !is_known && is_open && extent == Extent::All { Extent::Some } else { extent };
+        (extent != Extent::Nothing).then_some((number, target, extent, is_known || is_open))
+    })
+}
+
+/// Whether a rule applies by a target that matches so much of what is called: to allow, it must
+/// match all, and to deny, any part.
+pub(super) fn suffices(rule: &Rule, extent: Extent) -> bool {
+    match rule.action {
+        Action::Allow => extent == Extent::All,
+        Action::Deny => extent != Extent::Nothing,
+    }
+}
