@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use super::reads::Node;
 use super::view::{MapView, Mark, Members, Writer, to_val};
 use super::{Scope, check};
-use crate::head::Head;
+use crate::head::{Head, PseudoHeader};
 use crate::json::Json;
 use crate::mcp::{Feature, TOOLS_CALL};
 use crate::policy::Facts;
@@ -171,9 +171,9 @@ impl<'a> RequestView<'a> {
     fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
         let facts = self.facts;
         match node {
-            Node::Method => text(&facts.head.method),
-            Node::Host => text(&facts.head.host),
-            Node::Path => path(&facts.head.path),
+            Node::Method => as_sent(&facts.head.method),
+            Node::Host => as_sent(&facts.head.host),
+            Node::Path => path(facts.head.path.as_sent().unwrap_or_default()),
             Node::McpMethod => text(self.method()),
             Node::Backend => text(facts.subject.backend.unwrap_or_default()),
             Node::Tool => self.name(Feature::Tool),
@@ -201,6 +201,11 @@ fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
         Cow::Borrowed(value) => text(value),
         Cow::Owned(value) => Box::new(CelString::from(value)),
     }
+}
+
+/// A pseudo-header as Envoy sent it; empty if it did not.
+fn as_sent(header: &PseudoHeader) -> Box<dyn Val + '_> {
+    text(header.as_sent().unwrap_or_default())
 }
 
 /// A header's value. What is not UTF-8 in it equals nothing that is written.

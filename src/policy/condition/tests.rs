@@ -24,9 +24,9 @@ pub(super) fn evaluate_with(
     let claims = Claims::from_json(&serde_json::from_str(claims).unwrap());
     let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
     let head = Head {
-        method: "POST".to_owned(),
-        host: "Mcp.example.com:8443".to_owned(),
-        path: "/m%63p/x?q=%2f".to_owned(),
+        method: "POST".into(),
+        host: "Mcp.example.com:8443".into(),
+        path: "/m%63p/x?q=%2f".into(),
         headers: vec![header("x-a", b"1"), header("x-a", b"2"), header("x-b", b"\xff")],
         ..Head::default()
     };
