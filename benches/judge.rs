@@ -32,7 +32,7 @@ pub fn payload_of(claims: Map<String, Value>) -> Vec<u8> {
 }
 
 pub fn head() -> Head {
-    Head { method: "POST".to_owned(), path: "/mcp".to_owned(), ..Head::default() }
+    Head { method: "POST".into(), path: "/mcp".into(), has_body: true, ..Head::default() }
 }
 
 pub fn gate(policy: &str) -> Gate {

@@ -208,11 +208,7 @@ fn is_other_separator(c: char) -> bool {
     c != ' ' && is_separator(c)
 }
 
-fn find<'c>(
-    object: &'c Object<'static>,
-    path: &str,
-    found: &mut Vec<Option<&'c Json<'static>>>,
-) {
+fn find<'c>(object: &'c Object<'static>, path: &str, found: &mut Vec<Option<&'c Json<'static>>>) {
     if let Some(claim) = object.get(path) {
         return found.push(Some(claim));
     }

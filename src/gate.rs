@@ -274,7 +274,7 @@ impl Gate {
         // a body of it would be judged like any other.
         if !has_token
             && policy.unauthenticated == Unauthenticated::Challenge
-            && head.method != "OPTIONS"
+            && !head.method.is("OPTIONS")
         {
             let token_came = head.authorization().any(is_bearer);
             return Err(Refusal::unauthenticated(policy, token_came));

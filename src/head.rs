@@ -1,16 +1,24 @@
-//! The head of an HTTP request, as Envoy tells it.
+//! The head of an HTTP request, as Envoy sends it.
+
+mod clear;
+
+pub use clear::{Ambiguity, clear_host, clear_path};
+
+use std::borrow::Cow;
 
 /// The head of an HTTP request.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
     /// The method, such as `POST`.
-    pub method: String,
+    pub method: PseudoHeader,
     /// The `:authority` or `Host`.
-    pub host: String,
+    pub host: PseudoHeader,
     /// The path with its query.
-    pub path: String,
+    pub path: PseudoHeader,
     /// Names in lower case, in the order in which they came.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// Whether a body follows the headers, perhaps an empty one.
+    pub has_body: bool,
     /// Envoy's attributes (`request_attributes`) that are texts, by name. No
     /// client can write them.
     pub attributes: Vec<(String, String)>,
@@ -20,6 +28,91 @@ pub struct Head {
     pub traceparent: Option<String>,
 }
 
+/// A pseudo-header of a request (`:method`, `:authority`, `:path`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PseudoHeader {
+    /// Envoy did not send the pseudo-header, because of its `forward_rules`.
+    #[default]
+    NotSent,
+    /// Envoy sent one value, which may be empty.
+    Sent(String),
+    /// Envoy sent several values, or bytes that are not UTF-8. `last` is the last value,
+    /// with U+FFFD for what is not UTF-8.
+    Ambiguous {
+        /// The reason.
+        why: Ambiguity,
+        /// The last value.
+        last: String,
+    },
+}
+
+/// Why a part of a request has no clear form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unclear {
+    /// Envoy did not send it, so that its value is unknown.
+    NotSent,
+    /// Readers of HTTP could take it for different values.
+    Ambiguous(Ambiguity),
+}
+
+impl PseudoHeader {
+    /// Adds a value that Envoy sent. A second value makes the pseudo-header ambiguous.
+    pub fn add(&mut self, value: &[u8]) {
+        *self = match (std::str::from_utf8(value), &self) {
+            (Ok(value), Self::NotSent) => Self::Sent(value.to_owned()),
+            (Ok(last), _) => Self::Ambiguous { why: Ambiguity::Repeated, last: last.to_owned() },
+            (Err(_), _) => Self::Ambiguous {
+                why: Ambiguity::NotUtf8,
+                last: String::from_utf8_lossy(value).into_owned(),
+            },
+        };
+    }
+
+    /// Returns the one value that Envoy sent.
+    ///
+    /// # Errors
+    /// If Envoy sent none, several, or one that is not UTF-8.
+    pub fn value(&self) -> Result<&str, Unclear> {
+        match self {
+            Self::NotSent => Err(Unclear::NotSent),
+            Self::Sent(value) => Ok(value),
+            Self::Ambiguous { why, .. } => Err(Unclear::Ambiguous(*why)),
+        }
+    }
+
+    /// Returns the last value that Envoy sent, even if it is ambiguous. `None`: Envoy sent none.
+    pub fn as_sent(&self) -> Option<&str> {
+        match self {
+            Self::NotSent => None,
+            Self::Sent(value) | Self::Ambiguous { last: value, .. } => Some(value),
+        }
+    }
+
+    /// Returns true if Envoy sent exactly this value.
+    pub fn is(&self, value: &str) -> bool {
+        matches!(self, Self::Sent(sent) if sent == value)
+    }
+}
+
+impl From<&str> for PseudoHeader {
+    fn from(value: &str) -> Self {
+        Self::Sent(value.to_owned())
+    }
+}
+
+impl From<String> for PseudoHeader {
+    fn from(value: String) -> Self {
+        Self::Sent(value)
+    }
+}
+
+/// `None`: Envoy did not send the pseudo-header.
+impl From<Option<String>> for PseudoHeader {
+    fn from(value: Option<String>) -> Self {
+        value.map_or(Self::NotSent, Self::Sent)
+    }
+}
+
 impl Head {
     /// Envoy's attribute that names the route.
     pub const ROUTE_NAME: &str = "xds.route_name";
@@ -27,8 +120,38 @@ impl Head {
     /// How long all its names and values are, in bytes.
     pub fn size(&self) -> usize {
         let Self { method, host, path, headers, .. } = self;
+        let pseudo = [method, host, path].into_iter().filter_map(PseudoHeader::as_sent);
         let headers = headers.iter().map(|(name, value)| name.len() + value.len());
-        method.len() + host.len() + path.len() + headers.sum::<usize>()
+        pseudo.map(str::len).chain(headers).sum()
+    }
+
+    /// Returns the host in lower case, without port and without a dot at its end.
+    ///
+    /// # Errors
+    /// If Envoy did not send the host, or if readers could take it for different hosts.
+    pub fn clear_host(&self) -> Result<Cow<'_, str>, Unclear> {
+        let host = self.host.value()?;
+        // Envoy writes `Host` as `:authority`. A second one would be read by some servers.
+        if self.values("host").any(|other| other != host.as_bytes()) {
+            return Err(Unclear::Ambiguous(Ambiguity::Repeated));
+        }
+        clear_host(host).map_err(Unclear::Ambiguous)
+    }
+
+    /// Returns the path without its query, normalized by [RFC 3986, section 6.2.2].
+    ///
+    /// # Errors
+    /// If Envoy did not send the path, or if servers could take it for different paths.
+    ///
+    /// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
+    pub fn clear_path(&self) -> Result<Cow<'_, str>, Unclear> {
+        match self.path.value() {
+            // CONNECT has no path; Envoy withholds none.
+            Err(Unclear::NotSent) if self.method.is("CONNECT") => {
+                Err(Unclear::Ambiguous(Ambiguity::NoPath))
+            }
+            path => clear_path(path?).map_err(Unclear::Ambiguous),
+        }
     }
 
     /// The values of a header, whose name is in lower case.
@@ -61,3 +184,6 @@ impl Head {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,9 +238,10 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     let attributes = pairs(&fields, "attributes", problems);
     let mut text = |key| fields.get(key).and_then(|item| item.string(problems));
     let head = Head {
-        method: text("method").unwrap_or_else(|| "POST".to_owned()),
-        host: text("host").unwrap_or_default(),
-        path: text("path").unwrap_or_else(|| "/mcp".to_owned()),
+        method: text("method").unwrap_or_else(|| "POST".to_owned()).into(),
+        host: text("host").into(),
+        path: text("path").unwrap_or_else(|| "/mcp".to_owned()).into(),
+        has_body: body.as_ref().is_some_and(|body| !body.is_empty()),
         headers: headers
             .into_iter()
             .map(|(name, value)| (name.to_ascii_lowercase(), value.into_bytes()))

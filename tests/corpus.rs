@@ -57,9 +57,10 @@ fn decide(gate: &Gate, case: &Value) -> Value {
     let attributes = case["attributes"].as_object().into_iter().flatten();
     let text = |key: &str| case[key].as_str().map(str::to_owned);
     let head = Head {
-        method: "POST".to_owned(),
-        host: text("host").unwrap_or_default(),
-        path: text("path").unwrap_or_default(),
+        method: "POST".into(),
+        host: text("host").into(),
+        path: text("path").into(),
+        has_body: true,
         headers: headers
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
             .collect(),

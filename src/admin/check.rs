@@ -4,11 +4,9 @@ use std::fmt;
 
 use crate::claims::Claims;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
-use crate::head::Head;
+use crate::head::{Head, PseudoHeader};
 use crate::mcp::Feature;
-use crate::policy::{
-    Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, TargetTrace,
-};
+use crate::policy::{Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, TargetTrace};
 use crate::proto::{self, v1};
 use crate::record::Record;
 use v1::check_request::Caller;
@@ -65,9 +63,10 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         }
     };
     let head = Head {
-        method: http_method,
-        host,
-        path,
+        method: given(http_method),
+        host: given(host),
+        path: given(path),
+        has_body: !body.is_empty(),
         headers,
         attributes: attributes.into_iter().collect(),
         policy: (!policy.is_empty()).then_some(policy),
@@ -77,6 +76,11 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         Ok(admitted) => judged(gate, &admitted, &gate.judge(&admitted, &body)),
         Err(turned_away) => self::turned_away(gate, &turned_away),
     })
+}
+
+/// A pseudo-header; an empty one is not given.
+fn given(value: String) -> PseudoHeader {
+    Some(value).filter(|value| !value.is_empty()).into()
 }
 
 /// The judgement of a request, explained rule by rule.

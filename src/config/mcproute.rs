@@ -16,8 +16,8 @@ use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::mcp::Governed;
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists, Matching,
-    PathPrefix, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists,
+    Matching, PathPrefix, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
 };
 
 const GROUP: &str = "aigateway.envoyproxy.io";
@@ -320,8 +320,10 @@ fn resource_metadata(
         }
         url
     });
-    let scopes =
-        fields.get("scopesSupported").map(|item| scopes(&item, Stars::Literal, problems).0).unwrap_or_default();
+    let scopes = fields
+        .get("scopesSupported")
+        .map(|item| scopes(&item, Stars::Literal, problems).0)
+        .unwrap_or_default();
     ResourceMetadata { url, scopes }
 }
 

@@ -11,8 +11,8 @@ use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists, Matching,
-    PathPrefix, Policy, ScopeTable, Shown, Tasks, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists,
+    Matching, PathPrefix, Policy, ScopeTable, Shown, Tasks, Unauthenticated,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
@@ -190,8 +190,10 @@ pub(super) fn policy(
     };
     let resource_metadata_url =
         fields.get("resourceMetadataURL").and_then(|item| metadata_url(&item, problems));
-    let scopes_supported =
-        fields.get("scopesSupported").map(|item| scopes(&item, Stars::Refused, problems).0).unwrap_or_default();
+    let scopes_supported = fields
+        .get("scopesSupported")
+        .map(|item| scopes(&item, Stars::Refused, problems).0)
+        .unwrap_or_default();
     let unauthenticated = unauthenticated(&fields, problems);
     let default_action = match fields.get("defaultAction") {
         Some(item) => item.word(&ACTIONS, problems),

@@ -10,13 +10,13 @@ use super::shape::{Holds, Shape, field};
 use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, uri_doubt};
 use super::yaml::Scalar;
 use super::{ACTION_WORDS, ACTIONS, Spot};
-use serde_json::Value as Json;
 use crate::claims::Claims;
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
     Action, BackendFrom, ClaimType, ClaimValue, Comparison, Condition, ConditionError, Dialect,
     Glob, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable, Target,
 };
+use serde_json::Value as Json;
 
 const CLAIM_TYPES: [(&str, ClaimType); 2] =
     [("String", ClaimType::String), ("StringArray", ClaimType::StringArray)];
@@ -156,7 +156,8 @@ impl Reading<'_> {
         if scope_item.is_none() && claim_item.is_none() {
             jwt.problem(problems, "expected `scopes`, `claims` or both");
         }
-        let (scopes, spots) = scope_item.map(|item| scopes(&item, stars, problems)).unwrap_or_default();
+        let (scopes, spots) =
+            scope_item.map(|item| scopes(&item, stars, problems)).unwrap_or_default();
         let claims = claim_item.map(|item| self.claims(&item)).unwrap_or_default();
         Source { scopes, spots, claims }
     }
@@ -219,8 +220,11 @@ impl Reading<'_> {
             }
         }
         if targets.is_empty() {
-            let keys =
-                if self.dialect == Dialect::Native { one_of(TARGET.any_of) } else { "`tools`".into() };
+            let keys = if self.dialect == Dialect::Native {
+                one_of(TARGET.any_of)
+            } else {
+                "`tools`".into()
+            };
             item.problem(self.problems, format!("expected {keys}"));
         }
         Some((targets.into_iter().collect::<Option<_>>()?, spots))
@@ -311,7 +315,8 @@ fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
             if let crate::json::Json::Double(number) = crate::json::Json::double(number) {
                 return Some(ClaimValue::Number(number));
             }
-            let message = "a number beyond ±(2^53 − 1) equals no claim: readers round it differently";
+            let message =
+                "a number beyond ±(2^53 − 1) equals no claim: readers round it differently";
             item.problem(problems, message);
             None
         }

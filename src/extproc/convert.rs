@@ -78,6 +78,7 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, 
     Ok(match request {
         Asked::RequestHeaders(HttpHeaders { headers, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
+            head.has_body = !end_of_stream;
             head.attributes = texts(attributes)?;
             head.policy.clone_from(&named.policy);
             head.traceparent.clone_from(&named.traceparent);
@@ -126,7 +127,7 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
                 continue;
             }
         };
-        *pseudo = lossy(&value);
+        pseudo.add(&value);
     }
     head
 }

@@ -449,7 +449,8 @@ fn decimal(text: &str) -> (bool, String, i64) {
     }
     // An exponent of more digits than that is no double.
     let exponent = exponent.parse().unwrap_or(i64::MAX);
-    let power = i64::try_from(zeros).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0);
+    let power =
+        i64::try_from(zeros).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0);
     (is_negative, significant, exponent.saturating_add(power))
 }
 

@@ -103,9 +103,8 @@ impl RequiredClaim {
 
     /// Compares as the reference does.
     fn is_there(&self, claim: &Json<'_>) -> bool {
-        let wanted = |value: &Json<'_>| {
-            self.values.iter().any(|wanted| wanted.accepts(value) == Some(true))
-        };
+        let wanted =
+            |value: &Json<'_>| self.values.iter().any(|wanted| wanted.accepts(value) == Some(true));
         match (claim, self.value_type) {
             (Json::Array(items), ClaimType::StringArray) => {
                 items.iter().any(|item| text(item).is_some() && wanted(item))

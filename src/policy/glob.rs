@@ -32,7 +32,8 @@ impl Glob {
     /// what folds to one stands for itself.
     #[must_use]
     pub fn folded(&self) -> Self {
-        let parts: Vec<String> = self.parts.iter().map(|part| fold_part(part).into_owned()).collect();
+        let parts: Vec<String> =
+            self.parts.iter().map(|part| fold_part(part).into_owned()).collect();
         Self { text: parts.join("*"), parts }
     }
 

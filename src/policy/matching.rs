@@ -21,9 +21,12 @@ impl Matching {
     pub fn matches(&self, head: &Head) -> bool {
         let Self { hosts, path_prefixes, routes, only_by_name } = self;
         !only_by_name
-            && (hosts.is_empty() || hosts.iter().any(|host| host.matches(&head.host)))
+            && (hosts.is_empty()
+                || hosts.iter().any(|host| host.matches(head.host.as_sent().unwrap_or_default())))
             && (path_prefixes.is_empty()
-                || path_prefixes.iter().any(|prefix| prefix.matches(&head.path)))
+                || path_prefixes
+                    .iter()
+                    .any(|prefix| prefix.matches(head.path.as_sent().unwrap_or_default())))
             && (routes.is_empty() || routes.iter().any(|name| head.route() == Some(name)))
     }
 
@@ -213,7 +216,7 @@ mod tests {
             only_by_name: false,
         };
         let head = |host: &str, path: &str, route| {
-            let (host, path) = (host.to_owned(), path.to_owned());
+            let (host, path) = (host.into(), path.into());
             Head { host, path, ..Head::default() }.on_route(route)
         };
         assert!(matching.matches(&head("a.b", "/mcp", Some("two"))));

@@ -120,12 +120,13 @@ impl Patterns {
 
 /// Returns the entries of a hierarchy that narrower scopes can match.
 fn leads_to(narrower: &[String], broader: &[(String, Vec<String>)]) -> Vec<usize> {
-    let matches = |narrow: &String, broad: &String| match (Starred::parse(narrow), Starred::parse(broad)) {
-        (None, None) => narrow == broad,
-        (None, Some(broad)) => broad.capture(narrow).is_some(),
-        (Some(narrow), None) => narrow.capture(broad).is_some(),
-        (Some(narrow), Some(broad)) => narrow.overlaps(&broad),
-    };
+    let matches =
+        |narrow: &String, broad: &String| match (Starred::parse(narrow), Starred::parse(broad)) {
+            (None, None) => narrow == broad,
+            (None, Some(broad)) => broad.capture(narrow).is_some(),
+            (Some(narrow), None) => narrow.capture(broad).is_some(),
+            (Some(narrow), Some(broad)) => narrow.overlaps(&broad),
+        };
     let entries = broader.iter().enumerate();
     let reached = entries.filter(|(_, (broad, _))| narrower.iter().any(|one| matches(one, broad)));
     reached.map(|(entry, _)| entry).collect()

@@ -177,9 +177,8 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         }
         // Rules that were not looked at for lack of budget could deny.
         let is_open = self.call.is_none() && self.facts.budget.is_spent();
-        let allowed = granting_rule.is_none()
-            && !is_open
-            && self.policy.default_action == Action::Allow;
+        let allowed =
+            granting_rule.is_none() && !is_open && self.policy.default_action == Action::Allow;
         Ok(Ended { allowed, rule: None, failed: false })
     }
 
@@ -271,11 +270,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
 
     /// Returns the outcome of a candidate, perhaps with extra scopes. What is cheap is compared
     /// first: a condition is evaluated only if it matters.
-    fn outcome(
-        &mut self,
-        at: usize,
-        extra: Option<&RequiredScopes>,
-    ) -> Result<Possible, Problem> {
+    fn outcome(&mut self, at: usize, extra: Option<&RequiredScopes>) -> Result<Possible, Problem> {
         let Some(candidate) = self.candidates.get(at) else { return Ok(Possible::FALSE) };
         let (rule, claims) = (candidate.rule, candidate.claims);
         let scopes = self.grants.satisfy(rule, extra);
@@ -397,7 +392,8 @@ fn overlapping_targets<'r>(
     rule.targets.iter().flatten().enumerate().filter_map(move |(number, target)| {
         let (extent, is_known) = target.extent(subject);
         // Where the name is open, the backend is, too.
-        let extent = if !is_known && is_open && extent == Extent::All { Extent::Some } else { extent };
+        let extent =
+            if !is_known && is_open && extent == Extent::All { Extent::Some } else { extent };
         (extent != Extent::Nothing).then_some((number, target, extent, is_known || is_open))
     })
 }

@@ -121,9 +121,9 @@ impl BackendFrom {
                     (Some(_), Some(_)) => return Err(NoSubject::Unclear),
                 }
             }
-            Self::Attribute(attribute) => Backend::Named(
-                head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?,
-            ),
+            Self::Attribute(attribute) => {
+                Backend::Named(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
+            }
         };
         let folded = match dialect {
             Dialect::Native => self.folded(feature, whole, backend),
@@ -192,10 +192,7 @@ fn split_name<'n>(name: &'n str, separator: &str) -> (Option<&'n str>, &'n str) 
 }
 
 /// Returns the backend and the rest, if neither is empty.
-fn both_parts<'n>(
-    parts: Option<(&'n str, &'n str)>,
-    name: &'n str,
-) -> (Option<&'n str>, &'n str) {
+fn both_parts<'n>(parts: Option<(&'n str, &'n str)>, name: &'n str) -> (Option<&'n str>, &'n str) {
     match parts {
         Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => (Some(backend), rest),
         _ => (None, name),
@@ -351,7 +348,11 @@ mod tests {
             ("file", false),
         ] {
             let asked = (Feature::ResourceTemplate, template);
-            assert_eq!(prefixed.subject(Dialect::Native, asked, &head).is_err(), is_open, "{template}");
+            assert_eq!(
+                prefixed.subject(Dialect::Native, asked, &head).is_err(),
+                is_open,
+                "{template}"
+            );
             let named = BackendFrom::Name("only".to_owned());
             assert!(named.subject(Dialect::Native, asked, &head).is_ok());
         }
@@ -373,9 +374,15 @@ mod tests {
             let head = Head::default();
             let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
             let asked = (Feature::Tool, name);
-            assert_eq!(prefixed.subject(Dialect::Native, asked, &head), Ok(tool(backend.map_or(Backend::None, Backend::Named), rest)));
+            assert_eq!(
+                prefixed.subject(Dialect::Native, asked, &head),
+                Ok(tool(backend.map_or(Backend::None, Backend::Named), rest))
+            );
             let named = BackendFrom::Name("only".to_owned());
-            assert_eq!(named.subject(Dialect::Native, asked, &head), Ok(tool(Backend::Named("only"), name)));
+            assert_eq!(
+                named.subject(Dialect::Native, asked, &head),
+                Ok(tool(Backend::Named("only"), name))
+            );
         }
     }
 
@@ -386,7 +393,10 @@ mod tests {
         let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
         let asked = (Feature::Tool, "a__b");
         let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
-        assert_eq!(from_header.subject(Dialect::Native, asked, &none), Ok(tool(Backend::Unknown, "a__b")));
+        assert_eq!(
+            from_header.subject(Dialect::Native, asked, &none),
+            Ok(tool(Backend::Unknown, "a__b"))
+        );
         assert_eq!(
             from_attribute.subject(Dialect::Native, asked, &none),
             Err(NoSubject::NoAttribute("xds.cluster_name"))

@@ -128,8 +128,8 @@ mod tests {
     use crate::claims::Claims;
     use crate::config;
     use crate::gate::Judged;
-    use crate::policy::Possible;
     use crate::head::Head;
+    use crate::policy::Possible;
 
     #[test]
     fn what_was_found_of_each_rule_is_told() {

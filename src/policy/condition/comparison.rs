@@ -40,11 +40,7 @@ impl Dialect {
 /// their types differ, which a list of a caller's multiplies; those functions look at the
 /// types first. Within a comprehension even a literal may be looked for in a list that was
 /// never paid for.
-pub(super) fn function(
-    call: &CallExpr,
-    typing: Typing,
-    is_repeated: bool,
-) -> Option<&'static str> {
+pub(super) fn function(call: &CallExpr, typing: Typing, is_repeated: bool) -> Option<&'static str> {
     let [left, right] = call.args.as_slice() else { return None };
     let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);
     Some(match (call.func_name.as_str(), typing) {
@@ -185,7 +181,11 @@ pub(super) fn equal(
         _ => match typing {
             Typing::Lenient => Ok(false),
             Typing::Strict if is_written_null(a) || is_written_null(b) => {
-                if is_unreadable(a) || is_unreadable(b) { Err(types_differ(a, b)) } else { Ok(false) }
+                if is_unreadable(a) || is_unreadable(b) {
+                    Err(types_differ(a, b))
+                } else {
+                    Ok(false)
+                }
             }
             Typing::Strict => Err(types_differ(a, b)),
         },

@@ -67,8 +67,7 @@ fn what_could_only_fail_later_is_refused_at_load() {
 
 #[test]
 fn what_a_condition_reads_is_known_at_load() {
-    let reads =
-        |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
+    let reads = |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
     let nothing = Reads::default();
     assert_eq!(reads("request.host == request.path + request.mcp.tool"), nothing);
     assert_eq!(reads("args.x == 1"), Reads { args: true, ..nothing.clone() });
@@ -108,8 +107,7 @@ fn what_a_condition_reads_is_known_at_load() {
 
 #[test]
 fn several_conditions_read_what_each_of_them_reads() {
-    let reads =
-        |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
+    let reads = |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
     for source in [
         "args.x == 1",
         "meta.x == 1",
@@ -129,8 +127,7 @@ fn several_conditions_read_what_each_of_them_reads() {
 
 #[test]
 fn what_reads_something_that_may_not_be_there_can_fail() {
-    let can_fail =
-        |source: &str| Condition::compile(source, Dialect::Native).unwrap().can_fail();
+    let can_fail = |source: &str| Condition::compile(source, Dialect::Native).unwrap().can_fail();
     for source in [
         "args.x == 1",
         "meta.x == 1",
@@ -198,15 +195,11 @@ fn no_expression_exhausts_the_stack() {
     let errors = Condition::compile(&twice, Dialect::Native).map(|_| ()).unwrap_err();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(
-        Condition::compile(
-            &format!("{}false", "args.x == 1 || ".repeat(200)),
-            Dialect::Native
-        )
-        .is_ok()
+        Condition::compile(&format!("{}false", "args.x == 1 || ".repeat(200)), Dialect::Native)
+            .is_ok()
     );
     assert!(
-        Condition::compile(&format!("{}0 > 1", "args.x + ".repeat(100)), Dialect::Native)
-            .is_ok()
+        Condition::compile(&format!("{}0 > 1", "args.x + ".repeat(100)), Dialect::Native).is_ok()
     );
 }
 

@@ -48,7 +48,7 @@ pub enum Doubt {
     Host,
     /// A path that has no clear form.
     Path,
-    /// An HTTP method in lower case.
+    /// An HTTP method that is not in upper case.
     Method,
     /// A part of the request that Envoy did not send.
     NotSent,

@@ -73,9 +73,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Lenient))),
         (STRICT_DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Strict))),
         (CONTAINS, 2, |arguments| paid(CONTAINS, &arguments, |pair| pair.contains(Lenient))),
-        (STRICT_CONTAINS, 2, |arguments| {
-            paid(CONTAINS, &arguments, |pair| pair.contains(Strict))
-        }),
+        (STRICT_CONTAINS, 2, |arguments| paid(CONTAINS, &arguments, |pair| pair.contains(Strict))),
         (LESS, 2, |arguments| paid(LESS, &arguments, |pair| compare(pair, Ordering::is_lt))),
         (LESS_EQUALS, 2, |arguments| {
             paid(LESS_EQUALS, &arguments, |pair| compare(pair, Ordering::is_le))

@@ -16,7 +16,7 @@ use super::reads::Node;
 use super::view::{MapView, Members, Writer, to_val};
 use super::{Scope, check};
 use crate::claims::Claims;
-use crate::head::Head;
+use crate::head::{Head, Unclear};
 use crate::json::Json;
 use crate::mcp::{Feature, TOOLS_CALL};
 use crate::policy::{Backend, Dialect, Facts};
@@ -106,7 +106,10 @@ pub(super) struct RequestView<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Params<'a> {
     /// Parameters are empty if the condition does not read them.
-    Known { method: &'a str, params: &'a Json<'a> },
+    Known {
+        method: &'a str,
+        params: &'a Json<'a>,
+    },
     Unknown,
 }
 
@@ -202,29 +205,41 @@ impl<'a> RequestView<'a> {
         match (std::str::from_utf8(value), self.client.dialect) {
             (Ok(value), _) => text(value),
             (Err(_), Dialect::Native) => self.unreadable(Doubt::Encoding),
-            (Err(_), Dialect::McpRoute) => lossy(String::from_utf8_lossy(value)),
+            (Err(_), Dialect::McpRoute) => any_text(String::from_utf8_lossy(value)),
         }
     }
 
     /// The path in its clear form; in MCPRoute documents, decoded once, as in the reference.
     fn path(self, head: &'a Head) -> Box<dyn Val + 'a> {
-        if self.client.dialect == Dialect::McpRoute {
-            return path(&head.path);
+        match (self.client.dialect, head.clear_path()) {
+            (Dialect::McpRoute, _) => path(head.path.as_sent().unwrap_or_default()),
+            (Dialect::Native, Ok(path)) => any_text(path),
+            (Dialect::Native, Err(unclear)) => self.unclear(unclear, Doubt::Path),
         }
-        path(&head.path)
     }
 
     /// The host in its clear form; in MCPRoute documents, as it came.
     fn host(self, head: &'a Head) -> Box<dyn Val + 'a> {
-        text(&head.host)
+        match (self.client.dialect, head.clear_host()) {
+            (Dialect::McpRoute, _) => text(head.host.as_sent().unwrap_or_default()),
+            (Dialect::Native, Ok(host)) => any_text(host),
+            (Dialect::Native, Err(unclear)) => self.unclear(unclear, Doubt::Host),
+        }
     }
 
     fn http_method(self, head: &'a Head) -> Box<dyn Val + 'a> {
-        let has_lower_case = || head.method.bytes().any(|byte| byte.is_ascii_lowercase());
-        match self.client.dialect {
-            Dialect::Native if has_lower_case() => self.unreadable(Doubt::Method),
-            _ => text(&head.method),
+        match (self.client.dialect, head.method.value()) {
+            (Dialect::McpRoute, _) => text(head.method.as_sent().unwrap_or_default()),
+            (Dialect::Native, Ok(method)) if !method.contains(|c: char| c.is_ascii_lowercase()) => {
+                text(method)
+            }
+            (Dialect::Native, Ok(_)) => self.unreadable(Doubt::Method),
+            (Dialect::Native, Err(unclear)) => self.unclear(unclear, Doubt::Method),
         }
+    }
+
+    fn unclear(self, unclear: Unclear, doubt: Doubt) -> Box<dyn Val + 'a> {
+        self.unreadable(if unclear == Unclear::NotSent { Doubt::NotSent } else { doubt })
     }
 
     /// The name of the backend, empty if there is none.
@@ -282,7 +297,7 @@ fn list<'a>(items: impl Iterator<Item = Box<dyn Val + 'a>>) -> Box<dyn Val + 'a>
     Box::new(CelList::from(items.collect::<Vec<_>>()))
 }
 
-fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
+fn any_text(value: Cow<'_, str>) -> Box<dyn Val + '_> {
     match value {
         Cow::Borrowed(value) => text(value),
         Cow::Owned(value) => Box::new(CelString::from(value)),
@@ -292,5 +307,5 @@ fn lossy(value: Cow<'_, str>) -> Box<dyn Val + '_> {
 /// The path without its query, decoded once, as the reference has it.
 fn path(path: &str) -> Box<dyn Val + '_> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
-    lossy(percent_decode_str(path).decode_utf8_lossy())
+    any_text(percent_decode_str(path).decode_utf8_lossy())
 }

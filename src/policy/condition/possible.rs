@@ -139,9 +139,7 @@ impl Scope<'_> {
     fn is_there(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Literal(_) => true,
-            Expr::Ident(name) => {
-                name == BUDGET || name == NULL || name.starts_with(PATTERN_PREFIX)
-            }
+            Expr::Ident(name) => name == BUDGET || name == NULL || name.starts_with(PATTERN_PREFIX),
             _ => false,
         }
     }
@@ -169,8 +167,7 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Po
                 let condition = of(condition);
                 let yes = if condition.truth { of(yes) } else { Possible::default() };
                 let no = if condition.falsity { of(no) } else { Possible::default() };
-                let failed =
-                    Possible { truth: false, falsity: false, ..condition };
+                let failed = Possible { truth: false, falsity: false, ..condition };
                 return yes.union(no).union(failed);
             }
             _ => {}
@@ -197,7 +194,7 @@ mod tests {
     use crate::claims::Claims;
     use crate::head::Head;
     use crate::mcp::Feature;
-        use crate::policy::{Backend, Budget, Dialect, Subject};
+    use crate::policy::{Backend, Budget, Dialect, Subject};
 
     fn possible(source: &str, steps: usize) -> Possible {
         let condition = Condition::compile(source, Dialect::Native)

@@ -22,8 +22,8 @@ fn evaluate_in(
     source: &str,
     arguments: &str,
 ) -> Result<Outcome, Problem> {
-    let condition = Condition::compile(source, dialect)
-        .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
+    let condition =
+        Condition::compile(source, dialect).unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call",
             "params":{{"name":"b__t","arguments":{arguments},"_meta":{{"progressToken":7}},"gone":null}}}}"#
@@ -33,9 +33,9 @@ fn evaluate_in(
     let claims = Claims::from_json(&serde_json::from_str(claims).unwrap());
     let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
     let head = Head {
-        method: "POST".to_owned(),
-        host: "Mcp.example.com:8443".to_owned(),
-        path: "/m%63p/x?q=%2f".to_owned(),
+        method: "POST".into(),
+        host: "Mcp.example.com:8443".into(),
+        path: "/m%63p/x?q=%2f".into(),
         headers: vec![header("x-a", b"1"), header("x-a", b"2"), header("x-b", b"\xff")],
         ..Head::default()
     };
