@@ -58,7 +58,7 @@ fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
         "source: {jwt: {claims: [{name: a, valueType: String, values: []}]}}",
         "source: {jwt: {claims: [{name: a, valueType: string, values: [b]}]}}",
         "source: {jwt: {claims: [{name: scope, valueType: String, values: [b]}]}}",
-        "source: {jwt: {scopes: [a], claims: [{name: a, valueType: String, values: [1]}]}}",
+        "source: {jwt: {scopes: [a], claims: [{name: a, valueType: String, values: [~]}]}}",
         "source: {scopes: [a]}",
         "target:",
         "target: {}",

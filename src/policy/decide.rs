@@ -113,7 +113,7 @@ impl Policy {
     /// arguments is ambiguous: then nothing is decided, and the call must not
     /// continue.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Evaluation<'_>, Problem> {
-        let grants = Grants::of(self, facts.claims);
+        let grants = Grants::with(self, facts.claims, facts.more_scopes);
         let mut search = Search::new(self, Some(call), facts, &grants);
         let Ended { allowed, rule, failed } = search.run(None)?;
         let is_default = rule.is_none();

@@ -17,17 +17,26 @@ pub struct Grants {
 impl Grants {
     /// The scopes that a token grants, as far as a policy names them.
     pub fn of(policy: &Policy, claims: Option<&Claims>) -> Self {
-        let Some(claims) = claims else { return Self::default() };
-        let table = &policy.scopes;
+        Self::with(policy, claims, &[])
+    }
+
+    /// The same with more scopes.
+    pub(super) fn with(policy: &Policy, claims: Option<&Claims>, more: &[String]) -> Self {
+        let (table, more) = (&policy.scopes, more.iter().map(String::as_str));
+        let Some(claims) = claims else {
+            return Self { granted: table.granted(more), ..Self::default() };
+        };
         match policy.dialect {
-            Dialect::McpRoute => {
-                Self { granted: table.granted(claims.scopes_of_reference()), ..Self::default() }
-            }
+            Dialect::McpRoute => Self {
+                granted: table.granted(claims.scopes_of_reference().chain(more)),
+                ..Self::default()
+            },
             Dialect::Native => Self {
-                granted: table.granted(claims.scopes()),
-                possible: claims
-                    .scopes_are_unclear()
-                    .then(|| table.granted(claims.scopes().chain(claims.possible_scopes()))),
+                granted: table.granted(claims.scopes().chain(more.clone())),
+                possible: claims.scopes_are_unclear().then(|| {
+                    let possible = claims.scopes().chain(claims.possible_scopes());
+                    table.granted(possible.chain(more))
+                }),
                 is_unreadable: claims.scopes_are_unreadable(),
             },
         }

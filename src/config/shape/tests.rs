@@ -108,7 +108,7 @@ policies:
         ("/policies/0/rules/0/source/jwt/scopes", json!([])),
         ("/policies/0/rules/0/source/jwt/claims", json!([{}])),
         ("/policies/0/rules/0/source/jwt/claims/0/valueType", json!("Text")),
-        ("/policies/0/rules/0/source/jwt/claims/0/values", json!([1])),
+        ("/policies/0/rules/0/source/jwt/claims/0/values", json!([null])),
         ("/policies/0/rules/0/target", json!({})),
         ("/policies/0/rules/0/target/tools", json!([{"backend": "b"}])),
         ("/policies/0/rules/0/target/tools/0", json!({"tool": "a", "toolName": "a"})),

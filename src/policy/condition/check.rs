@@ -329,6 +329,8 @@ impl Check<'_> {
         {
             return self.index(id, call);
         }
+        let mistake = literals::of_two_types(call).filter(|_| self.is_native());
+        mistake.into_iter().for_each(|message| self.error(id, message));
         if call.func_name == operators::IN
             && let [IdedExpr { expr: Expr::Literal(LiteralValue::String(key)), .. }, map] =
                 call.args.as_mut_slice()
@@ -363,8 +365,6 @@ impl Check<'_> {
         }
         call.args.iter_mut().for_each(|argument| self.expr(argument));
         if is_operator(&call.func_name) {
-            let mistake = literals::of_two_types(call).filter(|_| self.is_native());
-            mistake.into_iter().for_each(|message| self.error(id, message));
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());
             }

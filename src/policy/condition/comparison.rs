@@ -146,7 +146,17 @@ pub(super) fn equal(
     typing: Typing,
     budget: &Budget,
 ) -> Result<bool, ExecutionError> {
-    budget.spend(ELEMENT + meter::text(a).min(meter::text(b)))?;
+    budget.spend(ELEMENT)?;
+    equal_operands(a, b, typing, budget)
+}
+
+/// Compares the operands of an operator, which is paid for already.
+pub(super) fn equal_operands(
+    a: &dyn Val,
+    b: &dyn Val,
+    typing: Typing,
+    budget: &Budget,
+) -> Result<bool, ExecutionError> {
     match (a.get_type().kind(), b.get_type().kind()) {
         (Kind::List, Kind::List) => {
             let (Some(left), Some(right)) = (a.as_iterable(), b.as_iterable()) else {
@@ -177,7 +187,11 @@ pub(super) fn equal(
             }
         }
         (Kind::NullType, Kind::NullType) => Ok(true),
-        (left, right) if comparable(left, right) && !is_unreadable(a) => Ok(a.equals(b)),
+        (left, right) if comparable(left, right) && !is_unreadable(a) => {
+            // A short text takes no longer than a number.
+            budget.spend(meter::text(a).min(meter::text(b)).saturating_sub(ELEMENT))?;
+            Ok(a.equals(b))
+        }
         _ => match typing {
             Typing::Lenient => Ok(false),
             Typing::Strict if is_written_null(a) || is_written_null(b) => {

@@ -125,11 +125,11 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn equal(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
-        comparison::equal(self.left, self.right, typing, self.budget).map(Some)
+        comparison::equal_operands(self.left, self.right, typing, self.budget).map(Some)
     }
 
     fn differ(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
-        let equal = comparison::equal(self.left, self.right, typing, self.budget)?;
+        let equal = comparison::equal_operands(self.left, self.right, typing, self.budget)?;
         Ok(Some(!equal))
     }
 
