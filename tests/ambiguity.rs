@@ -200,21 +200,23 @@ impl Expected {
 type Case = (&'static str, Request, Expected);
 
 /// An answer that is not the expected one.
-struct Failure {
+struct Failure<'c> {
     mode: Mode,
-    label: &'static str,
-    expected: Expected,
+    case: &'c Case,
     reply: Reply,
     reached: bool,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { mode, label, expected, reply, reached } = self;
+        let Self { mode, case: (label, request, expected), reply, reached } = self;
+        let Request { method, path, host, headers, claims, body } = request;
         let (status, challenge) = (reply.status, reply.challenge().unwrap_or("no challenge"));
         let reached = if *reached { "reached the server" } else { "stopped" };
-        let mode = mode.name();
-        write!(f, "{mode} | {label} | expected {expected:?} | {status}, {challenge}, {reached}")
+        let params = body.split_once("\"params\":").map_or(body.as_str(), |(_, params)| params);
+        write!(f, "{} | {label} | {method} {host} {path} ", mode.name())?;
+        write!(f, "{headers:?} {claims} {params} | expected {expected:?}")?;
+        write!(f, " | {status}, {challenge}, {reached}")
     }
 }
 
@@ -228,12 +230,13 @@ async fn check_with(policy: &str, changes: Changes<'_>, cases: &[Case]) {
     let mut failures = Vec::new();
     for mode in MODES {
         let stack = start(mode, policy, changes).await;
-        for &(label, ref request, expected) in cases {
+        for case in cases {
+            let (_, request, expected) = case;
             let before = stack.server.requests.load(Ordering::SeqCst);
             let reply = request.send(stack.envoy.port).await;
             let reached = stack.server.requests.load(Ordering::SeqCst) > before;
             if !expected.is_met_by(&reply, reached) {
-                failures.push(Failure { mode, label, expected, reply, reached });
+                failures.push(Failure { mode, case, reply, reached });
             }
         }
     }

@@ -258,7 +258,6 @@ async fn unknown_backend_is_denied() {
                 Rejected(&[400]),
             ),
             ("an empty backend", delete(""), Rejected(&[400, 403])),
-            ("two backends in one line", delete("jira, github"), Rejected(&[400, 403])),
         ],
     )
     .await;

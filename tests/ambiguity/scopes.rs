@@ -23,6 +23,7 @@ policies:
   - action: Allow
     target: {tools: [{tool: admins_by_condition}]}
     cel: '"admin" in request.auth.jwt.scopes'
+  - {action: Allow, source: {jwt: {scopes: [mfa]}}, target: {tools: [{tool: mfa}]}}
 "#;
 
 /// White space that a server may split at, other than the space.
@@ -68,7 +69,8 @@ async fn other_white_space_evades_nothing() {
         ("a broader scope", tool("implied").scope("repo:admin"), Denied),
         ("a condition and the scope", tool("guests_by_condition").scope("guest"), Denied),
         ("a condition and another", tool("guests_by_condition").scope("read"), Allowed),
-        ("mfa", tool("unless_mfa").scope("mfa"), Allowed),
+        ("a condition over its absence", tool("unless_mfa").scope("mfa"), Allowed),
+        ("its absence", tool("unless_mfa").scope("read"), Challenged("mfa")),
     ];
     for (label, space) in OTHERS {
         let with =

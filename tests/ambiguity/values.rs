@@ -22,7 +22,7 @@ policies:
       - {tool: optional_equal, when: 'args.?force.orValue(false) == true'}
       - {tool: nested, when: 'args.o == {"mode": {"force": true}}'}
       - {tool: list, when: 'args.list == [1, 2]'}
-      - {tool: null, when: 'args.owner == null'}
+      - {tool: is_null, when: 'args.owner == null'}
       - {tool: exists, when: 'args.ids.exists(id, id == 5)'}
       - {tool: either, when: 'args.force == true || args.all == true'}
       - {tool: meta, when: 'meta.force == true'}
@@ -110,8 +110,8 @@ async fn argument_of_another_type_is_denied() {
         ("list: \"1\"", call("list", r#"{"list": ["1", 2]}"#), Denied),
         ("list: \"2\"", call("list", r#"{"list": [1, "2"]}"#), Denied),
         ("list: text", call("list", r#"{"list": "1, 2"}"#), Denied),
-        ("== null: null", call("null", r#"{"owner": null}"#), Denied),
-        ("== null: a string", call("null", r#"{"owner": "ann"}"#), Allowed),
+        ("== null: null", call("is_null", r#"{"owner": null}"#), Denied),
+        ("== null: a string", call("is_null", r#"{"owner": "ann"}"#), Allowed),
         ("exists: 5", call("exists", r#"{"ids": [4, 5]}"#), Denied),
         ("exists: others", call("exists", r#"{"ids": [4, 6]}"#), Allowed),
         ("exists: \"5\"", call("exists", r#"{"ids": [4, "5"]}"#), Denied),
