@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,19 +25,20 @@ mod names;
 mod scopes;
 mod values;
 
-/// An HTTP server that answers 200 to every request and counts them.
+/// An HTTP server that answers every request alike and counts them.
 struct Upstream {
     requests: Arc<AtomicUsize>,
 }
 
 impl Upstream {
-    async fn start() -> (Self, u16) {
-        let answer = async |State(requests): State<Arc<AtomicUsize>>| {
+    /// Starts a server that answers 200 with this JSON text.
+    async fn start(answer: &'static str) -> (Self, u16) {
+        let respond = async move |State(requests): State<Arc<AtomicUsize>>| {
             requests.fetch_add(1, Ordering::SeqCst);
-            "reached"
+            ([(CONTENT_TYPE, "application/json")], answer)
         };
         let requests = Arc::new(AtomicUsize::new(0));
-        let router = Router::new().fallback(answer).with_state(Arc::clone(&requests));
+        let router = Router::new().fallback(respond).with_state(Arc::clone(&requests));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -48,15 +49,20 @@ impl Upstream {
 /// Changes to Envoy's configuration: texts with their replacements.
 type Changes<'c> = &'c [(&'c str, &'c str)];
 
-/// Starts Envoy with a policy in front of an [`Upstream`]. Envoy forwards paths as they came.
-async fn start(mode: Mode, policy: &str, changes: Changes<'_>) -> Stack<Upstream> {
+/// Starts Envoy with a policy in front of a server. Envoy forwards paths as they came.
+async fn start(
+    mode: Mode,
+    policy: &str,
+    changes: Changes<'_>,
+    answer: &'static str,
+) -> Stack<Upstream> {
     const NORMALIZING: [&str; 3] =
         ["normalize_path:", "merge_slashes:", "path_with_escaped_slashes_action:"];
 
     let config = crate::support::change(&mode.config_for(policy), changes);
     let normalizes = |line: &str| NORMALIZING.iter().any(|key| line.trim().starts_with(key));
     let lines: Vec<&str> = config.lines().filter(|line| !normalizes(line)).collect();
-    start_before(Upstream::start().await, mcp_authz(), policy, &lines.join("\n")).await
+    start_before(Upstream::start(answer).await, mcp_authz(), policy, &lines.join("\n")).await
 }
 
 /// A request that is sent byte for byte.
@@ -229,7 +235,7 @@ async fn check(policy: &str, cases: &[Case]) {
 async fn check_with(policy: &str, changes: Changes<'_>, cases: &[Case]) {
     let mut failures = Vec::new();
     for mode in MODES {
-        let stack = start(mode, policy, changes).await;
+        let stack = start(mode, policy, changes, "{}").await;
         for case in cases {
             let (_, request, expected) = case;
             let before = stack.server.requests.load(Ordering::SeqCst);

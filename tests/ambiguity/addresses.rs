@@ -15,7 +15,10 @@ policies:
   - action: Deny
     target: {tools: [{tool: suffix}]}
     cel: request.host.endsWith(".internal.example.com")
-  - {action: Allow, target: {tools: [{tool: equal}, {tool: suffix}]}}
+  - action: Deny
+    target: {tools: [{tool: address}]}
+    cel: request.host == "[::1]"
+  - {action: Allow, target: {tools: [{tool: equal}, {tool: suffix}, {tool: address}]}}
   - action: Allow
     target: {tools: [{tool: unequal}]}
     cel: request.host != "internal.example.com"
@@ -36,7 +39,9 @@ async fn host_in_any_spelling_is_denied() {
         "internal.example.com:443:443",
     ];
     // Envoy or a condition over a host without a clear form refuses these.
-    const UNCLEAR: [&str; 4] = [
+    const UNCLEAR: [&str; 6] = [
+        "internal.example.com:-1",
+        "internal.example.com:99999",
         "internal.example.com..",
         "%69nternal.example.com",
         "user@internal.example.com",
@@ -48,6 +53,10 @@ async fn host_in_any_spelling_is_denied() {
         ("another host, not equal", tool("unequal").host("Public.example.com:1"), Allowed),
         ("a longer host", tool("equal").host("internal.example.com.org"), Allowed),
     ];
+    for host in ["[::1]", "[::1]:8080"] {
+        cases.push((host, tool("address").host(host), Denied));
+    }
+    cases.push(("another address", tool("address").host("[::2]:8080"), Allowed));
     for host in SPELLINGS {
         cases.push((host, tool("equal").host(host), Denied));
         cases.push((host, tool("unequal").host(host), Denied));
@@ -77,6 +86,8 @@ policies:
 
 #[tokio::test]
 async fn path_in_any_spelling_is_denied() {
+    // Envoy or a condition over a path without a clear form refuses these.
+    const UNCLEAR: [&str; 3] = ["/mcp/%zz", "/mcp/%6", "/mcp/\u{e4}"];
     const SPELLINGS: [&str; 20] = [
         "/mcp/admin",
         "/mcp/admin/x?a=b",
@@ -103,12 +114,15 @@ async fn path_in_any_spelling_is_denied() {
         ("another path", tool("below").path("/mcp/tools"), Allowed),
         ("another path beside", tool("beside").path("/mcp/tools"), Allowed),
         ("a query", tool("below").path("/mcp/tools?x=//a/../admin;b"), Allowed),
-        ("an encoded letter", tool("below").path("/mcp/%74ools"), Allowed),
         ("a space", tool("below").path("/mcp/my%20tools"), Allowed),
     ];
     for path in SPELLINGS {
         cases.push((path, tool("below").path(path), Denied));
         cases.push((path, tool("beside").path(path), Denied));
+    }
+    for path in UNCLEAR {
+        cases.push((path, tool("below").path(path), Rejected(&[400, 403])));
+        cases.push((path, tool("beside").path(path), Rejected(&[400, 403])));
     }
     check(PATHS, &cases).await;
 }
@@ -126,7 +140,10 @@ policies:
   - action: Deny
     target: {tools: [{tool: all}]}
     cel: request.headers_all[?"x-env"].orValue([]).exists(value, value == "production")
-  - {action: Allow, target: {tools: [{tool: equal}, {tool: optional}, {tool: all}]}}
+  - action: Deny
+    target: {tools: [{tool: any}]}
+    cel: request.headers.exists(name, request.headers[name] == "production")
+  - {action: Allow, target: {tools: [{tool: equal}, {tool: optional}, {tool: all}, {tool: any}]}}
   - action: Allow
     target: {tools: [{tool: unequal}]}
     cel: request.headers["x-env"] != "production"
@@ -152,6 +169,8 @@ async fn repeated_header_is_denied() {
             ("optional: another value first", with("optional", &["test", "production"]), Denied),
             ("all: others", with("all", &["test", "stage"]), Allowed),
             ("all: another value first", with("all", &["test", "production"]), Denied),
+            ("any: another value", with("any", &["test"]), Allowed),
+            ("any: another value first", with("any", &["test", "production"]), Denied),
             ("not equal", with("unequal", &["test"]), Allowed),
             ("not equal: another value first", with("unequal", &["test", "production"]), Denied),
             ("not equal: the value first", with("unequal", &["production", "test"]), Denied),

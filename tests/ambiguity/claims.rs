@@ -105,6 +105,13 @@ async fn claim_of_another_type_is_denied() {
         ("another nested string", deep(json!("active")), Allowed),
         ("a nested boolean", deep(json!(true)), Denied),
         ("a nested list", deep(json!(["suspended"])), Denied),
+        ("a string around it", tool("deep").claims(json!({"account": "suspended"})), Denied),
+        (
+            "a list around it",
+            tool("deep").claims(json!({"account": [{"status": "suspended"}]})),
+            Denied,
+        ),
+        ("an object without it", tool("deep").claims(json!({"account": {}})), Allowed),
         ("an Allow rule and the string", gold(json!("gold")), Allowed),
         ("an Allow rule and a list", gold(json!(["gold"])), Denied),
         ("an Allow rule and a boolean", gold(json!(true)), Denied),

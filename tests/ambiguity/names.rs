@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::{Allowed, Case, Denied, Rejected, Request, check, message, tool};
+use super::{Allowed, Case, Denied, Rejected, Request, check, check_with, message, start, tool};
+use crate::support::MODES;
 
 const TOOLS: &str = r#"
 policies:
@@ -59,6 +60,13 @@ async fn folded_tool_name_is_denied() {
         ("a space before the tool", tool("github__ delete_file"), Rejected(&[400, 403])),
         ("a no-break space behind", tool("github__delete_file\u{a0}"), Rejected(&[400, 403])),
         ("an ideographic space behind", tool("github__delete_file\u{3000}"), Rejected(&[400, 403])),
+        ("a space and then none", tool(" \u{200b}github__delete_file"), Rejected(&[400, 403])),
+        ("none and then a space", tool("\u{200b} github__delete_file"), Rejected(&[400, 403])),
+        (
+            "both around low lines",
+            tool("github_\u{ad}_\u{200b} delete_file"),
+            Rejected(&[400, 403]),
+        ),
         ("a tab behind", tool("github__delete_file\t"), Rejected(&[400, 403])),
         ("a capital in the pattern", tool("github__remove_branch"), Denied),
         ("the pattern with capitals", tool("GitHub__Remove_Branch"), Denied),
@@ -86,6 +94,34 @@ async fn folded_tool_name_is_denied() {
     check(TOOLS, cases).await;
 }
 
+const PREFIX: &str = r#"
+policies:
+- name: p
+  backend: {toolNamePrefix: "_Of_"}
+  rules:
+  - {action: Deny, target: {tools: [{backend: github, tool: delete_file}]}}
+  - {action: Allow, target: {tools: [{backend: jira, tool: close}]}}
+  - {action: Allow, target: {tools: [{tool: "*_file"}, {tool: "*_FILE"}]}}
+"#;
+
+#[tokio::test]
+async fn folded_prefix_splits_name() {
+    check(
+        PREFIX,
+        &[
+            ("as written", tool("github_Of_delete_file"), Denied),
+            ("another tool", tool("github_Of_read_file"), Allowed),
+            ("another backend", tool("gitlab_Of_delete_file"), Allowed),
+            ("a prefix in other letters", tool("github_of_delete_file"), Denied),
+            ("all capitals", tool("GITHUB_OF_DELETE_FILE"), Denied),
+            ("fullwidth letters", tool("github＿ｏｆ＿delete_file"), Denied),
+            ("an Allow rule", tool("jira_Of_close"), Allowed),
+            ("an Allow rule and a prefix in other letters", tool("jira_of_close"), Denied),
+        ],
+    )
+    .await;
+}
+
 /// JSON has another spelling for every character.
 #[tokio::test]
 async fn escaped_tool_name_is_denied() {
@@ -107,6 +143,25 @@ async fn escaped_tool_name_is_denied() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn list_hides_folded_names() {
+    const LIST: &str = r#"{"jsonrpc": "2.0", "id": 7, "result": {"tools": [
+        {"name": "github__read_file"}, {"name": "github__delete_file"},
+        {"name": "github__DELETE_FILE"}, {"name": "github＿＿delete_file"},
+        {"name": "github__delete\u200b_file"}, {"name": "github__Drop_all"}, {"name": "reBoot"}
+    ]}}"#;
+
+    let policy = TOOLS.replace("- name: p", "- name: p\n  toolsList: Permitted");
+    for mode in MODES {
+        let stack = start(mode, &policy, &[], LIST).await;
+        let reply = message("tools/list", &json!({})).send(stack.envoy.port).await;
+        assert_eq!(reply.status, 200, "{mode:?}: {reply:?}");
+        let shown: Vec<_> = reply.body.split("\"name\":").skip(1).collect();
+        assert_eq!(shown.len(), 1, "{mode:?}: {shown:?}");
+        assert!(reply.body.contains("github__read_file"), "{mode:?}: {reply:?}");
+    }
 }
 
 const ALLOWED: &str = r#"
@@ -217,6 +272,14 @@ policies:
   - {action: Allow, target: {tools: [{backend: MCP_Server, tool: close}]}}
   - {action: Allow, target: {tools: [{backend: mcp_server, tool: open}]}}
 ";
+
+#[tokio::test]
+async fn withheld_backend_attribute_is_a_misconfiguration() {
+    let changes = [("xds.cluster_name", "xds.virtual_host_name")];
+    let cases = ["delete_file", "read_file", "open", "unknown"];
+    let cases = cases.map(|name| (name, tool(name), Rejected(&[500])));
+    check_with(BY_ATTRIBUTE, &changes, &cases).await;
+}
 
 #[tokio::test]
 async fn folded_backend_attribute_is_denied() {

@@ -1,5 +1,7 @@
 //! White space in `scope`, and scope hierarchies with a star.
 
+use serde_json::{Value, json};
+
 use super::{Allowed, Case, Challenged, Denied, Request, check, tool};
 
 const WHITE_SPACE: &str = r#"
@@ -85,6 +87,30 @@ async fn other_white_space_evades_nothing() {
         cases.push((label, with("implied", "repo:admin_x"), Denied));
         // Without white space the token would not have the scope.
         cases.push((label, with("unless_mfa", "mfa_x"), Challenged("mfa")));
+    }
+    check(WHITE_SPACE, &cases).await;
+}
+
+/// A server may find the scope in what is no string.
+#[tokio::test]
+async fn scope_of_another_type_is_strict() {
+    let claim = |name: &str, scope: Value| tool(name).claims(json!({"scope": scope}));
+    let mut cases: Vec<Case> = vec![
+        ("a list", claim("guests", json!(["read", "guest"])), Denied),
+        ("a list of others", claim("guests", json!(["read"])), Allowed),
+        ("an empty list", claim("guests", json!([])), Allowed),
+        ("an Allow rule and a list", claim("admins", json!(["read", "admin"])), Allowed),
+    ];
+    for (guest, admin) in [
+        (json!({"guest": true}), json!({"admin": true})),
+        (json!([["guest"]]), json!([["admin"]])),
+        (json!([{"name": "guest"}]), json!([{"name": "admin"}])),
+        (json!(["guest\tx"]), json!(["admin\tx"])),
+        (json!(["guest x"]), json!(["admin x"])),
+    ] {
+        cases.push(("a Deny rule", claim("guests", guest.clone()), Denied));
+        cases.push(("a Deny rule's condition", claim("guests_by_condition", guest), Denied));
+        cases.push(("an Allow rule", claim("admins", admin), Challenged("admin")));
     }
     check(WHITE_SPACE, &cases).await;
 }

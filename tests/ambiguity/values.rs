@@ -24,14 +24,22 @@ policies:
       - {tool: list, when: 'args.list == [1, 2]'}
       - {tool: is_null, when: 'args.owner == null'}
       - {tool: exists, when: 'args.ids.exists(id, id == 5)'}
+      - {tool: filter, when: 'args.ids.filter(id, id == 5).size() > 0'}
       - {tool: either, when: 'args.force == true || args.all == true'}
+      - {tool: pair, when: 'args.a == args.b'}
+      - {tool: in_pair, when: 'args.a in args.b'}
+      - {tool: in_objects, when: 'args.o in [{"force": true}]'}
+      - {tool: wrapped, when: '[args.force] == [true]'}
+      - {tool: wrapped_in_object, when: '{"force": args.force} == {"force": true}'}
+      - {tool: wrapped_in_optional, when: 'args.?force == optional.of(true)'}
+      - {tool: object_of_id, when: 'args.o == {"id": 5}'}
       - {tool: meta, when: 'meta.force == true'}
       - {tool: params, when: 'request.mcp.params.arguments.force == true'}
       - {tool: id, when: 'args.id == 9007199254740991'}
       - {tool: amount, when: 'args.amount > 1000'}
   - {action: Deny, target: {tools: [{tool: claim}]}, cel: 'request.auth.jwt.claims.suspended == true'}
   - {action: Deny, target: {tools: [{tool: account}]}, cel: 'request.auth.jwt.claims.account == 5'}
-  - {action: Deny, target: {tools: [{tool: pair}]}, cel: 'request.auth.jwt.claims.team == args.team'}
+  - {action: Deny, target: {tools: [{tool: team}]}, cel: 'request.auth.jwt.claims.team == args.team'}
   - action: Allow
     target:
       tools:
@@ -115,6 +123,28 @@ async fn argument_of_another_type_is_denied() {
         ("exists: 5", call("exists", r#"{"ids": [4, 5]}"#), Denied),
         ("exists: others", call("exists", r#"{"ids": [4, 6]}"#), Allowed),
         ("exists: \"5\"", call("exists", r#"{"ids": [4, "5"]}"#), Denied),
+        ("filter: 5", call("filter", r#"{"ids": [4, 5]}"#), Denied),
+        ("filter: others", call("filter", r#"{"ids": [4, 6]}"#), Allowed),
+        ("filter: \"5\"", call("filter", r#"{"ids": [4, "5"]}"#), Denied),
+        ("two arguments: equal", call("pair", r#"{"a": 1, "b": 1.0}"#), Denied),
+        ("two arguments: unequal", call("pair", r#"{"a": 1, "b": 2}"#), Allowed),
+        ("two arguments: two types", call("pair", r#"{"a": 1, "b": "1"}"#), Denied),
+        ("two arguments: null", call("pair", r#"{"a": 1, "b": null}"#), Denied),
+        ("in another: found", call("in_pair", r#"{"a": "x", "b": ["x"]}"#), Denied),
+        ("in another: not found", call("in_pair", r#"{"a": "x", "b": ["y"]}"#), Allowed),
+        ("in another: two types", call("in_pair", r#"{"a": 1, "b": ["1"]}"#), Denied),
+        ("in another: a list", call("in_pair", r#"{"a": ["x"], "b": ["x"]}"#), Denied),
+        ("in objects: equal", call("in_objects", r#"{"o": {"force": true}}"#), Denied),
+        ("in objects: unequal", call("in_objects", r#"{"o": {"force": false}}"#), Allowed),
+        ("in objects: \"true\"", call("in_objects", r#"{"o": {"force": "true"}}"#), Denied),
+        ("in objects: JSON text", call("in_objects", r#"{"o": "{\"force\":true}"}"#), Denied),
+        ("in a list literal: false", call("wrapped", r#"{"force": false}"#), Allowed),
+        ("in a list literal: \"true\"", call("wrapped", r#"{"force": "true"}"#), Denied),
+        ("in a map literal: false", call("wrapped_in_object", r#"{"force": false}"#), Allowed),
+        ("in a map literal: \"true\"", call("wrapped_in_object", r#"{"force": "true"}"#), Denied),
+        ("in an optional: true", call("wrapped_in_optional", r#"{"force": true}"#), Denied),
+        ("in an optional: false", call("wrapped_in_optional", r#"{"force": false}"#), Allowed),
+        ("in an optional: \"true\"", call("wrapped_in_optional", r#"{"force": "true"}"#), Denied),
         ("||: the first", call("either", r#"{"force": true, "all": false}"#), Denied),
         ("||: neither", call("either", r#"{"force": false, "all": false}"#), Allowed),
         ("||: \"true\"", call("either", r#"{"force": "true", "all": false}"#), Denied),
@@ -156,6 +186,7 @@ async fn other_type_satisfies_no_exclusion() {
 #[tokio::test]
 async fn number_beyond_doubles_is_denied() {
     let id = |number: &str| call("id", &format!("{{\"id\": {number}}}"));
+    let o = |id: u64| json!({"o": {"id": id}}).to_string();
     let amount = |number: &str| call("amount", &format!("{{\"amount\": {number}}}"));
     check(
         ARGUMENTS,
@@ -169,6 +200,10 @@ async fn number_beyond_doubles_is_denied() {
             ("2^64+1", id("18446744073709551617"), Denied),
             ("with an exponent", id("9.007199254740993e15"), Denied),
             ("10^30", id("1000000000000000000000000000000"), Denied),
+            ("2^53+1 in an object", call("object_of_id", &o(9_007_199_254_740_993)), Denied),
+            ("another number in an object", call("object_of_id", &o(6)), Allowed),
+            ("2^53+1 in a list", call("in_argument", r#"{"ids": [9007199254740993]}"#), Denied),
+            ("2^53+1 for one of two", call("in", r#"{"level": 9007199254740993}"#), Denied),
             ("more than the limit", amount("1001"), Denied),
             ("the limit", amount("1000"), Allowed),
             ("less than -2^53", amount("-1e300"), Denied),
@@ -183,7 +218,7 @@ async fn number_beyond_doubles_is_denied() {
 async fn claim_in_condition_keeps_type() {
     let claim = |value| tool("claim").claims(json!({"suspended": value}));
     let account = |value| tool("account").claims(json!({"account": value}));
-    let pair = |team, arguments: &str| call("pair", arguments).claims(json!({"team": team}));
+    let team = |team, arguments: &str| call("team", arguments).claims(json!({"team": team}));
     check(
         ARGUMENTS,
         &[
@@ -197,9 +232,9 @@ async fn claim_in_condition_keeps_type() {
             ("another number", account(json!(6)), Allowed),
             ("\"5\"", account(json!("5")), Denied),
             ("2^53+1", account(json!(9_007_199_254_740_993_u64)), Denied),
-            ("equal to an argument", pair(json!("a"), r#"{"team": "a"}"#), Denied),
-            ("unlike an argument", pair(json!("a"), r#"{"team": "b"}"#), Allowed),
-            ("another type than an argument", pair(json!(1), r#"{"team": "1"}"#), Denied),
+            ("equal to an argument", team(json!("a"), r#"{"team": "a"}"#), Denied),
+            ("unlike an argument", team(json!("a"), r#"{"team": "b"}"#), Allowed),
+            ("another type than an argument", team(json!(1), r#"{"team": "1"}"#), Denied),
         ],
     )
     .await;
