@@ -22,6 +22,7 @@ mod addresses;
 mod claims;
 mod methods;
 mod names;
+mod routes;
 mod scopes;
 mod values;
 
@@ -77,19 +78,19 @@ struct Request {
     body: String,
 }
 
-/// A call of a tool without arguments.
+/// Returns a call of a tool without arguments.
 fn tool(name: &str) -> Request {
     message("tools/call", &json!({"name": name}))
 }
 
-/// A posted JSON-RPC request.
+/// Returns a posted JSON-RPC request.
 fn message(method: &str, params: &Value) -> Request {
     let body = json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params});
     let request = http("POST").header("content-type", "application/json");
     Request { body: body.to_string(), ..request }
 }
 
-/// A request without a body.
+/// Returns a request without a body.
 fn http(method: &'static str) -> Request {
     Request {
         method,

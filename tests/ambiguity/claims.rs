@@ -13,7 +13,7 @@ policies:
 ";
 
 /// `jwt_authn` writes the token's header beside its payload.
-const TWO_PAYLOADS: (&str, &str) = (
+pub(super) const TWO_PAYLOADS: (&str, &str) = (
     "payload_in_metadata: jwt_payload",
     "payload_in_metadata: jwt_payload\n                  header_in_metadata: jwt_header",
 );
