@@ -179,7 +179,7 @@ enum Expected {
     Denied,
     /// 403 with a challenge of these scopes.
     Challenged(&'static str),
-    /// One of these statuses, without a challenge.
+    /// One of these statuses, with a challenge or without.
     Rejected(&'static [u16]),
 }
 
@@ -196,9 +196,7 @@ impl Expected {
                 let named = challenge.is_some_and(|challenge| challenge.contains(&scope));
                 reply.status == 403 && named && !reached
             }
-            Self::Rejected(statuses) => {
-                statuses.contains(&reply.status) && challenge.is_none() && !reached
-            }
+            Self::Rejected(statuses) => statuses.contains(&reply.status) && !reached,
         }
     }
 }

@@ -228,6 +228,39 @@ async fn folded_prompt_name_is_denied() {
     .await;
 }
 
+const RESOURCES: &str = r"
+policies:
+- name: p
+  enforce: [tools, resources]
+  rules:
+  - action: Deny
+    target:
+      resources: [{backend: github, uri: 'file:///secret/*'}, {backend: app, uri: 'ui://*'}]
+  - {action: Allow}
+";
+
+#[tokio::test]
+async fn folded_resource_backend_is_denied() {
+    let read = |uri: &str| message("resources/read", &json!({"uri": uri}));
+    check(
+        RESOURCES,
+        &[
+            ("as written", read("github+file:///secret/a"), Denied),
+            ("another resource", read("github+file:///open/a"), Allowed),
+            ("another backend", read("jira+file:///secret/a"), Allowed),
+            ("capitals", read("GitHub+file:///secret/a"), Rejected(&[400, 403])),
+            ("zero width space", read("git\u{200b}hub+file:///secret/a"), Rejected(&[400, 403])),
+            ("fullwidth letters", read("ｇithub+file:///secret/a"), Rejected(&[400, 403])),
+            ("a fullwidth plus", read("github＋file:///secret/a"), Rejected(&[400, 403])),
+            ("a space before", read(" github+file:///secret/a"), Rejected(&[400, 403])),
+            ("an app", read("ui://app/view"), Denied),
+            ("another app", read("ui://other/view"), Allowed),
+            ("an app in capitals", read("ui://APP/view"), Rejected(&[400, 403])),
+        ],
+    )
+    .await;
+}
+
 const BY_HEADER: &str = r"
 policies:
 - name: p

@@ -18,6 +18,7 @@ policies:
       - {tool: in_argument, when: '5 in args.ids'}
       - {tool: key_in_argument, when: '"force" in args.o'}
       - {tool: optional, when: 'args.?o.?force.orValue(false)'}
+      - {tool: optional_key, when: 'args[?"o"][?"force"].orValue(false)'}
       - {tool: optional_index, when: 'args.?list[?0].orValue("") == "drop"'}
       - {tool: optional_equal, when: 'args.?force.orValue(false) == true'}
       - {tool: nested, when: 'args.o == {"mode": {"force": true}}'}
@@ -100,6 +101,11 @@ async fn argument_of_another_type_is_denied() {
         (".?: a list", call("optional", r#"{"o": [{"force": true}]}"#), Denied),
         (".?: null", call("optional", r#"{"o": null}"#), Denied),
         (".?: a number", call("optional", r#"{"o": 1}"#), Denied),
+        ("[?k]: true", call("optional_key", r#"{"o": {"force": true}}"#), Denied),
+        ("[?k]: no member", call("optional_key", r#"{"o": {}}"#), Allowed),
+        ("[?k]: JSON text", call("optional_key", r#"{"o": "{\"force\":true}"}"#), Denied),
+        ("[?k]: a list", call("optional_key", r#"{"o": [{"force": true}]}"#), Denied),
+        ("[?k]: null", call("optional_key", r#"{"o": null}"#), Denied),
         ("[?0]: the string", call("optional_index", r#"{"list": ["drop"]}"#), Denied),
         ("[?0]: another", call("optional_index", r#"{"list": ["read"]}"#), Allowed),
         ("[?0]: an empty list", call("optional_index", r#"{"list": []}"#), Allowed),
