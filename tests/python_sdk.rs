@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::envoy;
-use crate::support::{MODES, mcp_authz, start_before, token};
+use crate::support::{MODES, Reply, mcp_authz, send, start_before, token};
 use crate::tools::pip;
 
 const SDK: &str = "mcp==2.3.0";
@@ -117,6 +117,72 @@ async fn the_python_sdk_sees_what_it_can_call_and_which_scopes_open_the_rest() {
                     assert_eq!(seen["completed"], json!(completed), "{case}");
                     assert_eq!(seen["subscribed"], json!(subscribed), "{case}");
                 }
+            }
+        }
+    }
+}
+
+const NO_FORCE: &str = r"
+policies:
+- name: p
+  rules:
+  - action: Deny
+    target:
+      tools:
+      - {tool: delete, when: 'args.?force.orValue(false) == true'}
+      - {tool: delete, when: 'args.?level.orValue(0) in [9, 10]'}
+      - {tool: delete, when: 'args.?options.?force.orValue(false)'}
+  - {action: Allow}
+";
+
+/// Calls the tool that deletes, in the version that needs no handshake.
+async fn delete(url: &str, arguments: &str) -> Reply {
+    const VERSION: &str = "2026-07-28";
+
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": VERSION,
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let arguments: Value = serde_json::from_str(arguments).unwrap();
+    let params = json!({"name": "delete", "arguments": arguments, "_meta": meta});
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+    let request = reqwest::Client::new().post(url).bearer_auth(token(""));
+    let request = request.header("accept", "application/json, text/event-stream");
+    let request = request.header("mcp-protocol-version", VERSION);
+    let request = request.header("mcp-method", "tools/call").header("mcp-name", "delete");
+    send(request.header("content-type", "application/json").body(body.to_string())).await
+}
+
+/// The server turns arguments into the types that a tool declares.
+#[tokio::test]
+#[ignore = "needs the package mcp from PyPI: cargo test --locked -- --ignored"]
+async fn argument_that_python_converts_is_denied() {
+    for mode in MODES {
+        let (running, port) = server("json");
+        let server = format!("http://127.0.0.1:{port}/mcp");
+        let config = mode.config_for(NO_FORCE);
+        let stack = start_before((running, port), mcp_authz(), NO_FORCE, &config).await;
+        for (arguments, done, status) in [
+            ("{}", "asked first", 200),
+            (r#"{"force": false, "level": 8, "options": {}}"#, "asked first", 200),
+            (r#"{"force": true}"#, "deleted by force", 403),
+            (r#"{"force": "true"}"#, "deleted by force", 403),
+            (r#"{"force": "Yes"}"#, "deleted by force", 403),
+            (r#"{"force": 1}"#, "deleted by force", 403),
+            (r#"{"level": 9}"#, "deleted by force", 403),
+            (r#"{"level": "9"}"#, "deleted by force", 403),
+            (r#"{"level": " 9 "}"#, "deleted by force", 403),
+            (r#"{"options": {"force": true}}"#, "deleted by force", 403),
+            (r#"{"options": "{\"force\": true}"}"#, "deleted by force", 403),
+        ] {
+            let direct = delete(&server, arguments).await.json();
+            let text = &direct["result"]["content"][0]["text"];
+            assert_eq!(text, done, "{mode:?} {arguments}: {direct}");
+            let reply = delete(&stack.url(), arguments).await;
+            assert_eq!(reply.status, status, "{mode:?} {arguments}: {reply:?}");
+            if status == 200 {
+                assert_eq!(&reply.json()["result"]["content"][0]["text"], text);
             }
         }
     }

@@ -1,5 +1,5 @@
-"""A server of thirty tools and some prompts and resources, by the Python SDK:
-server.py PORT json|events"""
+"""A server of thirty tools, one that deletes, and some prompts and resources, by the
+Python SDK: server.py PORT json|events"""
 
 import sys
 
@@ -19,7 +19,14 @@ def prompt(n: str) -> str:
     return f"asked with {n}"
 
 
+def delete(force: bool = False, level: int = 0, options: dict | None = None) -> str:
+    """Says what it would do."""
+    forced = force or level in [9, 10] or (options or {}).get("force", False)
+    return "deleted by force" if forced else "asked first"
+
+
 server = MCPServer("thirty tools")
+server.tool(name="delete")(delete)
 for number in range(30):
     server.tool(name=f"{KINDS[number % 3]}_{number}")(answer)
 for kind in KINDS:
