@@ -33,7 +33,7 @@ use std::sync::Arc;
 use self::index::{Candidates, Index};
 use crate::mcp::{Feature, Governed};
 pub use claim::{ClaimType, ClaimValue, RequiredClaim};
-pub use condition::{Budget, Condition, ConditionError, Possible, Reads};
+pub use condition::{Budget, Condition, ConditionError, Possible, Reads, SuspicionKind};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject, Unknown};
 pub use glob::{Extent, Glob};

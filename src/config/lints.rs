@@ -1,5 +1,8 @@
 //! Warnings: what can be loaded, but is probably not meant so.
 
+mod evasion;
+mod names;
+
 use std::collections::{BTreeMap, HashMap};
 
 use super::Spot;
@@ -25,6 +28,8 @@ pub(super) fn lint(policy: &Policy, at: &Spot, spots: &[RuleSpots], problems: &m
     repeated_targets(policy, spots, problems);
     similar_scopes(policy, spots, problems);
     glob_overlaps(policy, spots, &shadowed, problems);
+    evasion::evaded_deny_rules(policy, spots, problems);
+    names::confusable_names(policy, spots, problems);
 }
 
 /// Earlier rules by what a later one must have if they cover it: the target, if

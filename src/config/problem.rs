@@ -59,6 +59,12 @@ pub enum Lint {
     NothingAllowed,
     /// A pattern of methods seems to take in what is judged as something else.
     JudgedOtherwise,
+    /// A Deny rule that a caller evades by presenting no token, or one with fewer scopes.
+    EvadedDenyRule,
+    /// Two names that Deny rules take for the same.
+    ConfusableNames,
+    /// A condition of a Deny rule compares a name of the call, which `target` does better.
+    NameInCondition,
     /// The URI of a resource begins with what is taken for a backend.
     BackendInUri,
     /// An `MCPRoute` that allows every call.
@@ -75,7 +81,7 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -84,6 +90,9 @@ impl Lint {
         Self::GlobOverlap,
         Self::NothingAllowed,
         Self::JudgedOtherwise,
+        Self::EvadedDenyRule,
+        Self::ConfusableNames,
+        Self::NameInCondition,
         Self::BackendInUri,
         Self::NoAuthorization,
         Self::UnknownBackend,
@@ -103,6 +112,9 @@ impl Lint {
             Self::GlobOverlap => "glob-overlap",
             Self::NothingAllowed => "nothing-allowed",
             Self::JudgedOtherwise => "judged-otherwise",
+            Self::EvadedDenyRule => "evaded-deny-rule",
+            Self::ConfusableNames => "confusable-names",
+            Self::NameInCondition => "name-in-condition",
             Self::BackendInUri => "backend-in-uri",
             Self::NoAuthorization => "no-authorization",
             Self::UnknownBackend => "unknown-backend",

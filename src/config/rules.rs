@@ -14,7 +14,7 @@ use crate::claims::Claims;
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
     Action, BackendFrom, ClaimType, ClaimValue, Comparison, Condition, ConditionError, Dialect,
-    Glob, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable, Target,
+    Glob, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable, SuspicionKind, Target,
 };
 use serde_json::Value as Json;
 
@@ -124,7 +124,7 @@ impl Reading<'_> {
         let source = fields.get("source").map(|item| self.source(&item)).unwrap_or_default();
         let comparison = Comparison::of(self.dialect, action.unwrap_or(Action::Allow));
         let targets = fields.get("target").map(|item| self.targets(&item, comparison));
-        let cel = fields.get("cel").map(|item| self.condition(&item));
+        let cel = fields.get("cel").map(|item| self.condition(&item, comparison));
         let (targets, target_spots) = match valid(targets)? {
             Some((targets, spots)) => (Some(targets), spots),
             None => (None, Vec::new()),
@@ -237,7 +237,7 @@ impl Reading<'_> {
         comparison: Comparison,
     ) -> Option<Target> {
         let fields = item.fields(shape, self.problems)?;
-        let when = fields.get("when").map(|item| self.condition(&item));
+        let when = fields.get("when").map(|item| self.condition(&item, comparison));
         let problems = &mut *self.problems;
         let other = if feature == Feature::Tool { fields.get("toolName") } else { None };
         let name_item = match (fields.get(name_key), other) {
@@ -283,13 +283,20 @@ impl Reading<'_> {
         Some(Target::new((feature, valid(backend)?, name), valid(when)?, comparison))
     }
 
-    fn condition(&mut self, item: &Item<'_>) -> Option<Arc<Condition>> {
+    fn condition(&mut self, item: &Item<'_>, comparison: Comparison) -> Option<Arc<Condition>> {
         let scalar = item.text(self.problems)?;
         match self.conditions.get(&scalar.text) {
             Ok(condition) => {
-                for doubt in condition.doubts() {
-                    let (place, message) = blamed(item, scalar, doubt);
-                    self.problems.lint(Lint::HeaderCapitals, place, &item.path, message);
+                for suspicion in condition.suspicions() {
+                    let lint = match suspicion.kind {
+                        SuspicionKind::HeaderCapitals => Lint::HeaderCapitals,
+                        SuspicionKind::NameAsSent if comparison == Comparison::Folded => {
+                            Lint::NameInCondition
+                        }
+                        SuspicionKind::NameAsSent => continue,
+                    };
+                    let (place, message) = blamed(item, scalar, &suspicion.error);
+                    self.problems.lint(lint, place, &item.path, message);
                 }
                 Some(condition)
             }

@@ -71,7 +71,7 @@ pub struct Condition {
     places: Vec<Place>,
     dialect: Dialect,
     reads: Reads,
-    doubts: Vec<ConditionError>,
+    suspicions: Vec<Suspicion>,
 }
 
 /// What is wrong with an expression, and where in it.
@@ -81,6 +81,25 @@ pub struct ConditionError {
     pub offset: usize,
     /// What is wrong and what to do about it.
     pub message: String,
+}
+
+/// A part of an expression that can be evaluated, and is probably not meant so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The kind of mistake.
+    pub kind: SuspicionKind,
+    /// The place, and the text for its author.
+    pub error: ConditionError,
+}
+
+/// A kind of mistake that an expression shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuspicionKind {
+    /// A header that is read by a name with capitals.
+    HeaderCapitals,
+    /// A tool, prompt or backend that is compared as it was sent: in a Deny rule, another
+    /// spelling evades it.
+    NameAsSent,
 }
 
 /// What a condition says about a call.
@@ -170,8 +189,8 @@ impl Condition {
     }
 
     /// What is probably not meant so, though it can be evaluated.
-    pub fn doubts(&self) -> &[ConditionError] {
-        &self.doubts
+    pub fn suspicions(&self) -> &[Suspicion] {
+        &self.suspicions
     }
 
     /// Evaluates the condition for a call. It is an error if what it reads is

@@ -115,9 +115,9 @@ impl BackendFrom {
                 let mut values = head.values(header);
                 match (values.next(), values.next()) {
                     (None, _) => Backend::Unknown,
-                    (Some(value), None) => Backend::Named(
-                        std::str::from_utf8(value).map_err(|_not_text| NoSubject::Unclear)?,
-                    ),
+                    (Some(value), None) => {
+                        Backend::Named(named_by_header(value).ok_or(NoSubject::Unclear)?)
+                    }
                     (Some(_), Some(_)) => return Err(NoSubject::Unclear),
                 }
             }
@@ -155,8 +155,9 @@ impl BackendFrom {
         let name = if folds_name { fold(whole) } else { self.split(feature, whole).1.into() };
         let (backend, name) = match separator {
             Some(separator) => {
+                // A gateway forwards what follows the separator, and the server trims it.
                 let (backend, name) = split_name(&name, &fold(separator));
-                (backend.map(str::to_owned), name.to_owned())
+                (backend.map(|backend| backend.trim().to_owned()), name.trim().to_owned())
             }
             None => (backend.name().map(|backend| fold(backend).into_owned()), name.into_owned()),
         };
@@ -178,12 +179,21 @@ impl BackendFrom {
         match (dialect, self) {
             (Dialect::McpRoute, _) => self.split(Feature::Tool, name).1.into(),
             (Dialect::Native, Self::ToolNamePrefix(separator)) => match fold(name) {
-                Cow::Borrowed(name) => split_name(name, &fold(separator)).1.into(),
-                Cow::Owned(name) => split_name(&name, &fold(separator)).1.to_owned().into(),
+                Cow::Borrowed(name) => split_name(name, &fold(separator)).1.trim().into(),
+                Cow::Owned(name) => split_name(&name, &fold(separator)).1.trim().to_owned().into(),
             },
             (Dialect::Native, _) => fold(name),
         }
     }
+}
+
+/// Returns the backend that a header names. `None` if readers may take it for none, or for
+/// several: a comma means the same as a second line ([RFC 9110, section 5.3]).
+///
+/// [RFC 9110, section 5.3]: https://www.rfc-editor.org/rfc/rfc9110#section-5.3
+fn named_by_header(value: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(value).ok()?;
+    (!name.trim().is_empty() && !name.contains(',')).then_some(name)
 }
 
 /// Splits a name at the first separator.
@@ -409,7 +419,13 @@ mod tests {
         let backend = |backend| Ok(tool(Backend::Named(backend), "a__b"));
         assert_eq!(from_header.subject(Dialect::Native, asked, &one), backend("x"));
         assert_eq!(from_attribute.subject(Dialect::Native, asked, &one), backend("y"));
-        for values in [[b"x".as_slice(), b"y".as_slice()].as_slice(), &[b"x", b"x"], &[b"\xff"]] {
+        for values in [
+            [b"x".as_slice(), b"y".as_slice()].as_slice(),
+            &[b"x", b"x"],
+            &[b"\xff"],
+            &[b""],
+            &[b"x, y"],
+        ] {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
             assert_eq!(from_header.subject(Dialect::Native, asked, &head), Err(NoSubject::Unclear));

@@ -12,7 +12,7 @@ use super::functions;
 use super::pattern::Pattern;
 use super::reads::{Node, Reads};
 use super::syntax::{is_never_boolean, qualified_name, syntax_errors, trailing_comment};
-use super::{Condition, ConditionError, comparison, literals, metering};
+use super::{Condition, ConditionError, Suspicion, SuspicionKind, comparison, literals, metering};
 use crate::claims::Claims;
 use crate::policy::Dialect;
 
@@ -78,18 +78,18 @@ fn parse_and_check(
         variables: Vec::new(),
         depth: 0,
         errors: Vec::new(),
-        doubts: Vec::new(),
+        suspicions: Vec::new(),
         patterns: Vec::new(),
         reads: Reads::default(),
     };
     if check.part(&mut expr).is_some() && check.errors.is_empty() {
         check.error(expr.id, NEVER_BOOLEAN.to_owned());
     }
-    let Check { errors, doubts, patterns, reads, .. } = check;
+    let Check { errors, suspicions, patterns, reads, .. } = check;
     if errors.is_empty() {
         let (steps, places) = metering::meter(&mut expr, dialect);
         let (source, env, steps) = (source.to_owned(), Arc::clone(env), 1 + steps);
-        Ok(Condition { source, env, expr, steps, patterns, places, dialect, reads, doubts })
+        Ok(Condition { source, env, expr, steps, patterns, places, dialect, reads, suspicions })
     } else {
         Err(errors)
     }
@@ -103,7 +103,7 @@ struct Check<'c> {
     variables: Vec<String>,
     depth: usize,
     errors: Vec<ConditionError>,
-    doubts: Vec<ConditionError>,
+    suspicions: Vec<Suspicion>,
     patterns: Vec<Pattern>,
     reads: Reads,
 }
@@ -184,6 +184,25 @@ impl Check<'_> {
         part
     }
 
+    fn suspect(&mut self, kind: SuspicionKind, id: u64, message: String) {
+        let error = self.at(id, message);
+        self.suspicions.push(Suspicion { kind, error });
+    }
+
+    /// Checks an operand of a comparison, or an argument of a function.
+    fn argument(&mut self, compares: bool, argument: &mut IdedExpr) {
+        let Some(node) = self.part(argument) else { return };
+        self.reads.whole(node);
+        if let Node::Tool | Node::Prompt | Node::Backend = node
+            && compares
+        {
+            let message = "this name is compared as it was sent, and a server may take another \
+                           spelling for it: name it in `target`, where Deny rules compare without \
+                           regard to case, width and invisible characters";
+            self.suspect(SuspicionKind::NameAsSent, argument.id, message.to_owned());
+        }
+    }
+
     fn is_native(&self) -> bool {
         self.dialect == Dialect::Native
     }
@@ -199,8 +218,7 @@ impl Check<'_> {
                         "there is never a header `{name}`, because names are in lower case here: \
                          write `{lower}`"
                     );
-                    let doubt = self.at(id, message);
-                    self.doubts.push(doubt);
+                    self.suspect(SuspicionKind::HeaderCapitals, id, message);
                 }
                 self.reads.headers.insert(lower);
             }
@@ -363,7 +381,9 @@ impl Check<'_> {
         {
             self.expr(target);
         }
-        call.args.iter_mut().for_each(|argument| self.expr(argument));
+        let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN]
+            .contains(&call.func_name.as_str());
+        call.args.iter_mut().for_each(|argument| self.argument(compares, argument));
         if is_operator(&call.func_name) {
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());

@@ -147,13 +147,13 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
 fn a_header_name_with_capitals_is_doubted() {
     let condition =
         Condition::compile("request.headers['X-Tenant'] == 'a'", Dialect::Native).unwrap();
-    let doubts = condition.doubts();
+    let doubts = condition.suspicions();
     assert_eq!(doubts.len(), 1);
-    assert!(doubts[0].message.contains("write `x-tenant`"), "{doubts:?}");
+    assert!(doubts[0].error.message.contains("write `x-tenant`"), "{doubts:?}");
     assert!(
         Condition::compile("request.headers['x'] == 'A'", Dialect::Native)
             .unwrap()
-            .doubts()
+            .suspicions()
             .is_empty()
     );
 }

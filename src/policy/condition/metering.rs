@@ -177,7 +177,8 @@ impl Metering {
             }
             [operand, key] if MEMBERS.contains(&name) => {
                 let is_optional = name != operators::INDEX;
-                let function = if name == operators::OPT_SELECT { FIELDS } else { ITEMS };
+                let is_name = matches!(key.expr, Expr::Literal(LiteralValue::String(_)));
+                let function = if is_name { FIELDS } else { ITEMS };
                 self.members(operand, is_optional, function);
                 if self.may_be_copied(&operand.expr) {
                     pays(COPY, operand, []);

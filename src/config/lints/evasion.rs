@@ -1,0 +1,119 @@
+//! Deny rules that a caller evades.
+
+use super::super::Spot;
+use super::super::problem::{Lint, Problems};
+use super::super::rules::RuleSpots;
+use crate::head::Head;
+use crate::mcp::Feature;
+use crate::policy::{
+    Action, Backend, Budget, Extent, Facts, Grants, Policy, Rule, Subject, Unauthenticated, Unknown,
+};
+
+/// Looks at so many rules of a policy in all, each time that it searches them: a policy of
+/// thousands of rules is not searched to its end.
+const MAX_LOOKS: usize = 2_000_000;
+
+/// Finds Deny rules over scopes or claims that a caller evades by leaving out the token, or by
+/// a token with fewer scopes, while the policy still allows a call that the rule names.
+pub(super) fn evaded_deny_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+    let budget = Budget::of(MAX_LOOKS / 16);
+    for ((index, rule), spots) in policy.rules.iter().enumerate().zip(spots) {
+        let requires_token = !rule.scopes.names().is_empty() || !rule.claims.is_empty();
+        if rule.action != Action::Deny || !requires_token {
+            continue;
+        }
+        let subjects = subjects(policy, rule);
+        let evasion = subjects.iter().find_map(|subject| evasion(policy, rule, subject, &budget));
+        let Some(evasion) = evasion else { continue };
+        let Spot { place, keys } = &spots.rule;
+        problems.lint(Lint::EvadedDenyRule, *place, keys, evasion.message(&rule.label(index)));
+    }
+}
+
+/// A way around a Deny rule.
+enum Evasion<'p> {
+    NoToken,
+    /// A token with just these scopes, perhaps none.
+    FewerScopes(&'p [String]),
+}
+
+impl Evasion<'_> {
+    fn message(&self, rule: &str) -> String {
+        match self {
+            Self::NoToken => format!(
+                "a caller evades `{rule}` by presenting no token, and the policy still allows a \
+                 call that it names: set `unauthenticated: Challenge`, or let the rules that allow \
+                 it require a scope or a claim"
+            ),
+            Self::FewerScopes(scopes) => {
+                let scopes = match scopes {
+                    [] => "no scopes".to_owned(),
+                    scopes => format!("only the scopes `{}`", scopes.join(" ")),
+                };
+                format!(
+                    "a caller evades `{rule}` by requesting a token with {scopes}, and the policy \
+                     still allows a call that it names: deny by a claim, which a client cannot \
+                     leave out, or let the rules that allow it require a scope that such callers \
+                     are never granted"
+                )
+            }
+        }
+    }
+}
+
+/// Returns the targets that a rule names, each standing for all that match it.
+fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<Subject<'p>> {
+    match &rule.targets {
+        None => {
+            let kinds = Feature::OF_TARGETS.into_iter();
+            let covered = kinds.filter(|feature| policy.governed.includes(*feature));
+            covered.map(|feature| Subject::pattern(Backend::Unknown, feature, "*")).collect()
+        }
+        Some(targets) => targets
+            .iter()
+            .map(|target| {
+                let backend = target.backend.as_deref().map_or(Backend::Unknown, Backend::Named);
+                Subject::pattern(backend, target.feature, target.name.as_str())
+            })
+            .collect(),
+    }
+}
+
+fn evasion<'p>(
+    policy: &'p Policy,
+    denying: &Rule,
+    subject: &Subject<'_>,
+    budget: &Budget,
+) -> Option<Evasion<'p>> {
+    let head = Head::default();
+    let facts =
+        |unknown| Facts { unknown, ..Facts::new(policy.dialect, &head, None, subject, budget) };
+    let no_token = Unknown { head: true, name: true, ..Unknown::NOTHING };
+    if policy.unauthenticated != Unauthenticated::Challenge
+        && policy.may_allow(&facts(no_token), &Grants::default())
+    {
+        return Some(Evasion::NoToken);
+    }
+    if denying.scopes.names().is_empty() {
+        return None;
+    }
+    let token = facts(Unknown { claims: true, ..no_token });
+    if policy.may_allow(&token, &Grants::default()) {
+        return Some(Evasion::FewerScopes(&[]));
+    }
+    let allowing = policy.rules.iter().filter(|rule| {
+        rule.action == Action::Allow
+            && !denying.scopes.is_granted_by(&rule.scopes)
+            && names_some(rule, subject)
+    });
+    let mut allowing = allowing.filter(|rule| {
+        !budget.is_spent() && policy.may_allow(&token, &Grants::exactly(&rule.scopes))
+    });
+    allowing.next().map(|rule| Evasion::FewerScopes(rule.scopes.names()))
+}
+
+/// Whether a rule may be for some of the targets.
+fn names_some(rule: &Rule, subject: &Subject<'_>) -> bool {
+    let overlaps = |target: &crate::policy::Target| target.extent(subject).0 != Extent::Nothing;
+    rule.targets.as_ref().is_none_or(|targets| targets.iter().any(overlaps))
+}
