@@ -126,6 +126,7 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
         name: claim.name.clone(),
         values: claim.values.iter().map(ToString::to_string).collect(),
         holds: holds == Possible::TRUE,
+        error: if holds.failure { "it is of another type".to_owned() } else { String::new() },
     };
     v1::RuleTrace {
         rule: label,
@@ -141,11 +142,16 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
 }
 
 fn target(found: TargetTrace<'_>) -> v1::TargetTrace {
-    let TargetTrace { backend, feature, name, selected, when } = found;
+    let TargetTrace { backend, feature, name, selected, is_backend_known, when } = found;
     let mut target = v1::TargetTrace {
         backend: backend.unwrap_or_default().to_owned(),
-        selected,
+        selected: selected && is_backend_known,
         when: when.map(condition),
+        error: if is_backend_known {
+            String::new()
+        } else {
+            "the header that names the backend is missing".to_owned()
+        },
         ..v1::TargetTrace::default()
     };
     *match feature {

@@ -128,8 +128,8 @@ fn rule_json(rule: &RuleTrace) -> Value {
         "rule": rule.rule,
         "action": rule.action,
         "decided": rule.decided,
-        "claims": rule.claims.iter().map(|ClaimTrace { name, values, holds }| json!({
-            "name": name, "values": values, "holds": holds,
+        "claims": rule.claims.iter().map(|ClaimTrace { name, values, holds, error }| json!({
+            "name": name, "values": values, "holds": holds, "error": given(error),
         })).collect::<Vec<_>>(),
         "scopes": { "required": rule.required_scopes, "missing": rule.missing_scopes },
         "cel": rule.cel.as_ref().map(condition_json),
@@ -153,12 +153,13 @@ fn target_name(target: &TargetTrace) -> (&'static str, &str) {
 }
 
 fn target_json(target: &TargetTrace) -> Value {
-    let TargetTrace { backend, selected, when, .. } = target;
+    let TargetTrace { backend, selected, when, error, .. } = target;
     let (kind, name) = target_name(target);
     json!({
         "backend": given(backend),
         kind: name,
         "selected": selected,
+        "error": given(error),
         "when": when.as_ref().map(condition_json),
     })
 }
@@ -183,8 +184,10 @@ fn rule_lines(rule: &RuleTrace) -> Vec<String> {
         lines.push("      ✓ every call".to_owned());
     }
     lines.extend(rule.targets.iter().flat_map(|target| target_lines(target, rule)));
-    for ClaimTrace { name, values, holds } in &rule.claims {
-        lines.push(format!("      {} claim {name}: {}", mark(*holds), values.join(" or ")));
+    for ClaimTrace { name, values, holds, error } in &rule.claims {
+        let values = values.join(" or ");
+        let error = because(error, rule);
+        lines.push(format!("      {} claim {name}: {values}{error}", mark(*holds)));
     }
     for scope in &rule.required_scopes {
         let missing = rule.missing_scopes.contains(scope);
@@ -200,11 +203,21 @@ fn target_lines(target: &TargetTrace, rule: &RuleTrace) -> Vec<String> {
     let backend =
         given(&target.backend).map(|backend| format!(" of backend {backend}")).unwrap_or_default();
     let (kind, name) = target_name(target);
-    let mut lines = vec![format!("      {} {kind} {name}{backend}", mark(target.selected))];
+    let error = because(&target.error, rule);
+    let mut lines = vec![format!("      {} {kind} {name}{backend}{error}", mark(target.selected))];
     if let (Some(when), true) = (&target.when, target.selected) {
         lines.push(format!("        {}", condition_line("when", when, rule)));
     }
     lines
+}
+
+/// The error of a part of a rule, which decides only if it is a Deny rule.
+fn because(error: &str, rule: &RuleTrace) -> String {
+    match error {
+        "" => String::new(),
+        error if rule.decided => format!(": {error}; what cannot be compared is denied"),
+        error => format!(": {error}"),
+    }
 }
 
 fn condition_line(key: &str, condition: &ConditionTrace, rule: &RuleTrace) -> String {

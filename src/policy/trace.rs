@@ -38,6 +38,8 @@ pub struct TargetTrace<'p> {
     pub name: &'p str,
     /// Whether backend and name are the call's.
     pub selected: bool,
+    /// Whether the backend of the call is known, if that matters.
+    pub is_backend_known: bool,
     /// The condition, and what it said.
     pub when: Option<ConditionTrace<'p>>,
 }
@@ -80,6 +82,7 @@ impl<'p> Evaluation<'p> {
     fn trace(&self, index: usize, rule: &'p Rule, facts: &Facts<'_>) -> RuleTrace<'p> {
         let candidate = self.candidates.iter().find(|candidate| candidate.index == index);
         let target = |(number, target): (usize, &'p Target)| TargetTrace {
+            is_backend_known: target.extent(facts.subject).1,
             backend: target.backend.as_deref(),
             feature: target.feature,
             name: target.name.as_str(),

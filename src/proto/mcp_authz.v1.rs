@@ -188,6 +188,9 @@ pub struct TargetTrace {
     pub resource: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub method: ::prost::alloc::string::String,
+    /// Why it cannot be compared; empty if it can.
+    #[prost(string, tag = "8")]
+    pub error: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ClaimTrace {
@@ -197,6 +200,9 @@ pub struct ClaimTrace {
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "3")]
     pub holds: bool,
+    /// Why it cannot be compared; empty if it can.
+    #[prost(string, tag = "4")]
+    pub error: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ConditionTrace {
