@@ -24,7 +24,7 @@ use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
 use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{
-    Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
+    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
     Tasks, Unauthenticated,
 };
 
@@ -235,15 +235,22 @@ impl Gate {
             }
         };
         let origin = Origin::of(&head, claims.as_ref());
-        let policy = match &head.policy {
-            Some(name) => self.policies.iter().find(|policy| policy.name == *name),
-            None => self.policies.iter().find(|policy| policy.matching.matches(&head)),
+        let selected = match &head.policy {
+            Some(name) => Ok(self.policies.iter().find(|policy| policy.name == *name)),
+            None => policy::select(&self.policies, &head),
         };
-        let Some(policy) = policy else {
-            let judgement = Err(Refusal::no_policy(head.policy.as_deref())).into();
-            return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+        let none = || Refusal::no_policy(head.policy.as_deref());
+        let policy = match selected.map_err(Refusal::unselectable) {
+            Ok(policy) => policy.ok_or_else(none),
+            Err(refusal) => Err(refusal),
         };
-        let policy = Arc::clone(policy);
+        let policy = match policy {
+            Ok(policy) => Arc::clone(policy),
+            Err(refusal) => {
+                let judgement = Err(refusal).into();
+                return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+            }
+        };
         match self.admit_by(&policy, &head, claims.is_some()) {
             Ok(()) => {
                 let budget = Budget::of(self.limits.condition_cost);
