@@ -28,7 +28,7 @@ use self::conditions::Conditions;
 use self::decode::Item;
 use self::policy::POLICY;
 use self::problem::Problems;
-use self::rules::RuleSpots;
+use self::rules::{Dialect, RuleSpots};
 use self::shape::{Holds, Shape, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
@@ -233,6 +233,7 @@ struct Placed {
     file: usize,
     spot: Spot,
     rules: Vec<RuleSpots>,
+    dialect: Dialect,
 }
 
 /// A place with the keys on the way there.
@@ -285,7 +286,8 @@ fn gate(
     }
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
-        for Placed { policy, file, spot, rules } in &draft.policies {
+        lints::selected_by_address(&draft.policies, &mut files);
+        for Placed { policy, file, spot, rules, dialect: _ } in &draft.policies {
             if let Some((problems, _)) = files.get_mut(*file) {
                 lints::lint(policy, spot, rules, problems);
             }
@@ -307,7 +309,8 @@ impl Draft {
             let (number, _) = file;
             let policies = &mut self.policies;
             mcproute::read(item, &mut conditions, problems, &mut |(policy, rules), spot| {
-                policies.push(Placed { policy: Arc::new(policy), file: number, spot, rules });
+                let (policy, dialect) = (Arc::new(policy), Dialect::McpRoute);
+                policies.push(Placed { policy, file: number, spot, rules, dialect });
             });
         } else {
             self.policy_file(item, file, &mut conditions, problems);
@@ -335,13 +338,13 @@ impl Draft {
         let Some(list) = fields.required("policies", problems) else { return };
         for item in &list.items(problems).unwrap_or_default() {
             if let Some((policy, rules)) = policy::policy(item, conditions, problems) {
-                let spot = Spot::from(item);
-                self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules });
+                let (policy, spot, dialect) = (Arc::new(policy), item.into(), Dialect::Own);
+                self.policies.push(Placed { policy, file, spot, rules, dialect });
             }
         }
     }
 
-    /// Policies that no request can reach.
+    /// Finds policies that no request can reach.
     fn find_unreachable(&self, files: &mut [(Problems, String)]) {
         for (index, Placed { policy, file, spot, .. }) in self.policies.iter().enumerate() {
             let Some((problems, _)) = files.get_mut(*file) else { continue };
@@ -356,6 +359,18 @@ impl Draft {
                     "this policy never applies: `{}` comes before it and takes all of its \
                      requests (the first that matches judges)",
                     first.name
+                );
+                problems.add(spot.place, &spot.keys, message);
+            }
+            let ambiguous = self.policies.iter().find_map(|placed| {
+                let path = policy.matching.ambiguous_beside(&placed.policy.matching)?;
+                Some((path, &placed.policy.name))
+            });
+            if let Some((path, other)) = ambiguous {
+                let message = format!(
+                    "no request can match the path `{path}`: some servers take it for a path of \
+                     `{other}`, from which it differs only in letters' case or in how a segment \
+                     ends, so the answer is always 400"
                 );
                 problems.add(spot.place, &spot.keys, message);
             }

@@ -25,7 +25,7 @@ use crate::head::Head;
 use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{
     self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
-    Tasks, Unauthenticated,
+    Tasks, Unauthenticated, Unselectable,
 };
 
 /// Where claims are taken from.
@@ -235,17 +235,13 @@ impl Gate {
             }
         };
         let origin = Origin::of(&head, claims.as_ref());
-        let selected = match &head.policy {
-            Some(name) => Ok(self.policies.iter().find(|policy| policy.name == *name)),
-            None => policy::select(&self.policies, &head),
-        };
-        let none = || Refusal::no_policy(head.policy.as_deref());
-        let policy = match selected.map_err(Refusal::unselectable) {
-            Ok(policy) => policy.ok_or_else(none),
-            Err(refusal) => Err(refusal),
+        let policy = match self.select(&head) {
+            Ok(Some(policy)) => Ok(Arc::clone(policy)),
+            Ok(None) => Err(Refusal::no_policy(head.policy.as_deref())),
+            Err(why) => Err(Refusal::unselectable(why)),
         };
         let policy = match policy {
-            Ok(policy) => Arc::clone(policy),
+            Ok(policy) => policy,
             Err(refusal) => {
                 let judgement = Err(refusal).into();
                 return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
@@ -260,6 +256,18 @@ impl Gate {
                 let judgement = Judgement::refused(&policy, refusal);
                 Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
             }
+        }
+    }
+
+    /// Returns the policy that Envoy names, or else the first that matches. `None`: there is
+    /// none.
+    ///
+    /// # Errors
+    /// If Envoy did not send what policies are selected by, or if it is ambiguous.
+    pub fn select(&self, head: &Head) -> Result<Option<&Arc<Policy>>, Unselectable> {
+        match &head.policy {
+            Some(name) => Ok(self.policies.iter().find(|policy| policy.name == *name)),
+            None => policy::select(&self.policies, head),
         }
     }
 

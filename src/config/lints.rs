@@ -1,5 +1,9 @@
 //! Warnings: what can be loaded, but is probably not meant so.
 
+mod selection;
+
+pub(super) use selection::selected_by_address;
+
 use std::collections::{BTreeMap, HashMap};
 
 use super::Spot;

@@ -55,6 +55,8 @@ pub enum Lint {
     HeaderCapitals,
     /// A pattern takes in a name that another rule names.
     GlobOverlap,
+    /// A policy that only a host or a path selects, beside others.
+    SelectedByAddress,
     /// A policy judges what none of its rules could allow.
     NothingAllowed,
     /// A pattern of methods seems to take in what is judged as something else.
@@ -75,13 +77,14 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
         Self::SimilarScopes,
         Self::HeaderCapitals,
         Self::GlobOverlap,
+        Self::SelectedByAddress,
         Self::NothingAllowed,
         Self::JudgedOtherwise,
         Self::BackendInUri,
@@ -101,6 +104,7 @@ impl Lint {
             Self::SimilarScopes => "similar-scopes",
             Self::HeaderCapitals => "header-capitals",
             Self::GlobOverlap => "glob-overlap",
+            Self::SelectedByAddress => "selected-by-address",
             Self::NothingAllowed => "nothing-allowed",
             Self::JudgedOtherwise => "judged-otherwise",
             Self::BackendInUri => "backend-in-uri",

@@ -62,28 +62,34 @@ impl Matching {
     /// Finds a path prefix that no request can match, because each of its paths is almost one of
     /// another policy.
     pub fn ambiguous_beside(&self, other: &Self) -> Option<&str> {
-        let others = Self { path_prefixes: Vec::new(), ..other.clone() };
-        let ours = Self { path_prefixes: Vec::new(), ..self.clone() };
-        let mut paths = self.path_prefixes.iter().map(|prefix| prefix.path.as_str());
-        let is_ambiguous = |path: &&str| {
-            let path = RequestPath::new(Cow::Borrowed(path));
-            other.matches_path(Some(&path)) == PathMatch::Almost
+        if !other.covers_but_for_paths(self) {
+            return None;
+        }
+        let is_ambiguous = |prefix: &&PathPrefix| {
+            let (clear, folded) = (prefix.path.as_str().into(), prefix.folded.as_str().into());
+            other.matches_path(Some(&RequestPath { clear, folded })) == PathMatch::Almost
         };
-        paths.find(is_ambiguous).filter(|_| others.covers(&ours))
+        self.path_prefixes.iter().find(is_ambiguous).map(|prefix| prefix.path.as_str())
     }
 
     /// Whether every request that the other is for is one that this is for.
     pub fn covers(&self, other: &Self) -> bool {
-        fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
-            let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
-            ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
-        }
+        self.covers_but_for_paths(other)
+            && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
+    }
+
+    fn covers_but_for_paths(&self, other: &Self) -> bool {
         !self.only_by_name
             && !other.only_by_name
             && all(&self.hosts, &other.hosts, HostPattern::covers)
-            && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
             && all(&self.routes, &other.routes, String::eq)
     }
+}
+
+/// Returns true if each of theirs is covered by one of ours. No element stands for everything.
+fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
+    ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
 }
 
 /// A host name, or with `*.` in front all names below it.
@@ -180,13 +186,13 @@ fn is_plain(text: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct RequestPath<'h> {
     clear: Cow<'h, str>,
-    folded: String,
+    folded: Cow<'h, str>,
 }
 
 impl<'h> RequestPath<'h> {
     /// Takes a path in clear form.
     pub(super) fn new(clear: Cow<'h, str>) -> Self {
-        Self { folded: folded(&clear), clear }
+        Self { folded: folded(&clear).into(), clear }
     }
 }
 
