@@ -115,7 +115,8 @@ impl Refusal {
             Unselectable::NotSent(Selector::Route) => not_sent(
                 "the attribute `xds.route_name`",
                 "match.routes",
-                "add `request_attributes: [xds.route_name]` to the ext_proc filter",
+                "add `request_attributes: [xds.route_name]` to the ext_proc filter; or the request \
+                 matches no route of Envoy's, whose answer would have been 404",
             ),
             Unselectable::AmbiguousHost(why) => {
                 Self::of_request(400, "ambiguous_host", &format!("the host of this request {why}"))
