@@ -50,9 +50,13 @@ static CASE: Shape = Shape {
             field("body", Holds::Text, "The body of the request as it comes, instead of `call`."),
             field("headers", Holds::TextsByName, "Headers of the request."),
             field("method", Holds::Text, "The HTTP method. Default: POST."),
-            field("host", Holds::Text, "The host that the request is for."),
-            field("path", Holds::Text, "The path that it is for. Default: /mcp."),
-            field("route", Holds::Text, "Envoy's name of the route that it takes."),
+            field("host", Holds::AnyText, "The host of the request; left out: not sent by Envoy."),
+            field("path", Holds::AnyText, "The path of the request. Default: /mcp."),
+            field(
+                "route",
+                Holds::AnyText,
+                "Envoy's name of the route, empty for one without a name; left out: not sent by Envoy.",
+            ),
             field("attributes", Holds::TextsByName, "Attributes that Envoy sends."),
             field("policyName", Holds::Text, "The policy that Envoy names in its gRPC metadata."),
             field(
@@ -228,8 +232,10 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     let headers = pairs(&fields, "headers", problems);
     let attributes = pairs(&fields, "attributes", problems);
     let mut text = |key| fields.get(key).and_then(|item| item.string(problems));
+    let (method, policy) = (text("method"), text("policyName"));
+    let mut text = |key| fields.get(key).and_then(|item| item.any_text(problems)?.pop());
     let head = Head {
-        method: text("method").unwrap_or_else(|| "POST".to_owned()).into(),
+        method: method.unwrap_or_else(|| "POST".to_owned()).into(),
         host: text("host").into(),
         path: text("path").unwrap_or_else(|| "/mcp".to_owned()).into(),
         has_body: body.as_ref().is_some_and(|body| !body.is_empty()),
@@ -238,7 +244,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.into_bytes()))
             .collect(),
         attributes,
-        policy: text("policyName"),
+        policy,
         traceparent: None,
     };
     let head = head.on_route(text("route").as_deref());

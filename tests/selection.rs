@@ -146,6 +146,8 @@ async fn ambiguous_host_reaches_no_server() {
             ("internal.example.com,x", AMBIGUOUS_HOST),
             ("internal%2eexample.com", AMBIGUOUS_HOST),
             ("internal.example.com..", AMBIGUOUS_HOST),
+            ("mcp.example.com\r\nHost: internal.example.com", AMBIGUOUS_HOST),
+            ("", AMBIGUOUS_HOST),
         ] {
             check(&stack, (host, "/mcp"), expected).await;
         }
