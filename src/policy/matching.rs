@@ -201,13 +201,14 @@ impl<'h> RequestPath<'h> {
 fn folded(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut folded = String::with_capacity(path.len());
-    for segment in decoded.trim_matches('/').split('/') {
+    let segments = decoded.split('/').map(|segment| segment.trim_end_matches(['.', ' ']));
+    // A segment of which nothing is left is an empty one, and slashes are merged.
+    for segment in segments.filter(|segment| !segment.is_empty()) {
         folded.push('/');
         // Some letters have a lower case by way of their upper case only: `ſ`.
-        let letters = segment.trim_end_matches(['.', ' ']).chars();
-        folded.extend(letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+        folded.extend(segment.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
     }
-    if folded == "/" { String::new() } else { folded }
+    folded
 }
 
 #[cfg(test)]

@@ -160,3 +160,97 @@ fn all_of_match_must_fit() {
     assert_eq!(found("a.b", "/", "two"), "none");
     assert_eq!(found("a.b", "/mcp", "three"), "none");
 }
+
+/// What lenient servers do with a path, in the order in which most of them do it.
+const READERS: [fn(&str) -> String; 9] = [
+    |path| path.split(['?', '#']).next().unwrap().to_owned(),
+    |path| percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned(),
+    |path| path.replace('\\', "/"),
+    |path| {
+        path.split('/').map(|part| part.split(';').next().unwrap()).collect::<Vec<_>>().join("/")
+    },
+    |path| {
+        path.split('/').map(|part| part.trim_end_matches([' ', '.'])).collect::<Vec<_>>().join("/")
+    },
+    |path| {
+        let mut parts = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        parts.join("/")
+    },
+    |path| {
+        let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+        format!("/{}", parts.join("/"))
+    },
+    str::to_lowercase,
+    |path| path.to_uppercase().to_lowercase(),
+];
+
+/// Whatever a server makes of a path that selects a policy, that path selects no other one.
+#[test]
+fn no_reader_of_path_finds_another_policy() {
+    const PARTS: [&str; 24] = [
+        "/",
+        "/",
+        "/",
+        "mcp",
+        "admin",
+        "public",
+        "MCP",
+        "Admin",
+        "k",
+        "%61dmin",
+        "%2F",
+        "%5c",
+        "\\",
+        ".",
+        "..",
+        ";x",
+        "%3b",
+        "%20",
+        "%E2%84%AA",
+        "%C5%BF",
+        "?x",
+        "%3f",
+        "%25",
+        "%32e",
+    ];
+    let gate = gate(
+        "policies:
+- {name: admin, match: {pathPrefixes: [/mcp/admin]}, rules: [{action: Deny}]}
+- {name: k, match: {pathPrefixes: [/mcp/k, /s]}, rules: [{action: Deny}]}
+- {name: exact, match: {pathPrefixes: [/public/Admin]}, rules: [{action: Deny}]}
+- {name: public, match: {pathPrefixes: [/]}, rules: [{action: Allow}]}",
+    );
+    let found = |path: &str| {
+        let head = head("", path);
+        select(&gate.policies, &head).map(|policy| policy.map(|policy| policy.name.clone()))
+    };
+    let (mut state, mut selected) = (7_u64, 0);
+    let mut random = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..200_000 {
+        let count = 1 + random(6);
+        let path: String = (0..count).map(|_| PARTS[random(PARTS.len())]).collect();
+        let path = format!("/{path}");
+        let Ok(policy) = found(&path) else { continue };
+        selected += 1;
+        // Some servers do a few of these, some again and again.
+        let mut read = path.clone();
+        for _ in 0..12 {
+            read = READERS[random(READERS.len())](&read);
+            if let Ok(other) = found(&read) {
+                assert_eq!(other, policy, "{path} is read as {read}");
+            }
+        }
+    }
+    assert!(selected > 10_000, "{selected}");
+}
