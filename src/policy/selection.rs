@@ -71,7 +71,7 @@ pub fn select<'p>(
     let host = by_host.then(|| head.clear_host());
     let path = by_path.then(|| head.clear_path());
     let route = by_route.then(|| head.route());
-    // What the operator has to mend goes first: no client can.
+    // The operator has to fix these, so they go before what a client can fix.
     for (is_missing, selector) in [
         (host == Some(Err(Unclear::NotSent)), Selector::Host),
         (path == Some(Err(Unclear::NotSent)), Selector::Path),

@@ -66,7 +66,7 @@ impl Case {
             let found = refusal.map_or(200, |refusal| refusal.status);
             compare("status", expected.to_string(), found.to_string());
         }
-        // Who wonders about the others should know it first.
+        // This one explains the others.
         if !differences.is_empty()
             && let Err(Unselectable::NotSent(selector)) = gate.select(&self.head)
         {

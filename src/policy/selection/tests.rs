@@ -193,7 +193,7 @@ const READERS: [fn(&str) -> String; 9] = [
 
 /// Whatever a server makes of a path that selects a policy, that path selects no other one.
 #[test]
-fn no_reader_of_path_finds_another_policy() {
+fn lenient_reader_finds_no_other_policy() {
     const PARTS: [&str; 24] = [
         "/",
         "/",
