@@ -284,6 +284,7 @@ fn gate(
     }
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
+        lints::selected_by_address(&draft.policies, &mut files);
         for Placed { policy, file, spot, rules } in &draft.policies {
             if let Some((problems, _)) = files.get_mut(*file) {
                 lints::lint(policy, spot, rules, problems);
@@ -334,13 +335,13 @@ impl Draft {
         let Some(list) = fields.required("policies", problems) else { return };
         for item in &list.items(problems).unwrap_or_default() {
             if let Some((policy, rules)) = policy::policy(item, conditions, problems) {
-                let spot = Spot::from(item);
-                self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules });
+                let (policy, spot) = (Arc::new(policy), item.into());
+                self.policies.push(Placed { policy, file, spot, rules });
             }
         }
     }
 
-    /// Policies that no request can reach.
+    /// Finds policies that no request can reach.
     fn find_unreachable(&self, files: &mut [(Problems, String)]) {
         for (index, Placed { policy, file, spot, .. }) in self.policies.iter().enumerate() {
             let Some((problems, _)) = files.get_mut(*file) else { continue };
@@ -355,6 +356,18 @@ impl Draft {
                     "this policy never applies: `{}` comes before it and takes all of its \
                      requests (the first that matches judges)",
                     first.name
+                );
+                problems.add(spot.place, &spot.keys, message);
+            }
+            let ambiguous = self.policies.iter().find_map(|placed| {
+                let path = policy.matching.ambiguous_beside(&placed.policy.matching)?;
+                Some((path, &placed.policy.name))
+            });
+            if let Some((path, other)) = ambiguous {
+                let message = format!(
+                    "no request can match the path `{path}`: some servers take it for a path of \
+                     `{other}`, from which it differs only in letters' case or in how a segment \
+                     ends, so the answer is always 400"
                 );
                 problems.add(spot.place, &spot.keys, message);
             }

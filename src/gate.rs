@@ -24,8 +24,8 @@ use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
 use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
 use crate::policy::{
-    Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
-    Subject, Tasks, Unauthenticated,
+    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
+    Subject, Tasks, Unauthenticated, Unselectable,
 };
 
 /// Where claims are taken from.
@@ -244,15 +244,18 @@ impl Gate {
             }
         };
         let origin = Origin::of(&head, claims.as_ref());
-        let policy = match &head.policy {
-            Some(name) => self.policies.iter().find(|policy| policy.name == *name),
-            None => self.policies.iter().find(|policy| policy.matching.matches(&head)),
+        let policy = match self.select(&head) {
+            Ok(Some(policy)) => Ok(Arc::clone(policy)),
+            Ok(None) => Err(Refusal::no_policy(head.policy.as_deref())),
+            Err(why) => Err(Refusal::unselectable(why)),
         };
-        let Some(policy) = policy else {
-            let judgement = Err(Refusal::no_policy(head.policy.as_deref())).into();
-            return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+        let policy = match policy {
+            Ok(policy) => policy,
+            Err(refusal) => {
+                let judgement = Err(refusal).into();
+                return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+            }
         };
-        let policy = Arc::clone(policy);
         match self.admit_by(&policy, &head, claims.is_some()) {
             Ok(()) => {
                 let budget = Budget::of(self.limits.condition_cost);
@@ -262,6 +265,18 @@ impl Gate {
                 let judgement = Judgement::refused(&policy, refusal);
                 Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
             }
+        }
+    }
+
+    /// Returns the policy that Envoy names, or else the first that matches. `None`: there is
+    /// none.
+    ///
+    /// # Errors
+    /// If Envoy did not send what policies are selected by, or if it is ambiguous.
+    pub fn select(&self, head: &Head) -> Result<Option<&Arc<Policy>>, Unselectable> {
+        match &head.policy {
+            Some(name) => Ok(self.policies.iter().find(|policy| policy.name == *name)),
+            None => policy::select(&self.policies, head),
         }
     }
 

@@ -167,9 +167,11 @@ impl Head {
         self.values("authorization")
     }
 
-    /// An attribute of Envoy.
+    /// Returns an attribute of Envoy. One that came twice is taken for one that did not come.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+        let mut found = self.attributes.iter().filter(|(found, _)| found == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value)
     }
 
     /// Envoy's name of the route, if it was sent.

@@ -36,6 +36,7 @@
 //! | failure | answer |
 //! |---|---|
 //! | no policy matches the request | 403, no `WWW-Authenticate` |
+//! | its host or path is ambiguous, and policies are selected by it | 400, JSON-RPC -32600 |
 //! | the policy denies | 403, with `WWW-Authenticate` exactly if more scopes would turn this call into an allow |
 //! | no verified token, and the policy says `unauthenticated: Challenge` | 401 with `WWW-Authenticate` |
 //! | the body is not UTF-8, not strict JSON, ambiguous or too deep | 400, JSON-RPC -32700 |
@@ -44,7 +45,7 @@
 //! | `Mcp-Method`, `Mcp-Name` or `MCP-Protocol-Version` disagree with the body | 400, -32020 |
 //! | the body is compressed, or said to be in another charset than UTF-8 | 415, -32600 |
 //! | the body is too large, or Envoy cut it off | 413, -32600 |
-//! | Envoy is set up so that calls could go on unjudged | 500, -32603, and an error in the log with the remedy |
+//! | Envoy is set up so that calls could go on unjudged, or does not send by what policies are selected | 500, -32603, and an error in the log with the remedy |
 //! | Envoy breaks the protocol, the stream breaks, a bug | the gRPC stream fails; Envoy answers 500 |
 //! | the sidecar is gone | Envoy answers 500 (`failure_mode_allow: false`) |
 //! | a condition fails | no match in an Allow rule; a Deny rule denies, unless the policy says otherwise |

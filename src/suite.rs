@@ -2,6 +2,7 @@
 //! of it.
 
 mod coverage;
+mod difference;
 
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 
 pub use coverage::{Coverage, Gap};
+pub use difference::Difference;
 
 use crate::claims::Claims;
 use crate::config::decode::{Fields, Item, one_of};
@@ -17,7 +19,7 @@ use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
 use crate::config::source::Source;
 use crate::config::{Finding, LoadError, Place, yaml};
-use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
+use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
 
 const ALLOW: &str = "Allow";
@@ -48,9 +50,13 @@ static CASE: Shape = Shape {
             field("body", Holds::Text, "The body of the request as it comes, instead of `call`."),
             field("headers", Holds::TextsByName, "Headers of the request."),
             field("method", Holds::Text, "The HTTP method. Default: POST."),
-            field("host", Holds::Text, "The host that the request is for."),
-            field("path", Holds::Text, "The path that it is for. Default: /mcp."),
-            field("route", Holds::Text, "Envoy's name of the route that it takes."),
+            field("host", Holds::AnyText, "The host of the request; left out: not sent by Envoy."),
+            field("path", Holds::AnyText, "The path of the request. Default: /mcp."),
+            field(
+                "route",
+                Holds::AnyText,
+                "Envoy's name of the route, empty for one without a name; left out: not sent by Envoy.",
+            ),
             field("attributes", Holds::TextsByName, "Attributes that Envoy sends."),
             field("policyName", Holds::Text, "The policy that Envoy names in its gRPC metadata."),
             field(
@@ -173,17 +179,6 @@ struct Expected {
     status: Option<usize>,
 }
 
-/// Something that is not as expected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// What is different.
-    pub what: &'static str,
-    /// What was expected.
-    pub expected: String,
-    /// What is.
-    pub found: String,
-}
-
 /// Loads a file of tests.
 ///
 /// # Errors
@@ -237,8 +232,10 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     let headers = pairs(&fields, "headers", problems);
     let attributes = pairs(&fields, "attributes", problems);
     let mut text = |key| fields.get(key).and_then(|item| item.string(problems));
+    let (method, policy) = (text("method"), text("policyName"));
+    let mut text = |key| fields.get(key).and_then(|item| item.any_text(problems)?.pop());
     let head = Head {
-        method: text("method").unwrap_or_else(|| "POST".to_owned()).into(),
+        method: method.unwrap_or_else(|| "POST".to_owned()).into(),
         host: text("host").into(),
         path: text("path").unwrap_or_else(|| "/mcp".to_owned()).into(),
         has_body: body.as_ref().is_some_and(|body| !body.is_empty()),
@@ -247,7 +244,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.into_bytes()))
             .collect(),
         attributes,
-        policy: text("policyName"),
+        policy,
         traceparent: None,
     };
     let head = head.on_route(text("route").as_deref());
@@ -402,59 +399,6 @@ impl Case {
             Ok(admitted) => look(Ok(&admitted), &gate.judge(&admitted, &self.body)),
             Err(turned_away) => look(Err(&turned_away), &turned_away.judgement),
         }
-    }
-
-    /// What of a judgement is not as expected.
-    pub fn differences(&self, judgement: &Judgement<'_, '_>) -> Vec<Difference> {
-        let Expected { decision, scopes, rule, reason, status } = &self.expected;
-        let refusal = judgement.refusal();
-        let decisive = judgement.decisive().map(|judged| &judged.evaluation);
-        let mut differences = Vec::new();
-        let mut compare = |what, expected: String, found: String| {
-            if expected != found {
-                differences.push(Difference { what, expected, found });
-            }
-        };
-        let found = if refusal.is_some() { DENY } else { ALLOW };
-        compare("decision", (*decision).to_owned(), found.to_owned());
-        // A slip in the case itself must not pass for a denial.
-        if let Some(refusal) = refusal
-            && (refusal.blame != Blame::Policy || refusal.policy.is_none())
-            && reason.is_none()
-            && status.is_none()
-        {
-            let expected = "a decision by the rules (or give `reason` or `status`)".to_owned();
-            compare("reason", expected, refusal.reason.to_owned());
-        }
-        if let Some(expected) = rule {
-            let name = |rule: Option<String>| match rule {
-                Some(rule) => format!("`{rule}`"),
-                None => "no rule".to_owned(),
-            };
-            let found = decisive.and_then(|evaluation| evaluation.rule_label());
-            compare("rule", name(expected.clone()), name(found));
-        }
-        if let Some(expected) = reason {
-            let allowed = || match decisive {
-                Some(evaluation) => evaluation.decision.reason().as_str(),
-                None => "not_governed",
-            };
-            let found = refusal.map_or_else(allowed, |refusal| refusal.reason);
-            compare("reason", expected.clone(), found.to_owned());
-        }
-        if let Some(expected) = scopes {
-            let found = refusal.map(|refusal| refusal.required_scopes.as_slice());
-            let list = |scopes: &[String]| match scopes {
-                [] => "no challenge".to_owned(),
-                scopes => format!("`{}`", scopes.join(" ")),
-            };
-            compare("scopes", list(expected), list(found.unwrap_or_default()));
-        }
-        if let Some(expected) = status {
-            let found = refusal.map_or(200, |refusal| refusal.status);
-            compare("status", expected.to_string(), found.to_string());
-        }
-        differences
     }
 }
 

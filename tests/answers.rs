@@ -89,7 +89,7 @@ policies:
             ("/mcp", "x", "POST", Some("no_policy")),
             ("/mcp", "x", "GET", Some("no_policy")),
             ("/mcpx", "a.example.com", "POST", Some("no_policy")),
-            ("/mcp/%2e%2e/x", "a.example.com", "POST", Some("no_policy")),
+            ("/mcp/../x", "a.example.com", "POST", Some("no_policy")),
         ] {
             let requests = stack.server.requests();
             let mut request = client

@@ -142,6 +142,29 @@ fn check_says_what_is_wrong_with_its_own_arguments() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output.stderr).contains(message), "{arguments:?}: {}", text(&output.stderr));
     }
+    let selected = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    let policies = "policies: [{name: p, match: {hosts: [a], pathPrefixes: [/mcp], routes: [r]}, rules: [{action: Allow}]}]";
+    std::fs::write(selected.path(), policies).unwrap();
+    let policy = selected.path().to_str().unwrap();
+    for (arguments, code, message) in [
+        (["--route", "r"].as_slice(), 2, "--host: policies are selected by host (match.hosts)"),
+        (&["--host", "a"], 2, "--route: policies are selected by route (match.routes)"),
+        (
+            &["--host", "a", "--route", "r", "--path", ""],
+            2,
+            "--path: policies are selected by path",
+        ),
+        (&["--host", "a:x", "--route", "r"], 2, "ambiguous_host"),
+        (&["--host", "a", "--route", "r", "--path", "//mcp"], 2, "ambiguous_path"),
+        (&["--host", "a", "--route", ""], 1, "no_policy"),
+        (&["--host", "a", "--route", "r"], 0, "allow_rule"),
+    ] {
+        let all = [["check", "--policy", policy, "--request", "-"].as_slice(), arguments].concat();
+        let output = run(&all, &call("x", &json!({})));
+        let said = text(&output.stdout).to_owned() + text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(message), "{arguments:?}: {said}");
+    }
     let output = run(&["check", "--policy", "no-such-file", "--request", "-"], "");
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).starts_with("no-such-file: "), "{}", text(&output.stderr));

@@ -8,7 +8,7 @@
 //!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body", or
 //!  "message": {"method": "ping", "params": {}},     completed by jsonrpc and id
 //!  "headers": {"mcp-name": "echo"},                 may be left out, as may
-//!  "host": "a.b", "path": "/mcp", "route": "r",     these
+//!  "host": "a.b", "path": "/mcp", "route": "r",     these; left out: Envoy did not send it
 //!  "attributes": {"xds.cluster_name": "a"},         what Envoy sends
 //!  "policy": "name",                                what its metadata names
 //!  "expect": ["Allow", "allow_rule", "rules[0]", null]}

@@ -98,7 +98,7 @@ async fn the_filter_sends_the_headers_and_attributes_that_the_policy_reads() {
         let request = Http::new(&stack).post(Some(&token("")), call("countdown", &json!({})));
         let reply = send(request.header("x-tenant", "a")).await;
         assert_eq!(reply.refusal(), (500, -32603, "misconfigured".to_owned()), "{mode:?}");
-        assert!(stack.sidecar.logs("Envoy did not send the attribute `xds.cluster_name`").await);
+        assert!(stack.sidecar.logs("Envoy did not send the attribute `xds.route_name`").await);
         assert_eq!(stack.server.requests(), 0);
     }
 }

@@ -47,6 +47,7 @@ mod python_sdk;
 mod reference;
 mod reload;
 mod scenario;
+mod selection;
 mod setups;
 mod support;
 mod tools;

@@ -40,7 +40,9 @@ const DECISIONS: [&str; 12] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 22] = [
+const REFUSALS: [&str; 24] = [
+    "ambiguous_host",
+    "ambiguous_path",
     "not_utf8",
     "not_json",
     "duplicate_key",

@@ -54,6 +54,7 @@ tests:
   attributes: {xds.cluster_name: c}
   expect: {decision: Allow, rule: "rules[0]"}
 - name: nothing covers this host
+  host: example.org
   body: "{"
   expect: {decision: Deny, reason: no_policy, status: 403}
 "#;
@@ -125,6 +126,17 @@ FAILED a scope is missing (policy.test.yaml:10:3)
 }
 
 #[test]
+fn missing_host_is_named() {
+    let without = TESTS.replacen("  host: mcp.example.com\n", "", 1);
+    let (output, dir) = run_tests(POLICY, &without, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let shown = shown(&output, dir.path());
+    let failure = "  host: expected one, because policies are selected by it (`match.hosts`), \
+                   found none\n  decision: expected Allow, found Deny\n";
+    assert!(shown.contains(failure), "{shown}");
+}
+
+#[test]
 fn what_came_of_it_for_programs() {
     let wrong = TESTS.replace("rule: closed}", "rule: <o'pen>}");
     let (output, _dir) = run_tests(POLICY, &wrong, &["--output", "json"]);
@@ -181,6 +193,10 @@ fn what_cannot_be_judged_is_no_denial_unless_that_is_expected() {
     assert_eq!(case("host: a\n  call: {tool: x}", "rule: null"), Some(1));
     assert_eq!(case("host: a\n  call: {tool: x}", "rule: none"), Some(0));
     assert_eq!(case("host: a\n  call: {tool: x}", "scopes: [no, challenge]"), Some(1));
+    assert_eq!(case("host: 'a:x'\n  call: {tool: x}", "scopes: []"), Some(1));
+    assert_eq!(case("host: 'a:x'\n  call: {tool: x}", "reason: ambiguous_host"), Some(0));
+    assert_eq!(case("call: {tool: x}", "scopes: []"), Some(1));
+    assert_eq!(case("call: {tool: x}", "reason: misconfigured, status: 500"), Some(0));
 }
 
 #[test]

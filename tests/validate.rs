@@ -10,13 +10,14 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 9] = [
+const WARNINGS: [&str; 10] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
     "similar-scopes",
     "header-capitals",
     "glob-overlap",
+    "selected-by-address",
     "nothing-allowed",
     "judged-otherwise",
     "backend-in-uri",

@@ -6,7 +6,9 @@ use crate::claims::Claims;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::{Head, PseudoHeader};
 use crate::mcp::Feature;
-use crate::policy::{Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, TargetTrace};
+use crate::policy::{
+    Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, Selector, TargetTrace, Unselectable,
+};
 use crate::proto::{self, v1};
 use crate::record::Record;
 use v1::check_request::Caller;
@@ -19,6 +21,8 @@ pub enum CheckError {
     NotAToken(jsonwebtoken::errors::Error),
     /// Claims were given, but the policies read a token.
     ClaimsNotRead,
+    /// A part of the request was not given by which policies are selected.
+    NotGiven(Selector),
 }
 
 impl fmt::Display for CheckError {
@@ -27,6 +31,17 @@ impl fmt::Display for CheckError {
             Self::NotAToken(error) => write!(f, "token: not a JSON Web Token: {error}"),
             Self::ClaimsNotRead => f.write_str(
                 "claims: the policy says `jwt.from: authorizationHeader`; give a token instead",
+            ),
+            Self::NotGiven(Selector::Host) => f.write_str(
+                "host: policies are selected by host (match.hosts): give the host of the request",
+            ),
+            Self::NotGiven(Selector::Path) => f.write_str(
+                "path: policies are selected by path (match.pathPrefixes): give the path of the \
+                 request",
+            ),
+            Self::NotGiven(Selector::Route) => f.write_str(
+                "route: policies are selected by route (match.routes): give the attribute \
+                 xds.route_name, which is empty for a route without a name",
             ),
         }
     }
@@ -37,7 +52,7 @@ impl std::error::Error for CheckError {}
 /// What a gate would answer.
 ///
 /// # Errors
-/// If it is not clear who asks.
+/// If it is not clear who asks, or which policy is for the request.
 pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckResponse, CheckError> {
     let v1::CheckRequest { http_method, host, path, headers, body, attributes, policy, caller } =
         request;
@@ -72,6 +87,9 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         policy: (!policy.is_empty()).then_some(policy),
         traceparent: None,
     };
+    if let Err(Unselectable::NotSent(selector)) = gate.select(&head) {
+        return Err(CheckError::NotGiven(selector));
+    }
     Ok(match gate.admit(head, claims) {
         Ok(admitted) => judged(gate, &admitted, &gate.judge(&admitted, &body)),
         Err(turned_away) => self::turned_away(gate, &turned_away),

@@ -143,7 +143,7 @@ fn outcome(file: &Path, case: &Case, gate: &Gate, coverage: &mut Coverage) -> Ou
         if let Ok(admitted) = admitted {
             coverage.add(admitted, judgement);
         }
-        let differences = case.differences(judgement);
+        let differences = case.differences(gate, judgement);
         let trace = if differences.is_empty() {
             String::new()
         } else {

@@ -2,6 +2,9 @@
 
 mod evasion;
 mod names;
+mod selection;
+
+pub(super) use selection::selected_by_address;
 
 use std::collections::{BTreeMap, HashMap};
 

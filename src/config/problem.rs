@@ -55,6 +55,8 @@ pub enum Lint {
     HeaderCapitals,
     /// A pattern takes in a name that another rule names.
     GlobOverlap,
+    /// A policy that only a host or a path selects, beside others.
+    SelectedByAddress,
     /// A policy judges what none of its rules could allow.
     NothingAllowed,
     /// A pattern of methods seems to take in what is judged as something else.
@@ -81,13 +83,14 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
         Self::SimilarScopes,
         Self::HeaderCapitals,
         Self::GlobOverlap,
+        Self::SelectedByAddress,
         Self::NothingAllowed,
         Self::JudgedOtherwise,
         Self::EvadedDenyRule,
@@ -110,6 +113,7 @@ impl Lint {
             Self::SimilarScopes => "similar-scopes",
             Self::HeaderCapitals => "header-capitals",
             Self::GlobOverlap => "glob-overlap",
+            Self::SelectedByAddress => "selected-by-address",
             Self::NothingAllowed => "nothing-allowed",
             Self::JudgedOtherwise => "judged-otherwise",
             Self::EvadedDenyRule => "evaded-deny-rule",

@@ -395,6 +395,7 @@ fn header(key: &'static str, value: String) -> HeaderValueOption {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::head::PseudoHeader;
     use crate::proto::{Kind, Struct, Value};
     use envoy_types::pb::envoy::config::core::v3::Metadata;
 
@@ -435,6 +436,30 @@ mod tests {
         assert_eq!(scopes(NAMED, &[("a", a)]), None);
         assert_eq!(scopes(NAMED, &[("b", failed)]), None);
         assert_eq!(scopes("jwt: {metadata: {namespace: other}}", &[("a", text("a"))]), None);
+    }
+
+    #[test]
+    fn pseudo_headers_are_kept_as_sent() {
+        let sent = |headers: &[(&'static [u8], &'static [u8])]| {
+            let header = |&(key, raw_value): &(&'static [u8], &'static [u8])| HeaderValue {
+                key: Bytes::from_static(key),
+                value: Bytes::new(),
+                raw_value: Bytes::from_static(raw_value),
+            };
+            head(HeaderMap { headers: headers.iter().map(header).collect() })
+        };
+        let nothing = sent(&[(b"path", b"/"), (b"host", b"a")]);
+        for pseudo in [&nothing.method, &nothing.host, &nothing.path] {
+            assert_eq!(*pseudo, PseudoHeader::NotSent);
+        }
+        let one = sent(&[(b":method", b"GET"), (b":path", b""), (b":authority", b"a")]);
+        assert_eq!(one.method, "GET".into());
+        assert_eq!(one.path, "".into());
+        assert_eq!(one.host, "a".into());
+        // Over HTTP/2, Envoy 1.40 passes on a path that is not UTF-8.
+        for odd in [sent(&[(b":path", b"/a"), (b":path", b"/a")]), sent(&[(b":path", b"/\xff")])] {
+            assert!(matches!(odd.path, PseudoHeader::Ambiguous { .. }), "{odd:?}");
+        }
     }
 
     /// What is not clear about a response must not make its list pass for something else.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::challenge;
 use crate::mcp::{Call, Feature, Listing, Malformed};
-use crate::policy::{Policy, Reason};
+use crate::policy::{Policy, Reason, Selector, Unselectable};
 
 /// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
 /// error, since MCP clients show that to their users and nothing else.
@@ -94,6 +94,36 @@ impl Refusal {
                 )),
                 ..refusal
             },
+        }
+    }
+
+    /// A request for which no policy can be selected.
+    pub(super) fn unselectable(why: Unselectable) -> Self {
+        let not_sent = |what: &str, by: &str, remedy: &str| {
+            Self::misconfigured(&format!(
+                "Envoy did not send {what}, by which policies are selected ({by}): {remedy}"
+            ))
+        };
+        let header = |name: &str, by: &str| {
+            let remedy = "add it to the ext_proc filter's forward_rules.allowed_headers, and take \
+                          it out of disallowed_headers";
+            not_sent(&format!("the pseudo-header `{name}`"), by, remedy)
+        };
+        match why {
+            Unselectable::NotSent(Selector::Host) => header(":authority", "match.hosts"),
+            Unselectable::NotSent(Selector::Path) => header(":path", "match.pathPrefixes"),
+            Unselectable::NotSent(Selector::Route) => not_sent(
+                "the attribute `xds.route_name`",
+                "match.routes",
+                "add `request_attributes: [xds.route_name]` to the ext_proc filter; or the request \
+                 matches no route of Envoy's, whose answer would have been 404",
+            ),
+            Unselectable::AmbiguousHost(why) => {
+                Self::of_request(400, "ambiguous_host", &format!("the host of this request {why}"))
+            }
+            Unselectable::AmbiguousPath(why) => {
+                Self::of_request(400, "ambiguous_path", &format!("the path of this request {why}"))
+            }
         }
     }
 

@@ -170,6 +170,13 @@ fn second_value_is_never_clear() {
 }
 
 #[test]
+fn repeated_attribute_is_unknown() {
+    let head = Head::default().on_route(Some("a"));
+    assert_eq!(head.route(), Some("a"));
+    assert_eq!(head.on_route(Some("a")).route(), None);
+}
+
+#[test]
 fn connect_withholds_no_path() {
     let head = |method: &str| Head { method: method.into(), ..Head::default() };
     assert_eq!(head("POST").clear_path(), Err(Unclear::NotSent));

@@ -1,6 +1,10 @@
 //! Which requests a policy is for.
 
-use crate::head::Head;
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use crate::head::{clear_host, clear_path};
 
 /// The requests that a policy is for: all that are given must match, and of
 /// each list any. Nothing given is for every request.
@@ -16,32 +20,76 @@ pub struct Matching {
     pub only_by_name: bool,
 }
 
+/// How a path meets the prefixes of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PathMatch {
+    /// Every server reads it as one of them, or as below one.
+    Matches,
+    /// Some servers do: those that ignore letters' case, a slash at the end, or dots and spaces
+    /// at the end of a segment.
+    Almost,
+    /// No server does.
+    No,
+}
+
 impl Matching {
-    /// Whether the policy is for a request.
-    pub fn matches(&self, head: &Head) -> bool {
-        let Self { hosts, path_prefixes, routes, only_by_name } = self;
-        !only_by_name
-            && (hosts.is_empty()
-                || hosts.iter().any(|host| host.matches(head.host.as_sent().unwrap_or_default())))
-            && (path_prefixes.is_empty()
-                || path_prefixes
-                    .iter()
-                    .any(|prefix| prefix.matches(head.path.as_sent().unwrap_or_default())))
-            && (routes.is_empty() || routes.iter().any(|name| head.route() == Some(name)))
+    /// Compares hosts with a host in clear form. `None`: no policy of the gate names hosts.
+    pub(super) fn matches_host(&self, host: Option<&str>) -> bool {
+        let matches = |pattern: &HostPattern| host.is_some_and(|host| pattern.matches(host));
+        self.hosts.is_empty() || self.hosts.iter().any(matches)
+    }
+
+    /// Compares names of routes with Envoy's. `None`: no policy of the gate names routes.
+    pub(super) fn matches_route(&self, route: Option<&str>) -> bool {
+        self.routes.is_empty() || self.routes.iter().any(|name| route == Some(name))
+    }
+
+    /// Compares path prefixes with a path. `None`: no policy of the gate names any.
+    pub(super) fn matches_path(&self, path: Option<&RequestPath<'_>>) -> PathMatch {
+        if self.path_prefixes.is_empty() {
+            return PathMatch::Matches;
+        }
+        let Some(path) = path else { return PathMatch::No };
+        if self.path_prefixes.iter().any(|prefix| prefix.matches(&path.clear)) {
+            PathMatch::Matches
+        } else if self.path_prefixes.iter().any(|prefix| prefix.almost_matches(&path.folded)) {
+            PathMatch::Almost
+        } else {
+            PathMatch::No
+        }
+    }
+
+    /// Finds a path prefix that no request can match, because each of its paths is almost one of
+    /// another policy.
+    pub fn ambiguous_beside(&self, other: &Self) -> Option<&str> {
+        if !other.covers_but_for_paths(self) {
+            return None;
+        }
+        let is_ambiguous = |prefix: &&PathPrefix| {
+            let (clear, folded) = (prefix.path.as_str().into(), prefix.folded.as_str().into());
+            other.matches_path(Some(&RequestPath { clear, folded })) == PathMatch::Almost
+        };
+        self.path_prefixes.iter().find(is_ambiguous).map(|prefix| prefix.path.as_str())
     }
 
     /// Whether every request that the other is for is one that this is for.
     pub fn covers(&self, other: &Self) -> bool {
-        fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
-            let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
-            ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
-        }
+        self.covers_but_for_paths(other)
+            && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
+    }
+
+    fn covers_but_for_paths(&self, other: &Self) -> bool {
         !self.only_by_name
             && !other.only_by_name
             && all(&self.hosts, &other.hosts, HostPattern::covers)
-            && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
             && all(&self.routes, &other.routes, String::eq)
     }
+}
+
+/// Returns true if each of theirs is covered by one of ours. No element stands for everything.
+fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+    let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
+    ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
 }
 
 /// A host name, or with `*.` in front all names below it.
@@ -60,11 +108,9 @@ impl HostPattern {
             None => (text, false),
         };
         let bare = if below { name.strip_prefix('.')? } else { name };
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-        };
-        bare.split('.').all(is_label).then(|| Self { name: name.to_ascii_lowercase(), below })
+        let name = name.to_ascii_lowercase();
+        let is_clear = clear_host(bare).is_ok_and(|clear| clear.eq_ignore_ascii_case(bare));
+        (is_clear && !bare.starts_with('[')).then_some(Self { name, below })
     }
 
     fn covers(&self, other: &Self) -> bool {
@@ -76,12 +122,8 @@ impl HostPattern {
         }
     }
 
+    /// Compares it with a host in clear form.
     fn matches(&self, host: &str) -> bool {
-        let without_port = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host,
-        };
-        let host = without_port.strip_suffix('.').unwrap_or(without_port).to_ascii_lowercase();
         if self.below {
             host.len() > self.name.len() && host.ends_with(&self.name)
         } else {
@@ -96,6 +138,8 @@ impl HostPattern {
 pub struct PathPrefix {
     /// Without a slash at its end, if it is for what is below.
     path: String,
+    /// The path as lenient servers read it.
+    folded: String,
     /// Whether it is for nothing below.
     exact: bool,
 }
@@ -104,7 +148,7 @@ impl PathPrefix {
     /// `None` if it is not a plain path.
     pub fn parse(text: &str) -> Option<Self> {
         let path = text.strip_suffix('/').unwrap_or(text);
-        is_prefix(text).then(|| Self { path: path.to_owned(), exact: false })
+        is_plain(text).then(|| Self { path: path.to_owned(), folded: folded(path), exact: false })
     }
 
     fn covers(&self, other: &Self) -> bool {
@@ -117,35 +161,54 @@ impl PathPrefix {
 
     /// The path alone. `None` if it is not a plain path.
     pub fn exactly(text: &str) -> Option<Self> {
-        is_prefix(text).then(|| Self { path: text.to_owned(), exact: true })
+        is_plain(text).then(|| Self { path: text.to_owned(), folded: folded(text), exact: true })
     }
 
+    /// Compares it with a path in clear form.
     fn matches(&self, path: &str) -> bool {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let Some(rest) = path.strip_prefix(&self.path) else { return false };
-        if self.exact {
-            return rest.is_empty();
-        }
-        (rest.is_empty() || rest.starts_with('/')) && is_plain(path)
+        let rest = path.strip_prefix(&self.path);
+        rest.is_some_and(|rest| rest.is_empty() || (!self.exact && rest.starts_with('/')))
+    }
+
+    /// Compares it with a folded path.
+    fn almost_matches(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(&self.folded);
+        rest.is_some_and(|rest| rest.is_empty() || (!self.exact && rest.starts_with('/')))
     }
 }
 
-fn is_prefix(text: &str) -> bool {
-    text.starts_with('/') && is_plain(text) && !text.contains(['?', '#', '*', '%'])
+/// Returns true for a path in clear form without `%` and `*`, which could be taken for more.
+fn is_plain(text: &str) -> bool {
+    clear_path(text).is_ok_and(|clear| clear == text) && !text.contains(['%', '*'])
 }
 
-/// Whether all readers take a path for the same one. A path that a server may
-/// still shorten or decode into another is below no prefix.
-fn is_plain(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let encoded = ["%2e", "%2f", "%5c", "%25"].iter().any(|code| lower.contains(code));
-    let inner = path.strip_prefix('/').unwrap_or(path);
-    let inner = inner.strip_suffix('/').unwrap_or(inner);
-    let dots = inner.split('/').any(|segment| {
-        let segment = segment.split(';').next().unwrap_or_default();
-        segment == "." || segment == ".."
-    });
-    !encoded && !dots && !path.contains("//") && !path.contains('\\')
+/// The path of a request, as all servers read it, and as lenient ones do.
+#[derive(Debug)]
+pub(super) struct RequestPath<'h> {
+    clear: Cow<'h, str>,
+    folded: Cow<'h, str>,
+}
+
+impl<'h> RequestPath<'h> {
+    /// Takes a path in clear form.
+    pub(super) fn new(clear: Cow<'h, str>) -> Self {
+        Self { folded: folded(&clear).into(), clear }
+    }
+}
+
+/// Returns a path as the most lenient server reads it: decoded, without regard to letters' case,
+/// without a slash at its end, and without dots and spaces at the end of a segment (Windows).
+fn folded(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut folded = String::with_capacity(path.len());
+    let segments = decoded.split('/').map(|segment| segment.trim_end_matches(['.', ' ']));
+    // A segment of which nothing is left is an empty one, and slashes are merged.
+    for segment in segments.filter(|segment| !segment.is_empty()) {
+        folded.push('/');
+        // Some letters have a lower case by way of their upper case only: `ſ`.
+        folded.extend(segment.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
+    }
+    folded
 }
 
 #[cfg(test)]
@@ -153,78 +216,102 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_match_without_port_and_letters_case() {
+    fn host_pattern_matches_clear_host() {
         let matches = |pattern: &str, host| HostPattern::parse(pattern).unwrap().matches(host);
-        for host in ["mcp.example.com", "MCP.example.com:8443", "mcp.example.com."] {
-            assert!(matches("Mcp.Example.com", host), "{host}");
-        }
-        for host in ["x.mcp.example.com", "mcp.example.com.evil", "", "mcp.example.com:x"] {
+        assert!(matches("Mcp.Example.com", "mcp.example.com"));
+        for host in ["x.mcp.example.com", "mcp.example.com.evil", ""] {
             assert!(!matches("mcp.example.com", host), "{host}");
         }
-        assert!(matches("*.example.com", "a.b.example.com:1"));
+        assert!(matches("*.example.com", "a.b.example.com"));
         for host in ["example.com", ".example.com", "xexample.com", "a.example.com.evil"] {
             assert!(!matches("*.example.com", host), "{host}");
         }
-        for bad in ["", "*", "*.", "a..b", "*example.com", "a.*.b", "a:1", "a/b", "a b", "ä"] {
+        for bad in [
+            "",
+            "*",
+            "*.",
+            "a..b",
+            "*example.com",
+            "a.*.b",
+            "a:1",
+            "a/b",
+            "a b",
+            "ä",
+            "a.",
+            "127.1",
+            "*.1",
+            "[::1]",
+            "*.[::1]",
+            "a,b",
+            "a@b",
+        ] {
             assert_eq!(HostPattern::parse(bad), None, "{bad}");
         }
     }
 
+    /// How a prefix meets a path: `=` matches, `~` almost, `!` not at all.
+    fn meets(prefix: &Option<PathPrefix>, path: &str) -> char {
+        let path_prefixes = vec![prefix.clone().unwrap()];
+        let matching = Matching { path_prefixes, ..Matching::default() };
+        match matching.matches_path(Some(&RequestPath::new(clear_path(path).unwrap()))) {
+            PathMatch::Matches => '=',
+            PathMatch::Almost => '~',
+            PathMatch::No => '!',
+        }
+    }
+
     #[test]
-    fn a_path_is_below_a_prefix_only_if_every_server_says_so() {
-        let matches = |prefix: &str, path| PathPrefix::parse(prefix).unwrap().matches(path);
-        for prefix in ["/mcp", "/mcp/"] {
-            for path in ["/mcp", "/mcp/", "/mcp/x", "/mcp?x=/../", "/mcp/x.y", "/mcp/..x"] {
-                assert!(matches(prefix, path), "{prefix} {path}");
-            }
-            for path in [
-                "/mcpx",
-                "/",
-                "",
-                "/MCP",
-                "/a/mcp",
-                "/mcp/../admin",
-                "/mcp/..",
-                "/mcp/./x",
-                "/mcp//x",
-                "/mcp/%2e%2e/admin",
-                "/mcp/%2Fx",
-                "/mcp\\..\\admin",
-                "/mcp/%252e",
-                "/mcp/..;/admin",
-            ] {
-                assert!(!matches(prefix, path), "{prefix} {path}");
-            }
+    fn path_prefix_matches_clear_path() {
+        for (prefix, path, expected) in [
+            ("/mcp", "/mcp", '='),
+            ("/mcp", "/mcp/", '='),
+            ("/mcp", "/mcp/x", '='),
+            ("/mcp", "/mcp/X", '='),
+            ("/mcp", "/mcp/x.y/..z", '='),
+            ("/mcp/", "/mcp", '='),
+            ("/mcp/", "/mcp/x", '='),
+            ("/", "/anything", '='),
+            ("/", "/", '='),
+            ("/mcp", "/mcpx", '!'),
+            ("/mcp", "/", '!'),
+            ("/mcp", "/a/mcp", '!'),
+            ("/mcp/admin", "/mcp", '!'),
+            ("/mcp", "/MCP", '~'),
+            ("/mcp", "/Mcp/x", '~'),
+            ("/MCP", "/mcp", '~'),
+            ("/mcp/admin", "/mcp/Admin/x", '~'),
+            ("/mcp", "/mcp.", '~'),
+            ("/mcp", "/mcp%20/x", '~'),
+            ("/mcp", "/mcp.%20.", '~'),
+            ("/kms", "/%E2%84%AAm%C5%BF", '~'),
+        ] {
+            assert_eq!(meets(&PathPrefix::parse(prefix), path), expected, "{prefix} {path}");
         }
-        assert!(matches("/", "/anything"));
-        let exact = PathPrefix::exactly("/mcp").unwrap();
-        assert!(exact.matches("/mcp") && exact.matches("/mcp?x"));
-        for path in ["/mcp/", "/mcp/x", "/mcpx", "/", "/MCP"] {
-            assert!(!exact.matches(path), "{path}");
-        }
-        for bad in ["", "mcp", "/a?b", "/a#b", "/a/*", "/a/../b", "/a//b", "/%61"] {
+        for bad in ["", "mcp", "/a?b", "/a#b", "/a/*", "/a/../b", "/a//b", "/%61", "/ä", "/a b"] {
             assert_eq!(PathPrefix::parse(bad), None, "{bad}");
         }
     }
 
     #[test]
-    fn all_that_is_given_must_match() {
-        let matching = Matching {
-            hosts: vec![HostPattern::parse("a.b").unwrap()],
-            path_prefixes: vec![PathPrefix::parse("/mcp").unwrap()],
-            routes: vec!["one".to_owned(), "two".to_owned()],
-            only_by_name: false,
-        };
-        let head = |host: &str, path: &str, route| {
-            let (host, path) = (host.into(), path.into());
-            Head { host, path, ..Head::default() }.on_route(route)
-        };
-        assert!(matching.matches(&head("a.b", "/mcp", Some("two"))));
-        assert!(!matching.matches(&head("b.a", "/mcp", Some("two"))));
-        assert!(!matching.matches(&head("a.b", "/", Some("two"))));
-        assert!(!matching.matches(&head("a.b", "/mcp", Some("three"))));
-        assert!(!matching.matches(&head("a.b", "/mcp", None)));
-        assert!(Matching::default().matches(&Head::default()));
+    fn exact_path_matches_itself_only() {
+        for (exact, path, expected) in [
+            ("/mcp", "/mcp", '='),
+            ("/mcp/", "/mcp/", '='),
+            ("/", "/", '='),
+            ("/mcp", "/mcp/", '~'),
+            ("/mcp/", "/mcp", '~'),
+            ("/mcp", "/MCP", '~'),
+            ("/mcp", "/Mcp/", '~'),
+            ("/mcp", "/mcp/x", '!'),
+            ("/mcp", "/mcpx", '!'),
+            ("/mcp", "/", '!'),
+        ] {
+            assert_eq!(meets(&PathPrefix::exactly(exact), path), expected, "{exact} {path}");
+        }
+    }
+
+    #[test]
+    fn matching_covers_what_is_narrower() {
         let hosts = |hosts: &[&str]| Matching {
             hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
             ..Matching::default()
@@ -249,7 +336,5 @@ mod tests {
         assert!(!paths(exact.clone()).covers(&paths(prefix.clone())));
         assert!(!paths(exact).covers(&hosts(&[])));
         assert!(!paths(prefix).covers(&paths(PathPrefix::parse("/ab"))));
-        let by_name = Matching { only_by_name: true, ..Matching::default() };
-        assert!(!by_name.matches(&Head::default()));
     }
 }

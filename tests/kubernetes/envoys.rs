@@ -13,12 +13,13 @@ use super::objects::{container, pods};
 use super::{at, list, read, text};
 use crate::client::{Answer, Client};
 use crate::envoy;
-use crate::stack::Stack;
-use crate::support::{Http, Mode, call, issuer, send, start, token};
+use crate::stack::{ENVOY_CONFIG, Stack};
+use crate::support::{Http, Mode, call, change, issuer, send, start, token};
 use crate::tools::yaml;
 
 const HTTP_FILTERS: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters";
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
 const ROUTES: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes";
 /// Where a container finds its bootstrap.
 const BOOTSTRAP: &str = "/etc/envoy/envoy.yaml";
@@ -93,13 +94,43 @@ fn envoy_takes_every_configuration() {
     assert_envoy_takes(&shared);
     assert_envoy_takes(&istio());
     assert_envoy_takes(&envoy_gateway());
-    // The access log that the EnvoyFilter merges into Istio's listeners.
+    // What the EnvoyFilter merges into Istio's listeners.
     let filter = yaml::document(&read("istio/envoy-filter.yaml"));
-    let merged = at(&filter, "/spec/configPatches/1/patch/value/typed_config/access_log");
-    let mut with_log = istio();
-    let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/access_log";
-    *at_mut(&mut with_log, manager) = merged.clone();
-    assert_envoy_takes(&with_log);
+    let merged = at(&filter, "/spec/configPatches/1/patch/value/typed_config");
+    let mut with_more = istio();
+    let manager = at_mut(&mut with_more, MANAGER).as_object_mut().unwrap();
+    manager.extend(merged.as_object().unwrap().clone());
+    assert_envoy_takes(&with_more);
+}
+
+/// Envoy, mcp-authz and the server read the same path and headers.
+#[test]
+fn every_envoy_normalizes_paths() {
+    let quickstart = yaml::document(&change(ENVOY_CONFIG, &[("@MCP_PORT@", "1")]));
+    let compose = fs::read_to_string("deploy/compose/envoy.yaml").unwrap();
+    let filter = yaml::document(&read("istio/envoy-filter.yaml"));
+    for (name, manager) in [
+        ("quickstart", at(&quickstart, MANAGER).clone()),
+        ("compose", at(&yaml::document(&compose), MANAGER).clone()),
+        ("sidecar", at(&sidecar(), MANAGER).clone()),
+        ("istio", at(&filter, "/spec/configPatches/1/patch/value/typed_config").clone()),
+    ] {
+        for (key, expected) in [
+            ("normalize_path", json!(true)),
+            ("merge_slashes", json!(true)),
+            ("path_with_escaped_slashes_action", json!("REJECT_REQUEST")),
+            (
+                "common_http_protocol_options",
+                json!({"headers_with_underscores_action": "REJECT_REQUEST"}),
+            ),
+        ] {
+            assert_eq!(manager[key], expected, "{name} {key}");
+        }
+    }
+    // Envoy Gateway normalizes paths by itself.
+    let policy = yaml::document(&read("envoy-gateway/client-traffic-policy.yaml"));
+    assert_eq!(text(&policy, "/spec/path/escapedSlashesAction"), "RejectRequest");
+    assert_eq!(text(&policy, "/spec/headers/withUnderscoresAction"), "RejectRequest");
 }
 
 /// All three say the same of a request.

@@ -2,6 +2,7 @@ use super::*;
 use crate::config::parse;
 use crate::config::tests::{MINIMAL, doubts, problems};
 use crate::head::Head;
+use crate::policy::select;
 
 const ROUTE: &str = "\
 apiVersion: aigateway.envoyproxy.io/v1beta1
@@ -46,12 +47,12 @@ fn an_mcproute_is_read_as_it_is() {
     assert_eq!(policy.rules.len(), 2);
     assert_eq!(policy.rules[0].action, Action::Allow);
     assert_eq!(policy.rules[0].claims.len(), 2);
-    let route = |host: &str, path: &str| {
+    let is_for = |host: &str, path: &str| {
         let head = Head { host: host.into(), path: path.into(), ..Head::default() };
-        policy.matching.matches(&head)
+        select(&gate.policies, &head).unwrap().is_some()
     };
-    assert!(route("mcp.example.com", "/tools"));
-    assert!(!route("mcp.example.com", "/tools/x") && !route("example.com", "/tools"));
+    assert!(is_for("mcp.example.com", "/tools"));
+    assert!(!is_for("mcp.example.com", "/tools/x") && !is_for("example.com", "/tools"));
     let notices = doubts(ROUTE);
     assert_eq!(notices.len(), 1, "{notices:?}");
     assert!(notices[0].contains("parentRefs, backendRefs, oauth.issuer"), "{notices:?}");

@@ -1,0 +1,88 @@
+//! What of a case is not as expected.
+
+use super::{ALLOW, Case, DENY, Expected};
+use crate::gate::{Blame, Gate, Judgement};
+use crate::policy::{Selector, Unselectable};
+
+/// Something that is not as expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What is different.
+    pub what: &'static str,
+    /// What was expected.
+    pub expected: String,
+    /// What is.
+    pub found: String,
+}
+
+impl Case {
+    /// What of a judgement is not as expected.
+    pub fn differences(&self, gate: &Gate, judgement: &Judgement<'_, '_>) -> Vec<Difference> {
+        let Expected { decision, scopes, rule, reason, status } = &self.expected;
+        let refusal = judgement.refusal();
+        let decisive = judgement.decisive().map(|judged| &judged.evaluation);
+        let mut differences = Vec::new();
+        let mut compare = |what, expected: String, found: String| {
+            if expected != found {
+                differences.push(Difference { what, expected, found });
+            }
+        };
+        let found = if refusal.is_some() { DENY } else { ALLOW };
+        compare("decision", (*decision).to_owned(), found.to_owned());
+        // A slip in the case itself must not pass for a denial.
+        if let Some(refusal) = refusal
+            && (refusal.blame != Blame::Policy || refusal.policy.is_none())
+            && reason.is_none()
+            && status.is_none()
+        {
+            let expected = "a decision by the rules (or give `reason` or `status`)".to_owned();
+            compare("reason", expected, refusal.reason.to_owned());
+        }
+        if let Some(expected) = rule {
+            let name = |rule: Option<String>| match rule {
+                Some(rule) => format!("`{rule}`"),
+                None => "no rule".to_owned(),
+            };
+            let found = decisive.and_then(|evaluation| evaluation.rule_label());
+            compare("rule", name(expected.clone()), name(found));
+        }
+        if let Some(expected) = reason {
+            let allowed = || match decisive {
+                Some(evaluation) => evaluation.decision.reason().as_str(),
+                None => "not_governed",
+            };
+            let found = refusal.map_or_else(allowed, |refusal| refusal.reason);
+            compare("reason", expected.clone(), found.to_owned());
+        }
+        if let Some(expected) = scopes {
+            let found = refusal.map(|refusal| refusal.required_scopes.as_slice());
+            let list = |scopes: &[String]| match scopes {
+                [] => "no challenge".to_owned(),
+                scopes => format!("`{}`", scopes.join(" ")),
+            };
+            compare("scopes", list(expected), list(found.unwrap_or_default()));
+        }
+        if let Some(expected) = status {
+            let found = refusal.map_or(200, |refusal| refusal.status);
+            compare("status", expected.to_string(), found.to_string());
+        }
+        // This one explains the others.
+        if !differences.is_empty()
+            && let Err(Unselectable::NotSent(selector)) = gate.select(&self.head)
+        {
+            differences.insert(0, not_given(selector));
+        }
+        differences
+    }
+}
+
+/// The difference of a case that leaves out by what policies are selected.
+fn not_given(selector: Selector) -> Difference {
+    let (what, by) = match selector {
+        Selector::Host => ("host", "match.hosts"),
+        Selector::Path => ("path", "match.pathPrefixes"),
+        Selector::Route => ("route", "match.routes"),
+    };
+    let expected = format!("one, because policies are selected by it (`{by}`)");
+    Difference { what, expected, found: "none".to_owned() }
+}
