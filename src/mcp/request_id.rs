@@ -50,8 +50,9 @@ impl RequestId {
             // More values: readers take the first, the last or each.
             Ok(()) => reader.end().ok()?,
             Err(error) => {
-                let rest = text.get(token_start(&text, error.offset)..)?;
-                if may_name_one(rest) {
+                let rest = text.get(string_start(&text, error.offset)..)?;
+                let is_cut_off = error.offset == text.len();
+                if (is_cut_off && is_name(rest)) || (!is_cut_off && may_hold_name(rest)) {
                     return None;
                 }
             }
@@ -87,11 +88,20 @@ impl Members {
             (Some(_), _) => self.is_doubtful = true,
         }
         kind?;
-        reader.raw()?;
         match name {
-            Some("id") => self.id = Some((start, reader.offset())),
-            Some("method") => self.method = Some(reader.offset()),
-            _ => {}
+            Some("method") if !self.is_doubtful => {
+                // Some readers cut a text at NUL, or take an empty one for none.
+                let method = reader.string()?;
+                self.is_doubtful = !method.starts_with(|c: char| c.is_ascii_graphic());
+                self.method = Some(reader.offset());
+            }
+            Some("id") => {
+                reader.raw()?;
+                self.id = Some((start, reader.offset()));
+            }
+            _ => {
+                reader.raw()?;
+            }
         }
         Ok(())
     }
@@ -125,20 +135,31 @@ fn meant(key: &str) -> Option<&'static str> {
     NAMES.into_iter().find(|name| fold_eq(name, &key))
 }
 
-/// Returns where the token begins in which reading stopped.
-fn token_start(text: &str, stopped_at: usize) -> usize {
-    let before = text.get(..stopped_at).unwrap_or_default();
-    let is_token = |c: char| c.is_alphanumeric() || c == '\\' || !c.is_ascii();
-    before.trim_end_matches(is_token).len()
+/// Returns where the string begins in or after which reading stopped: a key without a colon
+/// was read, but not seen.
+fn string_start(text: &str, stopped_at: usize) -> usize {
+    let before = text.get(..stopped_at).unwrap_or_default().trim_ascii_end();
+    let before = before.strip_suffix('"').unwrap_or(before);
+    before.rfind('"').unwrap_or_default()
+}
+
+/// Returns true if some reader may take a string, perhaps cut off, for one of the names.
+fn is_name(string: &str) -> bool {
+    let mut chars = string.trim_ascii_end().trim_matches('"').chars();
+    let mut key = String::new();
+    while let Some(c) = chars.next() {
+        key.extend(if c == '\\' { unescaped(&mut chars) } else { Some(c) });
+    }
+    meant(&key).is_some()
 }
 
 /// Returns true if some reader may find one of the names as a key in a text that is not JSON.
-fn may_name_one(text: &str) -> bool {
+fn may_hold_name(text: &str) -> bool {
     /// Longer than any spelling of a name.
     const LONGEST: usize = 32;
 
     let mut word = String::new();
-    let mut is_name = |c: Option<char>| match c {
+    let mut ends_name = |c: Option<char>| match c {
         Some(char::REPLACEMENT_CHARACTER) => false,
         // U+0307 belongs to a spelling of `i`.
         Some(c) if c.is_alphabetic() || c == '\u{307}' => {
@@ -156,11 +177,11 @@ fn may_name_one(text: &str) -> bool {
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         let c = if c == '\\' { unescaped(&mut chars) } else { Some(c) };
-        if is_name(c) {
+        if ends_name(c) {
             return true;
         }
     }
-    is_name(None)
+    ends_name(None)
 }
 
 /// Reads what follows a backslash, as lenient readers do. `None`: no letter.
@@ -249,6 +270,7 @@ mod tests {
             r#","arguments":"#,
             r#","arguments":{"text":"cut of"#,
             r#","arguments":{"text":"cut of\"#,
+            r#","arguments":{"text":"an id, a method, a result: an error"#,
         ] {
             assert_eq!(id(format!("{start}{rest}")).as_deref(), Some("7"), "{rest}");
         }
@@ -281,6 +303,8 @@ mod tests {
             r#"{"id":1e999,"method":"x"}"#,
             r#"{"id":"\ud800","method":"x"}"#,
             r#"{"id":7,"method":null}"#,
+            r#"{"id":7,"method":""}"#,
+            r#"{"id":7,"method":"\u0000x"}"#,
             // Several.
             r#"{"id":7,"id":7,"method":"x"}"#,
             r#"{"id":7,"ID":8,"method":"x"}"#,
@@ -305,12 +329,19 @@ mod tests {
             r#"{"id":7,"method":"x",id:8}"#,
             r#"{"id":7,"method":"x","i\d":8}"#,
             r#"{"id":7,"method":"x" "id":8}"#,
+            r#"{"id":7,"method":"x","id"8}"#,
+            r#"{"id":7,"method":"x","id" x:8}"#,
+            r#"{"id":7,"method":"x","i\u0064" :8,,}"#,
             r#"{"id":7,"method":"x","a":nul,"result":8}"#,
             // Cut off.
             r#"{"method":"x","id":7"#,
             r#"{"method":"x","id":7 "#,
             r#"{"method":"x","id":"7"#,
             r#"{"id":7,"method":"x"#,
+            r#"{"id":7,"method":"x","error"#,
+            r#"{"id":7,"method":"x","i\u0064"#,
+            r#"{"id":7,"method":"x","result" "#,
+            r#"{"id":7,"method":"x","params":{"id"#,
             r#"{"id":7 8,"method":"x"}"#,
         ] {
             assert_eq!(id(body), None, "{body}");
