@@ -494,6 +494,8 @@ fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
 }
 
 #[cfg(test)]
+mod id_tests;
+#[cfg(test)]
 mod list_tests;
 #[cfg(test)]
 mod orders;

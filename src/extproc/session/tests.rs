@@ -18,6 +18,10 @@ pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
 
+/// The end of a policy that answers a request without a token with a challenge.
+pub(super) const CHALLENGE: &str =
+    "  unauthenticated: Challenge\n  resourceMetadataURL: https://example.com/x\n";
+
 fn shadow() -> Gate {
     config::parse(&format!("{POLICY}  enforcement: Shadow\n  unauthenticated: Forbid\n")).unwrap()
 }
