@@ -28,6 +28,8 @@ pub(crate) struct Field {
 pub(crate) enum Holds {
     /// A text that is not empty.
     Text,
+    /// A text that may be empty.
+    AnyText,
     /// A condition in CEL.
     Condition,
     /// One of these words; the first is the default.
@@ -126,6 +128,7 @@ impl Holds {
         let text = json!({"type": "string", "minLength": 1});
         match self {
             Self::Text => text,
+            Self::AnyText => json!({"type": "string"}),
             Self::Condition => json!({
                 "type": "string",
                 "minLength": 1,

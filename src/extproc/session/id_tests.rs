@@ -1,9 +1,10 @@
 //! Refusals with the id of the request, and those that wait for it.
 
-use super::tests::{CHALLENGE, POLICY, body, call, word};
+use super::tests::{POLICY, body, call, challenging, headers, word};
 use super::*;
 use crate::config;
 use crate::head::Head;
+use crate::mcp::RequestId;
 
 /// A refusal in one word, with the id that it answers to.
 fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<String> {
@@ -27,8 +28,7 @@ fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<St
 
 #[test]
 fn challenge_waits_for_the_id_of_a_small_body() {
-    let policy = POLICY.replace("maxBodyBytes: 300", "maxBodyBytes: 4000000");
-    let gate = config::parse(&format!("{policy}{CHALLENGE}")).unwrap();
+    let gate = challenging(4_000_000);
     let head = |headers: &[(&str, &str)]| {
         let header = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
         let headers = headers.iter().map(header).collect();
@@ -110,4 +110,28 @@ fn refusal_of_a_part_answers_to_its_id() {
     let large = vec![body(&large, true)];
     let words = answered(&gate, BodyMode::Buffered, head(), large);
     assert_eq!(words, ["RequestHeaders", "413 body_too_large of 1"]);
+}
+
+/// In every cut of a body without a length into chunks, a refusal that waits holds no more
+/// than 64 KiB, and releases nothing.
+#[test]
+fn waiting_refusal_holds_a_small_body() {
+    let login = challenging(4_000_000);
+    let mut rest = call("good");
+    rest.extend(std::iter::repeat_n(b' ', 200_000));
+    for size in [1000, 10_000, 65_536, 65_537, 200_000] {
+        let mut session = Session::new(false);
+        let response_body = BodyMode::None;
+        let mut setup = Some(Setup { request_body: BodyMode::FullDuplexStreamed, response_body });
+        let mut answers = Vec::new();
+        let parts = rest.chunks(size).map(|part| body(part, false));
+        for event in std::iter::once(headers(false)).chain(parts) {
+            let message = Message { event, setup: setup.take(), verified: None };
+            session.on(&login, message, &mut answers).unwrap();
+            assert!(session.held_bytes() <= 64 << 10, "{size}");
+        }
+        let [Answer::Refuse(refusal)] = answers.as_slice() else { panic!("{answers:?}") };
+        assert_eq!((refusal.status, refusal.reason), (401, "no_token"));
+        assert_eq!(refusal.id.as_ref().map(RequestId::as_json), Some("1"));
+    }
 }

@@ -1,8 +1,7 @@
 //! Every order of messages, whether Envoy can send it or not.
 
-use super::tests::{CHALLENGE, POLICY, body, call, gate, headers};
+use super::tests::{body, call, challenging, gate, headers};
 use super::*;
-use crate::config;
 
 /// Every sequence of up to four messages, in every mode: each has an outcome, and none
 /// lets a byte of a call go on that is denied, or anything before it is decided.
@@ -32,7 +31,7 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
     ];
     let gate = gate();
     // Its refusals wait for the body, to repeat the id of the request.
-    let login = config::parse(&format!("{POLICY}{CHALLENGE}")).unwrap();
+    let login = challenging(300);
     let mut sequences = 0;
     for mode in modes {
         for number in 0..alphabet.len().pow(4) {
@@ -116,29 +115,4 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     assert!(came.starts_with(&gone), "other bytes than came: {description}");
     assert!(!refused || gone.is_empty(), "a part of what is refused: {description}");
     went_on
-}
-
-/// In every cut of a body without a length into chunks, a refusal that waits holds no more
-/// than 64 KiB, and releases nothing.
-#[test]
-fn waiting_refusal_holds_a_small_body() {
-    let policy = POLICY.replace("maxBodyBytes: 300", "maxBodyBytes: 4000000");
-    let login = config::parse(&format!("{policy}{CHALLENGE}")).unwrap();
-    let mut rest = call("good");
-    rest.extend(std::iter::repeat_n(b' ', 200_000));
-    for size in [1000, 10_000, 65_536, 65_537, 200_000] {
-        let mut session = Session::new(false);
-        let response_body = BodyMode::None;
-        let mut setup = Some(Setup { request_body: BodyMode::FullDuplexStreamed, response_body });
-        let mut answers = Vec::new();
-        let parts = rest.chunks(size).map(|part| body(part, false));
-        for event in std::iter::once(headers(false)).chain(parts) {
-            let message = Message { event, setup: setup.take(), verified: None };
-            session.on(&login, message, &mut answers).unwrap();
-            assert!(session.held_bytes() <= 64 << 10, "{size}");
-        }
-        let [Answer::Refuse(refusal)] = answers.as_slice() else { panic!("{answers:?}") };
-        assert_eq!((refusal.status, refusal.reason), (401, "no_token"));
-        assert_eq!(refusal.id.as_ref().map(crate::mcp::RequestId::as_json), Some("1"));
-    }
 }
