@@ -9,22 +9,23 @@
 mod calls;
 mod list;
 mod live;
+mod messages;
 mod origin;
 mod refusal;
 
 pub use list::{AwaitedList, Coming, FilteredPart, ResponseHead};
 pub use live::LiveGate;
 pub use origin::{Origin, TraceContext, shortened};
-pub use refusal::{Blame, Refusal};
+pub use refusal::{Blame, Content, Refusal};
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::claims::{Claims, is_bearer};
 use crate::head::Head;
-use crate::mcp::{self, Accept, Call, Feature, Listing, Message, MirroredHeaders, NotGoverned};
+use crate::mcp::{self, Accept, Call, Listing, MirroredHeaders, NotGoverned, RequestId};
 use crate::policy::{
-    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy, Shown,
+    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy,
     Subject, Tasks, Unauthenticated, Unselectable,
 };
 
@@ -78,7 +79,12 @@ pub struct Admitted {
     head: Head,
     claims: Option<Claims>,
     budget: Budget,
+    /// The refusal of a request without a token, which waits for the body to repeat its id.
+    waiting: Option<Refusal>,
 }
+
+/// The largest body that a refusal waits for, in bytes.
+const AWAITED_BODY_BYTES: usize = 64 << 10;
 
 /// Why the body of a request that was let in was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +153,12 @@ impl Admitted {
         let claims = self.claims.as_ref();
         Facts::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
     }
+
+    /// Returns the refusal that has waited for the body, as the answer to what came of it.
+    fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
+        let refusal = self.waiting.clone()?.answering(RequestId::read(came));
+        Some(Err(refusal.by(&self.policy)).into())
+    }
 }
 
 /// Proof that a request may go on.
@@ -185,8 +197,8 @@ pub struct Judgement<'p, 'b> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     listing: Listing,
-    /// The request's id as JSON text.
-    id: Option<String>,
+    /// The request's id, if it can be answered to.
+    id: Option<RequestId>,
 }
 
 /// A call with its evaluation.
@@ -257,9 +269,9 @@ impl Gate {
             }
         };
         match self.admit_by(&policy, &head, claims.is_some()) {
-            Ok(()) => {
+            Ok(waiting) => {
                 let budget = Budget::of(self.limits.condition_cost);
-                Ok(Admitted { policy, origin, head, claims, budget })
+                Ok(Admitted { policy, origin, head, claims, budget, waiting })
             }
             Err(refusal) => {
                 let judgement = Judgement::refused(&policy, refusal);
@@ -280,20 +292,35 @@ impl Gate {
         }
     }
 
-    /// Whether its policy and the limits let a request in.
-    fn admit_by(&self, policy: &Policy, head: &Head, has_token: bool) -> Result<(), Refusal> {
+    /// Returns a refusal that waits for the body, if there is one, where the policy and the
+    /// limits accept the headers of a request.
+    fn admit_by(
+        &self,
+        policy: &Policy,
+        head: &Head,
+        has_token: bool,
+    ) -> Result<Option<Refusal>, Refusal> {
         if head.size() > self.limits.max_header_bytes {
             return Err(Refusal::headers_too_large(self.limits.max_header_bytes));
         }
-        // A CORS preflight cannot carry a token; it names no tool either, since
-        // a body of it would be judged like any other.
-        if !has_token
-            && policy.unauthenticated == Unauthenticated::Challenge
-            && !head.method.is("OPTIONS")
-        {
-            let token_came = head.authorization().any(is_bearer);
-            return Err(Refusal::unauthenticated(policy, token_came));
+        let readable = self.check_body_headers(head);
+        // A CORS preflight cannot carry a token; it names no tool either, since it has no body.
+        let is_preflight = head.method.is(messages::OPTIONS) && !head.has_body;
+        if has_token || policy.unauthenticated != Unauthenticated::Challenge || is_preflight {
+            return readable.map(|()| None);
         }
+        let token_came = head.authorization().any(is_bearer);
+        let refusal = Refusal::unauthenticated(policy, token_came);
+        // In Shadow it is not sent, so that nothing has to wait for it.
+        let waits = policy.enforcement == Enforcement::Enforce
+            && head.has_body
+            && readable.is_ok()
+            && !announces_more(head, AWAITED_BODY_BYTES);
+        if waits { Ok(Some(refusal)) } else { Err(refusal) }
+    }
+
+    /// Checks what the headers say of the body.
+    fn check_body_headers(&self, head: &Head) -> Result<(), Refusal> {
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
         if head.values("content-encoding").any(compressed) {
             return Err(Refusal::compressed());
@@ -301,24 +328,33 @@ impl Gate {
         if head.values("content-type").any(is_not_utf8) {
             return Err(Refusal::unsupported_charset());
         }
-        let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
-        if head
-            .values("content-length")
-            .filter_map(announced)
-            .any(|length| length > self.limits.max_body_bytes as u64)
-        {
+        if announces_more(head, self.limits.max_body_bytes) {
             return Err(self.too_large());
         }
         Ok(())
     }
 
-    /// Judges a request that has no body: there is no message in it.
-    pub fn judge_bodiless<'p, 'b>(&self, _admitted: &'p Admitted) -> Judgement<'p, 'b> {
-        Judgement::cleared(Proof::NoMessage)
+    /// Returns the largest body of a request that is read, in bytes.
+    pub fn most_body_bytes(&self, admitted: &Admitted) -> usize {
+        let most = self.limits.max_body_bytes;
+        if admitted.waiting.is_some() { most.min(AWAITED_BODY_BYTES) } else { most }
     }
 
-    /// Judges a request whose body was not read.
-    pub fn judge_unread<'p, 'b>(&self, admitted: &'p Admitted, why: Unread) -> Judgement<'p, 'b> {
+    /// Judges a request that has no body, and so no message.
+    pub fn judge_bodiless<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
+        admitted.answer_waiting(&[]).unwrap_or_else(|| messages::judge_bodiless(admitted))
+    }
+
+    /// Judges a request whose body was not read, but for its first part.
+    pub fn judge_unread<'p, 'b>(
+        &self,
+        admitted: &'p Admitted,
+        why: Unread,
+        came: &[u8],
+    ) -> Judgement<'p, 'b> {
+        if let Some(judgement) = admitted.answer_waiting(came) {
+            return judgement;
+        }
         let refusal = match why {
             Unread::TooLarge => self.too_large(),
             Unread::TooManyParts => Refusal::too_many_parts(self.limits.max_body_parts),
@@ -326,7 +362,7 @@ impl Gate {
             Unread::TimedOut => Refusal::timed_out(),
             Unread::Overloaded => Refusal::overloaded(),
         };
-        Judgement::refused(&admitted.policy, refusal)
+        Judgement::refused(&admitted.policy, refusal.answering(RequestId::read(came)))
     }
 
     /// Judges a request by its whole body.
@@ -334,8 +370,11 @@ impl Gate {
         if body.is_empty() {
             return self.judge_bodiless(admitted);
         }
+        if let Some(judgement) = admitted.answer_waiting(body) {
+            return judgement;
+        }
         if body.len() > self.limits.max_body_bytes {
-            return self.judge_unread(admitted, Unread::TooLarge);
+            return self.judge_unread(admitted, Unread::TooLarge, body);
         }
         let policy = admitted.policy();
         let mut mirrored = MirroredHeaders::default();
@@ -350,17 +389,8 @@ impl Gate {
         };
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
-            Ok(Message::Calls(calls)) => {
-                let list = calls.first().and_then(|call| list_of(policy, call));
-                Judgement { list, ..calls::judge(admitted, calls) }
-            }
-            Ok(Message::NotGoverned { proof, method, id }) => {
-                let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
-                Judgement { method, list, ..Judgement::cleared(Proof::NotGoverned(proof)) }
-            }
-            Ok(Message::Task { method, id }) => task(policy, method, id),
-            Ok(Message::Batch(messages)) => batch(admitted, messages),
-            Err(malformed) => Judgement::refused(policy, Refusal::malformed(&malformed)),
+            Ok(message) => messages::judge(admitted, message),
+            Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
         }
     }
 
@@ -389,47 +419,11 @@ fn filters_lists(policy: &Policy) -> bool {
     policy.lists != Lists::UNFILTERED && policy.enforcement == Enforcement::Enforce
 }
 
-/// The list that a method asks for, if the answer is filtered.
-fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Asked> {
-    let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
-    let is_filtered = policy.lists.of(listing.feature()) != Shown::Unfiltered;
-    is_filtered.then(|| Asked { listing, id: id.map(str::to_owned) })
-}
-
-/// The same, for a call.
-fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Asked> {
-    let may_list = call.feature == Feature::Method;
-    if may_list { filtered_list(policy, &call.method, call.id) } else { None }
-}
-
-/// Judges a request for what a task has done.
-fn task<'p, 'b>(policy: &Policy, method: Cow<'b, str>, id: Option<&str>) -> Judgement<'p, 'b> {
-    let refused = Judgement::refused(policy, Refusal::of_task(id));
-    Judgement { method: Some(method), ..refused }
-}
-
-/// Judges several messages together.
-fn batch<'p, 'b>(admitted: &'p Admitted, messages: Vec<Message<'b>>) -> Judgement<'p, 'b> {
-    let (policy, mut calls) = (admitted.policy(), Vec::new());
-    for message in messages {
-        let list = match message {
-            Message::Calls(more) => {
-                let list = more.first().and_then(|call| list_of(policy, call));
-                calls.extend(more);
-                list
-            }
-            Message::NotGoverned { method, .. } => {
-                method.and_then(|method| filtered_list(policy, &method, None))
-            }
-            Message::Task { method, id } => return task(policy, method, id),
-            // A batch holds no batch.
-            Message::Batch(_) => None,
-        };
-        if let Some(Asked { listing, .. }) = list {
-            return Judgement::refused(policy, Refusal::list_in_batch(listing));
-        }
-    }
-    calls::judge(admitted, calls)
+/// Returns true if a request announces a body of more than so many bytes.
+fn announces_more(head: &Head, most: usize) -> bool {
+    let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
+    let mut lengths = head.values("content-length").filter_map(announced);
+    lengths.any(|length| length > most as u64)
 }
 
 /// Whether a Content-Type asks its reader to take the body for something else

@@ -22,6 +22,8 @@
 //! | a message that is a request and a response | takes it for either |
 //! | a method that is not visible ASCII, or is almost one of MCP's | trims it, cuts it, or ignores case |
 //! | an id that is no string and no number | answers to another |
+//! | a header of 2026-07-28 that is missing, or says something else | believes the header |
+//! | a method that 2026-07-28 removed, in a request of this version | still has it |
 //! | a name or URI that is no text, empty, long, or has control characters | makes a text of it, or cuts it |
 //! | a URI that readers of URLs would write otherwise, or with slashes that are encoded | reads another one |
 //! | a completion for a prompt and a resource at once | takes it for either |
@@ -45,6 +47,7 @@ mod list;
 mod malformed;
 mod message;
 mod methods;
+mod request_id;
 mod uri;
 
 pub use call::{Arguments, Call, Feature, Parameters};
@@ -54,4 +57,5 @@ pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{CaseVariant, Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read, read_for};
 pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};
+pub use request_id::RequestId;
 pub use uri::is_ambiguous;

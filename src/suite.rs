@@ -47,7 +47,7 @@ static CASE: Shape = Shape {
                 "Who calls; left out: a request without a token.",
             ),
             field("call", Holds::Mapping(&CALL), "The call."),
-            field("body", Holds::Text, "The body of the request as it comes, instead of `call`."),
+            field("body", Holds::AnyText, "The body as it comes, instead of `call`; empty: none."),
             field("headers", Holds::TextsByName, "Headers of the request."),
             field("method", Holds::Text, "The HTTP method. Default: POST."),
             field("host", Holds::AnyText, "The host of the request; left out: not sent by Envoy."),
@@ -218,7 +218,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     let caller = fields.get("caller").map(|item| caller(&item, problems));
     let body = match (fields.get("call"), fields.get("body")) {
         (Some(call), None) => call_body(&call, problems),
-        (None, Some(body)) => body.string(problems),
+        (None, Some(body)) => body.any_text(problems).and_then(|mut texts| texts.pop()),
         (Some(_), Some(second)) => {
             second.problem(problems, "`body` stands for a whole `call`: give one of them");
             None

@@ -8,7 +8,8 @@
 //!  "call": {"tool": "echo", "arguments": {}},       or "body": "the raw body", or
 //!  "message": {"method": "ping", "params": {}},     completed by jsonrpc and id
 //!  "headers": {"mcp-name": "echo"},                 may be left out, as may
-//!  "host": "a.b", "path": "/mcp", "route": "r",     these; left out: Envoy did not send it
+//!  "httpMethod": "GET",                             these; default: POST, "": not sent
+//!  "host": "a.b", "path": "/mcp", "route": "r",     left out: Envoy did not send it
 //!  "attributes": {"xds.cluster_name": "a"},         what Envoy sends
 //!  "policy": "name",                                what its metadata names
 //!  "expect": ["Allow", "allow_rule", "rules[0]", null]}
@@ -56,11 +57,14 @@ fn decide(gate: &Gate, case: &Value) -> Value {
     let headers = case["headers"].as_object().into_iter().flatten();
     let attributes = case["attributes"].as_object().into_iter().flatten();
     let text = |key: &str| case[key].as_str().map(str::to_owned);
+    let body = body(case);
     let head = Head {
-        method: "POST".into(),
+        method: text("httpMethod").map_or("POST".into(), |method| {
+            Some(method).filter(|method| !method.is_empty()).into()
+        }),
         host: text("host").into(),
         path: text("path").into(),
-        has_body: true,
+        has_body: !body.is_empty(),
         headers: headers
             .map(|(name, value)| (name.clone(), value.as_str().unwrap().into()))
             .collect(),
@@ -71,7 +75,6 @@ fn decide(gate: &Gate, case: &Value) -> Value {
         traceparent: None,
     }
     .on_route(case["route"].as_str());
-    let body = body(case);
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,
         Err(turned_away) => return verdict(case, &turned_away.judgement, None),

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mcp_authz::json::fold_eq;
-use mcp_authz::mcp::{self, Accept, Governed, MirroredHeaders};
+use mcp_authz::mcp::{self, Accept, Governed, MirroredHeaders, RequestId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -195,6 +195,12 @@ fn params(deeper: BoxedStrategy<String>) -> BoxedStrategy<String> {
     object(vec![member("name", word(&["good", "bad", "äö"])), member("arguments", arguments)])
 }
 
+fn id() -> impl Strategy<Value = String> {
+    const IDS: &[&str] = &["1", "2", "1.0", "-7e0", r#""a""#, r#""1""#];
+    let odd = select(&["null", "true", "[]", "1e400", "01", "1x"][..]);
+    mostly(select(IDS), odd).prop_map(str::to_owned)
+}
+
 fn message() -> BoxedStrategy<String> {
     const METHODS: &[&str] =
         &["tools/call", "tools/call", "tools/call", "initialize", "Tools/Call"];
@@ -202,16 +208,18 @@ fn message() -> BoxedStrategy<String> {
     let of = |params: BoxedStrategy<String>, look_alike: BoxedStrategy<String>| {
         object(vec![
             member("jsonrpc", mostly(Just(r#""2.0""#.to_owned()), word(&["2", "1.0"]))),
-            member("id", select(&["1", r#""a""#, "null", "1e400"][..]).prop_map(str::to_owned)),
+            member("id", id()),
             member("method", word(METHODS)),
             member("params", params),
-            member("x", look_alike),
+            mostly(member("x", look_alike), member("result", Just("1".to_owned()))).boxed(),
         ])
     };
     let within = of(params(plain.clone()), plain.clone());
     let deep = (0usize..80).prop_map(|depth| "[".repeat(depth) + &"]".repeat(depth)).boxed();
     of(params(within.clone()), prop_oneof![within, plain, deep].boxed())
 }
+
+const DAMAGE: &[&[u8]] = &[b"\xff", b"\xc0\xa2", b"\xed\xa0\x80", b"\0", b"\"", b"", b"}"];
 
 /// A body, perhaps damaged.
 fn body() -> impl Strategy<Value = Vec<u8>> {
@@ -229,8 +237,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         CutOff(prop::sample::Index),
         Utf16,
     }
-    const BYTES: &[&[u8]] = &[b"\xff", b"\xc0\xa2", b"\xed\xa0\x80", b"\0", b"\"", b"", b"}"];
-    let bytes = select(BYTES);
+    let bytes = select(DAMAGE);
     let damage = mostly(
         Just(Damage::None),
         prop_oneof![
@@ -289,6 +296,42 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
         "too few bodies are accepted to say anything: {} of {CASES}, {} of them calls",
         accepted.get(),
         calls.get()
+    );
+}
+
+/// An error that answers to an id must answer to the one that the client sent, however the
+/// body is damaged.
+#[test]
+fn answered_id_is_the_same_to_every_reader() {
+    const CASES: u32 = 4000;
+    let damage = vec((any::<prop::sample::Index>(), select(DAMAGE)), 0..3);
+    let damaged = (body(), damage).prop_map(|(mut body, damage)| {
+        for (at, by) in damage {
+            let at = at.index(body.len() + 1);
+            body.splice(at..at, by.iter().copied());
+        }
+        body
+    });
+    let (known, rejected) = (Cell::new(0u32), Cell::new(0u32));
+    let config =
+        ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&damaged, |body| {
+        let Some(id) = RequestId::read(&body) else { return Ok(()) };
+        known.set(known.get() + 1);
+        let disagreement = lenient::id_disagreement(&body, &id);
+        prop_assert_eq!(disagreement, None, "{}", String::from_utf8_lossy(&body));
+        if let Err(malformed) = mcp::read(&body, &MirroredHeaders::default(), Accept::USUAL) {
+            rejected.set(rejected.get() + 1);
+            prop_assert_eq!(malformed.id, Some(id));
+        }
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(
+        known.get() > CASES / 8 && rejected.get() > CASES / 16,
+        "too few ids are known to say anything: {} of {CASES}, {} in rejected bodies",
+        known.get(),
+        rejected.get()
     );
 }
 

@@ -251,6 +251,10 @@ async fn every_version_of_the_protocol_is_judged_alike() {
             ),
             (&ALL[2..], "tasks/get", json!({"taskId": "1"}), 403),
             (&ALL, "logging/setLevel", json!({"level": "info"}), 200),
+            // This version has it no more, whatever its parameters are.
+            (&ALL[3..], "resources/subscribe", open.clone(), 404),
+            (&ALL[3..], "resources/subscribe", json!({}), 404),
+            (&ALL[3..], "resources/unsubscribe", secret.clone(), 404),
         ] {
             for version in versions {
                 let case = format!("{mode:?} {version} {method} {params}");
@@ -261,7 +265,10 @@ async fn every_version_of_the_protocol_is_judged_alike() {
                 }
                 let reply = send(request).await;
                 assert_eq!(reply.status, status, "{case}: {reply:?}");
-                if status == 403 {
+                if status == 404 {
+                    assert_eq!(reply.refusal(), (404, -32601, "removed_method".to_owned()));
+                }
+                if status != 200 {
                     assert_eq!(reply.json()["id"], 7, "{case}");
                 }
             }
@@ -271,5 +278,39 @@ async fn every_version_of_the_protocol_is_judged_alike() {
         let request = Http::new(&stack).post(Some(&token("")), body);
         let reply = send(request.header("mcp-name", "b+file:///open/b")).await;
         assert_eq!((reply.status, &reply.json()["error"]["code"]), (400, &json!(-32020)));
+    }
+}
+
+#[tokio::test]
+async fn request_of_2026_07_28_needs_its_headers() {
+    let open = json!({"uri": "b+file:///open/a"});
+    for mode in MODES {
+        let stack = begin(mode).await;
+        for (method, params) in [
+            ("tools/call", json!({"name": "b__open"})),
+            ("prompts/get", json!({"name": "b__open", "arguments": {"n": "1"}})),
+            ("resources/read", open.clone()),
+            ("server/discover", json!({})),
+        ] {
+            let (headers, body) = message("2026-07-28", method, params);
+            for missing in ["", "mcp-method", "mcp-name", "mcp-protocol-version"] {
+                let mut request = Http::new(&stack).post(Some(&token("")), body.clone());
+                let is_missing = headers.iter().any(|(name, _)| *name == missing);
+                for (name, value) in headers.iter().filter(|(name, _)| *name != missing) {
+                    request = request.header(*name, value);
+                }
+                // They are nothing that could be compared here.
+                let reply = send(request.header("mcp-param-n", "another")).await;
+                let case = format!("{mode:?} {method} without {missing:?}: {reply:?}");
+                if !is_missing {
+                    assert_eq!(reply.status, 200, "{case}");
+                    continue;
+                }
+                assert_eq!(reply.refusal(), (400, -32020, "header_mismatch".to_owned()), "{case}");
+                assert_eq!(reply.json()["id"], 7, "{case}");
+                let message = reply.json()["error"]["message"].as_str().unwrap().to_lowercase();
+                assert!(message.contains(missing), "{case}");
+            }
+        }
     }
 }

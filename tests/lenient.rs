@@ -7,7 +7,7 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use mcp_authz::mcp::{Message, TOOLS_CALL};
+use mcp_authz::mcp::{Message, RequestId, TOOLS_CALL};
 
 /// Deeper than anything that the strict reader may be set to accept.
 const MAX_DEPTH: usize = 600;
@@ -254,6 +254,24 @@ impl Habits {
         }
     }
 
+    /// Whether a reader takes the id of each message of a body that has one, and at least of
+    /// one, for this id of a request.
+    fn takes_id(self, values: &[Tree], id: &Tree) -> bool {
+        let messages = values.iter().flat_map(|value| match value {
+            Tree::Array(batch) => batch.as_slice(),
+            one => std::slice::from_ref(one),
+        });
+        let mut found = messages.filter_map(|message| {
+            let message = [message];
+            let is_request = !self.text(&self.members(&message, "method")).is_empty()
+                && self.members(&message, "result").is_empty()
+                && self.members(&message, "error").is_empty();
+            let theirs = *self.members(&message, "id").last()?;
+            Some(is_request && theirs == id)
+        });
+        found.next() == Some(true) && found.all(|same| same)
+    }
+
     /// What a reader finds under a name; only one that merges finds several.
     fn members<'t>(self, objects: &[&'t Tree], name: &str) -> Vec<&'t Tree> {
         let members = objects.iter().flat_map(|object| match object {
@@ -344,6 +362,14 @@ pub fn disagreement(body: &[u8], message: &Message<'_>, what: What) -> Option<St
     let reader = |habits: Habits| (habits, habits.asked(&values, what));
     let (habits, theirs) = Habits::all().map(reader).find(|(_, theirs)| *theirs != ours)?;
     Some(format!("we see calls of {ours:?}, a reader with {habits:?} of {theirs:?}"))
+}
+
+/// The first lenient reader that takes another id from a body than the one that is answered to.
+pub fn id_disagreement(body: &[u8], id: &RequestId) -> Option<String> {
+    let (ours, theirs) = (values(id.as_json().as_bytes()), values(body));
+    let [ours] = ours.as_slice() else { return Some(format!("{id:?} is not one value")) };
+    let habits = Habits::all().find(|habits| !habits.takes_id(&theirs, ours))?;
+    Some(format!("we answer to {id:?}, a reader with {habits:?} has another id"))
 }
 
 /// The same of a reader that has made a [`serde_json::Value`] of it.

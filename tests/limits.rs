@@ -32,11 +32,8 @@ async fn a_body_that_does_not_come_in_time_is_given_up() {
     for mode in MODES {
         let stack = start_with(&variables, POLICY, &mode.config()).await;
         let (reply, send_rest) = begin(&stack, "all-access", b"{\"jsonrpc\":").await;
-        assert_eq!(
-            reply.await.unwrap().refusal(),
-            (408, -32600, "timed_out".to_owned()),
-            "{mode:?}"
-        );
+        let reply = reply.await.unwrap();
+        assert_eq!(reply.plain(), (408, "the body did not come whole in time: send it again"));
         drop(send_rest);
         measures(&stack, &refused("timed_out")).await;
         measures(&stack, "mcp_authz_streams 0").await;
@@ -55,11 +52,12 @@ async fn one_stream_too_many_is_turned_away_and_the_next_is_not() {
         measures(&stack, "mcp_authz_streams 1").await;
         let body = call("countdown", &json!({"from": 1}));
         let reply = send(Http::new(&stack).post(Some(&token("")), body)).await;
-        assert_eq!(reply.refusal(), (503, -32603, "overloaded".to_owned()), "{mode:?}");
+        assert_eq!(reply.plain().0, 503, "{mode:?}");
         measures(&stack, &refused("overloaded")).await;
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
         drop(send_rest);
-        assert_eq!(first.await.unwrap().refusal().2, "not_json");
+        let first = first.await.unwrap();
+        assert!(first.plain().1.starts_with("the body is not acceptable JSON"), "{first:?}");
         measures(&stack, "mcp_authz_streams 0").await;
         passes(&stack).await;
     }
@@ -77,7 +75,7 @@ async fn more_than_may_be_held_is_turned_away() {
         send_rest.send(Ok(rest.to_vec())).await.unwrap();
         drop(send_rest);
         let reply = reply.await.unwrap();
-        assert_eq!(reply.refusal(), (503, -32603, "overloaded".to_owned()), "{mode:?}");
+        assert_eq!(reply.plain().0, 503, "{mode:?}");
         measures(&stack, "mcp_authz_held_bytes 0").await;
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
         passes(&stack).await;
@@ -126,7 +124,9 @@ async fn a_body_in_too_many_parts_is_refused() {
         measures(&stack, &format!("mcp_authz_held_bytes {held}")).await;
         send_rest.send(Ok(b" ".to_vec())).await.unwrap();
     }
-    assert_eq!(reply.await.unwrap().refusal(), (413, -32600, "too_many_parts".to_owned()));
+    let reply = reply.await.unwrap();
+    assert_eq!(reply.plain().0, 413);
+    assert!(reply.body.starts_with("the body comes in more than 3 parts"), "{reply:?}");
     assert_eq!(stack.server.requests(), 0);
 }
 
@@ -138,7 +138,7 @@ async fn a_large_head_is_refused() {
         let body = call("countdown", &json!({"from": 1}));
         let request = Http::new(&stack).post(Some(&token("")), body);
         let reply = send(request.header("mcp-name", "x".repeat(1000))).await;
-        assert_eq!(reply.refusal(), (431, -32600, "headers_too_large".to_owned()), "{mode:?}");
+        assert_eq!(reply.plain(), (431, "the headers are larger than 1000 bytes"), "{mode:?}");
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
         passes(&stack).await;
     }

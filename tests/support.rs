@@ -141,10 +141,19 @@ impl Reply {
         assert_eq!(content_type, Some(b"application/json".as_slice()), "{self:?}");
         let body = self.json();
         assert_eq!(body["jsonrpc"], "2.0", "{self:?}");
+        assert!(body["id"].is_string() || body["id"].is_number(), "{self:?}");
         let error = &body["error"];
         assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{self:?}");
         let reason = error["data"]["reason"].as_str().unwrap_or_else(|| panic!("{self:?}"));
         (self.status, error["code"].as_i64().unwrap(), reason.to_owned())
+    }
+
+    /// The refusal of a request whose id is not known, which is text for people.
+    pub fn plain(&self) -> (u16, &str) {
+        let content_type = self.headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
+        assert_eq!(content_type, Some(b"text/plain; charset=utf-8".as_slice()), "{self:?}");
+        assert!(!self.body.is_empty() && !self.body.starts_with('{'), "{self:?}");
+        (self.status, &self.body)
     }
 }
 
@@ -196,9 +205,25 @@ pub async fn begin<S>(
     scope: &str,
     first: &[u8],
 ) -> (JoinHandle<Reply>, Sender<Part>) {
+    begin_as(stack, Some(&token(scope)), first).await
+}
+
+/// The same without a token.
+pub async fn begin_without_token<S>(
+    stack: &Stack<S>,
+    first: &[u8],
+) -> (JoinHandle<Reply>, Sender<Part>) {
+    begin_as(stack, None, first).await
+}
+
+async fn begin_as<S>(
+    stack: &Stack<S>,
+    token: Option<&str>,
+    first: &[u8],
+) -> (JoinHandle<Reply>, Sender<Part>) {
     let (send_body, body) = channel(1);
     let body = reqwest::Body::wrap_stream(ReceiverStream::new(body));
-    let request = Http::new(stack).post(Some(&token(scope)), body);
+    let request = Http::new(stack).post(token, body);
     let reply = tokio::spawn(send(request.timeout(Duration::from_secs(60))));
     send_body.send(Ok(first.to_vec())).await.unwrap();
     (reply, send_body)

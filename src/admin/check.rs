@@ -129,7 +129,7 @@ fn response(record: Record, judgement: &Judgement<'_, '_>) -> v1::CheckResponse 
         undecided: matches!(record.blame, Some(Blame::Request | Blame::Operator)),
         decision: Some(record.decision),
         www_authenticate: challenge.unwrap_or_default(),
-        body: refusal.map(|refusal| refusal.body.clone()).unwrap_or_default(),
+        body: refusal.map(|refusal| refusal.content().body).unwrap_or_default(),
         rules: Vec::new(),
     }
 }

@@ -104,32 +104,63 @@ fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
 
 /// Finds kinds of calls that are judged, but that no rule could allow.
 fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
-    if policy.default_action == Action::Allow {
-        return;
-    }
-    let is_allowed = |is_meant: &dyn Fn(&Target) -> bool| {
+    let mut lint = |message: &str| problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
+    let is_allowed = |feature: Feature| {
+        let is_meant = |target: &Target| target.feature == feature;
         let mut allow = policy.rules.iter().filter(|rule| rule.action == Action::Allow);
-        allow.any(|rule| rule.targets.as_ref().is_none_or(|targets| targets.iter().any(is_meant)))
+        policy.default_action == Action::Allow
+            || allow.any(|rule| rule.targets.as_ref().is_none_or(|list| list.iter().any(is_meant)))
     };
     for (feature, key) in [(Feature::Prompt, "prompts"), (Feature::Resource, "resources")] {
-        if policy.governed.includes(feature) && !is_allowed(&|target| target.feature == feature) {
-            let message = format!(
+        if policy.governed.includes(feature) && !is_allowed(feature) {
+            lint(&format!(
                 "{key} are judged, but no rule could allow one: name some in a rule, or leave \
                  `{key}` out of `enforce`"
-            );
-            problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
+            ));
         }
     }
-    let begins = |target: &Target| {
-        let methods = ["initialize", "server/discover"];
-        target.feature == Feature::Method
-            && methods.into_iter().any(|method| target.name.matches(method))
-    };
-    if policy.governed.methods && !is_allowed(&begins) {
-        let message = "methods are judged, but no rule could allow `initialize` or \
-                       `server/discover`, so that no client can begin: name them in a rule";
-        problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
+    if !policy.governed.methods {
+        return;
     }
+    let initializes = may_be_allowed(policy, "initialize");
+    if !initializes && !may_be_allowed(policy, "server/discover") {
+        lint(
+            "methods are judged, but no rule could allow `initialize` or `server/discover`, so \
+             that no client can begin: name them in a rule",
+        );
+    }
+    // A client that begins otherwise does not send it.
+    if initializes && !may_be_allowed(policy, "notifications/initialized") {
+        lint(
+            "`initialize` may be allowed, but no rule could allow `notifications/initialized`, \
+             which clients send next, so that no client can begin: name it in a rule",
+        );
+    }
+}
+
+/// Returns true unless no caller can call a method: no rule allows it, or a Deny rule for all
+/// callers comes first.
+fn may_be_allowed(policy: &Policy, method: &str) -> bool {
+    let is_meant =
+        |target: &&Target| target.feature == Feature::Method && target.name.matches(method);
+    for rule in policy.rules.iter() {
+        let targets = rule.targets.as_ref();
+        let meant: Option<Vec<_>> = targets.map(|list| list.iter().filter(is_meant).collect());
+        let is_certain = |target: &&Target| target.backend.is_none() && target.when.is_none();
+        match rule.action {
+            Action::Allow if meant.as_ref().is_none_or(|meant| !meant.is_empty()) => return true,
+            Action::Deny
+                if meant.as_ref().is_none_or(|meant| meant.iter().any(is_certain))
+                    && rule.scopes.names().is_empty()
+                    && rule.claims.is_empty()
+                    && rule.cel.is_none() =>
+            {
+                return false;
+            }
+            Action::Allow | Action::Deny => {}
+        }
+    }
+    policy.default_action == Action::Allow
 }
 
 /// Finds rules that can never decide. Answers which.

@@ -15,7 +15,7 @@ use super::wire::{
     ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
 use crate::claims::Claims;
-use crate::gate::{ClaimsFrom, Gate, Origin, Refusal, ResponseHead};
+use crate::gate::{ClaimsFrom, Content, Gate, Origin, Refusal, ResponseHead};
 use crate::head::Head;
 use crate::json::{Json, Object};
 use crate::proto;
@@ -363,6 +363,7 @@ fn mutated(body: BodyMutation) -> CommonResponseHolder {
 }
 
 fn immediate(refusal: Refusal) -> ImmediateResponse {
+    let Content { media_type, body } = refusal.content();
     let Refusal {
         status,
         reason,
@@ -370,10 +371,12 @@ fn immediate(refusal: Refusal) -> ImmediateResponse {
         policy: _,
         www_authenticate,
         required_scopes: _,
-        body,
+        code: _,
+        message: _,
+        id: _,
         hint: _,
     } = refusal;
-    let mut set_headers = vec![header("content-type", "application/json".to_owned())];
+    let mut set_headers = vec![header("content-type", media_type.to_owned())];
     set_headers.extend(www_authenticate.map(|value| header("www-authenticate", value)));
     ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(status) }),

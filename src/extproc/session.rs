@@ -194,16 +194,16 @@ impl Session {
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Holding { admitted, body, .. } => {
+                let judgement = gate.judge_unread(&admitted, why, &body);
                 let part =
                     (!body.is_empty()).then_some(Chunk { bytes: body, end_of_stream: false });
                 let part = part.map(Answer::StreamRequestBody);
                 let held = [Some(REQUEST_HEADERS), part, None];
-                let judgement = gate.judge_unread(&admitted, why);
                 let step = answer(gate, &admitted, judgement, held, true);
                 self.take(step, answers)
             }
             State::Buffering { admitted, whole } => {
-                let judgement = gate.judge_unread(&admitted, why);
+                let judgement = gate.judge_unread(&admitted, why, &[]);
                 if judgement.answer.is_ok() {
                     self.state = State::Buffering { admitted, whole };
                     return None;
@@ -286,7 +286,7 @@ impl Session {
             _ if self.is_one_too_many => answer(
                 gate,
                 &admitted,
-                gate.judge_unread(&admitted, Unread::Overloaded),
+                gate.judge_unread(&admitted, Unread::Overloaded, &[]),
                 head,
                 true,
             ),
@@ -372,7 +372,7 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
     Ok(match (state, event) {
         (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
             if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                let judgement = gate.judge_unread(&admitted, Unread::CutOff);
+                let judgement = gate.judge_unread(&admitted, Unread::CutOff, &chunk.bytes);
                 let held = [Some(Answer::RequestBody(Encodings::Accepted)), None, None];
                 return Ok(answer(gate, &admitted, judgement, held, true));
             }
@@ -385,10 +385,10 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
             answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
         }
         (State::Holding { admitted, mut body, parts }, Event::RequestBody(chunk)) => {
-            let (limits, parts) = (&gate.limits, parts + 1);
-            let unread = if body.len() + chunk.bytes.len() > limits.max_body_bytes {
+            let (most, parts) = (gate.most_body_bytes(&admitted), parts + 1);
+            let unread = if body.len() + chunk.bytes.len() > most {
                 Some(Unread::TooLarge)
-            } else if parts > limits.max_body_parts {
+            } else if parts > gate.limits.max_body_parts {
                 Some(Unread::TooManyParts)
             } else {
                 None
@@ -399,7 +399,7 @@ fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation>
                 body.extend_from_slice(&chunk.bytes);
             }
             if let Some(why) = unread {
-                let judgement = gate.judge_unread(&admitted, why);
+                let judgement = gate.judge_unread(&admitted, why, &body);
                 let end_of_stream = chunk.end_of_stream;
                 let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
                 let held = [Some(REQUEST_HEADERS), Some(body), None];
@@ -493,6 +493,8 @@ fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
     turn_away(gate, Refusal::misconfigured(&what.to_string()).into(), false)
 }
 
+#[cfg(test)]
+mod id_tests;
 #[cfg(test)]
 mod list_tests;
 #[cfg(test)]

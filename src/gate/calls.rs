@@ -53,13 +53,10 @@ impl Denied<'_, '_, '_> {
 }
 
 fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p, 'b>, Refusal> {
-    let malformed = |problem| {
-        let id = call.id.map(str::to_owned);
-        Refusal::malformed(&Malformed { problem, id })
-    };
+    let malformed = |problem| Refusal::malformed(Malformed { problem, id: call.request_id() });
     let subject = admitted.subject(&call).map_err(|unclear| match unclear {
         NoSubject::Unclear => malformed(Problem::UnclearBackend),
-        NoSubject::NoAttribute(name) => Refusal::no_attribute(name),
+        NoSubject::NoAttribute(name) => Refusal::no_attribute(name).answering(call.request_id()),
     })?;
     let facts = admitted.facts(&subject);
     let evaluation = admitted.policy().evaluate(&call, &facts).map_err(malformed)?;

@@ -164,7 +164,10 @@ impl AwaitedList {
         if let Some(refusal) = &broken {
             self.form = Form::Broken;
             let (before, after) = if is_in_events { ("data: ", "\n\n") } else { ("", "") };
-            bytes.extend(format!("{before}{}{after}", refusal.body).into_bytes());
+            // Without the id there is no error that a client could read here.
+            if refusal.id.is_some() {
+                bytes.extend(format!("{before}{}{after}", refusal.content().body).into_bytes());
+            }
         }
         FilteredPart { bytes, broken }
     }
@@ -209,6 +212,6 @@ impl AwaitedList {
 
     fn unreadable(&self, why: &str) -> Refusal {
         let Asked { listing, id } = &self.asked;
-        Refusal::unreadable_list(*listing, id.as_deref(), why).by(self.admitted.policy())
+        Refusal::unreadable_list(*listing, id.clone(), why).by(self.admitted.policy())
     }
 }

@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use crate::challenge;
-use crate::mcp::{Call, Feature, Listing, Malformed};
+use crate::mcp::{Call, Feature, Listing, Malformed, RequestId};
 use crate::policy::{Policy, Reason, Selector, Unselectable};
 
 /// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
-/// error, since MCP clients show that to their users and nothing else.
+/// error, since MCP clients show that to their users and nothing else; or plain text, where
+/// the id of the request is not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
@@ -22,8 +23,12 @@ pub struct Refusal {
     pub www_authenticate: Option<String>,
     /// The scopes of the challenge.
     pub required_scopes: Vec<String>,
-    /// `application/json`.
-    pub body: String,
+    /// The code of the JSON-RPC error.
+    pub code: i32,
+    /// The text for people.
+    pub message: String,
+    /// The id of the request, if it is known.
+    pub id: Option<RequestId>,
     /// What an operator has to change; for the log only.
     pub hint: Option<String>,
 }
@@ -39,35 +44,67 @@ pub enum Blame {
     Operator,
 }
 
+/// The body of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// The `Content-Type`.
+    pub media_type: &'static str,
+    /// The body itself.
+    pub body: String,
+}
+
 /// JSON-RPC: "the JSON sent is not a valid Request object".
 const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC: "internal JSON-RPC error".
 const INTERNAL_ERROR: i32 = -32603;
 
 impl Refusal {
-    fn new(status: u16, blame: Blame, error: &Error<'_>) -> Self {
+    fn new(status: u16, blame: Blame, reason: &'static str, (code, message): (i32, &str)) -> Self {
         Self {
             status,
-            reason: error.reason,
+            reason,
             blame,
             policy: None,
             www_authenticate: None,
-            required_scopes: error.scopes.to_vec(),
-            body: error.body(),
+            required_scopes: Vec::new(),
+            code,
+            message: message.to_owned(),
+            id: None,
             hint: None,
         }
     }
 
     /// A request that cannot be judged, because of what it is.
     fn of_request(status: u16, reason: &'static str, message: &str) -> Self {
-        let error = Error { code: INVALID_REQUEST, message, reason, ..Error::default() };
-        Self::new(status, Blame::Request, &error)
+        Self::new(status, Blame::Request, reason, (INVALID_REQUEST, message))
     }
 
     /// A request that cannot be judged, because of what is set up here.
     fn of_operator(status: u16, reason: &'static str, message: &str) -> Self {
-        let error = Error { code: INTERNAL_ERROR, message, reason, ..Error::default() };
-        Self::new(status, Blame::Operator, &error)
+        Self::new(status, Blame::Operator, reason, (INTERNAL_ERROR, message))
+    }
+
+    /// Returns the same refusal as the answer to the request with this id.
+    #[must_use]
+    pub fn answering(self, id: Option<RequestId>) -> Self {
+        Self { id, ..self }
+    }
+
+    /// Returns the body: a JSON-RPC error with the request's id. Without one it is text, since
+    /// `"id": null` makes some clients wait forever, and ends the sessions of others.
+    pub fn content(&self) -> Content {
+        let Some(id) = &self.id else {
+            let media_type = "text/plain; charset=utf-8";
+            return Content { media_type, body: self.message.clone() };
+        };
+        let data = match self.required_scopes.as_slice() {
+            [] => json!({ "reason": self.reason }),
+            scopes => json!({ "reason": self.reason, "requiredScopes": scopes }),
+        };
+        let error = json!({ "code": self.code, "message": self.message, "data": data });
+        // The id is repeated as the caller wrote it: a number keeps its digits.
+        let body = format!(r#"{{"jsonrpc":"2.0","id":{},"error":{error}}}"#, id.as_json());
+        Content { media_type: "application/json", body }
     }
 
     /// The same, with the policy that judged.
@@ -77,13 +114,8 @@ impl Refusal {
 
     /// A request that no policy is for, though Envoy may name one.
     pub(super) fn no_policy(named: Option<&str>) -> Self {
-        let error = Error {
-            code: 403,
-            message: "access denied: no policy covers this address",
-            reason: "no_policy",
-            ..Error::default()
-        };
-        let refusal = Self::new(403, Blame::Policy, &error);
+        let message = "access denied: no policy covers this address";
+        let refusal = Self::new(403, Blame::Policy, "no_policy", (403, message));
         match named {
             None => refusal,
             Some(name) => Self {
@@ -152,14 +184,12 @@ impl Refusal {
                  further scope would change that"
             ),
         };
-        let scopes = scopes.unwrap_or_default();
-        let error =
-            Error { id: call.id, code: 403, message: &message, reason: reason.as_str(), scopes };
-        let mut refusal = Self::new(403, Blame::Policy, &error);
-        if !scopes.is_empty() {
+        let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, &message));
+        if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
+            refusal.required_scopes = scopes.to_vec();
         }
-        refusal
+        refusal.answering(call.request_id())
     }
 
     /// A request without a verified token.
@@ -169,22 +199,24 @@ impl Refusal {
         } else {
             ("no_token", "authentication required: log in and send an access token")
         };
-        let error = Error { code: 401, message, reason, ..Error::default() };
-        let mut refusal = Self::new(401, Blame::Policy, &error);
+        let mut refusal = Self::new(401, Blame::Policy, reason, (401, message));
         refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
         refusal
     }
 
     /// A body that is not one well-formed message.
-    pub(super) fn malformed(malformed: &Malformed) -> Self {
-        let error = Error {
-            id: malformed.id.as_deref(),
-            code: malformed.problem.code(),
-            message: &malformed.to_string(),
-            reason: malformed.problem.reason(),
-            ..Error::default()
-        };
-        Self::new(400, Blame::Request, &error)
+    pub(super) fn malformed(Malformed { problem, id }: Malformed) -> Self {
+        let error = (problem.code(), &*problem.to_string());
+        Self::new(problem.status(), Blame::Request, problem.reason(), error).answering(id)
+    }
+
+    /// A request whose HTTP method some servers take for another one: they ignore case.
+    pub(super) fn unclear_http_method() -> Self {
+        Self::of_request(
+            400,
+            "unclear_http_method",
+            "the HTTP method has to be written in capital letters",
+        )
     }
 
     /// A body that a compression hides.
@@ -265,12 +297,11 @@ impl Refusal {
     /// 15.6.3]).
     ///
     /// [RFC 9110, section 15.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.3
-    pub(super) fn unreadable_list(listing: Listing, id: Option<&str>, why: &str) -> Self {
+    pub(super) fn unreadable_list(listing: Listing, id: Option<RequestId>, why: &str) -> Self {
         let message = "the server's list could not be read, so you cannot see it";
-        let error =
-            Error { id, code: INTERNAL_ERROR, message, reason: "unreadable_list", scopes: &[] };
         let hint = format!("the answer to {} cannot be filtered: {why}", listing.method());
-        Self { hint: Some(hint), ..Self::new(502, Blame::Operator, &error) }
+        let refusal = Self::of_operator(502, "unreadable_list", message).answering(id);
+        Self { hint: Some(hint), ..refusal }
     }
 
     /// A batch that asks for a list which would have to be filtered.
@@ -280,11 +311,10 @@ impl Refusal {
     }
 
     /// A request for what a task has done, which the policy does not let go on.
-    pub(super) fn of_task(id: Option<&str>) -> Self {
+    pub(super) fn of_task(id: Option<RequestId>) -> Self {
         let message = "access denied: what tasks have done cannot be asked for here; call the tool \
                        without a task";
-        let error = Error { id, code: 403, message, reason: "tasks_denied", scopes: &[] };
-        Self::new(403, Blame::Policy, &error)
+        Self::new(403, Blame::Policy, "tasks_denied", (403, message)).answering(id)
     }
 
     /// Envoy is set up so that calls could go on unjudged.
@@ -293,6 +323,14 @@ impl Refusal {
                        remedy in the log of mcp-authz";
         let hint = format!("Envoy is misconfigured: {hint}");
         Self { hint: Some(hint), ..Self::of_operator(500, "misconfigured", message) }
+    }
+
+    /// Envoy does not send the `:method`, which rules decide about.
+    pub(super) fn no_http_method() -> Self {
+        Self::misconfigured(
+            "Envoy did not send the `:method` of a request, and a policy decides about methods: \
+             `mcp-authz envoy-config` prints the forward_rules that are needed",
+        )
     }
 
     /// Envoy asks nothing, and only tells.
@@ -306,30 +344,5 @@ impl Refusal {
             "Envoy did not send the attribute `{name}`, which names the backend of a call: add it \
              to the ext_proc filter's request_attributes"
         ))
-    }
-}
-
-/// A JSON-RPC error object and whom it answers.
-#[derive(Debug, Default)]
-struct Error<'e> {
-    /// As JSON text.
-    id: Option<&'e str>,
-    code: i32,
-    message: &'e str,
-    reason: &'static str,
-    scopes: &'e [String],
-}
-
-impl Error<'_> {
-    fn body(&self) -> String {
-        let data = if self.scopes.is_empty() {
-            json!({ "reason": self.reason })
-        } else {
-            json!({ "reason": self.reason, "requiredScopes": self.scopes })
-        };
-        let error = json!({ "code": self.code, "message": self.message, "data": data });
-        // The id is repeated as the caller wrote it: a number keeps its digits.
-        let id = self.id.unwrap_or("null");
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
     }
 }

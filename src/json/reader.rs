@@ -226,6 +226,14 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Reads an object like [`Reader::object`], but accepts keys that hold NUL.
+    pub(crate) fn any_object(
+        &mut self,
+        member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), JsonError>,
+    ) -> Result<(), JsonError> {
+        self.members(Self::string, member)
+    }
+
     fn members<K>(
         &mut self,
         key: impl Fn(&mut Self) -> Result<K, JsonError>,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::malformed::Problem;
 use super::message::Member;
-use super::uri;
+use super::{RequestId, uri};
 use crate::json::{self, Json, JsonError, Kind, Object};
 
 /// The longest name that is judged, in bytes. Twice what the specification recommends at
@@ -92,6 +92,45 @@ pub struct Call<'a> {
     pub name: Cow<'a, str>,
     /// What it is made with.
     pub parameters: Rc<Parameters<'a>>,
+}
+
+impl<'a> Call<'a> {
+    /// Returns a call without a message and without parameters, such as an HTTP request that
+    /// has no body.
+    ///
+    /// # Errors
+    /// If the method cannot be logged and compared.
+    pub fn without_message(method: &str) -> Result<Self, Problem> {
+        let name = judged(Feature::Method, Cow::Owned(method.to_owned()))
+            .map_err(|fault| Problem::NoUsableCall("method", fault))?;
+        Ok(Self::without_parameters(name))
+    }
+
+    /// The name by which rules decide about a response that a client posts.
+    pub const RESPONSE: &'static str = "response";
+
+    /// Returns the call that a posted response counts as. Its id is that of a request of the
+    /// server, so nothing answers to it.
+    pub fn of_response() -> Self {
+        Self::without_parameters(Self::RESPONSE.into())
+    }
+
+    fn without_parameters(method: Cow<'a, str>) -> Self {
+        let nothing = || Arguments::new(None, 0);
+        let parameters = Parameters { arguments: nothing(), meta: nothing(), params: nothing() };
+        Self {
+            id: None,
+            method: method.clone(),
+            feature: Feature::Method,
+            name: method,
+            parameters: Rc::new(parameters),
+        }
+    }
+
+    /// Returns the id to answer to, unless there is none or it is too long.
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.id.and_then(RequestId::of)
+    }
 }
 
 /// What a call is made with.

@@ -3,7 +3,12 @@
 //! `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` let intermediaries route
 //! without reading the body. They never decide here; but whoever reads the body
 //! must refuse a request whose headers say something else, since what is in
-//! front may have believed them (streamable HTTP, "Server Validation").
+//! front may have believed them (streamable HTTP, "Server Validation"). Requests of this
+//! version and later ones must have them ("Standard Request Headers").
+//!
+//! `Mcp-Param-*` repeats arguments that a tool's schema marks. Whoever does not know that
+//! schema must forward and ignore these headers ("Server Behavior for Custom Headers"), so
+//! they are not read here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +18,8 @@ use super::malformed::Problem;
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
 const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+/// The first version whose requests must have the headers.
+const FIRST_MODERN: &str = "2026-07-28";
 
 /// The mirrored headers of one request.
 #[derive(Debug, Clone, Default)]
@@ -31,14 +38,27 @@ enum Mirrored<'a> {
     Repeated,
 }
 
-/// What of a body the headers repeat. `None`: the body does not say.
+/// The parts of a body that the headers repeat. `None`: the body does not say.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mirror<'m> {
     pub(super) method: Option<&'m str>,
     /// `params.name`, `params.uri` or `params.taskId` of the methods that name a target.
     pub(super) name: Option<&'m str>,
     /// `params._meta["io.modelcontextprotocol/protocolVersion"]`
-    pub(super) protocol_version: Option<&'m str>,
+    pub(super) protocol_version: Declared<'m>,
+    /// True unless the body is a notification or a response.
+    pub(super) is_request: bool,
+    /// True if a request with this method must have `Mcp-Name`.
+    pub(super) needs_name: bool,
+}
+
+/// The protocol version that a body declares.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Declared<'m> {
+    #[default]
+    Absent,
+    Version(&'m str),
+    NotAString,
 }
 
 impl<'a> MirroredHeaders<'a> {
@@ -63,11 +83,54 @@ impl<'a> MirroredHeaders<'a> {
             Some(name) => decoded(value).is_some_and(|value| value == name.as_bytes()),
             None => true,
         })?;
-        // Up to 2025-11-25 the header alone carries the version.
+        // Up to 2025-11-25 the header alone carries the version, and it is for the server to
+        // refuse a later request whose body does not.
         self.protocol_version.check("MCP-Protocol-Version", |value| {
-            body.protocol_version.is_none_or(|version| version == value)
-        })
+            match body.protocol_version {
+                Declared::Absent => true,
+                Declared::Version(version) => version == value,
+                Declared::NotAString => false,
+            }
+        })?;
+        if !body.is_request || !self.are_modern(body) {
+            return Ok(());
+        }
+        self.method.require("Mcp-Method")?;
+        if body.needs_name {
+            self.name.require("Mcp-Name")?;
+            if body.name.is_none() {
+                return Err(Problem::HeaderMismatch("Mcp-Name"));
+            }
+        }
+        self.protocol_version.require("MCP-Protocol-Version")
     }
+
+    /// Returns true if the header or the body may mean version 2026-07-28 or a later one.
+    pub(super) fn are_modern(&self, body: &Mirror<'_>) -> bool {
+        let by_header = match self.protocol_version {
+            Mirrored::Absent => false,
+            Mirrored::Once(value) => is_modern(value),
+            Mirrored::Repeated => true,
+        };
+        by_header
+            || match body.protocol_version {
+                Declared::Absent => false,
+                Declared::Version(version) => is_modern(version.as_bytes()),
+                Declared::NotAString => true,
+            }
+    }
+}
+
+/// Returns true unless a version is the date of an earlier one: another spelling may be taken
+/// for any version.
+fn is_modern(version: &[u8]) -> bool {
+    let is_like_date = |(at, byte): (usize, &u8)| match at {
+        4 | 7 => *byte == b'-',
+        _ => byte.is_ascii_digit(),
+    };
+    let is_date =
+        version.len() == FIRST_MODERN.len() && version.iter().enumerate().all(is_like_date);
+    !is_date || version >= FIRST_MODERN.as_bytes()
 }
 
 impl Mirrored<'_> {
@@ -78,6 +141,13 @@ impl Mirrored<'_> {
             Self::Repeated => false,
         };
         if agreed { Ok(()) } else { Err(Problem::HeaderMismatch(header)) }
+    }
+
+    fn require(self, header: &'static str) -> Result<(), Problem> {
+        match self {
+            Self::Absent => Err(Problem::MissingHeader(header)),
+            Self::Once(_) | Self::Repeated => Ok(()),
+        }
     }
 }
 
@@ -94,23 +164,31 @@ fn decoded(value: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn agrees(headers: &[(&str, &str)], body: &Mirror<'_>) -> bool {
+    const CALL: Mirror<'_> = Mirror {
+        method: Some("tools/call"),
+        name: Some("ächo"),
+        protocol_version: Declared::Absent,
+        is_request: true,
+        needs_name: true,
+    };
+
+    fn checked(headers: &[(&str, &str)], body: &Mirror<'_>) -> Result<(), Problem> {
         let mut mirrored = MirroredHeaders::default();
         for (name, value) in headers {
             mirrored.add(name, value.as_bytes());
         }
-        mirrored.check(body).is_ok()
+        mirrored.check(body)
+    }
+
+    fn agrees(headers: &[(&str, &str)], body: &Mirror<'_>) -> bool {
+        checked(headers, body).is_ok()
     }
 
     #[test]
     fn headers_agree_only_with_what_the_body_says() {
-        let body = Mirror {
-            method: Some("tools/call"),
-            name: Some("ächo"),
-            protocol_version: Some("2026-07-28"),
-        };
+        let body = CALL;
         assert!(agrees(&[], &body));
-        assert!(agrees(&[(METHOD, "tools/call"), (PROTOCOL_VERSION, "2026-07-28")], &body));
+        assert!(agrees(&[(METHOD, "tools/call"), (PROTOCOL_VERSION, "2025-11-25")], &body));
         assert!(agrees(&[(NAME, "ächo")], &body));
         assert!(agrees(&[(NAME, "=?base64?w6RjaG8=?=")], &body));
         assert!(!agrees(&[(NAME, "=?BASE64?w6RjaG8=?=")], &body), "markers are lower case");
@@ -119,13 +197,68 @@ mod tests {
         assert!(!agrees(&[(NAME, "echo")], &body));
         assert!(!agrees(&[(METHOD, "Tools/call")], &body));
         assert!(!agrees(&[(METHOD, "tools/call"), (METHOD, "tools/call")], &body), "repeated");
-        assert!(!agrees(&[(PROTOCOL_VERSION, "2025-11-25")], &body));
+        for declared in [Declared::Version("2025-06-18"), Declared::NotAString] {
+            let body = Mirror { protocol_version: declared, ..CALL };
+            assert!(!agrees(&[(PROTOCOL_VERSION, "2025-11-25")], &body), "{declared:?}");
+        }
     }
 
     #[test]
     fn a_body_that_does_not_say_is_not_contradicted() {
         let response = Mirror::default();
         assert!(agrees(&[(PROTOCOL_VERSION, "2025-06-18"), (NAME, "anything")], &response));
+        assert!(agrees(&[(PROTOCOL_VERSION, "2026-07-28")], &response));
         assert!(!agrees(&[(METHOD, "tools/call")], &response), "a response has no method");
+    }
+
+    #[test]
+    fn modern_request_needs_its_headers() {
+        let (version, method, name) =
+            ((PROTOCOL_VERSION, "2026-07-28"), (METHOD, "tools/call"), (NAME, "ächo"));
+        let declared = Mirror { protocol_version: Declared::Version("2026-07-28"), ..CALL };
+        for body in [&CALL, &declared] {
+            assert_eq!(checked(&[version, method, name], body), Ok(()));
+            let missing = |header| Err(Problem::MissingHeader(header));
+            assert_eq!(checked(&[version, name], body), missing("Mcp-Method"));
+            assert_eq!(checked(&[version, method], body), missing("Mcp-Name"));
+            assert_eq!(checked(&[version], body), missing("Mcp-Method"));
+            // What is in front would believe nothing else.
+            let nameless = Mirror { name: None, ..*body };
+            let mismatch = Err(Problem::HeaderMismatch("Mcp-Name"));
+            assert_eq!(checked(&[version, method, name], &nameless), mismatch);
+            let other = Mirror { needs_name: false, name: None, ..*body };
+            assert_eq!(checked(&[version, method], &other), Ok(()));
+            let notification = Mirror { is_request: false, ..*body };
+            assert_eq!(checked(&[version], &notification), Ok(()));
+        }
+        assert_eq!(checked(&[], &declared), Err(Problem::MissingHeader("Mcp-Method")));
+        let version = Err(Problem::MissingHeader("MCP-Protocol-Version"));
+        assert_eq!(checked(&[method, name], &declared), version);
+    }
+
+    #[test]
+    fn only_earlier_dates_are_earlier_versions() {
+        for earlier in ["2024-11-05", "2025-03-26", "2025-11-25", "2026-07-27", "1900-01-01"] {
+            assert!(!is_modern(earlier.as_bytes()), "{earlier}");
+        }
+        for other in [
+            "2026-07-28",
+            "2026-07-29",
+            "2027-01-01",
+            "9999-99-99",
+            "",
+            "2026-7-28",
+            "2025-11-25 ",
+            " 2025-11-25",
+            "2025-11-25,2026-07-28",
+            "2025_11_25",
+            "20251125",
+            "DRAFT-2025-v2",
+            "٢٠٢٥-11-25",
+        ] {
+            assert!(is_modern(other.as_bytes()), "{other}");
+        }
+        let not_a_string = Mirror { protocol_version: Declared::NotAString, ..CALL };
+        assert_eq!(checked(&[], &not_a_string), Err(Problem::MissingHeader("Mcp-Method")));
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::RequestId;
 use crate::json::{Fault, JsonError};
 
 /// A body that cannot be judged, with the id to answer to where one was read.
@@ -10,15 +11,8 @@ use crate::json::{Fault, JsonError};
 pub struct Malformed {
     /// What is wrong with it.
     pub problem: Problem,
-    /// The request's id as JSON text.
-    pub id: Option<String>,
-}
-
-impl Malformed {
-    /// A problem that was found before there was an id.
-    pub(crate) fn without_id(problem: Problem) -> Self {
-        Self { problem, id: None }
-    }
+    /// The request's id, if it is known.
+    pub id: Option<RequestId>,
 }
 
 /// What is wrong with a body. Its text repeats no value of the body,
@@ -41,6 +35,10 @@ pub enum Problem {
     NoUsableCall(&'static str, &'static str),
     /// This header says something else than the body.
     HeaderMismatch(&'static str),
+    /// The request's version of MCP requires this header.
+    MissingHeader(&'static str),
+    /// The request's version of MCP has no such method any more.
+    RemovedMethod,
     /// The header that names the backend came several times, or is no text; or a template
     /// leaves it open.
     UnclearBackend,
@@ -86,8 +84,15 @@ impl Problem {
             | Self::CaseVariantArgument(_) => -32700,
             Self::Batch | Self::NotJsonRpc(_) | Self::UnclearBackend => -32600,
             Self::NoUsableCall(..) => -32602,
-            Self::HeaderMismatch(_) => -32020,
+            Self::HeaderMismatch(_) | Self::MissingHeader(_) => -32020,
+            Self::RemovedMethod => -32601,
         }
+    }
+
+    /// Returns the HTTP status: 404 for an unknown method (MCP 2026-07-28, streamable HTTP,
+    /// "Protocol Version Header"), 400 for all else.
+    pub fn status(&self) -> u16 {
+        if *self == Self::RemovedMethod { 404 } else { 400 }
     }
 
     /// The reason in one word, for programs.
@@ -101,7 +106,9 @@ impl Problem {
             Self::Batch => "batch",
             Self::NotJsonRpc(_) => "not_json_rpc",
             Self::NoUsableCall(..) => "no_usable_call",
-            Self::HeaderMismatch(_) => "header_mismatch",
+            // The specification has one error for both.
+            Self::HeaderMismatch(_) | Self::MissingHeader(_) => "header_mismatch",
+            Self::RemovedMethod => "removed_method",
             Self::UnclearBackend => "unclear_backend",
         }
     }
@@ -123,6 +130,12 @@ impl fmt::Display for Problem {
             }
             Self::HeaderMismatch(header) => {
                 format!("the header `{header}` and the body disagree").into()
+            }
+            Self::MissingHeader(header) => {
+                format!("the header `{header}` is missing: MCP requires it since 2026-07-28").into()
+            }
+            Self::RemovedMethod => {
+                "method not found: MCP has it no more since 2026-07-28".into()
             }
             Self::UnclearBackend => "it is unclear which backend it is for: the header that names it does not come just once, or a URI template leaves it open".into(),
         };

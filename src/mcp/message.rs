@@ -4,13 +4,14 @@ mod calls;
 
 use std::borrow::Cow;
 
+use super::RequestId;
 use super::call::{Call, LONGEST_NAME};
-use super::headers::{Mirror, MirroredHeaders};
+use super::headers::{Declared, Mirror, MirroredHeaders};
 use super::malformed::{Malformed, Problem};
 use super::methods::{self, Asks, Governed};
 use crate::json::{self, Json, JsonError, Kind, Reader, fold_eq, has_duplicate};
 
-/// Ids are repeated in answers.
+/// Longer ids are refused. Only those that make a [`RequestId`] are repeated.
 const MAX_ID_BYTES: usize = 1024;
 /// More than clients send; each costs an evaluation.
 const MAX_BATCH: usize = 100;
@@ -92,11 +93,19 @@ pub fn read_for<'a>(
     accept: Accept,
     asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Message<'a>, Malformed> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Malformed::without_id(Problem::NotUtf8(error.valid_up_to())))?;
-    let not_json = |error| Malformed::without_id(Problem::NotJson(error));
+    let read = one_or_several(body, headers, accept, asks_for_arguments);
+    read.map_err(|problem| Malformed { problem, id: RequestId::read(body) })
+}
+
+fn one_or_several<'a>(
+    body: &'a [u8],
+    headers: &MirroredHeaders<'_>,
+    accept: Accept,
+    asks_for_arguments: &dyn Fn(&str) -> bool,
+) -> Result<Message<'a>, Problem> {
+    let text = std::str::from_utf8(body).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
     let mut reader = Reader::new(text, accept.max_depth);
-    if reader.peek().map_err(not_json)? != Kind::Array {
+    if reader.peek().map_err(Problem::NotJson)? != Kind::Array {
         let reader = Reader::new(text, accept.max_depth);
         return message(reader, headers, accept, asks_for_arguments);
     }
@@ -106,10 +115,10 @@ pub fn read_for<'a>(
         messages.push((offset, offset + text.len()));
         Ok(())
     });
-    items.and_then(|()| reader.end()).map_err(not_json)?;
-    let invalid = |what| Err(Malformed::without_id(Problem::NotJsonRpc(what)));
+    items.and_then(|()| reader.end()).map_err(Problem::NotJson)?;
+    let invalid = |what| Err(Problem::NotJsonRpc(what));
     match messages.len() {
-        _ if !accept.batches => Err(Malformed::without_id(Problem::Batch)),
+        _ if !accept.batches => Err(Problem::Batch),
         0 => invalid("the batch is empty"),
         1..=MAX_BATCH => {
             let each = messages.into_iter().map(|(start, end)| {
@@ -138,14 +147,12 @@ fn message<'a>(
     headers: &MirroredHeaders<'_>,
     accept: Accept,
     asks_for_arguments: &dyn Fn(&str) -> bool,
-) -> Result<Message<'a>, Malformed> {
+) -> Result<Message<'a>, Problem> {
     let envelope = envelope(reader, asks_for_arguments)?;
     let id = envelope.id.and_then(|(kind, text)| {
         (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
     });
-    envelope
-        .message(id, headers, accept)
-        .map_err(|problem| Malformed { problem, id: id.map(str::to_owned) })
+    envelope.message(id, headers, accept)
 }
 
 /// The members of a message that have a meaning.
@@ -246,13 +253,12 @@ impl<'a> Keys<'a> {
 fn envelope<'a>(
     mut reader: Reader<'a>,
     asks_for_arguments: &dyn Fn(&str) -> bool,
-) -> Result<Envelope<'a>, Malformed> {
+) -> Result<Envelope<'a>, Problem> {
     const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
-    let not_json = |error| Malformed::without_id(Problem::NotJson(error));
-    if reader.peek().map_err(not_json)? != Kind::Object {
-        reader.raw().and_then(|_| reader.end()).map_err(not_json)?;
-        return Err(Malformed::without_id(Problem::NotJsonRpc("it is not an object")));
+    if reader.peek().map_err(Problem::NotJson)? != Kind::Object {
+        reader.raw().and_then(|_| reader.end()).map_err(Problem::NotJson)?;
+        return Err(Problem::NotJsonRpc("it is not an object"));
     }
     let mut envelope = Envelope::default();
     reader
@@ -272,7 +278,7 @@ fn envelope<'a>(
         })
         .and_then(|()| reader.end())
         .and_then(|()| envelope.keys.refuse_duplicates(reader.offset()))
-        .map_err(not_json)?;
+        .map_err(Problem::NotJson)?;
     Ok(envelope)
 }
 
@@ -311,8 +317,9 @@ fn params<'a>(
             Some("_meta") => {
                 let meta = member(reader)?;
                 if meta.kind == Kind::Object {
-                    params.protocol_version =
-                        protocol_version(meta.text, meta.offset, reader.max_depth())?;
+                    let (version, variant_of) = protocol_version(&meta, reader.max_depth())?;
+                    params.protocol_version = version;
+                    params.keys.variant_of = params.keys.variant_of.or(variant_of);
                 }
                 params.meta = Some(meta);
             }
@@ -327,18 +334,19 @@ fn params<'a>(
     Ok(params)
 }
 
-/// The protocol version that `_meta` declares since 2026-07-28.
-fn protocol_version(
-    meta: &str,
-    offset: usize,
+/// Reads the protocol version that `_meta` declares since 2026-07-28, and the name of which a
+/// key there is a variant in letters' case.
+fn protocol_version<'a>(
+    meta: &Member<'a>,
     max_depth: usize,
-) -> Result<Option<Text<'_>>, JsonError> {
+) -> Result<(Option<Text<'a>>, Option<&'static str>), JsonError> {
     let mut version = None;
-    members((meta, offset), &[PROTOCOL_VERSION], max_depth, |reader, _known| {
+    let read = |reader: &mut Reader<'a>, _known| {
         version = Some(string(reader)?);
         Ok(())
-    })?;
-    Ok(version)
+    };
+    let keys = members((meta.text, meta.offset), &[PROTOCOL_VERSION], max_depth, read)?;
+    Ok((version, keys.variant_of))
 }
 
 /// Reads an object, of its text and its offset, of which some members have a meaning.
@@ -421,11 +429,18 @@ impl<'a> Envelope<'a> {
             return Err(Problem::NotJsonRpc("`method` holds more than visible ASCII"));
         }
         let asks = methods::asks(&method);
-        headers.check(&self.mirror(&method, asks))?;
+        let mirror = self.mirror(&method, asks);
+        headers.check(&mirror)?;
         if methods::is_almost_known(&method) {
             return Err(Problem::NotJsonRpc(
                 "`method` differs from one of MCP's only in upper and lower case",
             ));
+        }
+        if methods::is_removed(&method)
+            && headers.are_modern(&mirror)
+            && accept.governed.covers(asks)
+        {
+            return Err(Problem::RemovedMethod);
         }
         calls::message(self.params.unwrap_or_default(), (method, id), asks, accept)
     }
@@ -449,12 +464,21 @@ impl<'a> Envelope<'a> {
             Asks::Task => params.task_id.as_ref(),
             Asks::Completion | Asks::Notifications | Asks::List(_) | Asks::Nothing => None,
         });
+        let protocol_version = params.and_then(|params| params.protocol_version.as_ref());
+        // The specification defines no headers of notifications ("Sending Messages"). What
+        // calls a method of requests without an id may be taken for a request.
+        let is_notification =
+            self.id.is_none() && (method.starts_with(methods::NOTIFICATIONS) || asks.is_none());
         Mirror {
             method: Some(method),
             name: name.and_then(Text::as_str),
-            protocol_version: params
-                .and_then(|params| params.protocol_version.as_ref())
-                .and_then(Text::as_str),
+            protocol_version: match protocol_version {
+                None => Declared::Absent,
+                Some(Text::String(version)) => Declared::Version(version),
+                Some(Text::NotAString) => Declared::NotAString,
+            },
+            is_request: !is_notification,
+            needs_name: methods::needs_name(method),
         }
     }
 }

@@ -7,6 +7,14 @@ use crate::json::fold_eq;
 pub const TOOLS_CALL: &str = "tools/call";
 /// What the methods of tasks begin with.
 const TASKS: &str = "tasks/";
+/// The beginning of the methods of notifications.
+pub(super) const NOTIFICATIONS: &str = "notifications/";
+/// The methods of requests that MCP 2026-07-28 removed ("Key Changes", 2, 4 and 5).
+const REMOVED: [&str; 5] =
+    ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
+/// The methods whose requests need `Mcp-Name` (MCP 2026-07-28, streamable HTTP, "Standard
+/// Request Headers").
+const NAMED: [&str; 3] = [TOOLS_CALL, "prompts/get", "resources/read"];
 
 /// What a method asks for, and by which parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +143,11 @@ const KNOWN: [(&str, Asks); 25] = [
 ];
 
 impl Governed {
+    /// Returns true if rules decide about a removed method.
+    pub(super) fn covers(self, asks: Option<Asks>) -> bool {
+        self.methods || (self.resources && asks == Some(Asks::Resource))
+    }
+
     /// The kind of target as which a method is judged, if that is not a method.
     pub fn judges_as(self, method: &str) -> Option<Feature> {
         match asks(method)? {
@@ -159,6 +172,16 @@ pub(super) fn asks(method: &str) -> Option<Asks> {
     }
     let known = KNOWN.iter().find(|(known, _)| *known == method).map(|(_, asks)| *asks);
     known.or_else(|| method.starts_with(TASKS).then_some(Asks::Task))
+}
+
+/// Returns true for a method that MCP 2026-07-28 removed.
+pub(super) fn is_removed(method: &str) -> bool {
+    REMOVED.contains(&method)
+}
+
+/// Returns true for a method whose requests need the header `Mcp-Name`.
+pub(super) fn needs_name(method: &str) -> bool {
+    NAMED.contains(&method)
 }
 
 /// Whether a method is not known, and differs from one that is only in letters' case.

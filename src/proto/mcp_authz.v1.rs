@@ -87,7 +87,7 @@ pub struct CheckRequest {
     pub path: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
-    /// The body: one JSON-RPC message.
+    /// The body: one JSON-RPC message, or nothing.
     #[prost(bytes = "vec", tag = "5")]
     pub body: ::prost::alloc::vec::Vec<u8>,
     /// Attributes that Envoy would send (`request_attributes`).

@@ -65,3 +65,46 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
     let connected = "policies:\n- name: p\n  scopeHierarchy: {'repo:reads': ['repo:read']}\n  rules:\n  - {action: Allow, source: {jwt: {scopes: ['repo:read']}}, cel: args.x}\n  - {action: Allow, source: {jwt: {scopes: ['repo:reads']}}}\n";
     assert!(doubts(connected).is_empty(), "{:?}", doubts(connected));
 }
+
+#[test]
+fn handshake_that_nobody_may_finish_is_doubted() {
+    let found = |rules: &[&str]| {
+        let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+        doubts(&format!("policies:\n- name: p\n  enforce: [methods]\n  rules:\n{rules}"))
+    };
+    let allow = |methods: &str| format!("action: Allow, target: {{methods: [{methods}]}}");
+    let initialize = allow("{method: initialize}");
+    let both = allow("{method: initialize}, {method: 'notifications/*'}");
+    let discover = allow("{method: server/discover}");
+    let scoped = "action: Allow, source: {jwt: {scopes: [a]}}, target: {methods: [{method: '*'}]}";
+    let deny = "action: Deny, target: {methods: [{method: notifications/initialized}]}";
+    let sometimes = "action: Deny, cel: request.host == 'a', target: {methods: [{method: '*'}]}";
+    for (rules, expected) in [
+        ([both.as_str()].as_slice(), None),
+        (&[&discover], None),
+        (&[scoped], None),
+        (&["action: Allow"], None),
+        (&[sometimes, &both], None),
+        (&[&both, deny], None),
+        (&[&initialize], Some("notifications/initialized")),
+        (&[deny, &both], Some("notifications/initialized")),
+        (&[&allow("{method: ping}")], Some("server/discover")),
+        (&["action: Deny, target: {methods: [{method: '*'}]}", &discover], Some("server/discover")),
+    ] {
+        let found: Vec<String> = found(rules)
+            .into_iter()
+            .filter(|doubt| doubt.starts_with("nothing-allowed:"))
+            .collect();
+        match (expected, found.as_slice()) {
+            (None, []) => {}
+            (Some(method), [doubt]) => assert!(
+                doubt.contains(&format!("allow `{method}`"))
+                    || doubt.contains(&format!("or `{method}`")),
+                "{doubt}"
+            ),
+            _ => panic!("{rules:?}: {found:?}"),
+        }
+    }
+    let open = "policies:\n- name: p\n  enforce: [methods]\n  defaultAction: Allow\n  rules:\n  - {action: Deny}\n";
+    assert!(doubts(open).iter().any(|doubt| doubt.contains("no client can begin")), "{open}");
+}

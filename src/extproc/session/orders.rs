@@ -1,6 +1,6 @@
 //! Every order of messages, whether Envoy can send it or not.
 
-use super::tests::{body, call, gate, headers};
+use super::tests::{body, call, challenging, gate, headers};
 use super::*;
 
 /// Every sequence of up to four messages, in every mode: each has an outcome, and none
@@ -30,23 +30,30 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
         Some(BodyMode::Other(9)),
     ];
     let gate = gate();
+    // Its refusals wait for the body, to repeat the id of the request.
+    let login = challenging(300);
     let mut sequences = 0;
     for mode in modes {
         for number in 0..alphabet.len().pow(4) {
             let digits = (0..4).map(|place| number / alphabet.len().pow(place) % alphabet.len());
-            follow(&gate, mode, digits.map(|digit| alphabet[digit]()).collect());
+            let events = || digits.clone().map(|digit| alphabet[digit]()).collect();
+            follow(&gate, mode, events());
+            let gone = follow(&login, mode, events());
+            assert!(!gone, "a request without a token: {mode:?} {:?}", events());
             sequences += 1;
         }
     }
     assert_eq!(sequences, 7 * 14_641);
 }
 
-fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
+/// Follows a conversation. Answers whether the request went on.
+fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     let description = format!("{mode:?} {events:?}");
     let bad = call("bad");
     let mut session = Session::new(false);
     let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
     let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
+    let (mut went_on, mut has_body, mut is_response) = (false, false, None);
     for event in events {
         let part = match &event {
             Event::RequestBody(chunk) => chunk.bytes.clone(),
@@ -58,6 +65,8 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
             Event::RequestTrailers => true,
             Event::Response(_) | Event::Unknown => false,
         };
+        has_body |= matches!(&event, Event::RequestHeaders { end_of_stream: false, .. });
+        is_response.get_or_insert(matches!(&event, Event::Response(_)));
         came.extend(part.iter().copied());
         let mut answers = Vec::new();
         let message = Message { event, setup: setup.take(), verified: None };
@@ -67,17 +76,28 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
             match answer {
                 Answer::Refuse(_) => refused = true,
                 // Envoy holds the head itself as long as it waits for the body's answer.
-                Answer::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {}
-                Answer::RequestHeaders(_) => assert!(ended, "the head too early: {description}"),
+                Answer::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {
+                    went_on |= !has_body;
+                }
+                Answer::RequestHeaders(_) => {
+                    assert!(ended, "the head too early: {description}");
+                    went_on = true;
+                }
                 Answer::RequestBody(_) => {
                     assert!(ended, "the body too early: {description}");
+                    went_on = true;
                     gone.extend(part.iter().copied());
                 }
                 Answer::StreamRequestBody(chunk) => {
                     assert!(ended, "a part of the body too early: {description}");
+                    went_on = true;
                     gone.extend(chunk.bytes);
                 }
-                Answer::RequestTrailers => assert!(ended, "trailers too early: {description}"),
+                Answer::RequestTrailers => {
+                    assert!(ended, "trailers too early: {description}");
+                    // Of a request that something in front of us has answered.
+                    went_on |= is_response == Some(false);
+                }
                 Answer::ResponseHeaders
                 | Answer::FetchResponseBody
                 | Answer::ResponseBody
@@ -94,4 +114,5 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) {
     assert!(!gone.windows(bad.len()).any(|window| window == bad), "a denied call: {description}");
     assert!(came.starts_with(&gone), "other bytes than came: {description}");
     assert!(!refused || gone.is_empty(), "a part of what is refused: {description}");
+    went_on
 }

@@ -18,6 +18,14 @@ pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
 
+/// The gate of a policy that answers a request without a token with a challenge.
+pub(super) fn challenging(max_body_bytes: usize) -> Gate {
+    let limit = format!("maxBodyBytes: {max_body_bytes}");
+    let policy = POLICY.replace("maxBodyBytes: 300", &limit);
+    let challenge = "unauthenticated: Challenge\n  resourceMetadataURL: https://example.com/x";
+    config::parse(&format!("{policy}  {challenge}\n")).unwrap()
+}
+
 fn shadow() -> Gate {
     config::parse(&format!("{POLICY}  enforcement: Shadow\n  unauthenticated: Forbid\n")).unwrap()
 }

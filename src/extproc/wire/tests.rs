@@ -178,7 +178,7 @@ fn answers_are_what_envoy_takes_them_for() {
         );
     }
     let refusal = Refusal::misconfigured("why");
-    let (status, text) = (refusal.status, refusal.body.clone());
+    let (status, text) = (refusal.status, refusal.content().body);
     let Some(Response::ImmediateResponse(immediate)) =
         answered(Answer::Refuse(refusal), None).response
     else {
@@ -195,7 +195,7 @@ fn answers_are_what_envoy_takes_them_for() {
     let header = header.header.unwrap();
     assert_eq!(
         (header.key.as_str(), header.raw_value),
-        ("content-type", b"application/json".to_vec())
+        ("content-type", b"text/plain; charset=utf-8".to_vec())
     );
 }
 

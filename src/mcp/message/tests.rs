@@ -25,6 +25,7 @@ fn parse_with(body: &str, batches: bool) -> Result<String, String> {
     ) {
         Ok(message) => Ok(described(&message)),
         Err(Malformed { problem, id }) => {
+            let id = id.as_ref().map(RequestId::as_json);
             Err(format!("{} {} {id:?}", problem.code(), problem.reason()))
         }
     }
@@ -106,15 +107,20 @@ fn each_refusal_has_its_code_reason_and_id() {
         (r#"{"x":1,"\u0078":2}"#, "-32700 duplicate_key None"),
         (r#"{"params":{"name":"a","n\u0061me":"b"}}"#, "-32700 duplicate_key None"),
         (r#"{"params":{"_meta":{"a":1,"a":2}}}"#, "-32700 duplicate_key None"),
-        (r#"{"id":1,"Method":"x"}"#, "-32700 case_variant_key Some(\"1\")"),
-        (r#"{"id":1,"params":{"NAME":"x"}}"#, "-32700 case_variant_key Some(\"1\")"),
-        ("{\"id\":1,\"param\u{17f}\":{}}", "-32700 case_variant_key Some(\"1\")"),
+        (r#"{"id":1,"Method":"x"}"#, "-32700 case_variant_key None"),
+        (r#"{"id":1,"method":"x","params":{"NAME":"x"}}"#, "-32700 case_variant_key Some(\"1\")"),
+        ("{\"id\":1,\"method\":\"x\",\"param\u{17f}\":{}}", "-32700 case_variant_key Some(\"1\")"),
+        (r#"{"id":1,"method":"x","a":1,"a":2}"#, "-32700 duplicate_key Some(\"1\")"),
+        (
+            r#"{"id":1,"method":"x","params":{"_meta":{"IO.modelcontextprotocol/protocolVersion":""}}}"#,
+            "-32700 case_variant_key Some(\"1\")",
+        ),
         (r#"[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]"#, "-32700 json_too_deep None"),
         ("[]", "-32600 batch None"),
         ("7", "-32600 not_json_rpc None"),
         ("{}", "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#, "-32600 not_json_rpc Some(\"1\")"),
-        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"2.0","id":{},"method":"x"}"#, "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#, "-32600 not_json_rpc None"),
         (
@@ -130,10 +136,10 @@ fn each_refusal_has_its_code_reason_and_id() {
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\u{200b}\"}",
             "-32600 not_json_rpc Some(\"1\")",
         ),
-        (r#"{"jsonrpc":"2.0","id":1}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":1}"#, "-32600 not_json_rpc None"),
         (r#"{"jsonrpc":"2.0","result":1}"#, "-32600 not_json_rpc None"),
-        (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, "-32600 not_json_rpc Some(\"1\")"),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#, "-32600 not_json_rpc Some(\"1\")"),
+        (r#"{"jsonrpc":"2.0","id":1,"result":1,"error":{}}"#, "-32600 not_json_rpc None"),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"x","result":1}"#, "-32600 not_json_rpc None"),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"Tools/Call ","params":{"name":"a"}}"#,
             "-32600 not_json_rpc Some(\"1\")",
@@ -288,7 +294,7 @@ fn a_batch_is_read_message_by_message_if_it_is_accepted() {
         (nested.as_str(), "-32600 not_json_rpc None"),
         (&batch(&["1"]), "-32600 not_json_rpc None"),
         (&batch(&[ping, twice]), "-32700 duplicate_key None"),
-        (&batch(&[ping, nameless]), "-32602 no_usable_call Some(\"3\")"),
+        (&batch(&[ping, nameless]), "-32602 no_usable_call None"),
         (&format!("{some}{some}"), "-32700 not_json None"),
         (&batch(&[ping].repeat(101)), "-32600 not_json_rpc None"),
     ] {

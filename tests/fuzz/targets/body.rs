@@ -8,7 +8,7 @@ mod lenient;
 use lenient::What;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use mcp_authz::json::Json;
-use mcp_authz::mcp::{self, Accept, Governed, Malformed, Message, MirroredHeaders};
+use mcp_authz::mcp::{self, Accept, Governed, Malformed, Message, MirroredHeaders, RequestId};
 use serde_json::Value;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
 
@@ -65,6 +65,10 @@ const VALUES: [&str; 12] = [
 ];
 
 fuzz_target!(|body: &[u8]| {
+    if let Some(id) = RequestId::read(body) {
+        assert_eq!(lenient::id_disagreement(body, &id), None);
+    }
+
     let no_headers = MirroredHeaders::default();
     let most = mcp::read(body, &no_headers, MOST);
     if let Ok(message) = &most {

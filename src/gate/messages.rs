@@ -1,0 +1,148 @@
+//! From a request and its message to the calls that rules decide about.
+
+use std::borrow::Cow;
+
+use super::{Admitted, Asked, Judgement, Proof, Refusal, calls, filters_lists};
+use crate::head::Unclear;
+use crate::mcp::{Call, Feature, Listing, Malformed, Message, RequestId};
+use crate::policy::{Policy, Shown};
+
+/// The HTTP method of requests that carry messages.
+const POST: &str = "POST";
+/// The HTTP method of a CORS preflight, which carries no token and reaches no MCP server's
+/// session.
+pub(super) const OPTIONS: &str = "OPTIONS";
+
+/// Judges a request without a message, by its HTTP method.
+pub(super) fn judge_bodiless<'p, 'b>(admitted: &'p Admitted) -> Judgement<'p, 'b> {
+    match http_call(admitted, OPTIONS) {
+        Ok(None) => Judgement::cleared(Proof::NoMessage),
+        Ok(Some(call)) => calls::judge(admitted, vec![call]),
+        Err(refusal) => Judgement::refused(admitted.policy(), refusal),
+    }
+}
+
+/// Judges a request by its message. A server may act on the HTTP method of a request that
+/// carries a message, such as DELETE, so rules decide about every one but POST, too.
+pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Judgement<'p, 'b> {
+    let policy = admitted.policy();
+    let http = match http_call(admitted, POST) {
+        Ok(http) => http,
+        Err(refusal) => return Judgement::refused(policy, refusal.answering(id_of(&message))),
+    };
+    match message {
+        Message::Calls(calls) => {
+            let list = calls.first().and_then(|call| list_of(policy, call));
+            let id = calls.first().and_then(|call| call.id);
+            let http = http.map(|http| Call { id, ..http });
+            Judgement { list, ..calls::judge(admitted, http.into_iter().chain(calls).collect()) }
+        }
+        Message::NotGoverned { proof, method, id } => {
+            let is_response = method.is_none() && names_responses(policy);
+            let response = is_response.then(Call::of_response);
+            let calls: Vec<Call<'b>> = http.into_iter().chain(response).collect();
+            if !calls.is_empty() {
+                return calls::judge(admitted, calls);
+            }
+            let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
+            Judgement { method, list, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+        }
+        Message::Task { method, id } => task(policy, method, id.and_then(RequestId::of)),
+        Message::Batch(messages) => batch(admitted, messages, http),
+    }
+}
+
+/// Returns the id of a message that is not a batch.
+fn id_of(message: &Message<'_>) -> Option<RequestId> {
+    match message {
+        Message::Calls(calls) => calls.first()?.request_id(),
+        Message::NotGoverned { id, .. } | Message::Task { id, .. } => id.and_then(RequestId::of),
+        Message::Batch(_) => None,
+    }
+}
+
+/// Returns the call that an HTTP method is, if rules decide about methods.
+///
+/// # Errors
+/// If the method is not known, or not clear.
+fn http_call<'b>(admitted: &Admitted, except: &str) -> Result<Option<Call<'b>>, Refusal> {
+    if !admitted.policy().governed.methods {
+        return Ok(None);
+    }
+    let method = match admitted.head.method.value() {
+        Ok(method) if method == except => return Ok(None),
+        Ok(method) => method,
+        Err(Unclear::NotSent) => return Err(Refusal::no_http_method()),
+        Err(Unclear::Ambiguous(_)) => return Err(Refusal::unclear_http_method()),
+    };
+    let is_clear = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_lowercase();
+    if !method.bytes().all(is_clear) {
+        return Err(Refusal::unclear_http_method());
+    }
+    let malformed = |problem| Refusal::malformed(Malformed { problem, id: None });
+    Call::without_message(method).map(Some).map_err(malformed)
+}
+
+/// Returns true if rules decide about the responses that clients post: the server's tool call
+/// waits for them, so that one which is denied by a rule for all methods would hang it.
+fn names_responses(policy: &Policy) -> bool {
+    let mut targets = policy.rules.iter().flat_map(|rule| rule.targets.iter().flatten());
+    policy.governed.methods
+        && targets.any(|target| {
+            target.feature == Feature::Method
+                && target.name.is_exact()
+                && target.name.as_str() == Call::RESPONSE
+        })
+}
+
+/// The list that a method asks for, if the answer is filtered.
+fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Asked> {
+    let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
+    let is_filtered = policy.lists.of(listing.feature()) != Shown::Unfiltered;
+    is_filtered.then(|| Asked { listing, id: id.and_then(RequestId::of) })
+}
+
+/// The same, for a call.
+fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Asked> {
+    let may_list = call.feature == Feature::Method;
+    if may_list { filtered_list(policy, &call.method, call.id) } else { None }
+}
+
+/// Judges a request for what a task has done.
+fn task<'p, 'b>(policy: &Policy, method: Cow<'b, str>, id: Option<RequestId>) -> Judgement<'p, 'b> {
+    let refused = Judgement::refused(policy, Refusal::of_task(id));
+    Judgement { method: Some(method), ..refused }
+}
+
+/// Judges several messages together. No answer to them has an id: it would answer one message,
+/// and leave the others without an answer.
+fn batch<'p, 'b>(
+    admitted: &'p Admitted,
+    messages: Vec<Message<'b>>,
+    http: Option<Call<'b>>,
+) -> Judgement<'p, 'b> {
+    let (policy, mut calls) = (admitted.policy(), Vec::from_iter(http));
+    for message in messages {
+        let list = match message {
+            Message::Calls(more) => {
+                let list = more.first().and_then(|call| list_of(policy, call));
+                calls.extend(more.into_iter().map(|call| Call { id: None, ..call }));
+                list
+            }
+            Message::NotGoverned { method: None, .. } => {
+                calls.extend(names_responses(policy).then(Call::of_response));
+                None
+            }
+            Message::NotGoverned { method: Some(method), .. } => {
+                filtered_list(policy, &method, None)
+            }
+            Message::Task { method, .. } => return task(policy, method, None),
+            // A batch holds no batch.
+            Message::Batch(_) => None,
+        };
+        if let Some(Asked { listing, .. }) = list {
+            return Judgement::refused(policy, Refusal::list_in_batch(listing));
+        }
+    }
+    calls::judge(admitted, calls)
+}

@@ -1,0 +1,358 @@
+//! The id of a request, for the answer to it.
+//!
+//! A client matches an error with its request by the id. An error with `"id": null` is worse
+//! than none: some clients wait forever, others end their session. So a refusal repeats the id
+//! only where every reader of the body takes the same one from it, even if a part of the body
+//! is rejected, and is plain text otherwise.
+
+use std::borrow::Cow;
+
+use crate::json::{JsonError, Kind, Reader, fold_eq};
+
+/// The members that decide whether a message is a request, and which one.
+const NAMES: [&str; 4] = ["id", "method", "result", "error"];
+/// Deeper members are not parsed, only searched for another id.
+const MAX_DEPTH: usize = 64;
+
+/// The id of a request as JSON text, exactly as the client wrote it: a string or a number of
+/// at most 256 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    const MAX_BYTES: usize = 256;
+
+    /// Returns the id of an accepted message. `None`: it is too long to be repeated.
+    pub(crate) fn of(id: &str) -> Option<Self> {
+        (id.len() <= Self::MAX_BYTES).then(|| Self(id.to_owned()))
+    }
+
+    /// Returns the id as JSON text.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads the id of the request in a body, or in the first part of one, that is rejected
+    /// for whatever reason. `None` unless the body holds one object with a `method` and one
+    /// valid `id` to all readers: not a batch, not a response, no second `id` in any spelling.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        if has_overlong_utf8(body) {
+            return None;
+        }
+        let text = String::from_utf8_lossy(body);
+        let mut members = Members::default();
+        let mut reader = Reader::new(&text, MAX_DEPTH);
+        if reader.peek().ok()? != Kind::Object {
+            return None;
+        }
+        let walked = reader.any_object(|reader, key| members.add(reader, &key));
+        match walked {
+            // More values: readers take the first, the last or each.
+            Ok(()) => reader.end().ok()?,
+            Err(error) => {
+                let rest = text.get(string_start(&text, error.offset)..)?;
+                let is_cut_off = error.offset == text.len();
+                if (is_cut_off && is_name(rest)) || (!is_cut_off && may_hold_name(rest)) {
+                    return None;
+                }
+            }
+        }
+        let id = members.into_id(&text)?;
+        // Readers replace what is not UTF-8, or drop it.
+        let is_replaced = matches!(text, Cow::Owned(_)) && id.contains(char::REPLACEMENT_CHARACTER);
+        if is_replaced { None } else { Self::of(&id) }
+    }
+}
+
+/// The members of a message that were read.
+#[derive(Debug, Default)]
+struct Members {
+    /// Where the value of `id` begins and ends, in bytes, if it is a string or a number.
+    id: Option<(usize, usize)>,
+    /// Where the value of `method` ends, if it is a string.
+    method: Option<usize>,
+    /// A name came twice or in another spelling, or a value is of another type.
+    is_doubtful: bool,
+}
+
+impl Members {
+    fn add(&mut self, reader: &mut Reader<'_>, key: &str) -> Result<(), JsonError> {
+        let name = meant(key);
+        let kind = reader.peek();
+        let start = reader.offset();
+        // A key counts even if its value cannot be read.
+        match (name, &kind) {
+            (None, _) => {}
+            (Some("id"), Ok(Kind::String | Kind::Number)) if key == "id" && self.id.is_none() => {}
+            (Some("method"), Ok(Kind::String)) if key == "method" && self.method.is_none() => {}
+            (Some(_), _) => self.is_doubtful = true,
+        }
+        kind?;
+        match name {
+            Some("method") if !self.is_doubtful => {
+                // Some readers cut a text at NUL, or take an empty one for none.
+                let method = reader.string()?;
+                self.is_doubtful = !method.starts_with(|c: char| c.is_ascii_graphic());
+                self.method = Some(reader.offset());
+            }
+            Some("id") => {
+                reader.raw()?;
+                self.id = Some((start, reader.offset()));
+            }
+            _ => {
+                reader.raw()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the id if nothing about it is in doubt.
+    fn into_id(self, text: &str) -> Option<String> {
+        let (Some((start, end)), Some(method_end), false) =
+            (self.id, self.method, self.is_doubtful)
+        else {
+            return None;
+        };
+        // A body that is cut off may be cut off in the middle of a number.
+        let is_complete = |end: usize| {
+            let rest = text.get(end..).map(str::trim_ascii_start);
+            rest.is_some_and(|rest| rest.starts_with([',', '}']))
+        };
+        (is_complete(end) && is_complete(method_end))
+            .then(|| text.get(start..end))?
+            .map(str::to_owned)
+    }
+}
+
+/// Returns the name that some reader takes a key for: readers ignore letters' case, cut at
+/// NUL, or drop what is not UTF-8.
+fn meant(key: &str) -> Option<&'static str> {
+    let key = key.split('\0').next().unwrap_or_default();
+    let key = match key.is_ascii() {
+        true => Cow::Borrowed(key),
+        false => key.replace(char::REPLACEMENT_CHARACTER, "").into(),
+    };
+    NAMES.into_iter().find(|name| fold_eq(name, &key))
+}
+
+/// Returns where the string begins in or after which reading stopped: a key without a colon
+/// was read, but not seen.
+fn string_start(text: &str, stopped_at: usize) -> usize {
+    let before = text.get(..stopped_at).unwrap_or_default().trim_ascii_end();
+    let before = before.strip_suffix('"').unwrap_or(before);
+    before.rfind('"').unwrap_or_default()
+}
+
+/// Returns true if some reader may take a string, perhaps cut off, for one of the names.
+fn is_name(string: &str) -> bool {
+    let mut chars = string.trim_ascii_end().trim_matches('"').chars();
+    let mut key = String::new();
+    while let Some(c) = chars.next() {
+        key.extend(if c == '\\' { unescaped(&mut chars) } else { Some(c) });
+    }
+    meant(&key).is_some()
+}
+
+/// Returns true if some reader may find one of the names as a key in a text that is not JSON.
+fn may_hold_name(text: &str) -> bool {
+    /// Longer than any spelling of a name.
+    const LONGEST: usize = 32;
+
+    let mut word = String::new();
+    let mut ends_name = |c: Option<char>| match c {
+        Some(char::REPLACEMENT_CHARACTER) => false,
+        // U+0307 belongs to a spelling of `i`.
+        Some(c) if c.is_alphabetic() || c == '\u{307}' => {
+            if word.len() < LONGEST {
+                word.push(c);
+            }
+            false
+        }
+        _ => {
+            let found = meant(&word).is_some();
+            word.clear();
+            found
+        }
+    };
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        let c = if c == '\\' { unescaped(&mut chars) } else { Some(c) };
+        if ends_name(c) {
+            return true;
+        }
+    }
+    ends_name(None)
+}
+
+/// Reads what follows a backslash, as lenient readers do. `None`: no letter.
+fn unescaped(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    match chars.next()? {
+        'b' | 'f' | 'n' | 'r' | 't' => None,
+        'u' => {
+            let mut ahead = chars.clone();
+            let digits: String = ahead.by_ref().take(4).collect();
+            match u32::from_str_radix(&digits, 16) {
+                Ok(code) => {
+                    *chars = ahead;
+                    char::from_u32(code)
+                }
+                Err(_) => Some('u'),
+            }
+        }
+        other => Some(other),
+    }
+}
+
+/// Returns true if a body holds longer forms of characters than UTF-8 has, which some readers
+/// take for these characters.
+fn has_overlong_utf8(body: &[u8]) -> bool {
+    let is_overlong = |pair: &[u8]| {
+        let [lead, next] = pair else { return false };
+        match lead {
+            0xc0 | 0xc1 => true,
+            0xe0 => matches!(next, 0x80..=0x9f),
+            0xf0 => matches!(next, 0x80..=0x8f),
+            0xf8..=0xfd => matches!(next, 0x80..=0xbf),
+            _ => false,
+        }
+    };
+    body.windows(2).any(is_overlong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(body: impl AsRef<[u8]>) -> Option<String> {
+        RequestId::read(body.as_ref()).map(|id| id.as_json().to_owned())
+    }
+
+    #[test]
+    fn id_is_repeated_as_it_was_written() {
+        for written in [
+            "7",
+            "-7",
+            "1.0",
+            "1e0",
+            "-0",
+            "18446744073709551616",
+            r#""""#,
+            r#""a b""#,
+            r#""\u0069d""#,
+            r#""\ud83d\ude00""#,
+        ] {
+            let body = format!(r#" {{"method":"x","id" : {written} ,"params":{{}}}} "#);
+            assert_eq!(id(&body).as_deref(), Some(written), "{body}");
+        }
+        let long = |length| format!(r#"{{"id":"{}","method":"x"}}"#, "x".repeat(length));
+        assert!(id(long(254)).is_some() && id(long(255)).is_none());
+    }
+
+    #[test]
+    fn later_fault_keeps_the_id() {
+        let start = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"a""#;
+        for rest in [
+            "",
+            ",",
+            "}",
+            r#","name":"b"}}"#,
+            r#","NAME":"b"}}"#,
+            r#","arguments":{"id":1,"id":2,"ID":3,"\u0069d":4,"id\u0000":5}}}"#,
+            r#","arguments":{"id":1,"video":"\ud800"}}}"#,
+            r#","arguments":{"x":1e999}}}"#,
+            r#","arguments":{"x":01}}}"#,
+            r#","arguments":{"x":nul}}}"#,
+            r#","x\u0000":1}}"#,
+            r#"},"x\u0000":1}"#,
+            r#"},"x":1,"x":2}"#,
+            r#"},}"#,
+            r#","video": 'wide'}}"#,
+            r#","arguments":"#,
+            r#","arguments":{"text":"cut of"#,
+            r#","arguments":{"text":"cut of\"#,
+            r#","arguments":{"text":"an id, a method, a result: an error"#,
+        ] {
+            assert_eq!(id(format!("{start}{rest}")).as_deref(), Some("7"), "{rest}");
+        }
+        let deep = format!("{start},\"x\":{}", "[".repeat(100_000));
+        assert_eq!(id(deep).as_deref(), Some("7"));
+        let not_utf8 = [start.as_bytes(), b",\"x\":\"\xff\"}}"].concat();
+        assert_eq!(id(not_utf8).as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn doubtful_id_is_none() {
+        for body in [
+            // No request.
+            "",
+            " ",
+            "7",
+            r#"[{"id":7,"method":"x"}]"#,
+            r#"{"id":7}"#,
+            r#"{"method":"x"}"#,
+            r#"{"id":7,"result":{}}"#,
+            r#"{"id":7,"method":"x","result":{}}"#,
+            r#"{"id":7,"method":"x","ERROR":{}}"#,
+            r#"{"id":7,"params":{"method":"x"}}"#,
+            // No valid id.
+            r#"{"id":null,"method":"x"}"#,
+            r#"{"id":true,"method":"x"}"#,
+            r#"{"id":[7],"method":"x"}"#,
+            r#"{"id":{},"method":"x"}"#,
+            r#"{"id":01,"method":"x"}"#,
+            r#"{"id":1e999,"method":"x"}"#,
+            r#"{"id":"\ud800","method":"x"}"#,
+            r#"{"id":7,"method":null}"#,
+            r#"{"id":7,"method":""}"#,
+            r#"{"id":7,"method":"\u0000x"}"#,
+            // Several.
+            r#"{"id":7,"id":7,"method":"x"}"#,
+            r#"{"id":7,"ID":8,"method":"x"}"#,
+            r#"{"id":7,"\u0069d":8,"method":"x"}"#,
+            "{\"id\":7,\"\u{131}d\":8,\"method\":\"x\"}",
+            "{\"id\":7,\"\u{130}d\":8,\"method\":\"x\"}",
+            r#"{"id":7,"id\u0000":8,"method":"x"}"#,
+            r#"{"id":7,"method":"x","id\u0000":"#,
+            r#"{"Id":7,"method":"x"}"#,
+            r#"{"id":7,"method":"x","method":"y"}"#,
+            r#"{"id":7,"method":"x","Method":"y"}"#,
+            r#"{"id":7,"method":"x"} {"id":8,"method":"y"}"#,
+            r#"{"id":7,"method":"x"}x"#,
+            "\u{feff}{\"id\":7,\"method\":\"x\"}",
+            // Where reading has stopped, another may follow.
+            r#"{"id":7,"method":"x","a":nul,"id":8}"#,
+            r#"{"id":7,"method":"x","a":nul,id:8}"#,
+            r#"{"id":7,"method":"x","a":nul,'id':8}"#,
+            r#"{"id":7,"method":"x","a":nul,"i\u0064":8}"#,
+            r#"{"id":7,"method":"x","a":nul,"\id":8}"#,
+            r#"{"id":7,"method":"x","a":nul,"ID\u0000x":8}"#,
+            r#"{"id":7,"method":"x",id:8}"#,
+            r#"{"id":7,"method":"x","i\d":8}"#,
+            r#"{"id":7,"method":"x" "id":8}"#,
+            r#"{"id":7,"method":"x","id"8}"#,
+            r#"{"id":7,"method":"x","id" x:8}"#,
+            r#"{"id":7,"method":"x","i\u0064" :8,,}"#,
+            r#"{"id":7,"method":"x","a":nul,"result":8}"#,
+            // Cut off.
+            r#"{"method":"x","id":7"#,
+            r#"{"method":"x","id":7 "#,
+            r#"{"method":"x","id":"7"#,
+            r#"{"id":7,"method":"x"#,
+            r#"{"id":7,"method":"x","error"#,
+            r#"{"id":7,"method":"x","i\u0064"#,
+            r#"{"id":7,"method":"x","result" "#,
+            r#"{"id":7,"method":"x","params":{"id"#,
+            r#"{"id":7 8,"method":"x"}"#,
+        ] {
+            assert_eq!(id(body), None, "{body}");
+        }
+        for body in [
+            b"{\"id\":7,\"method\":\"x\",\"i\xffd\":8}".as_slice(),
+            b"{\"id\":\"\xff\",\"method\":\"x\"}",
+            b"{\"id\":7,\"method\":\"x\",\"\xc1\xa9d\":8}",
+            b"{\"id\":7,\"method\":\"x\",\"\xe0\x81\xa9d\":8}",
+        ] {
+            assert_eq!(id(body), None, "{}", String::from_utf8_lossy(body));
+        }
+    }
+}
