@@ -18,6 +18,24 @@ pub struct Claims {
     all: Object<'static>,
 }
 
+/// What Envoy's `jwt_authn` left of a request's token.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum VerifiedClaims {
+    /// Nothing: no valid token came.
+    #[default]
+    None,
+    /// The claims of the token that it verified.
+    Token(Claims),
+    /// Several payloads under these names, of which any may be meant.
+    Several(Vec<String>),
+}
+
+impl From<Option<Claims>> for VerifiedClaims {
+    fn from(claims: Option<Claims>) -> Self {
+        claims.map_or(Self::None, Self::Token)
+    }
+}
+
 /// Scopes that readers split differently, or cannot read.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct UnclearScopes {

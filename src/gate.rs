@@ -21,7 +21,7 @@ pub use refusal::{Blame, Content, Refusal};
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::claims::{Claims, is_bearer};
+use crate::claims::{Claims, VerifiedClaims, is_bearer};
 use crate::head::Head;
 use crate::mcp::{self, Accept, Call, Listing, MirroredHeaders, NotGoverned, RequestId};
 use crate::policy::{
@@ -248,13 +248,12 @@ impl Gate {
     ///
     /// # Errors
     /// What is answered without a look at the body.
-    pub fn admit(&self, head: Head, verified: Option<Claims>) -> Result<Admitted, Box<TurnedAway>> {
-        let claims = match self.claims_from {
-            ClaimsFrom::Metadata { .. } => verified,
-            ClaimsFrom::AuthorizationHeader => {
-                Claims::from_unverified_headers(head.authorization())
-            }
-        };
+    pub fn admit(
+        &self,
+        head: Head,
+        verified: impl Into<VerifiedClaims>,
+    ) -> Result<Admitted, Box<TurnedAway>> {
+        let (claims, unclear) = self.claims(&head, verified.into());
         let origin = Origin::of(&head, claims.as_ref());
         let policy = match self.select(&head) {
             Ok(Some(policy)) => Ok(Arc::clone(policy)),
@@ -268,7 +267,11 @@ impl Gate {
                 return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
             }
         };
-        match self.admit_by(&policy, &head, claims.is_some()) {
+        let admitted = match unclear {
+            Some(refusal) => Err(refusal),
+            None => self.admit_by(&policy, &head, claims.is_some()),
+        };
+        match admitted {
             Ok(waiting) => {
                 let budget = Budget::of(self.limits.condition_cost);
                 Ok(Admitted { policy, origin, head, claims, budget, waiting })
@@ -276,6 +279,24 @@ impl Gate {
             Err(refusal) => {
                 let judgement = Judgement::refused(&policy, refusal);
                 Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
+            }
+        }
+    }
+
+    /// Returns the claims of a request; and a refusal if they are not known, since without
+    /// them a Deny rule that requires one would not apply.
+    fn claims(&self, head: &Head, verified: VerifiedClaims) -> (Option<Claims>, Option<Refusal>) {
+        match (&self.claims_from, verified) {
+            (ClaimsFrom::Metadata { .. }, VerifiedClaims::None) => (None, None),
+            (ClaimsFrom::Metadata { .. }, VerifiedClaims::Token(claims)) => (Some(claims), None),
+            (ClaimsFrom::Metadata { namespace, .. }, VerifiedClaims::Several(names)) => {
+                (None, Some(Refusal::several_payloads(namespace, &names)))
+            }
+            (ClaimsFrom::AuthorizationHeader, _) if head.authorization().nth(1).is_some() => {
+                (None, Some(Refusal::repeated_authorization()))
+            }
+            (ClaimsFrom::AuthorizationHeader, _) => {
+                (Claims::from_unverified_headers(head.authorization()), None)
             }
         }
     }

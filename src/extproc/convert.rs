@@ -14,7 +14,7 @@ use super::wire::{
     ImmediateResponse, Member, Members, ProcessingMode, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
-use crate::claims::Claims;
+use crate::claims::{Claims, VerifiedClaims};
 use crate::gate::{ClaimsFrom, Content, Gate, Origin, Refusal, ResponseHead};
 use crate::head::Head;
 use crate::json::{Json, Object};
@@ -58,7 +58,7 @@ pub(super) fn message(
     } = request;
     let verified = match metadata_context {
         Some(metadata) if reads == Reads::Claims => verified_claims(&metadata, gate)?,
-        Some(_) | None => None,
+        Some(_) | None => VerifiedClaims::None,
     };
     let event = match request {
         Some(Asked::ResponseHeaders(headers)) => {
@@ -184,21 +184,29 @@ const ALWAYS_READ: [&str; 5] = {
 
 /// The claims that `jwt_authn` put into dynamic metadata
 /// (`envoy.config.core.v3.Metadata`, encoded as Envoy sends it), where no client can write.
-/// `None` if there are none.
 ///
 /// # Errors
 /// If they cannot be decoded: without them, a Deny rule that asks for one would not match.
-pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<Option<Claims>, Violation> {
+pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, Violation> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
-        return Ok(None);
+        return Ok(VerifiedClaims::None);
     };
-    let Some(fields) = Members::of(metadata)?.get(namespace) else { return Ok(None) };
+    let Some(fields) = Members::of(metadata)?.get(namespace) else {
+        return Ok(VerifiedClaims::None);
+    };
     let fields = Members::of(fields)?;
     let payload = match key {
         Some(key) => fields.get(key).map_or(Ok(None), payload)?,
-        None => only_payload(&fields)?,
+        None => {
+            let mut payloads = payloads(&fields)?;
+            if payloads.len() > 1 {
+                let names = payloads.iter().map(|(name, _)| lossy(name)).collect();
+                return Ok(VerifiedClaims::Several(names));
+            }
+            payloads.pop().map(|(_, payload)| payload)
+        }
     };
-    let Some(payload) = payload else { return Ok(None) };
+    let Some(payload) = payload else { return Ok(VerifiedClaims::None) };
     let reads_all = gate.reads_claims();
     let most = if reads_all { payload.len() } else { ALWAYS_READ.len() };
     let mut claims = Vec::with_capacity(most);
@@ -212,7 +220,7 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<Option<Claims>, V
         claims.push((name, claim(value)?));
     }
     let claims = Object::new(claims).map_err(|_twice| Violation("a claim comes twice"))?;
-    Ok(Some(Claims::new(claims)))
+    Ok(VerifiedClaims::Token(Claims::new(claims)))
 }
 
 fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
@@ -225,12 +233,13 @@ fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
     }
 }
 
-/// The one payload among what `jwt_authn` left. Two are none: it cannot be
-/// known which one is meant.
-fn only_payload<'m>(fields: &Members<'m>) -> Result<Option<Members<'m>>, Violation> {
-    let payloads = fields.iter().filter_map(|(_, value)| payload(value).transpose());
-    let mut payloads = payloads.collect::<Result<Vec<_>, _>>()?;
-    Ok(if payloads.len() == 1 { payloads.pop() } else { None })
+/// Returns the payloads among what `jwt_authn` left, with their names.
+fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, Violation> {
+    let payloads = fields.iter().filter_map(|(name, value)| match payload(value) {
+        Ok(payload) => payload.map(|payload| Ok((name, payload))),
+        Err(violation) => Some(Err(violation)),
+    });
+    payloads.collect()
 }
 
 /// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
@@ -418,8 +427,11 @@ mod tests {
         let namespace = Struct { fields: fields.collect() };
         let filter_metadata = [("envoy.filters.http.jwt_authn".to_owned(), namespace)].into();
         let metadata = Metadata { filter_metadata, ..Metadata::default() };
-        let claims = verified_claims(&metadata.encode_to_vec(), &gate).unwrap()?;
-        Some(claims.scopes().map(str::to_owned).collect())
+        match verified_claims(&metadata.encode_to_vec(), &gate).unwrap() {
+            VerifiedClaims::None => None,
+            VerifiedClaims::Token(claims) => Some(claims.scopes().map(str::to_owned).collect()),
+            VerifiedClaims::Several(names) => Some(vec![format!("one of {}", names.join(", "))]),
+        }
     }
 
     #[test]
@@ -430,7 +442,7 @@ mod tests {
         let granted = |scope: &str| Some(vec![scope.to_owned()]);
 
         assert_eq!(scopes("", &[("x", a.clone())]), granted("a"));
-        assert_eq!(scopes("", &[("x", a.clone()), ("y", b.clone())]), None, "which one is meant?");
+        assert_eq!(scopes("", &[("x", a.clone()), ("y", b.clone())]), granted("one of x, y"));
         assert_eq!(scopes("", &[("x", a.clone()), ("failed", failed.clone())]), granted("a"));
         assert_eq!(scopes("", &[("failed", failed.clone())]), None);
         assert_eq!(scopes("", &[("x", text("a"))]), None);
@@ -514,7 +526,7 @@ mod tests {
         };
         let claims = |claims: &[u8]| verified_claims(&metadata(claims), &gate);
         let good = member(b"x", &field(3, b"1"));
-        assert!(matches!(claims(&good), Ok(Some(_))));
+        assert!(matches!(claims(&good), Ok(VerifiedClaims::Token(_))));
         let deep = (0..200).fold(field(3, b"1"), |value, _| field(6, &field(1, &value)));
         for bad in [
             member(b"x", &field(3, b"\xff")),
@@ -527,7 +539,7 @@ mod tests {
             assert!(claims(&bad).is_err(), "{bad:?}");
         }
         assert!(verified_claims(b"\x0a\x05a", &gate).is_err());
-        assert!(matches!(verified_claims(b"", &gate), Ok(None)));
+        assert!(matches!(verified_claims(b"", &gate), Ok(VerifiedClaims::None)));
         let key = EXT_PROC.into();
         let attributes = [Member { key, value: member(b"x", &field(3, b"\xff")).into() }];
         assert!(texts(&attributes).is_err());

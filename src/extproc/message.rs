@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::claims::Claims;
+use crate::claims::VerifiedClaims;
 use crate::gate::{Refusal, ResponseHead};
 use crate::head::Head;
 
@@ -46,7 +46,7 @@ pub(super) struct Message {
     /// Comes with the first message; old Envoys leave it out.
     pub(super) setup: Option<Setup>,
     /// The claims that `jwt_authn` verified.
-    pub(super) verified: Option<Claims>,
+    pub(super) verified: VerifiedClaims,
 }
 
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::fmt;
 use super::message::{
     Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Setup, Violation,
 };
-use crate::claims::Claims;
+use crate::claims::VerifiedClaims;
 use crate::gate::{
     Admitted, AwaitedList, Clearance, Coming, FilteredPart, Gate, Judgement, Refusal, TurnedAway,
     Unread,
@@ -254,7 +254,7 @@ impl Session {
         gate: &Gate,
         event: Event,
         setup: Option<Setup>,
-        verified: Option<Claims>,
+        verified: VerifiedClaims,
     ) -> Result<Step, Violation> {
         let whole = match setup.map(|setup| setup.request_body) {
             Some(BodyMode::Buffered) => Some(Whole::Always),

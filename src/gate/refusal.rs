@@ -159,6 +159,25 @@ impl Refusal {
         }
     }
 
+    /// A request of which `jwt_authn` left several payloads.
+    pub(super) fn several_payloads(namespace: &str, names: &[String]) -> Self {
+        let names = names.join("`, `");
+        Self::misconfigured(&format!(
+            "jwt_authn left several payloads in its metadata namespace `{namespace}`, so that it is \
+             not known which one holds the claims (`{names}`): name the provider's \
+             payload_in_metadata in `jwt.metadata.key`"
+        ))
+    }
+
+    /// A request with several `Authorization` headers, where one is read.
+    pub(super) fn repeated_authorization() -> Self {
+        Self::of_request(
+            400,
+            "repeated_authorization",
+            "the header `Authorization` came several times: send it once",
+        )
+    }
+
     /// A call that the policy does not allow.
     pub(super) fn denied(
         policy: &Policy,

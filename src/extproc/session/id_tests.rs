@@ -2,6 +2,7 @@
 
 use super::tests::{POLICY, body, call, challenging, headers, word};
 use super::*;
+use crate::claims::VerifiedClaims;
 use crate::config;
 use crate::head::Head;
 use crate::mcp::RequestId;
@@ -13,7 +14,7 @@ fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<St
     let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
     let event = Event::RequestHeaders { end_of_stream: !head.has_body, head };
     for event in std::iter::once(event).chain(rest) {
-        let message = Message { event, setup: setup.take(), verified: None };
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         session.on(gate, message, &mut answers).unwrap();
     }
     let words = answers.into_iter().map(|answer| match &answer {
@@ -126,7 +127,7 @@ fn waiting_refusal_holds_a_small_body() {
         let mut answers = Vec::new();
         let parts = rest.chunks(size).map(|part| body(part, false));
         for event in std::iter::once(headers(false)).chain(parts) {
-            let message = Message { event, setup: setup.take(), verified: None };
+            let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
             session.on(&login, message, &mut answers).unwrap();
             assert!(session.held_bytes() <= 64 << 10, "{size}");
         }

@@ -2,6 +2,7 @@
 
 use super::tests::{POLICY, body, headers, word};
 use super::*;
+use crate::claims::VerifiedClaims;
 use crate::config;
 use crate::gate::ResponseHead;
 
@@ -31,7 +32,7 @@ fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
     let mut words = Vec::new();
     for event in events {
         let mut answers = Vec::new();
-        let message = Message { event, setup: setup.take(), verified: None };
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         session.on(&gate, message, &mut answers).unwrap();
         words.extend(answers.into_iter().map(word));
     }
@@ -122,7 +123,7 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
             response(200, content_type),
             response_body(part, false),
         ] {
-            let message = Message { event, setup: setup.take(), verified: None };
+            let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
             session.on(&gate, message, &mut answers).unwrap();
         }
         assert_eq!(session.held_bytes(), part.len());
@@ -130,7 +131,7 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         assert_eq!(session.held_bytes(), 0);
         answers.clear();
         let event = response_body(TOOLS, true);
-        let message = Message { event, setup: None, verified: None };
+        let message = Message { event, setup: None, verified: VerifiedClaims::None };
         let record = session.on(&gate, message, &mut answers).unwrap();
         assert_eq!(record.unwrap().reason, "unreadable_list");
         let told = word(answers.remove(0));

@@ -2,6 +2,7 @@
 
 use super::tests::{body, call, challenging, gate, headers};
 use super::*;
+use crate::claims::VerifiedClaims;
 
 /// Every sequence of up to four messages, in every mode: each has an outcome, and none
 /// lets a byte of a call go on that is denied, or anything before it is decided.
@@ -69,7 +70,7 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
         is_response.get_or_insert(matches!(&event, Event::Response(_)));
         came.extend(part.iter().copied());
         let mut answers = Vec::new();
-        let message = Message { event, setup: setup.take(), verified: None };
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         let outcome = session.on(gate, message, &mut answers);
         for answer in answers {
             assert!(!refused, "an answer after the refusal: {description}");

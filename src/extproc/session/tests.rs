@@ -1,4 +1,5 @@
 use super::*;
+use crate::claims::VerifiedClaims;
 use crate::config;
 use crate::head::Head;
 
@@ -63,7 +64,7 @@ fn converse_with(
     for event in events {
         let mut answers = Vec::new();
         // Envoy tells its set-up with the first message only.
-        let message = Message { event, setup: setup.take(), verified: None };
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         let result = session.on(gate, message, &mut answers);
         words.extend(answers.into_iter().map(word));
         if let Err(violation) = result {
@@ -322,7 +323,7 @@ fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -
     let mut answers = Vec::new();
     let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
     let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
-        let message = Message { event, setup: setup.take(), verified: None };
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         session.on(gate, message, answers).unwrap();
     };
     for event in before {
@@ -408,7 +409,7 @@ fn one_too_many_is_answered_at_its_head() {
             let mut session = Session::new(true);
             let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
             let mut answers = Vec::new();
-            let message = Message { event: headers(false), setup, verified: None };
+            let message = Message { event: headers(false), setup, verified: VerifiedClaims::None };
             session.on(&gate, message, &mut answers).unwrap();
             assert_eq!(answers.into_iter().map(word).collect::<Vec<_>>(), [expected], "{mode:?}");
             assert!(session.is_decided() && session.held_bytes() == 0);
