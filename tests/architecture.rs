@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("policy", &["claims", "head", "json", "mcp", "words"]),
     ("challenge", &["policy"]),
     ("gate", &["challenge", "claims", "head", "mcp", "policy"]),
-    ("config", &["claims", "gate", "mcp", "policy", "words"]),
+    ("config", &["claims", "gate", "head", "mcp", "policy", "words"]),
     ("record", &["gate", "mcp", "policy", "proto"]),
     ("telemetry", &["gate", "proto", "record"]),
     ("extproc", &["claims", "gate", "head", "json", "proto", "record", "telemetry"]),

@@ -73,6 +73,7 @@ fn check_tells_programs_what_was_decided() {
             "scopes": {"required": ["echo"], "missing": ["echo"]},
             "targets": [{
                 "backend": "mcp-backend-authorization",
+                "error": null,
                 "tool": "echo",
                 "selected": true,
                 "when": {"condition": "args.text.matches(\"^Hello, .*!$\")", "outcome": true},
