@@ -6,6 +6,7 @@
 
 mod conditions;
 pub(crate) mod decode;
+pub(crate) mod files;
 mod lints;
 mod mcproute;
 mod policy;
@@ -20,8 +21,7 @@ pub(crate) mod yaml;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
+pub use files::{Files, State};
 pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
 use self::conditions::Conditions;
@@ -45,7 +45,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     condition_cost: 10_000,
 };
 /// Bodies are held in memory, each request's at once.
-const LARGEST_BODY: usize = 1 << 30;
+pub(crate) const LARGEST_BODY: usize = 1 << 30;
 /// Reading recurses as deep as a body is nested.
 const DEEPEST_JSON: usize = 512;
 /// More than Envoy accepts (8 MiB).
@@ -150,30 +150,21 @@ pub fn schema() -> serde_json::Value {
 /// # Errors
 /// All that is wrong with them.
 pub fn load(path: &Path) -> Result<Gate, LoadError> {
-    let (gate, findings) = read(path, Thoroughness::Errors);
+    load_files(Files::read(path))
+}
+
+/// Loads policy files that were read before.
+///
+/// # Errors
+/// All that is wrong with them.
+pub fn load_files(files: Files) -> Result<Gate, LoadError> {
+    let (gate, findings) = gate(files.into_parts(), Thoroughness::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
 /// The same as [`load`], with what is not an error but probably not meant so.
 pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Finding>) {
-    read(path, Thoroughness::Everything)
-}
-
-/// The SHA-256 of the policy files at a path, in hexadecimal: the same as that of
-/// the gate that they make, as long as they can be read.
-pub fn digest(path: &Path) -> String {
-    let mut hash = Sha256::new();
-    for source in sources(path) {
-        match source {
-            Ok(source) => source.add_to(&mut hash),
-            Err(problems) => hash.update(format!("{problems:?}")),
-        }
-    }
-    hexadecimal(hash)
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    gate(Files::read(path).into_parts(), Thoroughness::Everything)
 }
 
 /// Reads the text of a policy file, YAML or JSON.
@@ -182,7 +173,9 @@ fn hexadecimal(hash: Sha256) -> String {
 /// All that is wrong with it.
 pub fn parse(text: &str) -> Result<Gate, LoadError> {
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
-    let (gate, findings) = gate(vec![Ok(source)], Thoroughness::Errors);
+    let sources = vec![Ok(source)];
+    let digest = files::digest(&sources);
+    let (gate, findings) = gate((sources, digest), Thoroughness::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
@@ -196,25 +189,6 @@ fn only_errors(mut findings: Vec<Finding>) -> LoadError {
 enum Thoroughness {
     Errors,
     Everything,
-}
-
-fn read(path: &Path, thoroughness: Thoroughness) -> (Option<Gate>, Vec<Finding>) {
-    gate(sources(path), thoroughness)
-}
-
-fn sources(path: &Path) -> Vec<Result<Source, Problems>> {
-    let unreadable = |message: String| {
-        let mut problems = Problems::new(path.into());
-        problems.unreadable(message);
-        vec![Err(problems)]
-    };
-    match source::files(path) {
-        Ok(files) if files.is_empty() => {
-            unreadable("no policy file (*.yaml, *.yml, *.json) in this directory".to_owned())
-        }
-        Ok(files) => files.iter().map(|file| Source::read(file)).collect(),
-        Err(error) => unreadable(error.to_string()),
-    }
 }
 
 /// What was read of all files so far.
@@ -249,18 +223,14 @@ impl From<&Item<'_>> for Spot {
 }
 
 fn gate(
-    sources: Vec<Result<Source, Problems>>,
+    (sources, digest): (Vec<Result<Source, Problems>>, String),
     thoroughness: Thoroughness,
 ) -> (Option<Gate>, Vec<Finding>) {
     let mut draft = Draft::default();
-    let mut hash = Sha256::new();
     let mut files: Vec<(Problems, String)> = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
-            Ok(source) => {
-                source.add_to(&mut hash);
-                source
-            }
+            Ok(source) => source,
             Err(problems) => {
                 files.push((problems, String::new()));
                 continue;
@@ -294,7 +264,7 @@ fn gate(
     let findings: Vec<Finding> =
         files.into_iter().flat_map(|(problems, text)| problems.into_sorted(&text)).collect();
     let is_good = findings.iter().all(|finding| finding.severity != Severity::Error);
-    (is_good.then(|| draft.into_gate(hexadecimal(hash))), findings)
+    (is_good.then(|| draft.into_gate(digest)), findings)
 }
 
 impl Draft {

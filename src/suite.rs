@@ -15,8 +15,7 @@ use crate::claims::Claims;
 use crate::config::decode::{Fields, Item, one_of};
 use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
-use crate::config::source::Source;
-use crate::config::{Finding, LoadError, Place, yaml};
+use crate::config::{Finding, LoadError, Place, files, yaml};
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
 
@@ -189,7 +188,7 @@ pub struct Difference {
 /// # Errors
 /// All that is wrong with it.
 pub fn load(path: &Path) -> Result<Suite, LoadError> {
-    let source = Source::read(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
+    let source = files::read_one(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
     let mut problems = Problems::new(source.file);
     let documents = yaml::parse(&source.text, &mut problems);
     let suite = match documents.as_deref() {

@@ -332,7 +332,7 @@ fn a_policy_that_never_applies_is_a_mistake() {
 /// What `validate` says, without the file's name.
 pub(super) fn doubts(text: &str) -> Vec<String> {
     let source = Source { file: Path::new("x").into(), text: text.to_owned() };
-    let (_, findings) = gate(vec![Ok(source)], Thoroughness::Everything);
+    let (_, findings) = gate((vec![Ok(source)], String::new()), Thoroughness::Everything);
     let code = |finding: &Finding| finding.lint.map_or("error", Lint::as_str);
     findings
         .iter()
