@@ -26,7 +26,7 @@ pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
 use self::conditions::Conditions;
 use self::decode::Item;
-use self::policy::POLICY;
+use self::policy::{Found, Mistakes, POLICY};
 use self::problem::Problems;
 use self::rules::RuleSpots;
 use self::shape::{Holds, Shape, field};
@@ -194,8 +194,9 @@ enum Thoroughness {
 /// What was read of all files so far.
 #[derive(Debug, Default)]
 struct Draft {
-    claims_from: Option<(ClaimsFrom, Arc<Path>)>,
-    limits: Option<(Limits, Arc<Path>)>,
+    /// Each `None` within if it has a mistake.
+    claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
+    limits: Option<(Option<Limits>, Arc<Path>)>,
     policies: Vec<Placed>,
 }
 
@@ -207,6 +208,7 @@ struct Placed {
     file: usize,
     spot: Spot,
     rules: Vec<RuleSpots>,
+    mistakes: Mistakes,
 }
 
 /// A place with the keys on the way there.
@@ -238,10 +240,10 @@ fn gate(
         };
         let mut problems = Problems::new(Arc::clone(&path));
         let documents = yaml::parse(&text, &mut problems);
-        for document in documents.iter().flatten() {
+        for document in &documents.nodes {
             draft.document(&Item::root(document), (file, &path), &mut problems);
         }
-        if documents.is_some_and(|documents| documents.is_empty()) {
+        if documents.is_complete && documents.nodes.is_empty() {
             problems.add(Place::START, "", "the file is empty");
         }
         files.push((problems, text));
@@ -255,16 +257,16 @@ fn gate(
     }
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
-        for Placed { policy, file, spot, rules } in &draft.policies {
-            if let Some((problems, _)) = files.get_mut(*file) {
-                lints::lint(policy, spot, rules, problems);
+        for placed in &draft.policies {
+            if let Some((problems, _)) = files.get_mut(placed.file) {
+                lints::lint(placed, problems);
             }
         }
     }
     let findings: Vec<Finding> =
         files.into_iter().flat_map(|(problems, text)| problems.into_sorted(&text)).collect();
     let is_good = findings.iter().all(|finding| finding.severity != Severity::Error);
-    (is_good.then(|| draft.into_gate(digest)), findings)
+    (if is_good { draft.into_gate(digest) } else { None }, findings)
 }
 
 impl Draft {
@@ -275,9 +277,8 @@ impl Draft {
         let mut conditions = Conditions::of(item.node(), numbers);
         if is_kubernetes {
             let (number, _) = file;
-            let policies = &mut self.policies;
-            mcproute::read(item, &mut conditions, problems, &mut |(policy, rules), spot| {
-                policies.push(Placed { policy: Arc::new(policy), file: number, spot, rules });
+            mcproute::read(item, &mut conditions, problems, &mut |found, spot| {
+                self.place(found, number, spot);
             });
         } else {
             self.policy_file(item, file, &mut conditions, problems);
@@ -292,36 +293,43 @@ impl Draft {
         problems: &mut Problems,
     ) {
         let Some(fields) = item.fields(&FILE, problems) else { return };
-        if let Some(jwt) = fields.get("jwt")
-            && let Some(found) = claims_from(&jwt, problems)
-        {
+        if let Some(jwt) = fields.get("jwt") {
+            let found = claims_from(&jwt, problems);
             given_once(&mut self.claims_from, found, path, &jwt, problems);
         }
-        if let Some(limits_item) = fields.get("limits")
-            && let Some(found) = limits(&limits_item, problems)
-        {
+        if let Some(limits_item) = fields.get("limits") {
+            let found = limits(&limits_item, problems);
             given_once(&mut self.limits, found, path, &limits_item, problems);
         }
         let Some(list) = fields.required("policies", problems) else { return };
         for item in &list.items(problems).unwrap_or_default() {
-            if let Some((policy, rules)) = policy::policy(item, conditions, problems) {
-                let spot = Spot::from(item);
-                self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules });
+            if let Some(found) = policy::policy(item, conditions, problems) {
+                self.place(found, file, item.into());
             }
         }
     }
 
+    fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Spot) {
+        self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
+    }
+
     /// Policies that no request can reach.
     fn find_unreachable(&self, files: &mut [(Problems, String)]) {
-        for (index, Placed { policy, file, spot, .. }) in self.policies.iter().enumerate() {
+        for (index, Placed { policy, file, spot, mistakes, .. }) in self.policies.iter().enumerate()
+        {
             let Some((problems, _)) = files.get_mut(*file) else { continue };
-            let mut earlier = self.policies.iter().take(index).map(|placed| &placed.policy);
-            if let Some(first) = earlier.clone().find(|first| first.name == policy.name) {
+            let earlier = |is_known: fn(&Mistakes) -> bool| {
+                let earlier = self.policies.iter().take(index);
+                let known = earlier.filter(move |placed| is_known(&placed.mistakes));
+                known.filter(move |_| is_known(mistakes)).map(|placed| &placed.policy)
+            };
+            let is_namesake = |first: &&Arc<Policy>| first.name == policy.name;
+            if let Some(first) = earlier(|mistakes| !mistakes.name).find(is_namesake) {
                 let message = format!("another policy is called `{}` too", first.name);
                 problems.add(spot.place, &spot.keys, message);
             }
             let takes_all = |first: &&Arc<Policy>| first.matching.covers(&policy.matching);
-            if let Some(first) = earlier.find(takes_all) {
+            if let Some(first) = earlier(|mistakes| !mistakes.matching).find(takes_all) {
                 let message = format!(
                     "this policy never applies: `{}` comes before it and takes all of its \
                      requests (the first that matches judges)",
@@ -332,20 +340,28 @@ impl Draft {
         }
     }
 
-    fn into_gate(self, digest: String) -> Gate {
-        Gate {
+    /// Returns `None` if any part has a mistake.
+    fn into_gate(self, digest: String) -> Option<Gate> {
+        let policy = |placed: Placed| (!placed.mistakes.any).then_some(placed.policy);
+        Some(Gate {
             digest: digest.into(),
-            claims_from: self.claims_from.map_or_else(|| metadata(None, None), |(from, _)| from),
-            limits: self.limits.map_or(DEFAULT_LIMITS, |(limits, _)| limits),
-            policies: self.policies.into_iter().map(|placed| placed.policy).collect(),
-        }
+            claims_from: match self.claims_from {
+                Some((found, _)) => found?,
+                None => metadata(None, None),
+            },
+            limits: match self.limits {
+                Some((found, _)) => found?,
+                None => DEFAULT_LIMITS,
+            },
+            policies: self.policies.into_iter().map(policy).collect::<Option<_>>()?,
+        })
     }
 }
 
 /// Takes what may stand in one document only.
 fn given_once<T>(
-    place: &mut Option<(T, Arc<Path>)>,
-    found: T,
+    place: &mut Option<(Option<T>, Arc<Path>)>,
+    found: Option<T>,
     path: &Arc<Path>,
     item: &Item<'_>,
     problems: &mut Problems,
@@ -404,5 +420,7 @@ fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
     })
 }
 
+#[cfg(test)]
+mod mistake_tests;
 #[cfg(test)]
 mod tests;

@@ -71,11 +71,15 @@ pub enum Lint {
     SkippedDocument,
     /// Envoy has to send the answers to lists.
     FilteredLists,
+    /// A policy without rules.
+    NoRules,
+    /// A rule of which nothing is given, so that it allows every call.
+    OpenRule,
 }
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -90,6 +94,8 @@ impl Lint {
         Self::LeftToOthers,
         Self::SkippedDocument,
         Self::FilteredLists,
+        Self::NoRules,
+        Self::OpenRule,
     ];
 
     /// The word for it.
@@ -109,6 +115,8 @@ impl Lint {
             Self::LeftToOthers => "left-to-others",
             Self::SkippedDocument => "skipped-document",
             Self::FilteredLists => "filtered-lists",
+            Self::NoRules => "no-rules",
+            Self::OpenRule => "open-rule",
         }
     }
 
@@ -179,11 +187,13 @@ impl std::error::Error for LoadError {}
 pub(crate) struct Problems {
     file: Arc<Path>,
     found: Vec<Finding>,
+    /// The number of mistakes so far, some of which are reported once for several of these.
+    mistakes: usize,
 }
 
 impl Problems {
     pub(crate) fn new(file: Arc<Path>) -> Self {
-        Self { file, found: Vec::new() }
+        Self { file, found: Vec::new(), mistakes: 0 }
     }
 
     fn push(
@@ -193,6 +203,7 @@ impl Problems {
         keys: &str,
         message: impl Into<String>,
     ) {
+        self.mistakes += usize::from(lint.is_none());
         self.found.push(Finding {
             severity: lint.map_or(Severity::Error, Lint::severity),
             lint,
@@ -223,6 +234,23 @@ impl Problems {
         message: impl Into<String>,
     ) {
         self.push(Some(lint), Some(place), keys, message);
+    }
+
+    /// Counts a mistake that is reported already: the part that it is in has a mistake, too.
+    pub(crate) fn known_mistake(&mut self) {
+        self.mistakes += 1;
+    }
+
+    /// The number of mistakes so far: if it grows while a part is read, the part has one.
+    pub(crate) fn mistakes(&self) -> usize {
+        self.mistakes
+    }
+
+    /// Reads a part of a file. Also returns true if that part has a mistake.
+    pub(crate) fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.mistakes;
+        let part = read(self);
+        (part, self.mistakes > before)
     }
 
     pub(crate) fn has_errors(&self) -> bool {
