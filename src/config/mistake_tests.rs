@@ -75,6 +75,25 @@ spec:
       - {action: Allow, target: {tools: [{backend: github, tool: search}, {backend: jira, tool: x, when: args.x == 1}]}}
 "#;
 
+const SUITE: &str = r#"
+policy: policy.yaml
+tests:
+- name: a tool
+  caller: {scopes: [a, b], claims: {sub: s}}
+  call: {tool: github__get, arguments: {x: 1}, meta: {m: 1}}
+  headers: {x-a: b, x-c: [d, e]}
+  method: POST
+  host: a.example.com
+  path: /mcp
+  route: r
+  attributes: {xds.cluster_name: c}
+  policyName: p
+  expect: {decision: Deny, scopes: [c], rule: r, reason: insufficient_scope, status: 403}
+- {name: a method, call: {method: vendor/x, params: {y: 1}}, expect: {decision: Allow}}
+- {name: a prompt, call: {prompt: p, arguments: {y: 1}}, expect: {decision: Allow, rule: r}}
+- {name: a body, body: '[]', caller: {claims: {a: 1}}, expect: {decision: Deny}}
+"#;
+
 /// A part of a document that another value can take the place of, with what is wrong there by
 /// more than its type.
 fn wrong_values(keys: &str) -> Vec<&'static str> {
@@ -82,6 +101,9 @@ fn wrong_values(keys: &str) -> Vec<&'static str> {
     let key = last.split('[').next().unwrap_or_default();
     let is_item = last.contains('[');
     match key {
+        "decision" => vec!["\"Alow\""],
+        "status" => vec!["99"],
+        _ if keys.starts_with("tests") => Vec::new(),
         "action" | "defaultAction" => vec!["\"Alow\"", "\"deny\""],
         "from" | "enforcement" | "tasks" | "toolsList" | "valueType" => vec!["\"no such word\""],
         "hosts" | "hostnames" if is_item => vec!["\"a b\"", "\"a:80\""],
@@ -121,7 +143,10 @@ enum Mistake {
 
 /// What a document must not be changed in: nobody reads it, or anything is good there.
 fn is_free(keys: &str) -> bool {
-    ["apiVersion", "kind", "metadata"].contains(&keys) || keys.contains("scopeHierarchy.")
+    let objects = ["scopeHierarchy.", ".claims.", ".arguments.", ".params.", ".meta.", ".headers."];
+    ["apiVersion", "kind", "metadata"].contains(&keys)
+        || objects.iter().any(|object| keys.contains(object))
+        || keys.contains("attributes.")
 }
 
 /// All mistakes that can be made in a document.
@@ -133,7 +158,10 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
             Value::Object(_) => &["\"text\"", "null", "[]"],
             _ => &["[]", "null", "{}"],
         };
-        of_other_type.iter().for_each(|value| add(Mistake::Value(value)));
+        // No rule is what a test can expect.
+        let is_mistake = |value: &&&str| **value != "null" || !keys.ends_with("expect.rule");
+        let of_other_type = of_other_type.iter().filter(is_mistake);
+        of_other_type.for_each(|value| add(Mistake::Value(value)));
         wrong_values(keys).into_iter().for_each(|value| add(Mistake::Value(value)));
         add(Mistake::Tag);
         // The metadata of an object of Kubernetes have many other keys.
@@ -142,7 +170,8 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
             add(Mistake::Repeated);
         }
     }
-    if value.is_object() && !keys.ends_with("scopeHierarchy") && !keys.ends_with("metadata") {
+    let is_object = is_free(&format!("{keys}.")) || keys.ends_with("metadata");
+    if value.is_object() && !is_object {
         add(Mistake::Unknown);
         add(Mistake::NotAWord);
     }
@@ -223,7 +252,15 @@ impl Written {
     }
 }
 
+/// Reads a document, whatever it is.
 fn findings(text: &str) -> Vec<Finding> {
+    if text.contains("\"tests") {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.test.yaml");
+        std::fs::write(&file, text).unwrap();
+        let loaded = crate::suite::load(&file);
+        return loaded.err().map(|LoadError(findings)| findings).unwrap_or_default();
+    }
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
     gate((vec![Ok(source)], String::new()), Thoroughness::Everything).1
 }
@@ -305,6 +342,11 @@ proptest! {
     }
 
     #[test]
+    fn suite_mistakes_are_reported_exactly(picks in vec(any::<Index>(), 1..6)) {
+        check_some(SUITE, &picks)?;
+    }
+
+    #[test]
     fn route_mistakes_are_reported_exactly(picks in vec(any::<Index>(), 1..6)) {
         check_some(MCP_ROUTE, &picks)?;
     }
@@ -313,12 +355,12 @@ proptest! {
 /// Each mistake alone, so that no run leaves one out.
 #[test]
 fn every_single_mistake_is_reported() {
-    for text in [NATIVE, MCP_ROUTE] {
+    for text in [NATIVE, MCP_ROUTE, SUITE] {
         let document = document(text);
-        assert!(parse(text).is_ok());
         let mut all = Vec::new();
         possible("", &document, &mut all);
-        assert!(all.len() > 300, "{}", all.len());
+        assert!(all.len() > 200, "{}", all.len());
+        check(&document, []).unwrap();
         for mistake in &all {
             check(&document, [mistake]).unwrap();
         }
