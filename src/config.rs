@@ -7,7 +7,9 @@
 mod conditions;
 pub(crate) mod decode;
 pub(crate) mod files;
+mod found;
 mod lints;
+mod matching;
 mod mcproute;
 mod policy;
 pub(crate) mod problem;
@@ -26,7 +28,8 @@ pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
 use self::conditions::Conditions;
 use self::decode::Item;
-use self::policy::{Found, Mistakes, POLICY};
+use self::found::{Found, Mistakes};
+use self::policy::POLICY;
 use self::problem::Problems;
 use self::rules::RuleSpots;
 use self::shape::{Holds, Shape, field};

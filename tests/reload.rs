@@ -163,7 +163,7 @@ async fn file_in_many_parts_never_decides() {
 
 /// Starts with a directory of policies that is a ConfigMap: `swap` replaces all its files at once.
 async fn start_config_map(versions: [[&str; 2]; 2]) -> Stack {
-    let mut stack = start(CLOSED, &Mode::Buffered.config()).await;
+    let stack = start(CLOSED, &Mode::Buffered.config()).await;
     let dir = stack.dir().to_owned();
     for (version, files) in versions.iter().enumerate() {
         let version = dir.join(format!("map/..{version}"));

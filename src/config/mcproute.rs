@@ -7,7 +7,8 @@
 
 use super::conditions::Conditions;
 use super::decode::{Fields, Item};
-use super::policy::{DEFAULT_SEPARATOR, Found, Mistakes, is_metadata_url};
+use super::found::{Found, Mistakes};
+use super::policy::{DEFAULT_SEPARATOR, is_metadata_url};
 use super::problem::{Lint, Problems};
 use super::rules::{self, Dialect, RuleSpots};
 use super::scopes::scopes;
@@ -133,8 +134,7 @@ pub(super) fn read(
     }
     let (found, any) = problems.checked(|problems| route(item, conditions, problems));
     if let Some(found) = found {
-        let any = any || found.mistakes.any || found.rules.iter().any(|rule| rule.mistakes.any());
-        add(Found { mistakes: Mistakes { any, ..found.mistakes }, ..found }, item.into());
+        add(found.with_mistakes(any), item.into());
     }
 }
 

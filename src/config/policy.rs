@@ -4,15 +4,17 @@ use std::collections::HashSet;
 
 use super::conditions::Conditions;
 use super::decode::{Fields, Item, one_of};
+use super::found::{Found, Mistakes};
+use super::matching::{MATCH, matching};
 use super::problem::Problems;
-use super::rules::{self, Dialect, RULE, RuleSpots};
+use super::rules::{self, Dialect, RULE};
 use super::scopes::{scope_hierarchy, scopes};
 use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Enforcement, HostPattern, Lists, Matching,
-    PathPrefix, Policy, Rules, Shown, Tasks, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Enforcement, Lists, Policy, Rules, Shown, Tasks,
+    Unauthenticated,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
@@ -125,31 +127,6 @@ pub(super) static POLICY: Shape = Shape::new(
     ],
 );
 
-static MATCH: Shape = Shape {
-    any_of: &["hosts", "pathPrefixes", "routes", "onlyByName"],
-    ..Shape::new(
-        "The requests that a policy is for.",
-        &[
-            field(
-                "hosts",
-                Holds::Texts,
-                "Host names without port; `*.` in front means all names below.",
-            ),
-            field("pathPrefixes", Holds::Texts, "Paths with all that is below them."),
-            field(
-                "routes",
-                Holds::Texts,
-                "Envoy's names of routes; needs `request_attributes: [xds.route_name]`.",
-            ),
-            field(
-                "onlyByName",
-                Holds::Switch,
-                "No request, unless Envoy names this policy in the gRPC metadata `x-mcp-authz-policy`.",
-            ),
-        ],
-    )
-};
-
 static BACKEND: Shape = Shape {
     one_of: &["toolNamePrefix", "name", "header", "attribute"],
     ..Shape::new(
@@ -171,46 +148,6 @@ static BACKEND: Shape = Shape {
     )
 };
 
-/// A policy of a file that may have mistakes. Only the policies of files without any are put
-/// together to a gate.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) policy: Policy,
-    pub(super) rules: Vec<RuleSpots>,
-    pub(super) mistakes: Mistakes,
-}
-
-/// The parts of a policy that have a mistake, except its rules. What stands for them in the policy
-/// is no part of the file, so a warning about it would be false.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Mistakes {
-    pub(super) name: bool,
-    pub(super) matching: bool,
-    pub(super) governed: bool,
-    pub(super) lists: bool,
-    pub(super) scopes: bool,
-    pub(super) condition_errors: bool,
-    pub(super) default_action: bool,
-    /// True if there is no list of rules.
-    pub(super) rules: bool,
-    /// True if any part has a mistake, these or others.
-    pub(super) any: bool,
-}
-
-impl Mistakes {
-    pub(super) const ALL: Self = Self {
-        name: true,
-        matching: true,
-        governed: true,
-        lists: true,
-        scopes: true,
-        condition_errors: true,
-        default_action: true,
-        rules: true,
-        any: true,
-    };
-}
-
 /// Reads a policy. `None` if it is no mapping. Every part is read, whatever is wrong with others.
 pub(super) fn policy(
     item: &Item<'_>,
@@ -218,9 +155,7 @@ pub(super) fn policy(
     problems: &mut Problems,
 ) -> Option<Found> {
     let (found, any) = problems.checked(|problems| parts(item, conditions, problems));
-    let found = found?;
-    let any = any || found.mistakes.any || found.rules.iter().any(|rule| rule.mistakes.any());
-    Some(Found { mistakes: Mistakes { any, ..found.mistakes }, ..found })
+    found.map(|found| found.with_mistakes(any))
 }
 
 /// Reads the parts of a policy. The strictest value, or the default, stands for what has a
@@ -378,60 +313,6 @@ fn shown(
         item.problem(problems, message);
     }
     Some(shown)
-}
-
-fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
-    let fields = item.fields(&MATCH, problems)?;
-    let texts = |key, problems: &mut Problems| match fields.get(key) {
-        Some(item) => item.strings(problems).unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
-    let routes = texts("routes", problems);
-    let only_by_name = fields.get("onlyByName");
-    let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
-    let matching = Matching {
-        hosts: parsed(&hosts, HostPattern::parse, host, problems),
-        path_prefixes: parsed(
-            &prefixes,
-            PathPrefix::parse,
-            "a plain path, such as `/mcp`",
-            problems,
-        ),
-        routes: routes.iter().map(|item| item.as_text().to_owned()).collect(),
-        only_by_name: only_by_name.is_some(),
-    };
-    let mut others = MATCH.any_of.iter().filter(|key| **key != "onlyByName");
-    let has_others = others.any(|key| fields.get(key).is_some());
-    if let Some(item) = &only_by_name
-        && item.word(&[("true", ())], problems).is_some()
-        && has_others
-    {
-        let message = "a policy that only Envoy's metadata names matches nothing by itself: \
-                       give `onlyByName` alone";
-        item.problem(problems, message);
-    }
-    if !has_others && only_by_name.is_none() && !fields.has_unclear_key() {
-        item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
-    }
-    Some(matching)
-}
-
-/// What texts are parsed to; those that are not `what` are problems.
-fn parsed<T>(
-    items: &[Item<'_>],
-    parse: impl Fn(&str) -> Option<T>,
-    what: &str,
-    problems: &mut Problems,
-) -> Vec<T> {
-    let parsed = items.iter().filter_map(|item| {
-        let value = parse(item.as_text());
-        if value.is_none() {
-            item.problem(problems, format!("`{}` is not {what}", item.as_text()));
-        }
-        value
-    });
-    parsed.collect()
 }
 
 /// Returns `None` if there is a mistake.
