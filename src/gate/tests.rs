@@ -26,14 +26,9 @@ fn the_request_s_own_token_counts_only_if_it_is_the_only_one() {
     let lower = B.replace("Bearer", "bearer");
     let two_spaces = B.replace("Bearer", "Bearer ");
     let two_tokens = format!("{A}, {B}");
-    for none in [
-        [].as_slice(),
-        &["Bearer x"],
-        &["Basic eA=="],
-        &[&lower],
-        &[&two_spaces],
-        &[&two_tokens],
-    ] {
+    for none in
+        [[].as_slice(), &["Bearer x"], &["Basic eA=="], &[&lower], &[&two_spaces], &[&two_tokens]]
+    {
         assert_eq!(scopes(none), None, "{none:?}");
     }
     // A reader could take either.
