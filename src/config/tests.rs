@@ -394,7 +394,7 @@ fn mistake_hides_no_other_in_its_file() {
         ("policies: [{name: p, match: {hosts: [a b]}}, {name: q}]", vec!["1:38: "]),
         (
             "policies: [{name: p, match: {hosts: [a b], onlyByName: true}}]",
-            vec!["1:38: ", "1:57: "],
+            vec!["1:38: ", "1:56: "],
         ),
     ] {
         let found = problems(text);
