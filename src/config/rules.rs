@@ -233,9 +233,7 @@ impl Reading<'_> {
         let values = fields.required("values", problems).and_then(|item| match self.dialect {
             Dialect::Native => {
                 let items = item.items(problems)?;
-                let values = items.iter().map(|item| claim_value(item, problems));
-                // Every value is read before the first mistake ends it all.
-                values.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
+                Some(items.iter().filter_map(|item| claim_value(item, problems)).collect())
             }
             Dialect::McpRoute => {
                 let items = item.strings(problems)?;
@@ -373,14 +371,13 @@ fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
         Json::String(text) => Some(ClaimValue::String(text)),
         Json::Bool(value) => Some(ClaimValue::Bool(value)),
         Json::Number(number) => {
-            let number = number.as_f64().unwrap_or(f64::NAN);
-            if let crate::json::Json::Double(number) = crate::json::Json::double(number) {
-                return Some(ClaimValue::Number(number));
+            let value = ClaimValue::number(number.as_f64().unwrap_or(f64::NAN));
+            if value.is_none() {
+                let message = "a number beyond ±(2^53 − 1) equals no claim: readers round it \
+                               differently";
+                item.problem(problems, message);
             }
-            let message =
-                "a number beyond ±(2^53 − 1) equals no claim: readers round it differently";
-            item.problem(problems, message);
-            None
+            value
         }
         Json::Null | Json::Array(_) | Json::Object(_) => None,
     }
