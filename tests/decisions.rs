@@ -13,6 +13,7 @@
 
 mod corpus;
 mod differential;
+mod folding;
 mod lenient;
 mod properties;
 mod templates;
