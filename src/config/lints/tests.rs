@@ -141,7 +141,7 @@ fn names_that_deny_rules_unite_are_doubted() {
     };
     let upper = "action: Allow, target: {tools: [{tool: Read}]}";
     let lower = "action: Deny, target: {tools: [{tool: read}]}";
-    assert_eq!(codes(&[upper, lower]), ["confusable-names:5:29"]);
+    assert_eq!(codes(&[upper, lower]), ["confusable-names:5:37"]);
     assert!(codes(&[lower, "action: Allow, target: {tools: [{tool: write}]}"]).is_empty());
     let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
     for cel in [
