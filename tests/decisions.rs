@@ -11,8 +11,12 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "the fuzz targets share some of these modules")]
 
+mod choices;
 mod corpus;
 mod differential;
+mod doubts;
 mod lenient;
+mod model;
 mod properties;
+mod strictness;
 mod templates;
