@@ -6,7 +6,10 @@
 
 mod conditions;
 pub(crate) mod decode;
+pub(crate) mod files;
+mod found;
 mod lints;
+mod matching;
 mod mcproute;
 mod policy;
 pub(crate) mod problem;
@@ -20,12 +23,12 @@ pub(crate) mod yaml;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-
+pub use files::{Files, State};
 pub use problem::{Finding, Lint, LoadError, Place, Severity};
 
 use self::conditions::Conditions;
 use self::decode::Item;
+use self::found::{Found, Mistakes};
 use self::policy::POLICY;
 use self::problem::Problems;
 use self::rules::RuleSpots;
@@ -44,7 +47,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     condition_cost: 10_000,
 };
 /// Bodies are held in memory, each request's at once.
-const LARGEST_BODY: usize = 1 << 30;
+pub(crate) const LARGEST_BODY: usize = 1 << 30;
 /// Reading recurses as deep as a body is nested.
 const DEEPEST_JSON: usize = 512;
 /// More than Envoy accepts (8 MiB).
@@ -149,30 +152,21 @@ pub fn schema() -> serde_json::Value {
 /// # Errors
 /// All that is wrong with them.
 pub fn load(path: &Path) -> Result<Gate, LoadError> {
-    let (gate, findings) = read(path, Thoroughness::Errors);
+    load_files(Files::read(path))
+}
+
+/// Loads policy files that were read before.
+///
+/// # Errors
+/// All that is wrong with them.
+pub fn load_files(files: Files) -> Result<Gate, LoadError> {
+    let (gate, findings) = gate(files.into_parts(), Thoroughness::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
 /// The same as [`load`], with what is not an error but probably not meant so.
 pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Finding>) {
-    read(path, Thoroughness::Everything)
-}
-
-/// The SHA-256 of the policy files at a path, in hexadecimal: the same as that of
-/// the gate that they make, as long as they can be read.
-pub fn digest(path: &Path) -> String {
-    let mut hash = Sha256::new();
-    for source in sources(path) {
-        match source {
-            Ok(source) => source.add_to(&mut hash),
-            Err(problems) => hash.update(format!("{problems:?}")),
-        }
-    }
-    hexadecimal(hash)
-}
-
-fn hexadecimal(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    gate(Files::read(path).into_parts(), Thoroughness::Everything)
 }
 
 /// Reads the text of a policy file, YAML or JSON.
@@ -181,7 +175,9 @@ fn hexadecimal(hash: Sha256) -> String {
 /// All that is wrong with it.
 pub fn parse(text: &str) -> Result<Gate, LoadError> {
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
-    let (gate, findings) = gate(vec![Ok(source)], Thoroughness::Errors);
+    let sources = vec![Ok(source)];
+    let digest = files::digest(&sources);
+    let (gate, findings) = gate((sources, digest), Thoroughness::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
@@ -197,30 +193,12 @@ enum Thoroughness {
     Everything,
 }
 
-fn read(path: &Path, thoroughness: Thoroughness) -> (Option<Gate>, Vec<Finding>) {
-    gate(sources(path), thoroughness)
-}
-
-fn sources(path: &Path) -> Vec<Result<Source, Problems>> {
-    let unreadable = |message: String| {
-        let mut problems = Problems::new(path.into());
-        problems.unreadable(message);
-        vec![Err(problems)]
-    };
-    match source::files(path) {
-        Ok(files) if files.is_empty() => {
-            unreadable("no policy file (*.yaml, *.yml, *.json) in this directory".to_owned())
-        }
-        Ok(files) => files.iter().map(|file| Source::read(file)).collect(),
-        Err(error) => unreadable(error.to_string()),
-    }
-}
-
 /// What was read of all files so far.
 #[derive(Debug, Default)]
 struct Draft {
-    claims_from: Option<(ClaimsFrom, Arc<Path>)>,
-    limits: Option<(Limits, Arc<Path>)>,
+    /// Each `None` within if it has a mistake.
+    claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
+    limits: Option<(Option<Limits>, Arc<Path>)>,
     policies: Vec<Placed>,
 }
 
@@ -232,6 +210,7 @@ struct Placed {
     file: usize,
     spot: Spot,
     rules: Vec<RuleSpots>,
+    mistakes: Mistakes,
 }
 
 /// A place with the keys on the way there.
@@ -248,18 +227,14 @@ impl From<&Item<'_>> for Spot {
 }
 
 fn gate(
-    sources: Vec<Result<Source, Problems>>,
+    (sources, digest): (Vec<Result<Source, Problems>>, String),
     thoroughness: Thoroughness,
 ) -> (Option<Gate>, Vec<Finding>) {
     let mut draft = Draft::default();
-    let mut hash = Sha256::new();
     let mut files: Vec<(Problems, String)> = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
-            Ok(source) => {
-                source.add_to(&mut hash);
-                source
-            }
+            Ok(source) => source,
             Err(problems) => {
                 files.push((problems, String::new()));
                 continue;
@@ -267,10 +242,10 @@ fn gate(
         };
         let mut problems = Problems::new(Arc::clone(&path));
         let documents = yaml::parse(&text, &mut problems);
-        for document in documents.iter().flatten() {
+        for document in &documents.nodes {
             draft.document(&Item::root(document), (file, &path), &mut problems);
         }
-        if documents.is_some_and(|documents| documents.is_empty()) {
+        if documents.is_complete && documents.nodes.is_empty() {
             problems.add(Place::START, "", "the file is empty");
         }
         files.push((problems, text));
@@ -285,16 +260,16 @@ fn gate(
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
         lints::selected_by_address(&draft.policies, &mut files);
-        for Placed { policy, file, spot, rules } in &draft.policies {
-            if let Some((problems, _)) = files.get_mut(*file) {
-                lints::lint(policy, spot, rules, problems);
+        for placed in &draft.policies {
+            if let Some((problems, _)) = files.get_mut(placed.file) {
+                lints::lint(placed, problems);
             }
         }
     }
     let findings: Vec<Finding> =
         files.into_iter().flat_map(|(problems, text)| problems.into_sorted(&text)).collect();
     let is_good = findings.iter().all(|finding| finding.severity != Severity::Error);
-    (is_good.then(|| draft.into_gate(hexadecimal(hash))), findings)
+    (if is_good { draft.into_gate(digest) } else { None }, findings)
 }
 
 impl Draft {
@@ -305,9 +280,8 @@ impl Draft {
         let mut conditions = Conditions::of(item.node(), dialect);
         if is_kubernetes {
             let (number, _) = file;
-            let policies = &mut self.policies;
-            mcproute::read(item, &mut conditions, problems, &mut |(policy, rules), spot| {
-                policies.push(Placed { policy: Arc::new(policy), file: number, spot, rules });
+            mcproute::read(item, &mut conditions, problems, &mut |found, spot| {
+                self.place(found, number, spot);
             });
         } else {
             self.policy_file(item, file, &mut conditions, problems);
@@ -322,36 +296,43 @@ impl Draft {
         problems: &mut Problems,
     ) {
         let Some(fields) = item.fields(&FILE, problems) else { return };
-        if let Some(jwt) = fields.get("jwt")
-            && let Some(found) = claims_from(&jwt, problems)
-        {
+        if let Some(jwt) = fields.get("jwt") {
+            let found = claims_from(&jwt, problems);
             given_once(&mut self.claims_from, found, path, &jwt, problems);
         }
-        if let Some(limits_item) = fields.get("limits")
-            && let Some(found) = limits(&limits_item, problems)
-        {
+        if let Some(limits_item) = fields.get("limits") {
+            let found = limits(&limits_item, problems);
             given_once(&mut self.limits, found, path, &limits_item, problems);
         }
         let Some(list) = fields.required("policies", problems) else { return };
         for item in &list.items(problems).unwrap_or_default() {
-            if let Some((policy, rules)) = policy::policy(item, conditions, problems) {
-                let (policy, spot) = (Arc::new(policy), item.into());
-                self.policies.push(Placed { policy, file, spot, rules });
+            if let Some(found) = policy::policy(item, conditions, problems) {
+                self.place(found, file, item.into());
             }
         }
     }
 
+    fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Spot) {
+        self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
+    }
+
     /// Finds policies that no request can reach.
     fn find_unreachable(&self, files: &mut [(Problems, String)]) {
-        for (index, Placed { policy, file, spot, .. }) in self.policies.iter().enumerate() {
+        for (index, Placed { policy, file, spot, mistakes, .. }) in self.policies.iter().enumerate()
+        {
             let Some((problems, _)) = files.get_mut(*file) else { continue };
-            let mut earlier = self.policies.iter().take(index).map(|placed| &placed.policy);
-            if let Some(first) = earlier.clone().find(|first| first.name == policy.name) {
+            let earlier = |is_known: fn(&Mistakes) -> bool| {
+                let earlier = self.policies.iter().take(index);
+                let known = earlier.filter(move |placed| is_known(&placed.mistakes));
+                known.filter(move |_| is_known(mistakes)).map(|placed| &placed.policy)
+            };
+            let is_namesake = |first: &&Arc<Policy>| first.name == policy.name;
+            if let Some(first) = earlier(|mistakes| !mistakes.name).find(is_namesake) {
                 let message = format!("another policy is called `{}` too", first.name);
                 problems.add(spot.place, &spot.keys, message);
             }
             let takes_all = |first: &&Arc<Policy>| first.matching.covers(&policy.matching);
-            if let Some(first) = earlier.find(takes_all) {
+            if let Some(first) = earlier(|mistakes| !mistakes.matching).find(takes_all) {
                 let message = format!(
                     "this policy never applies: `{}` comes before it and takes all of its \
                      requests (the first that matches judges)",
@@ -374,20 +355,28 @@ impl Draft {
         }
     }
 
-    fn into_gate(self, digest: String) -> Gate {
-        Gate {
+    /// Returns `None` if any part has a mistake.
+    fn into_gate(self, digest: String) -> Option<Gate> {
+        let policy = |placed: Placed| (!placed.mistakes.any).then_some(placed.policy);
+        Some(Gate {
             digest: digest.into(),
-            claims_from: self.claims_from.map_or_else(|| metadata(None, None), |(from, _)| from),
-            limits: self.limits.map_or(DEFAULT_LIMITS, |(limits, _)| limits),
-            policies: self.policies.into_iter().map(|placed| placed.policy).collect(),
-        }
+            claims_from: match self.claims_from {
+                Some((found, _)) => found?,
+                None => metadata(None, None),
+            },
+            limits: match self.limits {
+                Some((found, _)) => found?,
+                None => DEFAULT_LIMITS,
+            },
+            policies: self.policies.into_iter().map(policy).collect::<Option<_>>()?,
+        })
     }
 }
 
 /// Takes what may stand in one document only.
 fn given_once<T>(
-    place: &mut Option<(T, Arc<Path>)>,
-    found: T,
+    place: &mut Option<(Option<T>, Arc<Path>)>,
+    found: Option<T>,
     path: &Arc<Path>,
     item: &Item<'_>,
     problems: &mut Problems,
@@ -446,5 +435,7 @@ fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
     })
 }
 
+#[cfg(test)]
+mod mistake_tests;
 #[cfg(test)]
 mod tests;

@@ -80,7 +80,7 @@ pub struct Admitted {
     claims: Option<Claims>,
     budget: Budget,
     /// The refusal of a request without a token, which waits for the body to repeat its id.
-    waiting: Option<Refusal>,
+    waiting: Option<Box<Refusal>>,
 }
 
 /// The largest body that a refusal waits for, in bytes.
@@ -156,7 +156,7 @@ impl Admitted {
 
     /// Returns the refusal that has waited for the body, as the answer to what came of it.
     fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
-        let refusal = self.waiting.clone()?.answering(RequestId::read(came));
+        let refusal = Refusal::clone(self.waiting.as_deref()?).answering(RequestId::read(came));
         Some(Err(refusal.by(&self.policy)).into())
     }
 }
@@ -273,6 +273,7 @@ impl Gate {
         };
         match admitted {
             Ok(waiting) => {
+                let waiting = waiting.map(Box::new);
                 let budget = Budget::of(self.limits.condition_cost);
                 Ok(Admitted { policy, origin, head, claims, budget, waiting })
             }

@@ -154,9 +154,12 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
 
     std::thread::scope(|scope| {
         let background = Background::start(scope, background, admin)?;
-        let _stop_looking = TellOnDrop(look.clone());
+        let _stop_checking = TellOnDrop(look.clone());
+        // Not of this scope: a network file system that does not answer must not keep the
+        // process from ending.
         let tell = look.clone();
-        scope.spawn(move || reloader.run(&tell));
+        let thread = std::thread::Builder::new().name("reloader".to_owned());
+        thread.spawn(move || reloader.run(tell))?;
         let spawn = |(listener, runtime): (Listener, Runtime)| {
             let (worker, stop) = (worker.clone(), StopOnDrop(stop.clone()));
             std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {

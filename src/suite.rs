@@ -17,8 +17,7 @@ use crate::claims::Claims;
 use crate::config::decode::{Fields, Item, one_of};
 use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
-use crate::config::source::Source;
-use crate::config::{Finding, LoadError, Place, yaml};
+use crate::config::{Finding, LoadError, Place, files, yaml};
 use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement, TurnedAway};
 use crate::head::Head;
 
@@ -184,21 +183,16 @@ struct Expected {
 /// # Errors
 /// All that is wrong with it.
 pub fn load(path: &Path) -> Result<Suite, LoadError> {
-    let source = Source::read(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
+    let source = files::read_one(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
     let mut problems = Problems::new(source.file);
     let documents = yaml::parse(&source.text, &mut problems);
-    let suite = match documents.as_deref() {
-        Some([document]) => suite(&Item::root(document), path, &mut problems),
-        Some([_, second, ..]) => {
-            problems.add(second.place, "", "a second document: one is all that is read");
-            None
-        }
-        Some([]) => {
-            problems.add(Place::START, "", "the file is empty");
-            None
-        }
-        None => None,
-    };
+    let suite =
+        documents.nodes.first().and_then(|first| suite(&Item::root(first), path, &mut problems));
+    if let [_, second, ..] = documents.nodes.as_slice() {
+        problems.add(second.place, "", "a second document: one is all that is read");
+    } else if documents.is_complete && documents.nodes.is_empty() {
+        problems.add(Place::START, "", "the file is empty");
+    }
     let findings: Vec<Finding> = problems.into_sorted(&source.text);
     suite.filter(|_| findings.is_empty()).ok_or(LoadError(findings))
 }
@@ -206,7 +200,8 @@ pub fn load(path: &Path) -> Result<Suite, LoadError> {
 fn suite(root: &Item<'_>, path: &Path, problems: &mut Problems) -> Option<Suite> {
     let fields = root.fields(&FILE, problems)?;
     let policy = fields.required("policy", problems).and_then(|item| item.string(problems));
-    let items = fields.required("tests", problems).and_then(|item| item.items(problems))?;
+    let items = fields.required("tests", problems).and_then(|item| item.items(problems));
+    let items = items.unwrap_or_default();
     let cases: Vec<Option<Case>> = items.iter().map(|item| case(item, problems)).collect();
     let policy = path.parent().unwrap_or(Path::new("")).join(policy?);
     Some(Suite { policy, cases: cases.into_iter().collect::<Option<_>>()? })
@@ -219,12 +214,14 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     let body = match (fields.get("call"), fields.get("body")) {
         (Some(call), None) => call_body(&call, problems),
         (None, Some(body)) => body.any_text(problems).and_then(|mut texts| texts.pop()),
-        (Some(_), Some(second)) => {
+        (Some(call), Some(second)) => {
             second.problem(problems, "`body` stands for a whole `call`: give one of them");
-            None
+            call_body(&call, problems).and(second.any_text(problems)?.pop())
         }
         (None, None) => {
-            item.problem(problems, "expected `call` or `body`");
+            if !fields.has_unclear_key() {
+                item.problem(problems, "expected `call` or `body`");
+            }
             None
         }
     };
@@ -258,29 +255,29 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
 
 fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
     let fields = item.fields(&CALLER, problems)?;
-    let (scopes, claims) = (fields.get("scopes"), fields.get("claims"));
-    if let Some(token) = fields.get("token") {
+    let (scope_item, claim_item) = (fields.get("scopes"), fields.get("claims"));
+    let token_item = fields.get("token");
+    let scopes = scope_item.as_ref().map(|item| item.texts(problems));
+    let claims = claim_item.as_ref().map(|item| item.object(problems));
+    let token = token_item.as_ref().map(|item| item.string(problems));
+    if let (Some(item), Some(token)) = (&token_item, token) {
         if scopes.is_some() || claims.is_some() {
-            token.problem(problems, "a token has its own scopes and claims: give it alone");
+            item.problem(problems, "a token has its own scopes and claims: give it alone");
         }
-        let text = token.string(problems)?;
-        if let Err(error) = Claims::from_unverified_token(&text) {
-            token.problem(problems, format!("not a JSON Web Token: {error}"));
+        let token = token?;
+        if let Err(error) = Claims::from_unverified_token(&token) {
+            item.problem(problems, format!("not a JSON Web Token: {error}"));
         }
-        return Some(Caller::Token(text));
+        return Some(Caller::Token(token));
     }
-    if scopes.is_none() && claims.is_none() {
+    if scopes.is_none() && claims.is_none() && !fields.has_unclear_key() {
         item.problem(problems, "expected `scopes`, `claims` or `token`");
     }
-    let mut all = match claims {
-        Some(item) => item.object(problems)?,
-        None => Map::new(),
-    };
-    if let Some(item) = scopes {
-        let scopes = item.texts(problems)?;
-        if all.insert("scope".to_owned(), json!(scopes.join(" "))).is_some() {
-            item.problem(problems, "the claims have a `scope` already: give one of them");
-        }
+    let mut all = claims.unwrap_or_else(|| Some(Map::new()))?;
+    if let (Some(item), Some(scopes)) = (&scope_item, scopes)
+        && all.insert("scope".to_owned(), json!(scopes?.join(" "))).is_some()
+    {
+        item.problem(problems, "the claims have a `scope` already: give one of them");
     }
     Some(Caller::Claims(all))
 }
@@ -296,11 +293,19 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
 
     let fields = item.fields(&CALL, problems)?;
     let mut given = CALLS.into_iter().filter_map(|call| Some((call, fields.get(call.0)?)));
+    let object = |key, problems: &mut Problems| match fields.get(key) {
+        Some(item) => item.object(problems).map(Some),
+        None => Some(None),
+    };
+    let [arguments, params, meta] =
+        ["arguments", "params", "meta"].map(|key| object(key, problems));
     let Some(((key, method, name_key, object_key), name)) = given.next() else {
-        item.problem(problems, format!("expected {}", one_of(CALL.one_of)));
+        if !fields.has_unclear_key() {
+            item.problem(problems, format!("expected {}", one_of(CALL.one_of)));
+        }
         return None;
     };
-    if let Some(((second, ..), item)) = given.next() {
+    for ((second, ..), item) in given {
         item.problem(
             problems,
             format!("a call is of one thing, and `{key}` is one already, beside `{second}`"),
@@ -314,13 +319,10 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
         }
     }
     let name = name.string(problems)?;
-    let mut object = |key| match fields.get(key) {
-        Some(item) => item.object(problems).map(Some),
-        None => Some(None),
-    };
-    let meta = object("meta")?;
+    let meta = meta?;
     let arguments = match object_key {
-        Some(key) => object(key)?,
+        Some("arguments") => arguments?,
+        Some(_) => params?,
         None => None,
     };
     let (method, mut params) = match method {
@@ -346,7 +348,7 @@ fn pairs(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<(String
     let mut pairs = Vec::new();
     for (key, item) in item.entries(problems).unwrap_or_default() {
         let values = if item.is_list() { item.texts(problems) } else { item.any_text(problems) };
-        pairs.extend(values.into_iter().flatten().map(|value| (key.name.clone(), value)));
+        pairs.extend(values.into_iter().flatten().map(|value| (key.as_str().to_owned(), value)));
     }
     pairs
 }

@@ -2,9 +2,21 @@
 
 /// The known word that is most likely meant, if one is near enough.
 pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    within(word, known, 0.75)
+}
+
+/// The known word that a misspelled one can only mean, if there is one.
+pub(crate) fn almost<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    within(word, known, 0.9)
+}
+
+fn within<'w>(
+    word: &str,
+    known: impl IntoIterator<Item = &'w str>,
+    near_enough: f64,
+) -> Option<&'w str> {
     // A suggestion for a long text would cost its length times each word's.
     const LONGEST_BYTES: usize = 64;
-    const NEAR_ENOUGH: f64 = 0.75;
 
     if word.len() > LONGEST_BYTES {
         return None;
@@ -13,14 +25,14 @@ pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     known
         .into_iter()
         .map(|candidate| (candidate, strsim::jaro_winkler(&lower, &candidate.to_lowercase())))
-        .filter(|(_, similarity)| *similarity >= NEAR_ENOUGH)
+        .filter(|(_, similarity)| *similarity >= near_enough)
         .max_by(|(_, a), (_, b)| a.total_cmp(b))
         .map(|(candidate, _)| candidate)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{almost, nearest};
 
     #[test]
     fn the_nearest_word_is_suggested_and_nothing_far() {
@@ -28,5 +40,7 @@ mod tests {
         assert_eq!(nearest("scope", known), Some("scopes"));
         assert_eq!(nearest("Targets", known), Some("target"));
         assert_eq!(nearest("zzz", known), None);
+        assert_eq!(almost("scope", known), Some("scopes"));
+        assert_eq!((nearest("sauces", known), almost("sauces", known)), (Some("source"), None));
     }
 }

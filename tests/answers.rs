@@ -127,7 +127,8 @@ async fn bodies_that_are_not_one_message_are_refused() {
     let text = Err;
     let not_json = text("the body is not acceptable JSON: ");
     let not_json_rpc = text("the body is not a JSON-RPC 2.0 message: ");
-    let rows: Vec<(Vec<u8>, Result<(u16, i64, String), &str>)> = vec![
+    type Expected = Result<(u16, i64, String), &'static str>;
+    let rows: Vec<(Vec<u8>, Expected)> = vec![
         (b"\xff".to_vec(), text("the body is not UTF-8 at byte 0")),
         (b"hello".to_vec(), not_json.clone()),
         (b" ".to_vec(), not_json.clone()),

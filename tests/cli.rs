@@ -73,6 +73,7 @@ fn check_tells_programs_what_was_decided() {
             "scopes": {"required": ["echo"], "missing": ["echo"]},
             "targets": [{
                 "backend": "mcp-backend-authorization",
+                "error": null,
                 "tool": "echo",
                 "selected": true,
                 "when": {"condition": "args.text.matches(\"^Hello, .*!$\")", "outcome": true},
@@ -136,8 +137,7 @@ fn check_says_what_is_wrong_with_its_own_arguments() {
         (&["--token", "x", "--claims", "{}"], "cannot be used with"),
         (&["--polcy", "x"], "a similar argument exists"),
     ] {
-        let all = [["check", "--policy", POLICY, "--request", "/dev/null"].as_slice(), arguments]
-            .concat();
+        let all = [["check", "--policy", POLICY, "--request", "-"].as_slice(), arguments].concat();
         let output = run(&all, "");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output.stderr).contains(message), "{arguments:?}: {}", text(&output.stderr));

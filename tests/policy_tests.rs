@@ -32,7 +32,7 @@ tests:
 - name: all that can be given
   caller: {scopes: [a], claims: {org: {unit: it}, n: 1.5, list: [true, null]}}
   call: {tool: b__get_x, arguments: {n: 2}, meta: {m: x}}
-  headers: {X-Tenant: [a, b], x-other: ""}
+  headers: {X-Tenant: a, x-empty: "", x-other: [a, b]}
   host: mcp.example.com
   expect: {decision: Allow, rule: open, reason: allow_rule, scopes: [], status: 200}
 - name: a scope is missing

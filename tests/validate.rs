@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 10] = [
+const WARNINGS: [&str; 15] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -20,7 +21,12 @@ const WARNINGS: [&str; 10] = [
     "selected-by-address",
     "nothing-allowed",
     "judged-otherwise",
+    "evaded-deny-rule",
+    "confusable-names",
+    "name-in-condition",
     "backend-in-uri",
+    "no-rules",
+    "open-rule",
 ];
 
 fn good(name: &str) -> String {
@@ -165,4 +171,28 @@ fn what_is_no_policy_file_gets_a_clear_error() {
     }
     assert!(error("latin-1", b"policies:\n- name: caf\xe9\n").contains("latin-1:2:12"));
     assert!(Path::new("tests/validate").is_dir(), "tests run where Cargo.toml is");
+}
+
+/// As `validate <(COMMAND)` gives it, here with nobody who writes: if this fails, it hangs.
+#[test]
+fn pipe_is_refused_without_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("policy.yaml");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let path = path.to_str().unwrap();
+    for arguments in [
+        ["validate", path].as_slice(),
+        &["validate", dir.path().to_str().unwrap()],
+        &["test", path],
+        &["check", "--policy", path, "--request", "-"],
+        &["check", "--policy", "examples/quickstart/policy.yaml", "--request", path],
+        &["envoy-config", "--policy", path],
+        &["serve", "--policy", path, "--listen", "127.0.0.1:0"],
+    ] {
+        let output = run(arguments, "");
+        assert_ne!(output.status.code(), Some(0), "{arguments:?}");
+        let shown = text(&output.stdout).to_owned() + text(&output.stderr);
+        let expected = "this is a pipe: write its content to a file first (`COMMAND > FILE`";
+        assert!(shown.contains(expected), "{arguments:?}: {shown}");
+    }
 }

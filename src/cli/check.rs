@@ -10,7 +10,7 @@ use super::report::Report;
 use super::{Output, asking, complain, output};
 use crate::address::Address;
 use crate::admin::{self, Client, ClientError};
-use crate::config;
+use crate::config::{self, source};
 use crate::head::Head;
 use crate::proto::v1::check_request::Caller;
 use crate::proto::v1::{CheckRequest, CheckResponse, Header};
@@ -135,14 +135,20 @@ fn caller(args: &Args) -> Result<Option<Caller>, String> {
 }
 
 fn body(path: &Path) -> Result<Vec<u8>, String> {
-    if path == Path::new("-") {
-        let mut body = Vec::new();
-        return match std::io::stdin().read_to_end(&mut body) {
-            Ok(_) => Ok(body),
-            Err(error) => Err(format!("--request: standard input: {error}")),
-        };
+    const LARGEST_BYTES: u64 = config::LARGEST_BODY as u64;
+
+    if path != Path::new("-") {
+        return source::read(path, LARGEST_BYTES)
+            .map_err(|error| format!("--request: {}: {error}", path.display()));
     }
-    std::fs::read(path).map_err(|error| format!("--request: {}: {error}", path.display()))
+    let mut body = Vec::new();
+    match std::io::stdin().take(LARGEST_BYTES + 1).read_to_end(&mut body) {
+        Ok(read) if read as u64 > LARGEST_BYTES => {
+            Err(format!("--request: standard input is longer than {LARGEST_BYTES} bytes"))
+        }
+        Ok(_) => Ok(body),
+        Err(error) => Err(format!("--request: standard input: {error}")),
+    }
 }
 
 fn headers(args: &Args) -> Result<Vec<Header>, String> {

@@ -67,12 +67,12 @@ fn compile(text: &str, dialect: Dialect) -> Compiled {
 
 fn collect<'n>(node: &'n Node, texts: &mut BTreeSet<&'n str>) {
     match &node.value {
-        Value::Scalar(_) => {}
+        Value::Scalar(_) | Value::Mistake => {}
         Value::Sequence(items) => items.iter().for_each(|item| collect(item, texts)),
         Value::Mapping(members) => {
             for (key, node) in members {
                 match &node.value {
-                    Value::Scalar(Scalar { text, .. }) if KEYS.contains(&key.name.as_str()) => {
+                    Value::Scalar(Scalar { text, .. }) if KEYS.contains(&key.as_str()) => {
                         texts.insert(text);
                     }
                     _ => collect(node, texts),

@@ -3,7 +3,7 @@
 use super::problem::{Lint, Place, Problems};
 use super::shape::{Field, Shape};
 use super::yaml::{Key, Node, Scalar, ScalarKind, Value};
-use crate::words::nearest;
+use crate::words::{almost, nearest};
 
 use serde_json::{Map, Value as Json};
 
@@ -19,7 +19,10 @@ pub(crate) struct Item<'n> {
 pub(crate) struct Fields<'n> {
     place: Place,
     path: String,
-    members: Vec<(&'n Key, &'n Node)>,
+    /// By the key that is meant, if a key is misspelled.
+    members: Vec<(&'n str, &'n Key, &'n Node)>,
+    /// True if there is a key that is not a word, and may be any.
+    has_unclear_key: bool,
 }
 
 impl<'n> Item<'n> {
@@ -38,7 +41,7 @@ impl<'n> Item<'n> {
     /// The value of a key if this is a mapping that has it.
     pub(crate) fn peek(&self, key: &str) -> Option<Item<'n>> {
         let Value::Mapping(members) = &self.node.value else { return None };
-        let (_, node) = members.iter().find(|(found, _)| found.name == key)?;
+        let (_, node) = members.iter().find(|(found, _)| found.as_str() == key)?;
         Some(Item { node, path: join(&self.path, key) })
     }
 
@@ -51,27 +54,53 @@ impl<'n> Item<'n> {
     }
 
     fn expected(&self, problems: &mut Problems, what: &str) {
-        self.problem(problems, format!("expected {what}, found {}", self.node.describe()));
+        match self.node.value {
+            Value::Mistake => problems.known_mistake(),
+            _ => {
+                self.problem(problems, format!("expected {what}, found {}", self.node.describe()));
+            }
+        }
     }
 
-    /// A mapping of a shape: without other keys.
+    /// A mapping of a shape: without other keys. What stands under a key that is almost one of the
+    /// shape's is read as if the key were right: one mistake must not hide others.
     pub(crate) fn fields(&self, shape: &Shape, problems: &mut Problems) -> Option<Fields<'n>> {
-        let known: Vec<&str> = shape.fields.iter().map(|Field { key, .. }| *key).collect();
+        let known: Vec<&'static str> = shape.fields.iter().map(|Field { key, .. }| *key).collect();
         let known = known.as_slice();
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, &format!("a mapping with {}", one_of(known)));
             return None;
         };
-        for (key, _) in members {
-            if !known.contains(&key.name.as_str()) {
-                let hint = suggestion(&key.name, known);
-                let message =
-                    format!("unknown key `{}`, expected {}{hint}", key.name, one_of(known));
-                problems.add(key.place, &self.path, message);
+        let mut fields = Fields {
+            place: self.node.place,
+            path: self.path.clone(),
+            members: Vec::new(),
+            has_unclear_key: false,
+        };
+        let mut unknown = Vec::new();
+        for (key, node) in members {
+            match &key.name {
+                None => {
+                    fields.has_unclear_key = true;
+                    problems.known_mistake();
+                }
+                Some(_) if key.is_repeated => problems.known_mistake(),
+                Some(name) if known.contains(&name.as_str()) => {
+                    fields.members.push((name, key, node));
+                }
+                Some(name) => unknown.push((name, key, node)),
             }
         }
-        let members = members.iter().map(|(key, node)| (key, node)).collect();
-        Some(Fields { place: self.node.place, path: self.path.clone(), members })
+        for (name, key, node) in unknown {
+            let hint = suggestion(name, known);
+            let message = format!("unknown key `{name}`, expected {}{hint}", one_of(known));
+            problems.add(key.place, &self.path, message);
+            let is_free = |meant: &&str| !fields.members.iter().any(|(taken, ..)| taken == meant);
+            if let Some(meant) = almost(name, known.iter().copied()).filter(is_free) {
+                fields.members.push((meant, key, node));
+            }
+        }
+        Some(fields)
     }
 
     /// A mapping from words of the author's to something.
@@ -80,9 +109,15 @@ impl<'n> Item<'n> {
             self.expected(problems, "a mapping");
             return None;
         };
-        let item =
-            |(key, node): &'n (Key, Node)| (key, Item { node, path: join(&self.path, &key.name) });
-        Some(members.iter().map(item).collect())
+        let mut entries = Vec::new();
+        for (key, node) in members {
+            if key.name.is_none() || key.is_repeated {
+                problems.known_mistake();
+                continue;
+            }
+            entries.push((key, Item { node, path: join(&self.path, key.as_str()) }));
+        }
+        Some(entries)
     }
 
     /// A list with at least one item.
@@ -109,10 +144,18 @@ impl<'n> Item<'n> {
         }
     }
 
+    /// A list, maybe with no item.
+    pub(crate) fn items_or_none(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+        match &self.node.value {
+            Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
+            _ => self.items(problems),
+        }
+    }
+
     fn scalar(&self) -> Option<&'n Scalar> {
         match &self.node.value {
             Value::Scalar(scalar) => Some(scalar),
-            Value::Sequence(_) | Value::Mapping(_) => None,
+            Value::Sequence(_) | Value::Mapping(_) | Value::Mistake => None,
         }
     }
 
@@ -137,10 +180,11 @@ impl<'n> Item<'n> {
         self.text(problems).map(|scalar| scalar.text.clone())
     }
 
+    /// The texts of a list with at least one, without those items that are mistakes.
     pub(crate) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
-        let items = self.items(problems)?;
-        let texts = items.iter().filter(|item| item.text(problems).is_some()).count();
-        (texts == items.len()).then_some(items)
+        let mut items = self.items(problems)?;
+        items.retain(|item| item.text(problems).is_some());
+        Some(items)
     }
 
     /// The text of an item that [`Item::text`] has accepted.
@@ -217,6 +261,10 @@ impl<'n> Item<'n> {
 
     /// One of some words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+        if matches!(self.node.value, Value::Mistake) {
+            problems.known_mistake();
+            return None;
+        }
         let text = self.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
         let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if found.is_none() {
@@ -235,17 +283,22 @@ impl<'n> Fields<'n> {
     /// one that is expected: what a slip of indentation emptied must not count
     /// as left out.
     pub(crate) fn get(&self, key: &str) -> Option<Item<'n>> {
-        let (_, node) = self.members.iter().find(|(found, _)| found.name == key)?;
-        Some(Item { node, path: join(&self.path, key) })
+        let (_, written, node) = self.members.iter().find(|(found, ..)| *found == key)?;
+        Some(Item { node, path: join(&self.path, written.as_str()) })
     }
 
     /// The value of a key that must be there.
     pub(crate) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
         let item = self.get(key);
-        if item.is_none() {
+        if item.is_none() && !self.has_unclear_key {
             problems.add(self.place, &self.path, format!("the key `{key}` is missing"));
         }
         item
+    }
+
+    /// Returns true if there is a key that is not a word. It may be any that is missing.
+    pub(crate) fn has_unclear_key(&self) -> bool {
+        self.has_unclear_key
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -258,8 +311,9 @@ pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::Sequence(items) => items.iter().map(json).collect(),
         Value::Mapping(members) => {
-            members.iter().map(|(key, node)| (key.name.clone(), json(node))).collect()
+            members.iter().map(|(key, node)| (key.as_str().to_owned(), json(node))).collect()
         }
+        Value::Mistake => Json::Null,
         Value::Scalar(Scalar { text, kind, .. }) => match kind {
             ScalarKind::Null => Json::Null,
             ScalarKind::Boolean => Json::Bool(text.eq_ignore_ascii_case("true")),

@@ -8,31 +8,53 @@ pub(super) use selection::selected_by_address;
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::Spot;
 use super::problem::{Lint, Problems};
-use super::rules::RuleSpots;
+use super::rules::{RuleMistakes, RuleSpots};
+use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
 use crate::policy::{
     Action, Condition, ConditionErrors, Lists, Policy, RequiredClaim, Rule, Target,
 };
 
-/// Looks at a policy, whose rules stand at `spots`.
-pub(super) fn lint(policy: &Policy, at: &Spot, spots: &[RuleSpots], problems: &mut Problems) {
-    nothing_allowed(policy, at, problems);
-    judged_otherwise(policy, spots, problems);
-    if policy.lists != Lists::UNFILTERED {
+/// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
+pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
+    let Placed { policy, spot: at, rules: spots, mistakes, .. } = placed;
+    let none_has = |has: &dyn Fn(&RuleMistakes) -> bool| {
+        !mistakes.rules && !spots.iter().any(|spots| has(&spots.mistakes))
+    };
+    if !mistakes.default_action
+        && !mistakes.governed
+        && !policy.rules.is_empty()
+        && none_has(&|rule| rule.action || rule.targets)
+    {
+        nothing_allowed(policy, at, problems);
+    }
+    if !mistakes.governed {
+        judged_otherwise(policy, spots, problems);
+    }
+    if !mistakes.lists && policy.lists != Lists::UNFILTERED {
         let message = "the answers to lists are filtered, so Envoy has to send them here: `mcp-authz \
                        envoy-config` prints filters that do. In BUFFERED those of lists alone are \
                        sent, in FULL_DUPLEX_STREAMED all";
         problems.lint(Lint::FilteredLists, at.place, &at.keys, message);
     }
-    let shadowed = shadowed_rules(policy, spots, problems);
-    ignored_condition_errors(policy, spots, problems);
+    let shadowed = if mistakes.scopes || mistakes.condition_errors {
+        Vec::new()
+    } else {
+        shadowed_rules(policy, spots, problems)
+    };
+    if !mistakes.condition_errors {
+        ignored_condition_errors(policy, spots, problems);
+    }
     repeated_targets(policy, spots, problems);
-    similar_scopes(policy, spots, problems);
-    glob_overlaps(policy, spots, &shadowed, problems);
-    evasion::evaded_deny_rules(policy, spots, problems);
+    if !mistakes.scopes && none_has(&|rule| rule.source) {
+        similar_scopes(policy, spots, problems);
+    }
     names::confusable_names(policy, spots, problems);
+    if !mistakes.any && none_has(&|rule| rule.any()) {
+        glob_overlaps(policy, spots, &shadowed, problems);
+        evasion::evaded_deny_rules(policy, spots, problems);
+    }
 }
 
 /// Earlier rules by what a later one must have if they cover it: the target, if
@@ -78,6 +100,9 @@ impl<'p> Index<'p> {
 /// Finds patterns of methods that seem to take in what is judged as something else.
 fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
+        if spots.mistakes.targets {
+            continue;
+        }
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
             // `*` alone is meant for all the rest.
             if target.feature != Feature::Method || target.name.as_str() == "*" {
@@ -168,6 +193,9 @@ fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
     let mut shadowed = vec![false; policy.rules.len()];
     let mut earlier = Index::default();
     for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
+        if spots.mistakes.any() {
+            continue;
+        }
         let covering = earlier.candidates(rule).into_iter().find(|&candidate| {
             policy.rules.get(candidate).is_some_and(|earlier| covers(policy, earlier, rule))
         });
@@ -252,7 +280,10 @@ fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut
         return;
     }
     for (rule, spots) in policy.rules.iter().zip(spots) {
-        if rule.action == Action::Deny && rule.conditions().any(Condition::can_fail) {
+        if rule.action == Action::Deny
+            && !spots.mistakes.any()
+            && rule.conditions().any(Condition::can_fail)
+        {
             let message = "a call on which the condition of this Deny rule cannot be evaluated, \
                            say because it leaves an argument out, is not denied by it \
                            (conditionErrors: NoMatch)";

@@ -7,6 +7,7 @@
 
 use super::conditions::Conditions;
 use super::decode::{Fields, Item};
+use super::found::{Found, Mistakes};
 use super::policy::{DEFAULT_SEPARATOR, is_metadata_url};
 use super::problem::{Lint, Problems};
 use super::rules::{self, RuleSpots};
@@ -84,9 +85,6 @@ pub(super) static RULE: Shape = shape(&[
 ]);
 pub(super) static TARGET: Shape = shape(&[key("tools")]);
 
-/// What a document gives: a policy, and where its rules stand.
-pub(super) type Found = (Policy, Vec<RuleSpots>);
-
 /// Reads an object of Kubernetes: an `MCPRoute`, or a list with some in it.
 /// Others are skipped.
 pub(super) fn read(
@@ -134,8 +132,9 @@ pub(super) fn read(
         item.problem(problems, message);
         return;
     }
-    if let Some(found) = route(item, conditions, problems) {
-        add(found, item.into());
+    let (found, any) = problems.checked(|problems| route(item, conditions, problems));
+    if let Some(found) = found {
+        add(found.with_mistakes(any), item.into());
     }
 }
 
@@ -156,53 +155,36 @@ fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems
     }
 }
 
+/// Reads a document. `None` if it is no mapping. Every part is read, whatever is wrong with others;
+/// the strictest value stands for what has a mistake.
 fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
     let fields = item.fields(&OBJECT, problems)?;
     let name = name(&fields, problems);
-    let spec_item = fields.required("spec", problems)?;
-    let spec = spec_item.fields(&SPEC, problems)?;
-    let mut left = Left::default();
-    left.note(&spec, &[("parentRefs", "parentRefs"), ("backendRefs", "backendRefs")]);
-    refuse(&spec, "headers", "policies are picked by host, path or route name", problems);
-    refuse(&spec, "backendSelector", "say in `authorization` who may call what", problems);
-    let matching = matching(&spec, problems);
-    let backends = spec.get("backendRefs").map(|item| backends(&item, problems));
-    let security = match spec.get("securityPolicy") {
-        Some(item) => Some((item.fields(&SECURITY_POLICY, problems)?, item)),
-        None => None,
+    let spec_item = fields.required("spec", problems);
+    let (spec, is_unclear) = problems
+        .checked(|problems| spec_item.as_ref().and_then(|item| item.fields(&SPEC, problems)));
+    let mut parts = Parts { conditions, problems, left: Left::default() };
+    let (matching, authorized, metadata) = match (&spec_item, &spec) {
+        (Some(item), Some(spec)) => parts.read(item, spec),
+        _ => (None, Authorized::default(), ResourceMetadata::default()),
     };
-    let mut metadata = ResourceMetadata::default();
-    let mut table = ScopeTable::default();
-    let mut judge = Some((Action::Allow, Rules::default(), Vec::new()));
-    let authorization = security.as_ref().and_then(|(fields, _)| fields.get("authorization"));
-    if let Some((fields, _)) = &security {
-        for key in ["apiKeyAuth", "extAuth"] {
-            let instead = "put that filter of Envoy's in front and leave it out here";
-            refuse(fields, key, instead, problems);
-        }
-        if let Some(oauth) = fields.get("oauth") {
-            metadata = resource_metadata(&oauth, &mut left, problems);
-        }
-    }
-    match &authorization {
-        Some(item) => judge = authorized(item, (&mut table, conditions), problems),
-        None => {
-            let message = "without `securityPolicy.authorization` every call is allowed";
-            spec_item.lint(Lint::NoAuthorization, problems, message);
-        }
-    }
-    if !left.0.is_empty() {
-        let message = format!("left to the configuration of Envoy: {}", left.0.join(", "));
-        spec_item.lint(Lint::LeftToOthers, problems, message);
-    }
-    let (default_action, rules, spots) = judge?;
-    if let Some(backends) = backends {
-        unknown_backends(&rules, &spots, &backends, problems);
-    }
+    let Authorized { default_action, rules, table } = authorized;
+    let mistakes = Mistakes {
+        name: name.is_none(),
+        matching: matching.is_none(),
+        governed: false,
+        lists: false,
+        scopes: false,
+        condition_errors: false,
+        default_action: default_action.is_none(),
+        rules: rules.is_none(),
+        any: name.is_none() || matching.is_none() || default_action.is_none() || rules.is_none(),
+    };
+    let (rules, spots) = rules.unwrap_or_default();
     let policy = Policy {
-        name: name?,
+        name: name.unwrap_or_default(),
         dialect: Dialect::McpRoute,
-        matching: matching?,
+        matching: matching.unwrap_or_default(),
         backend: BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()),
         resource_metadata_url: metadata.url,
         scopes_supported: metadata.scopes,
@@ -214,11 +196,94 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         tasks: Tasks::Continue,
         // As the reference does it.
         condition_errors: ConditionErrors::NoMatch,
-        default_action,
+        default_action: default_action.unwrap_or(Action::Deny),
         rules,
         scopes: table,
     };
-    Some((policy, spots))
+    // A key that is not known may have been meant as any.
+    let mistakes =
+        if is_unclear { Mistakes { name: mistakes.name, ..Mistakes::ALL } } else { mistakes };
+    Some(Found { policy, rules: spots, mistakes })
+}
+
+/// What the parts of a `spec` share while they are read.
+struct Parts<'r> {
+    conditions: &'r mut Conditions,
+    problems: &'r mut Problems,
+    left: Left,
+}
+
+/// Who may call what; each `None` if it has a mistake.
+#[derive(Default)]
+struct Authorized {
+    default_action: Option<Action>,
+    rules: Option<(Rules, Vec<RuleSpots>)>,
+    table: ScopeTable,
+}
+
+impl Parts<'_> {
+    fn read(
+        &mut self,
+        item: &Item<'_>,
+        spec: &Fields<'_>,
+    ) -> (Option<Matching>, Authorized, ResourceMetadata) {
+        let problems = &mut *self.problems;
+        self.left.note(spec, &[("parentRefs", "parentRefs"), ("backendRefs", "backendRefs")]);
+        refuse(spec, "headers", "policies are picked by host, path or route name", problems);
+        refuse(spec, "backendSelector", "say in `authorization` who may call what", problems);
+        let (matching, is_bad_matching) = problems.checked(|problems| matching(spec, problems));
+        let matching = matching.filter(|_| !is_bad_matching);
+        let (backends, is_bad_backend) = problems
+            .checked(|problems| spec.get("backendRefs").map(|item| backends(&item, problems)));
+        let (authorized, metadata) = self.security(item, spec);
+        if let (Some(backends), Some((rules, spots))) = (&backends, &authorized.rules)
+            && !is_bad_backend
+        {
+            unknown_backends(rules, spots, backends, self.problems);
+        }
+        if !self.left.0.is_empty() {
+            let left = self.left.0.join(", ");
+            let message = format!("left to the configuration of Envoy: {left}");
+            item.lint(Lint::LeftToOthers, self.problems, message);
+        }
+        (matching, authorized, metadata)
+    }
+
+    fn security(
+        &mut self,
+        spec_item: &Item<'_>,
+        spec: &Fields<'_>,
+    ) -> (Authorized, ResourceMetadata) {
+        let problems = &mut *self.problems;
+        let item = spec.get("securityPolicy");
+        let (fields, is_unclear) = problems.checked(|problems| {
+            item.as_ref().and_then(|item| item.fields(&SECURITY_POLICY, problems))
+        });
+        let mut metadata = ResourceMetadata::default();
+        if let Some(fields) = &fields {
+            for key in ["apiKeyAuth", "extAuth"] {
+                let instead = "put that filter of Envoy's in front and leave it out here";
+                refuse(fields, key, instead, problems);
+            }
+            if let Some(oauth) = fields.get("oauth") {
+                metadata = resource_metadata(&oauth, &mut self.left, problems);
+            }
+        }
+        let authorized = match fields.and_then(|fields| fields.get("authorization")) {
+            Some(item) => authorized(&item, self.conditions, problems),
+            None if is_unclear => Authorized::default(),
+            None => {
+                let message = "without `securityPolicy.authorization` every call is allowed";
+                spec_item.lint(Lint::NoAuthorization, problems, message);
+                Authorized {
+                    default_action: Some(Action::Allow),
+                    rules: Some((Rules::default(), Vec::new())),
+                    table: ScopeTable::default(),
+                }
+            }
+        };
+        (authorized, metadata)
+    }
 }
 
 /// `NAMESPACE/NAME`, or `NAME` alone.
@@ -228,18 +293,18 @@ fn name(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
         metadata.problem(problems, "the key `name` is missing");
         return None;
     };
-    let name = name.string(problems)?;
+    let name = name.string(problems);
     match metadata.peek("namespace") {
-        Some(namespace) => Some(format!("{}/{name}", namespace.string(problems)?)),
-        None => Some(name),
+        Some(namespace) => {
+            let namespace = namespace.string(problems);
+            Some(format!("{}/{}", namespace?, name?))
+        }
+        None => name,
     }
 }
 
 fn matching(spec: &Fields<'_>, problems: &mut Problems) -> Option<Matching> {
-    let hosts = match spec.get("hostnames") {
-        Some(item) => item.strings(problems)?,
-        None => Vec::new(),
-    };
+    let hosts = spec.get("hostnames").and_then(|item| item.strings(problems)).unwrap_or_default();
     let mut matching = Matching::default();
     for item in &hosts {
         match HostPattern::parse(item.as_text()) {
@@ -339,30 +404,31 @@ fn metadata_url(resource: &str) -> Option<String> {
     (!rest.contains('#')).then(|| format!("{scheme}{host}{WELL_KNOWN}{path}"))
 }
 
-fn authorized(
-    item: &Item<'_>,
-    shared: (&mut ScopeTable, &mut Conditions),
-    problems: &mut Problems,
-) -> Option<(Action, Rules, Vec<RuleSpots>)> {
-    let fields = item.fields(&AUTHORIZATION, problems)?;
+fn authorized(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Authorized {
+    let (fields, is_unclear) = problems.checked(|problems| item.fields(&AUTHORIZATION, problems));
+    let Some(fields) = fields else { return Authorized::default() };
     let default_action = match fields.get("defaultAction") {
         Some(item) => item.word(&ACTIONS, problems),
         None => Some(Action::Deny),
     };
     let backend = BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned());
-    let (rules, spots) = match fields.get("rules") {
-        Some(item) if !matches!(&item.node().value, Value::Sequence(rules) if rules.is_empty()) => {
-            rules::rules(
-                &item,
-                Dialect::McpRoute,
-                (Some(&backend), Governed::default()),
-                shared,
-                problems,
-            )?
+    let about = (Some(&backend), Some(Governed::default()));
+    let mut table = ScopeTable::default();
+    let rules = match fields.get("rules") {
+        Some(item) => {
+            rules::rules(&item, Dialect::McpRoute, about, (&mut table, conditions), problems)
         }
-        _ => (Rules::default(), Vec::new()),
+        None => Some((Rules::default(), Vec::new())),
     };
-    Some((default_action?, rules, spots))
+    if let (Some((rules, _)), Some(default_action)) = (&rules, default_action)
+        && rules.is_empty()
+        && !is_unclear
+    {
+        rules::no_rules(fields.get("rules").as_ref().unwrap_or(item), default_action, problems);
+    }
+    // A key that is not known may have been meant as either.
+    let rules = rules.filter(|_| !is_unclear || fields.get("rules").is_some());
+    Authorized { default_action: default_action.filter(|_| !is_unclear), rules, table }
 }
 
 /// Rules over backends to which no call can be routed.

@@ -4,15 +4,17 @@ use std::collections::HashSet;
 
 use super::conditions::Conditions;
 use super::decode::{Fields, Item, one_of};
+use super::found::{Found, Mistakes};
+use super::matching::{MATCH, matching};
 use super::problem::Problems;
-use super::rules::{self, RULE, RuleSpots};
+use super::rules::{self, RULE};
 use super::scopes::{Stars, scope_hierarchy, scopes};
 use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists,
-    Matching, PathPrefix, Policy, ScopeTable, Shown, Tasks, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
+    Shown, Tasks, Unauthenticated,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
@@ -119,37 +121,11 @@ pub(super) static POLICY: Shape = Shape::new(
         ),
         field(
             "rules",
-            Holds::Mappings(&RULE),
-            "Tried in order; the first that matches a call decides it.",
-        )
-        .required(),
+            Holds::MappingsOrNone(&RULE),
+            "Tried in order; the first that matches a call decides it. Without any, defaultAction decides.",
+        ),
     ],
 );
-
-static MATCH: Shape = Shape {
-    any_of: &["hosts", "pathPrefixes", "routes", "onlyByName"],
-    ..Shape::new(
-        "The requests that a policy is for.",
-        &[
-            field(
-                "hosts",
-                Holds::Texts,
-                "Host names without port; `*.` in front means all names below.",
-            ),
-            field("pathPrefixes", Holds::Texts, "Paths with all that is below them."),
-            field(
-                "routes",
-                Holds::Texts,
-                "Envoy's names of routes; needs `request_attributes: [xds.route_name]`.",
-            ),
-            field(
-                "onlyByName",
-                Holds::Switch,
-                "No request, unless Envoy names this policy in the gRPC metadata `x-mcp-authz-policy`.",
-            ),
-        ],
-    )
-};
 
 static BACKEND: Shape = Shape {
     one_of: &["toolNamePrefix", "name", "header", "attribute"],
@@ -172,18 +148,24 @@ static BACKEND: Shape = Shape {
     )
 };
 
-/// Reads a policy.
+/// Reads a policy. `None` if it is no mapping. Every part is read, whatever is wrong with others.
 pub(super) fn policy(
     item: &Item<'_>,
     conditions: &mut Conditions,
     problems: &mut Problems,
-) -> Option<(Policy, Vec<RuleSpots>)> {
-    let fields = item.fields(&POLICY, problems)?;
+) -> Option<Found> {
+    let (found, any) = problems.checked(|problems| parts(item, conditions, problems));
+    found.map(|found| found.with_mistakes(any))
+}
+
+/// Reads the parts of a policy. The strictest value, or the default, stands for what has a
+/// mistake.
+fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
+    let (fields, is_unclear) = problems.checked(|problems| item.fields(&POLICY, problems));
+    let fields = fields?;
     let name = fields.required("name", problems).and_then(|item| item.string(problems));
-    let matching = match fields.get("match") {
-        Some(item) => matching(&item, problems),
-        None => Some(Matching::default()),
-    };
+    let (matching, is_bad_matching) =
+        problems.checked(|problems| fields.get("match").and_then(|item| matching(&item, problems)));
     let backend = match fields.get("backend") {
         Some(item) => backend(&item, problems),
         None => Some(BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned())),
@@ -216,69 +198,117 @@ pub(super) fn policy(
         None => Some(Tasks::Continue),
     };
     let governed = match fields.get("enforce") {
-        Some(item) => enforced(&item, problems)?,
-        None => Governed::default(),
+        Some(item) => enforced(&item, problems),
+        None => Some(Governed::default()),
     };
-    let mut shown = |key, feature| shown(&fields, key, governed.includes(feature), problems);
-    let tools_list = shown("toolsList", Feature::Tool);
-    let prompts_list = shown("promptsList", Feature::Prompt);
-    let resources_list = shown("resourcesList", Feature::Resource);
-    let mut table = match fields.get("scopeHierarchy") {
-        Some(item) => scope_hierarchy(&item, problems),
-        None => ScopeTable::default(),
-    };
-    let rules = fields.required("rules", problems).and_then(|item| {
-        let about = (backend.as_ref(), governed);
-        rules::rules(&item, Dialect::Native, about, (&mut table, conditions), problems)
+    let mut shown = |key, feature| shown(&fields, key, (feature, governed), problems);
+    let tools = shown("toolsList", Feature::Tool);
+    let prompts = shown("promptsList", Feature::Prompt);
+    let resources = shown("resourcesList", Feature::Resource);
+    let (mut table, is_bad_hierarchy) = problems.checked(|problems| {
+        let item = fields.get("scopeHierarchy");
+        item.map(|item| scope_hierarchy(&item, problems)).unwrap_or_default()
     });
-    let (rules, spots) = rules?;
+    let about = (backend.as_ref(), governed);
+    let rules = match fields.get("rules") {
+        Some(item) => {
+            rules::rules(&item, Dialect::Native, about, (&mut table, conditions), problems)
+        }
+        None => Some((Rules::default(), Vec::new())),
+    };
+    if let (Some((rules, _)), Some(default_action)) = (&rules, default_action)
+        && rules.is_empty()
+        && !is_unclear
+    {
+        rules::no_rules(fields.get("rules").as_ref().unwrap_or(item), default_action, problems);
+    }
+    let mistakes = Mistakes {
+        name: name.is_none(),
+        matching: is_bad_matching,
+        governed: governed.is_none(),
+        lists: [tools, prompts, resources].iter().any(Option::is_none),
+        scopes: is_bad_hierarchy,
+        condition_errors: condition_errors.is_none(),
+        default_action: default_action.is_none(),
+        rules: rules.is_none(),
+        any: [
+            name.is_none(),
+            backend.is_none(),
+            unauthenticated.is_none(),
+            default_action.is_none(),
+            condition_errors.is_none(),
+            enforcement.is_none(),
+            batches.is_none(),
+            tasks.is_none(),
+            governed.is_none(),
+            tools.is_none(),
+            prompts.is_none(),
+            resources.is_none(),
+            rules.is_none(),
+        ]
+        .contains(&true),
+    };
+    let (rules, spots) = rules.unwrap_or_default();
     let policy = Policy {
-        name: name?,
+        name: name.unwrap_or_default(),
         dialect: Dialect::Native,
-        matching: matching?,
-        backend: backend?,
+        matching: matching.unwrap_or_default(),
+        backend: backend.unwrap_or_else(|| BackendFrom::Name(String::new())),
         resource_metadata_url,
         scopes_supported,
-        unauthenticated: unauthenticated?,
-        enforcement: enforcement?,
-        batches: batches?,
-        governed,
-        lists: Lists { tools: tools_list?, prompts: prompts_list?, resources: resources_list? },
-        tasks: tasks?,
-        condition_errors: condition_errors?,
-        default_action: default_action?,
+        unauthenticated: unauthenticated.unwrap_or(Unauthenticated::Forbid),
+        enforcement: enforcement.unwrap_or(Enforcement::Enforce),
+        batches: batches.unwrap_or(Batches::Reject),
+        governed: governed.unwrap_or_default(),
+        lists: Lists {
+            tools: tools.unwrap_or(Shown::Unfiltered),
+            prompts: prompts.unwrap_or(Shown::Unfiltered),
+            resources: resources.unwrap_or(Shown::Unfiltered),
+        },
+        tasks: tasks.unwrap_or(Tasks::Deny),
+        condition_errors: condition_errors.unwrap_or(ConditionErrors::Deny),
+        default_action: default_action.unwrap_or(Action::Deny),
         rules,
         scopes: table,
     };
-    Some((policy, spots))
+    // A key that is not known may have been meant as any.
+    let mistakes = if is_unclear { Mistakes::ALL } else { mistakes };
+    Some(Found { policy, rules: spots, mistakes })
 }
 
-/// What is judged beside tools.
+/// What is judged beside tools. `None` if it has a mistake.
 fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
+    let items = item.items(problems)?;
     let mut named = HashSet::new();
-    for item in &item.items(problems)? {
-        let word = item.word(&ENFORCE.map(|word| (word, word)), problems)?;
-        if !named.insert(word) {
-            item.problem(problems, format!("`{word}` stands here twice"));
+    let mut is_known = true;
+    for item in &items {
+        match item.word(&ENFORCE.map(|word| (word, word)), problems) {
+            Some(word) if !named.insert(word) => {
+                item.problem(problems, format!("`{word}` stands here twice"));
+            }
+            Some(_) => {}
+            None => is_known = false,
         }
     }
-    if !named.contains("tools") {
+    // A word that is not known may have been meant so.
+    if !named.contains("tools") && is_known {
         item.problem(problems, "tools are judged in every policy: name them here, too");
     }
     let [prompts, resources, methods] =
         ["prompts", "resources", "methods"].map(|word| named.contains(word));
-    Some(Governed { prompts, resources, methods })
+    is_known.then_some(Governed { prompts, resources, methods })
 }
 
 /// What is seen in a list.
 fn shown(
     fields: &Fields<'_>,
     key: &str,
-    is_judged: bool,
+    (feature, governed): (Feature, Option<Governed>),
     problems: &mut Problems,
 ) -> Option<Shown> {
     let Some(item) = fields.get(key) else { return Some(Shown::Unfiltered) };
     let shown = item.word(&SHOWN, problems)?;
+    let is_judged = governed.is_none_or(|governed| governed.includes(feature));
     if !is_judged && shown != Shown::Unfiltered {
         let judged = key.trim_end_matches("List");
         let message = format!(
@@ -290,82 +320,31 @@ fn shown(
     Some(shown)
 }
 
-fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
-    let fields = item.fields(&MATCH, problems)?;
-    let texts = |key, problems: &mut Problems| match fields.get(key) {
-        Some(item) => item.strings(problems).unwrap_or_default(),
-        None => Vec::new(),
-    };
-    let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
-    let routes = texts("routes", problems);
-    let only_by_name = fields.get("onlyByName");
-    let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
-    let matching = Matching {
-        hosts: parsed(&hosts, HostPattern::parse, host, problems),
-        path_prefixes: parsed(
-            &prefixes,
-            PathPrefix::parse,
-            "a plain path, such as `/mcp`",
-            problems,
-        ),
-        routes: routes.iter().map(|item| item.as_text().to_owned()).collect(),
-        only_by_name: only_by_name.is_some(),
-    };
-    if let Some(item) = &only_by_name {
-        let alone = Matching { only_by_name: true, ..Matching::default() };
-        if item.word(&[("true", ())], problems).is_some() && matching != alone {
-            let message = "a policy that only Envoy's metadata names matches nothing by itself: \
-                           give `onlyByName` alone";
-            item.problem(problems, message);
-        }
-    }
-    if matching == Matching::default() {
-        item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
-    }
-    Some(matching)
-}
-
-/// What texts are parsed to; those that are not `what` are problems.
-fn parsed<T>(
-    items: &[Item<'_>],
-    parse: impl Fn(&str) -> Option<T>,
-    what: &str,
-    problems: &mut Problems,
-) -> Vec<T> {
-    let parsed = items.iter().filter_map(|item| {
-        let value = parse(item.as_text());
-        if value.is_none() {
-            item.problem(problems, format!("`{}` is not {what}", item.as_text()));
-        }
-        value
-    });
-    parsed.collect()
-}
-
+/// Returns `None` if there is a mistake.
 fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     let fields = item.fields(&BACKEND, problems)?;
     let keys = BACKEND.one_of;
     let given: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.get(key)?))).collect();
-    match given.as_slice() {
-        [] => {
-            item.problem(problems, format!("expected {}", one_of(keys)));
-            None
-        }
-        [(key, value)] => {
-            let text = value.string(problems)?;
-            Some(match *key {
-                "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
-                "header" => BackendFrom::Header(header_name(value, &text, problems)?),
-                "attribute" => BackendFrom::Attribute(text),
-                _ => BackendFrom::Name(text),
-            })
-        }
-        [(first, _), (_, second), ..] => {
+    if given.is_empty() && !fields.has_unclear_key() {
+        item.problem(problems, format!("expected {}", one_of(keys)));
+    }
+    if let Some(((first, _), others)) = given.split_first() {
+        for (_, item) in others {
             let message = format!("a backend is told in one way, and `{first}` is one already");
-            second.problem(problems, message);
-            None
+            item.problem(problems, message);
         }
     }
+    let read = |(key, item): &(&str, Item<'_>)| {
+        let text = item.string(problems)?;
+        Some(match *key {
+            "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
+            "header" => BackendFrom::Header(header_name(item, &text, problems)?),
+            "attribute" => BackendFrom::Attribute(text),
+            _ => BackendFrom::Name(text),
+        })
+    };
+    let mut ways: Vec<_> = given.iter().map(read).collect();
+    if ways.len() == 1 { ways.pop().flatten() } else { None }
 }
 
 /// A header's name in lower case ([RFC 9110, section 5.1]).

@@ -79,11 +79,15 @@ pub enum Lint {
     SkippedDocument,
     /// Envoy has to send the answers to lists.
     FilteredLists,
+    /// A policy without rules.
+    NoRules,
+    /// A rule of which nothing is given, so that it allows every call.
+    OpenRule,
 }
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -102,6 +106,8 @@ impl Lint {
         Self::LeftToOthers,
         Self::SkippedDocument,
         Self::FilteredLists,
+        Self::NoRules,
+        Self::OpenRule,
     ];
 
     /// The word for it.
@@ -125,6 +131,8 @@ impl Lint {
             Self::LeftToOthers => "left-to-others",
             Self::SkippedDocument => "skipped-document",
             Self::FilteredLists => "filtered-lists",
+            Self::NoRules => "no-rules",
+            Self::OpenRule => "open-rule",
         }
     }
 
@@ -195,11 +203,13 @@ impl std::error::Error for LoadError {}
 pub(crate) struct Problems {
     file: Arc<Path>,
     found: Vec<Finding>,
+    /// The number of mistakes so far, some of which are reported once for several of these.
+    mistakes: usize,
 }
 
 impl Problems {
     pub(crate) fn new(file: Arc<Path>) -> Self {
-        Self { file, found: Vec::new() }
+        Self { file, found: Vec::new(), mistakes: 0 }
     }
 
     fn push(
@@ -209,6 +219,7 @@ impl Problems {
         keys: &str,
         message: impl Into<String>,
     ) {
+        self.mistakes += usize::from(lint.is_none());
         self.found.push(Finding {
             severity: lint.map_or(Severity::Error, Lint::severity),
             lint,
@@ -239,6 +250,23 @@ impl Problems {
         message: impl Into<String>,
     ) {
         self.push(Some(lint), Some(place), keys, message);
+    }
+
+    /// Counts a mistake that is reported already: the part that it is in has a mistake, too.
+    pub(crate) fn known_mistake(&mut self) {
+        self.mistakes += 1;
+    }
+
+    /// The number of mistakes so far: if it grows while a part is read, the part has one.
+    pub(crate) fn mistakes(&self) -> usize {
+        self.mistakes
+    }
+
+    /// Reads a part of a file. Also returns true if that part has a mistake.
+    pub(crate) fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.mistakes;
+        let part = read(self);
+        (part, self.mistakes > before)
     }
 
     pub(crate) fn has_errors(&self) -> bool {

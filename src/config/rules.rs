@@ -26,8 +26,7 @@ pub(super) static RULE: Shape = Shape::new(
     "Matches a call if all that is given matches; what is left out matches every call.",
     &[
         field("name", Holds::Text, "For logs; never told to a caller."),
-        field("action", Holds::Word(&ACTION_WORDS), "What becomes of a call that it matches.")
-            .required(),
+        field("action", Holds::Word(&ACTION_WORDS), "What becomes of a call that it matches."),
         field("source", Holds::Mapping(&SOURCE), "Who calls."),
         field("target", Holds::Mapping(&TARGET), "What is called."),
         field("cel", Holds::Condition, "Must be true of `request`, `args` and `meta` (CEL)."),
@@ -70,75 +69,123 @@ pub(super) struct RuleSpots {
     pub(super) targets: Vec<Spot>,
     /// Its scopes, as they are named.
     pub(super) scopes: Vec<Spot>,
+    pub(super) mistakes: RuleMistakes,
 }
 
-/// Reads rules over what is governed, whose backends are told by `backend_from`, which is
-/// `None` if that was a mistake.
+/// The parts of a rule that have a mistake. What stands for them in the rule is no part of the
+/// file, so a warning about it would be false.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RuleMistakes {
+    pub(super) action: bool,
+    pub(super) source: bool,
+    /// True if there are more targets, or others, than those that could be read.
+    pub(super) targets: bool,
+    pub(super) cel: bool,
+}
+
+impl RuleMistakes {
+    const ALL: Self = Self { action: true, source: true, targets: true, cel: true };
+
+    /// Returns true if any part has a mistake.
+    pub(super) fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// Reads rules over what is governed, whose backends are told by `backend_from`. Both are `None`
+/// if there is a mistake in them. Returns `None` if there is no list of rules.
 pub(super) fn rules(
     item: &Item<'_>,
     dialect: Dialect,
-    (backend_from, governed): (Option<&BackendFrom>, Governed),
+    (backend_from, governed): (Option<&BackendFrom>, Option<Governed>),
     (table, conditions): (&mut ScopeTable, &mut Conditions),
     problems: &mut Problems,
 ) -> Option<(Rules, Vec<RuleSpots>)> {
-    // Every rule is read before the first that failed ends it all.
-    let items = item.items(problems)?;
+    let items = item.items_or_none(problems)?;
     let mut reading = Reading { dialect, backend_from, governed, table, conditions, problems };
-    let rules: Vec<_> = items.iter().map(|item| reading.rule(item)).collect();
-    let (rules, spots): (Vec<_>, Vec<_>) =
-        rules.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let (rules, spots): (Vec<_>, Vec<_>) = items.iter().map(|item| reading.rule(item)).unzip();
     Some((Rules::new(rules, dialect), spots))
+}
+
+/// Warns of a list of rules, or of a policy without such a list, that leaves everything to the
+/// default action.
+pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut Problems) {
+    let effect = match default_action {
+        Action::Allow => "allowed",
+        Action::Deny => "denied",
+    };
+    let message = format!("there are no rules, so `defaultAction` decides: every call is {effect}");
+    item.lint(Lint::NoRules, problems, message);
 }
 
 /// What all rules of a policy share while they are read.
 struct Reading<'r> {
     dialect: Dialect,
     backend_from: Option<&'r BackendFrom>,
-    governed: Governed,
+    governed: Option<Governed>,
     table: &'r mut ScopeTable,
     conditions: &'r mut Conditions,
     problems: &'r mut Problems,
 }
 
-/// What a part of a rule is, where it stands, and whether it was valid: what is
-/// not must not become nothing.
-type Part<T> = Option<Option<T>>;
-
-fn valid<T>(part: Part<T>) -> Option<Option<T>> {
-    match part {
-        Some(value) => value.map(Some),
-        None => Some(None),
-    }
-}
-
 impl Reading<'_> {
-    fn rule(&mut self, item: &Item<'_>) -> Option<(Rule, RuleSpots)> {
-        let fields = item.fields(rule_shape(self.dialect), self.problems)?;
-        let name = fields.get("name").and_then(|item| item.string(self.problems));
-        let action = match (fields.get("action"), self.dialect) {
-            (None, Dialect::McpRoute) => Some(Action::Allow),
-            _ => fields
-                .required("action", self.problems)
-                .and_then(|item| item.word(&ACTIONS, self.problems)),
+    /// Reads a rule. Deny and nothing else stand for what has a mistake.
+    fn rule(&mut self, item: &Item<'_>) -> (Rule, RuleSpots) {
+        let dialect = self.dialect;
+        let (fields, is_unclear) =
+            self.problems.checked(|problems| item.fields(rule_shape(dialect), problems));
+        let part = |key| fields.as_ref().and_then(|fields| fields.get(key));
+        let name = part("name").and_then(|item| item.string(self.problems));
+        let action = match part("action") {
+            Some(item) => item.word(&ACTIONS, self.problems),
+            None => Some(Action::Allow),
         };
-        let source = fields.get("source").map(|item| self.source(&item)).unwrap_or_default();
-        let comparison = Comparison::of(self.dialect, action.unwrap_or(Action::Allow));
-        let targets = fields.get("target").map(|item| self.targets(&item, comparison));
-        let cel = fields.get("cel").map(|item| self.condition(&item, comparison));
-        let (targets, target_spots) = match valid(targets)? {
-            Some((targets, spots)) => (Some(targets), spots),
-            None => (None, Vec::new()),
+        let (source, targets, cel) = (part("source"), part("target"), part("cel"));
+        if !is_unclear
+            && ["action", "source", "target", "cel"].iter().all(|key| part(key).is_none())
+        {
+            let message = "this rule allows every call: write `action: Allow` to say so, or \
+                           `source`, `target` or `cel` to allow less";
+            item.lint(Lint::OpenRule, self.problems, message);
+        }
+        let comparison = Comparison::of(dialect, action.unwrap_or(Action::Deny));
+        let (source, is_bad_source) =
+            self.checked(|reading| source.map(|item| reading.source(&item)));
+        let source = source.unwrap_or_default();
+        let (targets, is_bad_target) =
+            self.checked(|reading| targets.map(|item| reading.targets(&item, comparison)));
+        let (targets, target_spots) = targets.unzip();
+        let (cel, is_bad_cel) =
+            self.checked(|reading| cel.and_then(|item| reading.condition(&item, comparison)));
+        let mistakes = RuleMistakes {
+            action: action.is_none(),
+            source: is_bad_source,
+            targets: is_bad_target,
+            cel: is_bad_cel,
         };
-        let spots = RuleSpots { rule: item.into(), targets: target_spots, scopes: source.spots };
+        let spots = RuleSpots {
+            rule: item.into(),
+            targets: target_spots.unwrap_or_default(),
+            scopes: source.spots,
+            // A key that is not known may have been meant as any.
+            mistakes: if is_unclear { RuleMistakes::ALL } else { mistakes },
+        };
         let rule = Rule {
             name,
-            action: action?,
+            action: action.unwrap_or(Action::Deny),
             scopes: RequiredScopes::new(source.scopes, self.table),
             claims: source.claims,
             targets,
-            cel: valid(cel)?,
+            cel,
         };
-        Some((rule, spots))
+        (rule, spots)
+    }
+
+    /// Reads a part. Also returns true if it has a mistake.
+    fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
+        let before = self.problems.mistakes();
+        let part = read(self);
+        (part, self.problems.mistakes() > before)
     }
 
     /// The scopes and claims that a caller must have.
@@ -153,7 +200,7 @@ impl Reading<'_> {
             Dialect::Native => Stars::Refused,
             Dialect::McpRoute => Stars::Literal,
         };
-        if scope_item.is_none() && claim_item.is_none() {
+        if scope_item.is_none() && claim_item.is_none() && !fields.has_unclear_key() {
             jwt.problem(problems, "expected `scopes`, `claims` or both");
         }
         let (scopes, spots) =
@@ -186,9 +233,7 @@ impl Reading<'_> {
         let values = fields.required("values", problems).and_then(|item| match self.dialect {
             Dialect::Native => {
                 let items = item.items(problems)?;
-                let values = items.iter().map(|item| claim_value(item, problems));
-                // Every value is read before the first mistake ends it all.
-                values.collect::<Vec<_>>().into_iter().collect::<Option<Vec<_>>>()
+                Some(items.iter().filter_map(|item| claim_value(item, problems)).collect())
             }
             Dialect::McpRoute => {
                 let items = item.strings(problems)?;
@@ -200,26 +245,32 @@ impl Reading<'_> {
         Some(RequiredClaim { name: name?, dialect, value_type: value_type?, values: values? })
     }
 
-    fn targets(
-        &mut self,
-        item: &Item<'_>,
-        comparison: Comparison,
-    ) -> Option<(Vec<Target>, Vec<Spot>)> {
-        let fields = item.fields(target_shape(self.dialect), self.problems)?;
+    /// Reads targets, without those that have a mistake.
+    fn targets(&mut self, item: &Item<'_>, comparison: Comparison) -> (Vec<Target>, Vec<Spot>) {
         let (mut targets, mut spots) = (Vec::new(), Vec::new());
+        let Some(fields) = item.fields(target_shape(self.dialect), self.problems) else {
+            return (targets, spots);
+        };
+        let mut is_empty = true;
         for (feature, key, name_key, shape) in TARGETS {
             let Some(list) = fields.get(key) else { continue };
-            if !self.governed.includes(feature) {
+            is_empty = false;
+            if self.governed.is_some_and(|governed| !governed.includes(feature)) {
                 let message =
                     format!("this policy does not judge {key}: name `{key}` in its `enforce`, too");
                 list.problem(self.problems, message);
             }
-            for item in &list.items(self.problems)? {
-                targets.push(self.target(item, (feature, name_key, shape), comparison));
-                spots.push(Spot::from(item));
+            for item in &list.items(self.problems).unwrap_or_default() {
+                let (target, has_mistake) = self.checked(|reading| {
+                    reading.target(item, (feature, name_key, shape), comparison)
+                });
+                if let Some(target) = target.filter(|_| !has_mistake) {
+                    targets.push(target);
+                    spots.push(Spot::from(item));
+                }
             }
         }
-        if targets.is_empty() {
+        if is_empty {
             let keys = if self.dialect == Dialect::Native {
                 one_of(TARGET.any_of)
             } else {
@@ -227,9 +278,10 @@ impl Reading<'_> {
             };
             item.problem(self.problems, format!("expected {keys}"));
         }
-        Some((targets.into_iter().collect::<Option<_>>()?, spots))
+        (targets, spots)
     }
 
+    /// Reads a target. Whether it has a mistake is counted.
     fn target(
         &mut self,
         item: &Item<'_>,
@@ -237,21 +289,23 @@ impl Reading<'_> {
         comparison: Comparison,
     ) -> Option<Target> {
         let fields = item.fields(shape, self.problems)?;
-        let when = fields.get("when").map(|item| self.condition(&item, comparison));
+        let when = fields.get("when").and_then(|item| self.condition(&item, comparison));
         let problems = &mut *self.problems;
         let other = if feature == Feature::Tool { fields.get("toolName") } else { None };
         let name_item = match (fields.get(name_key), other) {
             (Some(name), None) | (None, Some(name)) => Some(name),
-            (Some(_), Some(second)) => {
+            (Some(name), Some(second)) => {
                 second.problem(problems, "`toolName` is another word for `tool`: give one of them");
-                None
+                Some(name)
             }
             (None, None) => {
-                let message = format!(
-                    "the key `{name_key}` is missing (`*` means every {})",
-                    feature.as_str()
-                );
-                problems.add(fields.place(), &item.path, message);
+                if !fields.has_unclear_key() {
+                    let message = format!(
+                        "the key `{name_key}` is missing (`*` means every {})",
+                        feature.as_str()
+                    );
+                    problems.add(fields.place(), &item.path, message);
+                }
                 None
             }
         };
@@ -260,7 +314,7 @@ impl Reading<'_> {
         if self.dialect == Dialect::McpRoute {
             fields.required("backend", problems);
         }
-        let backend = backend_item.as_ref().map(|item| item.string(problems));
+        let backend = backend_item.as_ref().and_then(|item| item.string(problems));
 
         if let (Some(item), Some(name)) = (&name_item, &name) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
@@ -273,14 +327,13 @@ impl Reading<'_> {
                 item.lint(Lint::BackendInUri, problems, doubt);
             }
         }
-        if let (Some(item), Some(Some(backend)), Some(from)) =
+        if let (Some(item), Some(backend), Some(from)) =
             (&backend_item, &backend, self.backend_from)
             && let Some(mistake) = backend_mistake((feature, name.as_deref()), backend, from)
         {
             item.problem(problems, mistake);
         }
-        let name = Glob::new(name?);
-        Some(Target::new((feature, valid(backend)?, name), valid(when)?, comparison))
+        Some(Target::new((feature, backend, Glob::new(name?)), when, comparison))
     }
 
     fn condition(&mut self, item: &Item<'_>, comparison: Comparison) -> Option<Arc<Condition>> {
@@ -318,14 +371,13 @@ fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
         Json::String(text) => Some(ClaimValue::String(text)),
         Json::Bool(value) => Some(ClaimValue::Bool(value)),
         Json::Number(number) => {
-            let number = number.as_f64().unwrap_or(f64::NAN);
-            if let crate::json::Json::Double(number) = crate::json::Json::double(number) {
-                return Some(ClaimValue::Number(number));
+            let value = ClaimValue::number(number.as_f64().unwrap_or(f64::NAN));
+            if value.is_none() {
+                let message = "a number beyond ±(2^53 − 1) equals no claim: readers round it \
+                               differently";
+                item.problem(problems, message);
             }
-            let message =
-                "a number beyond ±(2^53 − 1) equals no claim: readers round it differently";
-            item.problem(problems, message);
-            None
+            value
         }
         Json::Null | Json::Array(_) | Json::Object(_) => None,
     }

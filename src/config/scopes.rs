@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Spot;
 use super::decode::Item;
 use super::problem::Problems;
-use crate::policy::{ScopeTable, is_scope_token};
+use crate::policy::{ScopeCycle, ScopeTable, is_scope_token};
 
 /// Scopes go into headers.
 const LONGEST_SCOPE_BYTES: usize = 256;
@@ -14,32 +14,58 @@ const LONGEST_SCOPE_BYTES: usize = 256;
 pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
     /// What each implies is a set of all: far more than anyone has.
     const MOST_SCOPES: usize = 10_000;
+    /// The most circles that are reported in one run.
+    const MOST_CIRCLES: usize = 20;
 
     let entries = item.entries(problems).unwrap_or_default();
     let mut pairs = Vec::new();
     let mut count = 0;
     for (key, narrower) in &entries {
-        if !is_scope_token(&key.name) {
-            problems.add(key.place, &item.path, not_a_scope(&key.name));
+        if !is_scope_token(key.as_str()) {
+            problems.add(key.place, &item.path, not_a_scope(key.as_str()));
         }
-        let is_starred = key.name.contains('*');
-        if let Some(mistake) = star_mistake(&key.name, Stars::Repeated { is_starred }) {
+        let is_starred = key.as_str().contains('*');
+        if let Some(mistake) = star_mistake(key.as_str(), Stars::Repeated { is_starred }) {
             problems.add(key.place, &item.path, mistake);
         }
         let (narrower, _) = scopes(narrower, Stars::Repeated { is_starred }, problems);
         count += 1 + narrower.len();
-        pairs.push((key.name.clone(), narrower));
+        pairs.push((key.as_str().to_owned(), narrower));
     }
     if count > MOST_SCOPES {
         item.problem(problems, format!("more than {MOST_SCOPES} scopes"));
         return ScopeTable::default();
     }
-    ScopeTable::with_hierarchy(&pairs).unwrap_or_else(|cycle| {
-        let way = cycle.scopes.join("` implies `");
-        let by_star = if way.contains('*') { ", or could, by what `*` stands for" } else { "" };
-        item.problem(problems, format!("a scope implies itself{by_star}: `{way}`"));
-        ScopeTable::default()
-    })
+    // Each circle is opened at its last step, so that the next one is found, too.
+    for _ in 0..MOST_CIRCLES {
+        match ScopeTable::with_hierarchy(&pairs) {
+            Ok(table) => return table,
+            Err(cycle) => {
+                let way = cycle.scopes.join("` implies `");
+                let by_star = match way.contains('*') {
+                    true => ", or could, by what `*` stands for",
+                    false => "",
+                };
+                item.problem(problems, format!("a scope implies itself{by_star}: `{way}`"));
+                if !remove_last_step(&cycle, &mut pairs) {
+                    break;
+                }
+            }
+        }
+    }
+    ScopeTable::default()
+}
+
+/// Removes the step that closes a circle. Returns false if it is not there.
+fn remove_last_step(cycle: &ScopeCycle, pairs: &mut [(String, Vec<String>)]) -> bool {
+    let [.., from, to] = cycle.scopes.as_slice() else { return false };
+    let mut is_removed = false;
+    for (_, narrower) in pairs.iter_mut().filter(|(broader, _)| broader == from) {
+        let before = narrower.len();
+        narrower.retain(|scope| scope != to);
+        is_removed |= narrower.len() < before;
+    }
+    is_removed
 }
 
 fn not_a_scope(text: &str) -> String {

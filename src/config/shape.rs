@@ -52,6 +52,8 @@ pub(crate) enum Holds {
     Mapping(&'static Shape),
     /// A list of mappings.
     Mappings(&'static Shape),
+    /// A list of mappings, maybe none at all.
+    MappingsOrNone(&'static Shape),
     /// A text or a list of texts, by name.
     TextsByName,
     /// A text or null.
@@ -167,6 +169,7 @@ impl Holds {
             Self::Mappings(shape) => {
                 json!({"type": "array", "items": shape.schema(), "minItems": 1})
             }
+            Self::MappingsOrNone(shape) => json!({"type": "array", "items": shape.schema()}),
             Self::TextsByName => json!({
                 "type": "object",
                 "additionalProperties": {

@@ -1,18 +1,171 @@
-//! Reading files: bounded, and as text only.
+//! Reading a file: bounded, without waiting, and as text only.
 
-use std::fs::{self, File};
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::problem::{Place, Problems};
 
-/// Far more than ten thousand rules need.
+/// The most bytes of a file. Far more than ten thousand rules need.
 pub(crate) const LARGEST_FILE: u64 = 8 << 20;
-/// The names of policy files in a directory.
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Opening a named pipe waits for its other end without this flag. The value is that of
+/// `fcntl.h`: `std` has no name for it, and `libc` would be a dependency for one number.
+const O_NONBLOCK: i32 = if cfg!(all(
+    any(target_os = "linux", target_os = "android"),
+    not(any(target_arch = "mips", target_arch = "mips64", target_arch = "sparc64"))
+)) {
+    0o4000
+} else if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    0x80
+} else if cfg!(target_arch = "sparc64") {
+    0x4000
+} else {
+    // macOS and the BSDs.
+    0x4
+};
+
+/// What tells one state of a file from another without reading the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// The same of the last change of any kind, which no program can set.
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn new(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Looks at the file at a path, through links.
+    pub(super) fn at(path: &Path) -> Result<Self, io::ErrorKind> {
+        fs::metadata(path).map(|metadata| Self::new(&metadata)).map_err(|error| error.kind())
+    }
+}
+
+/// Why a file cannot be read.
+#[derive(Debug)]
+pub(crate) enum Unreadable {
+    /// The operating system says why.
+    Io(io::Error),
+    /// A symbolic link to nothing.
+    DanglingLink,
+    /// `-`, which other programs take for standard input.
+    StandardInput,
+    /// Something other than a file.
+    NotAFile(Kind),
+    /// The file has more bytes than this.
+    TooLarge(u64),
+    /// The file changed while it was read.
+    Changed,
+}
+
+/// Something that has a path and is no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Directory,
+    Pipe,
+    Socket,
+    Device,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Io(error) => return write!(f, "{error}"),
+            Self::TooLarge(most) if most % (1 << 20) == 0 => {
+                return write!(f, "the file is larger than {} MiB", most >> 20);
+            }
+            Self::TooLarge(most) => return write!(f, "the file is larger than {most} bytes"),
+            Self::DanglingLink => "this is a symbolic link to a file that does not exist",
+            Self::StandardInput => {
+                "standard input is not read here: write it to a file first, and give the file"
+            }
+            Self::NotAFile(Kind::Directory) => "this is a directory: give a file",
+            Self::NotAFile(Kind::Pipe) => {
+                "this is a pipe: write its content to a file first (`COMMAND > FILE` instead of \
+                 `<(COMMAND)`), and give the file"
+            }
+            Self::NotAFile(Kind::Socket) => "this is a socket: give a file",
+            Self::NotAFile(Kind::Device) => "this is a device: give a file",
+            Self::Changed => "the file changed while it was read: try again",
+        })
+    }
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Reads a regular file of at most `most` bytes. Never waits for another program.
+///
+/// # Errors
+/// If it is no regular file, is larger, changes meanwhile, or cannot be read.
+pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
+    read_with_identity(path, most).map(|(bytes, _)| bytes)
+}
+
+fn read_with_identity(path: &Path, most: u64) -> Result<(Vec<u8>, Identity), Unreadable> {
+    // Before opening: that alone can do something to a device.
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => Unreadable::DanglingLink,
+        io::ErrorKind::NotFound if path == Path::new("-") => Unreadable::StandardInput,
+        _ => error.into(),
+    })?;
+    must_be_regular(&metadata)?;
+    let mut file = open(path)?;
+    // After opening: something else may have taken its place.
+    let metadata = file.metadata()?;
+    must_be_regular(&metadata)?;
+    let before = Identity::new(&metadata);
+    let bytes = read_at_most(&mut file, most)?;
+    let after = Identity::new(&file.metadata()?);
+    if before == after { Ok((bytes, after)) } else { Err(Unreadable::Changed) }
+}
+
+/// Opens whatever is at a path without waiting for another program.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)
+}
+
+fn read_at_most(file: &mut File, most: u64) -> Result<Vec<u8>, Unreadable> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(Unreadable::TooLarge(most)) } else { Ok(bytes) }
+}
+
+fn must_be_regular(metadata: &Metadata) -> Result<(), Unreadable> {
+    let kind = metadata.file_type();
+    Err(Unreadable::NotAFile(if kind.is_file() {
+        return Ok(());
+    } else if kind.is_dir() {
+        Kind::Directory
+    } else if kind.is_fifo() {
+        Kind::Pipe
+    } else if kind.is_socket() {
+        Kind::Socket
+    } else {
+        Kind::Device
+    }))
+}
 
 /// A file's text.
 #[derive(Debug)]
@@ -22,39 +175,40 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// If it cannot be read, is too large, or is no text.
-    pub(crate) fn read(path: &Path) -> Result<Self, Problems> {
+    /// Reads a file. `None` if it is not, or does not stay, as it was looked at before.
+    pub(super) fn read(
+        path: &Path,
+        known: &Result<Identity, io::ErrorKind>,
+    ) -> Option<Result<Self, Problems>> {
         let file: Arc<Path> = path.into();
-        let fail = |fail: &dyn Fn(&mut Problems)| {
-            let mut problems = Problems::new(Arc::clone(&file));
-            fail(&mut problems);
-            problems
-        };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes))
-            .map_err(|error| fail(&|problems| problems.unreadable(error.to_string())))?;
-        if bytes.len() as u64 > LARGEST_FILE {
-            let message = format!("the file is larger than {} MiB", LARGEST_FILE >> 20);
-            return Err(fail(&|problems| problems.unreadable(message.as_str())));
+        match read_with_identity(path, LARGEST_FILE) {
+            Ok((bytes, identity)) if *known == Ok(identity) => Some(Self::from_bytes(file, bytes)),
+            Ok(_) | Err(Unreadable::Changed) => None,
+            Err(error) => {
+                let mut problems = Problems::new(file);
+                problems.unreadable(error.to_string());
+                Some(Err(problems))
+            }
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let before = error.as_bytes().get(..valid).unwrap_or_default();
-            let line = before.split(|&byte| byte == b'\n').count();
-            let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            let last = before.get(start..).unwrap_or_default();
-            let place = Place { line, column: String::from_utf8_lossy(last).chars().count() + 1 };
-            fail(&|problems| problems.add(place, "", "the file is not text in UTF-8"))
-        })?;
-        Ok(Self { file, text })
     }
-}
 
-impl Source {
+    fn from_bytes(file: Arc<Path>, bytes: Vec<u8>) -> Result<Self, Problems> {
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self { file, text }),
+            Err(error) => {
+                let valid = error.utf8_error().valid_up_to();
+                let before = error.as_bytes().get(..valid).unwrap_or_default();
+                let line = before.split(|&byte| byte == b'\n').count();
+                let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+                let last = before.get(start..).unwrap_or_default();
+                let column = String::from_utf8_lossy(last).chars().count() + 1;
+                let mut problems = Problems::new(file);
+                problems.add(Place { line, column }, "", "the file is not text in UTF-8");
+                Err(problems)
+            }
+        }
+    }
+
     /// Adds name and text to a hash, each with its length in front.
     pub(super) fn add_to(&self, hash: &mut Sha256) {
         let name = self.file.file_name().unwrap_or_default().as_encoded_bytes();
@@ -65,27 +219,33 @@ impl Source {
     }
 }
 
-/// The policy files at a path: itself, or those in the directory, by name. Not
-/// those that are hidden, as Kubernetes hides what a ConfigMap's files link to,
-/// and not the tests beside them.
-pub(super) fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        if is_policy_file(&path) && !path.is_dir() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
 
-fn is_policy_file(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let Some((stem, extension)) = name.rsplit_once('.') else { return false };
-    let is_known = EXTENSIONS.iter().any(|known| extension.eq_ignore_ascii_case(known));
-    is_known && !name.starts_with('.') && !stem.ends_with(".test")
+    use super::*;
+
+    /// If this fails, it hangs.
+    #[test]
+    fn opening_a_pipe_never_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let metadata = open(&path).unwrap().metadata().unwrap();
+        let refused = must_be_regular(&metadata);
+        assert!(matches!(refused, Err(Unreadable::NotAFile(Kind::Pipe))), "{refused:?}");
+        assert!(matches!(read(&path, 1), Err(Unreadable::NotAFile(Kind::Pipe))));
+    }
+
+    #[test]
+    fn file_without_end_is_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        let error = read(&path, 4).unwrap_err();
+        assert_eq!(error.to_string(), "the file is larger than 4 bytes");
+        // It says that it is empty.
+        assert!(matches!(read(Path::new("/proc/self/smaps"), 9), Err(Unreadable::TooLarge(9))));
+    }
 }

@@ -92,11 +92,11 @@ pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
 ];
 
 /// Why a name can match no call, if it cannot. `prefixed` tells backends if the target
-/// names none.
+/// names none; `governed` is `None` if it has a mistake.
 pub(super) fn name_mistake(
     feature: Feature,
     name: &str,
-    (prefixed, governed): (Option<&BackendFrom>, Governed),
+    (prefixed, governed): (Option<&BackendFrom>, Option<Governed>),
     dialect: Dialect,
 ) -> Option<String> {
     if dialect == Dialect::McpRoute && name.contains('*') {
@@ -155,7 +155,7 @@ pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<Str
 }
 
 /// Why a method can match no call, if it cannot.
-fn method_mistake(name: &str, governed: Governed) -> Option<String> {
+fn method_mistake(name: &str, governed: Option<Governed>) -> Option<String> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(format!("`{name}` never matches: methods are visible ASCII"));
     }
@@ -165,6 +165,7 @@ fn method_mistake(name: &str, governed: Governed) -> Option<String> {
              and is refused"
         ));
     }
+    let governed = governed?;
     if name == "completion/complete" && governed.judges_as(name).is_some() {
         return Some(format!(
             "`{name}` never matches: it is judged as the prompt or the resource that it is for"

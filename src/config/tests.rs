@@ -332,7 +332,7 @@ fn a_policy_that_never_applies_is_a_mistake() {
 /// What `validate` says, without the file's name.
 pub(super) fn doubts(text: &str) -> Vec<String> {
     let source = Source { file: Path::new("x").into(), text: text.to_owned() };
-    let (_, findings) = gate(vec![Ok(source)], Thoroughness::Everything);
+    let (_, findings) = gate((vec![Ok(source)], String::new()), Thoroughness::Everything);
     let code = |finding: &Finding| finding.lint.map_or("error", Lint::as_str);
     findings
         .iter()
@@ -362,4 +362,67 @@ policies: [{name: b, rules: &r [{action: Deny}]}]
     assert_eq!(problems(&text), ["4:9: limits: `limits` is given already, in policy"]);
     let anchor = format!("{text}---\npolicies: *r\n");
     assert!(problems(&anchor).iter().any(|problem| problem.contains("not YAML")), "anchors end");
+}
+
+#[test]
+fn mistake_hides_no_other_in_its_file() {
+    for (text, expected) in [
+        // The document before the one that is no YAML.
+        ("policies: [{name: p, tasks: x}]\n---\npolicies: [", vec!["1:29: ", "4:1: not YAML"]),
+        // A second `limits`, whatever is wrong with the first.
+        (
+            "limits: {maxJsonDepth: 1}\npolicies: [{name: p}]\n---\nlimits: {maxJsonDepth: 9}\npolicies: [{name: q}]",
+            vec![
+                "1:24: ",
+                "4:9: limits: `limits` is given already",
+                "5:12: policies[0]: this policy never applies",
+            ],
+        ),
+        (
+            "policies: [{name: p, scopeHierarchy: {a: [b], b: [a], c: [d], d: [c]}}]",
+            vec![
+                "1:38: policies[0].scopeHierarchy: a scope implies itself: `a`",
+                "1:38: policies[0].scopeHierarchy: a scope implies itself: `c`",
+            ],
+        ),
+        // Each of three ways is read.
+        (
+            "policies: [{name: p, backend: {name: 1, header: 'x y', attribute: ''}}]",
+            vec!["1:38: ", "1:49: ", "1:49: ", "1:67: ", "1:67: "],
+        ),
+        // A host that is none is a host all the same.
+        ("policies: [{name: p, match: {hosts: [a b]}}, {name: q}]", vec!["1:38: "]),
+        (
+            "policies: [{name: p, match: {hosts: [a b], onlyByName: true}}]",
+            vec!["1:38: ", "1:56: "],
+        ),
+    ] {
+        let found = problems(text);
+        let starts = |(found, expected): (&String, &&str)| found.starts_with(expected);
+        assert_eq!(found.len(), expected.len(), "{text}: {found:#?}");
+        assert!(found.iter().zip(&expected).all(starts), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn rules_and_actions_may_be_absent() {
+    for (policy, actions, codes) in [
+        ("{name: p}", [].as_slice(), ["no-rules:1:12"].as_slice()),
+        ("{name: p, rules: []}", &[], &["no-rules:1:29"]),
+        ("{name: p, rules: [{cel: 'true'}]}", &[Action::Allow], &[]),
+        ("{name: p, rules: [{name: r}]}", &[Action::Allow], &["open-rule:1:30"]),
+        ("{name: p, rules: [{action: Allow}]}", &[Action::Allow], &[]),
+    ] {
+        let text = format!("policies: [{policy}]");
+        let gate = parse(&text).unwrap();
+        let found: Vec<Action> = gate.policies[0].rules.iter().map(|rule| rule.action).collect();
+        assert_eq!(found, actions, "{policy}");
+        let doubts = doubts(&text);
+        assert_eq!(doubts.len(), codes.len(), "{policy}: {doubts:?}");
+        let starts = |(doubt, code): (&String, &&str)| doubt.starts_with(code);
+        assert!(doubts.iter().zip(codes).all(starts), "{policy}: {doubts:?}");
+    }
+    for emptied in ["{name: p, rules: }", "{name: p, rules: [{action: }]}", "{name: p, rules: ~}"] {
+        assert_eq!(problems(&format!("policies: [{emptied}]")).len(), 1, "{emptied}");
+    }
 }

@@ -28,12 +28,24 @@ pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<(Key, Node)>),
+    /// Something that is not supported here. It is reported, and could have been anything.
+    Mistake,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
     pub(crate) place: Place,
-    pub(crate) name: String,
+    /// `None` for a key that is not a word, which is reported.
+    pub(crate) name: Option<String>,
+    /// True if the same key stands there before, which is reported.
+    pub(crate) is_repeated: bool,
+}
+
+impl Key {
+    /// The key as it is written; empty if it is not a word.
+    pub(crate) fn as_str(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -65,13 +77,14 @@ impl Node {
             Value::Mapping(_) => "a mapping".to_owned(),
             Value::Scalar(Scalar { kind: ScalarKind::Null, .. }) => "nothing".to_owned(),
             Value::Scalar(Scalar { text, .. }) => format!("`{text}`"),
+            Value::Mistake => "a mistake".to_owned(),
         }
     }
 }
 
-/// Reads the documents of a file, without those that are empty. `None` if it
-/// cannot be read to its end.
-pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Vec<Node>> {
+/// Reads the documents of a file, without those that are empty. Of a file that cannot be read to
+/// its end, those before that place are returned.
+pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
     let mut loader = Loader {
         lines: text.lines().collect(),
         parser: Parser::new_from_str(text),
@@ -81,13 +94,23 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Option<Vec<Node>> {
         cursor: Cursor::default(),
         problems,
     };
-    match loader.stream() {
-        Ok(documents) => Some(documents),
+    let mut nodes = Vec::new();
+    let is_complete = match loader.stream(&mut nodes) {
+        Ok(()) => true,
         Err(Broken { place, message }) => {
             problems.add(place, "", message);
-            None
+            false
         }
-    }
+    };
+    Documents { nodes, is_complete }
+}
+
+/// The documents of a file.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    pub(crate) nodes: Vec<Node>,
+    /// False if the file cannot be read to its end.
+    pub(crate) is_complete: bool,
 }
 
 /// Why and where a file cannot be read on.
@@ -137,12 +160,11 @@ impl<'t> Loader<'t, '_> {
         }
     }
 
-    fn stream(&mut self) -> Result<Vec<Node>, Broken> {
-        let mut documents = Vec::new();
+    fn stream(&mut self, documents: &mut Vec<Node>) -> Result<(), Broken> {
         loop {
             let (event, place) = self.next()?;
             match event {
-                Event::StreamEnd => return Ok(documents),
+                Event::StreamEnd => return Ok(()),
                 // Anchors are a document's own.
                 Event::DocumentStart(_) => self.anchors.clear(),
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
@@ -167,18 +189,24 @@ impl<'t> Loader<'t, '_> {
         self.depth += 1;
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.nodes += text.len() / BYTES_A_NODE;
                 let kind = match tag {
                     Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
-                        ScalarKind::String
+                        Some(ScalarKind::String)
                     }
-                    Some(_) => return Err(problem(place, "tags are not supported here")),
-                    None => kind(&text, style),
+                    Some(_) => None,
+                    None => Some(kind(&text, style)),
                 };
-                self.nodes += text.len() / BYTES_A_NODE;
-                let text_starts = self.text_starts(&text, style, place);
-                (anchor, Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts }))
+                let value = match kind {
+                    Some(kind) => {
+                        let text_starts = self.text_starts(&text, style, place);
+                        Value::Scalar(Scalar { text: text.into_owned(), kind, text_starts })
+                    }
+                    None => self.mistake(place, "tags are not supported here"),
+                };
+                (anchor, value)
             }
-            Event::SequenceStart(anchor, None) => {
+            Event::SequenceStart(anchor, tag) => {
                 let mut items = Vec::new();
                 loop {
                     match self.next()? {
@@ -186,22 +214,26 @@ impl<'t> Loader<'t, '_> {
                         (event, place) => items.push(self.node(event, place)?),
                     }
                 }
-                (anchor, Value::Sequence(items))
+                (anchor, self.untagged(place, tag.is_some(), Value::Sequence(items)))
             }
-            Event::MappingStart(anchor, None) => (anchor, Value::Mapping(self.mapping()?)),
+            Event::MappingStart(anchor, tag) => {
+                let members = Value::Mapping(self.mapping()?);
+                (anchor, self.untagged(place, tag.is_some(), members))
+            }
             Event::Alias(id) => {
-                let Some(node) = self.anchors.get(&id) else {
-                    return Err(problem(place, "an alias of a value that is not complete"));
+                let value = match self.anchors.get(&id) {
+                    Some(node) => {
+                        let (nodes, depth) = extent(&node.value);
+                        self.nodes += nodes;
+                        if self.nodes > MAX_NODES || self.depth + depth > MAX_DEPTH {
+                            let message = "this alias makes the file too large or too deep";
+                            return Err(problem(place, message));
+                        }
+                        node.value.clone()
+                    }
+                    None => self.mistake(place, "an alias of a value that is not complete"),
                 };
-                let (nodes, depth) = extent(&node.value);
-                self.nodes += nodes;
-                if self.nodes > MAX_NODES || self.depth + depth > MAX_DEPTH {
-                    return Err(problem(place, "this alias makes the file too large or too deep"));
-                }
-                (0, node.value.clone())
-            }
-            Event::SequenceStart(..) | Event::MappingStart(..) => {
-                return Err(problem(place, "tags are not supported here"));
+                (0, value)
             }
             _ => return Err(problem(place, "unexpected end")),
         };
@@ -225,17 +257,31 @@ impl<'t> Loader<'t, '_> {
             let (event, place) = self.next()?;
             let name = match event {
                 Event::MappingEnd => return Ok(members),
-                Event::Scalar(text, ..) => text.into_owned(),
-                _ => return Err(problem(place, "a key must be a word")),
+                Event::Scalar(text, ..) => Some(text.into_owned()),
+                event => {
+                    self.node(event, place)?;
+                    self.problems.add(place, "", "a key must be a word");
+                    None
+                }
             };
-            if let Some(line) = lines.insert(name.clone(), place.line) {
+            let first = name.as_ref().and_then(|name| lines.insert(name.clone(), place.line));
+            if let (Some(line), Some(name)) = (first, &name) {
                 let message = format!("the key `{name}` stands here again, after line {line}");
                 self.problems.add(place, "", message);
             }
             let (event, value_place) = self.next()?;
             let value = self.node(event, value_place)?;
-            members.push((Key { place, name }, value));
+            members.push((Key { place, name, is_repeated: first.is_some() }, value));
         }
+    }
+
+    fn mistake(&mut self, place: Place, message: &str) -> Value {
+        self.problems.add(place, "", message);
+        Value::Mistake
+    }
+
+    fn untagged(&mut self, place: Place, has_tag: bool, value: Value) -> Value {
+        if has_tag { self.mistake(place, "tags are not supported here") } else { value }
     }
 
     /// Where the characters of a scalar's text stand, so that a column within
@@ -270,6 +316,7 @@ fn extent(value: &Value) -> (usize, usize) {
             .fold((1, 0), |(nodes, deepest), (more, depth)| (nodes + more, deepest.max(depth + 1)))
     };
     match value {
+        Value::Mistake => (1, 0),
         Value::Scalar(Scalar { text, .. }) => (1 + text.len() / BYTES_A_NODE, 0),
         Value::Sequence(items) => within(&mut items.iter()),
         Value::Mapping(members) => within(&mut members.iter().map(|(_, item)| item)),

@@ -200,7 +200,9 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
         None => {
             let mut payloads = payloads(&fields)?;
             if payloads.len() > 1 {
-                let names = payloads.iter().map(|(name, _)| lossy(name)).collect();
+                let mut names: Vec<String> =
+                    payloads.iter().map(|(name, _)| lossy(name)).collect();
+                names.sort_unstable();
                 return Ok(VerifiedClaims::Several(names));
             }
             payloads.pop().map(|(_, payload)| payload)

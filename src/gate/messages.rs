@@ -31,11 +31,13 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Jud
         Err(refusal) => return Judgement::refused(policy, refusal.answering(id_of(&message))),
     };
     match message {
-        Message::Calls(calls) => {
+        Message::Calls(mut calls) => {
             let list = calls.first().and_then(|call| list_of(policy, call));
-            let id = calls.first().and_then(|call| call.id);
-            let http = http.map(|http| Call { id, ..http });
-            Judgement { list, ..calls::judge(admitted, http.into_iter().chain(calls).collect()) }
+            if let Some(http) = http {
+                let id = calls.first().and_then(|call| call.id);
+                calls.insert(0, Call { id, ..http });
+            }
+            Judgement { list, ..calls::judge(admitted, calls) }
         }
         Message::NotGoverned { proof, method, id } => {
             let is_response = method.is_none() && names_responses(policy);

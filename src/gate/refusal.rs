@@ -59,7 +59,12 @@ const INVALID_REQUEST: i32 = -32600;
 const INTERNAL_ERROR: i32 = -32603;
 
 impl Refusal {
-    fn new(status: u16, blame: Blame, reason: &'static str, (code, message): (i32, &str)) -> Self {
+    fn new(
+        status: u16,
+        blame: Blame,
+        reason: &'static str,
+        (code, message): (i32, impl Into<String>),
+    ) -> Self {
         Self {
             status,
             reason,
@@ -68,7 +73,7 @@ impl Refusal {
             www_authenticate: None,
             required_scopes: Vec::new(),
             code,
-            message: message.to_owned(),
+            message: message.into(),
             id: None,
             hint: None,
         }
@@ -203,7 +208,7 @@ impl Refusal {
                  further scope would change that"
             ),
         };
-        let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, &message));
+        let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, message));
         if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
             refusal.required_scopes = scopes.to_vec();
@@ -225,7 +230,7 @@ impl Refusal {
 
     /// A body that is not one well-formed message.
     pub(super) fn malformed(Malformed { problem, id }: Malformed) -> Self {
-        let error = (problem.code(), &*problem.to_string());
+        let error = (problem.code(), problem.to_string());
         Self::new(problem.status(), Blame::Request, problem.reason(), error).answering(id)
     }
 

@@ -436,8 +436,8 @@ impl<'a> Envelope<'a> {
                 "`method` differs from one of MCP's only in upper and lower case",
             ));
         }
-        if methods::is_removed(&method)
-            && headers.are_modern(&mirror)
+        if headers.are_modern(&mirror)
+            && methods::is_removed(&method)
             && accept.governed.covers(asks)
         {
             return Err(Problem::RemovedMethod);
@@ -478,7 +478,7 @@ impl<'a> Envelope<'a> {
                 Some(Text::NotAString) => Declared::NotAString,
             },
             is_request: !is_notification,
-            needs_name: methods::needs_name(method),
+            needs_name: methods::needs_name(method, asks),
         }
     }
 }

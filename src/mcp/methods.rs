@@ -12,9 +12,7 @@ pub(super) const NOTIFICATIONS: &str = "notifications/";
 /// The methods of requests that MCP 2026-07-28 removed ("Key Changes", 2, 4 and 5).
 const REMOVED: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
-/// The methods whose requests need `Mcp-Name` (MCP 2026-07-28, streamable HTTP, "Standard
-/// Request Headers").
-const NAMED: [&str; 3] = [TOOLS_CALL, "prompts/get", "resources/read"];
+const RESOURCES_READ: &str = "resources/read";
 
 /// What a method asks for, and by which parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +114,7 @@ impl Governed {
 
 const KNOWN: [(&str, Asks); 25] = [
     ("prompts/get", Asks::Prompt),
-    ("resources/read", Asks::Resource),
+    (RESOURCES_READ, Asks::Resource),
     ("resources/subscribe", Asks::Resource),
     ("resources/unsubscribe", Asks::Resource),
     ("completion/complete", Asks::Completion),
@@ -179,9 +177,14 @@ pub(super) fn is_removed(method: &str) -> bool {
     REMOVED.contains(&method)
 }
 
-/// Returns true for a method whose requests need the header `Mcp-Name`.
-pub(super) fn needs_name(method: &str) -> bool {
-    NAMED.contains(&method)
+/// Returns true for a method whose requests need the header `Mcp-Name` (MCP 2026-07-28,
+/// streamable HTTP, "Standard Request Headers").
+pub(super) fn needs_name(method: &str, asks: Option<Asks>) -> bool {
+    match asks {
+        Some(Asks::Tool | Asks::Prompt) => true,
+        Some(Asks::Resource) => method == RESOURCES_READ,
+        _ => false,
+    }
 }
 
 /// Whether a method is not known, and differs from one that is only in letters' case.

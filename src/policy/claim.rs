@@ -42,6 +42,11 @@ pub enum ClaimValue {
 }
 
 impl ClaimValue {
+    /// A number that a claim can have. `None` if readers round it differently.
+    pub fn number(value: f64) -> Option<Self> {
+        matches!(Json::double(value), Json::Double(_)).then_some(Self::Number(value))
+    }
+
     /// Whether every value that the other accepts is accepted.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {

@@ -1,32 +1,42 @@
 //! Loading policies anew when their files change.
 //!
-//! Changes are told by the operating system where it can, and found by looking
-//! every few seconds where it cannot: on network file systems, or when a
-//! ConfigMap's files are swapped by a symbolic link far from here. What counts is
-//! the content, so a file that is written again unchanged changes nothing.
+//! The operating system reports changes where it can. Where it cannot, on network file systems
+//! or when a ConfigMap's files are swapped by a symbolic link far from here, the files are
+//! checked every few seconds.
+//!
+//! A file that is written in steps is not complete in between, and what is missing may be its
+//! Deny rules. So changed files take effect once they have stood still for a moment, and nobody
+//! is writing one of them. Content counts: a file that is written again unchanged changes nothing.
+
+mod writers;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use self::writers::{Event, Writers};
 use crate::admin::Status;
-use crate::config;
+use crate::config::{self, Files, State};
 use crate::gate::LiveGate;
 use crate::telemetry::Recorder;
 
-/// How often files are looked at without being told.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long files may still be being written after the first change is told.
-const SETTLE: Duration = Duration::from_millis(50);
+/// The time between checks that nothing asks for.
+const CHECK_EVERY: Duration = Duration::from_secs(2);
+/// The time between a change that is reported and the check of it: many come together.
+const SOON: Duration = Duration::from_millis(50);
+/// The time for which changed files must not change again.
+const SETTLE: Duration = Duration::from_millis(500);
+/// The time after which the log says that files keep changing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why files are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why files are checked.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Something has changed where they are.
-    Change,
+    /// Something has happened where they are.
+    Event(Event),
     /// An operator asks for it (SIGHUP).
     Signal,
     /// The process ends.
@@ -39,14 +49,24 @@ pub(super) struct Reloader {
     live: Arc<LiveGate>,
     recorder: Arc<Recorder>,
     status: Arc<Status>,
-    /// What was loaded, or tried to be, last.
+    /// The digest of the files that were loaded last, or that could not be.
     digest: String,
     causes: Receiver<Cause>,
+    next_check: Instant,
+    unsettled: Option<Unsettled>,
+    writers: Writers,
+}
+
+/// A change that has not taken effect yet.
+struct Unsettled {
+    state: State,
+    since: Instant,
+    is_reported: bool,
 }
 
 impl Reloader {
-    /// For the files at a path, from which the gate was loaded; and how to tell
-    /// it to look.
+    /// For the files at a path, from which the gate was loaded. Also returns the way to make it
+    /// check them.
     pub(super) fn new(
         path: &Path,
         live: Arc<LiveGate>,
@@ -54,27 +74,38 @@ impl Reloader {
         status: Arc<Status>,
     ) -> (Self, Sender<Cause>) {
         let (tell, causes) = channel();
-        let digest = live.current().digest.to_string();
-        (Self { path: path.to_owned(), live, recorder, status, digest, causes }, tell)
+        let reloader = Self {
+            path: path.to_owned(),
+            digest: live.current().digest.to_string(),
+            live,
+            recorder,
+            status,
+            causes,
+            next_check: Instant::now() + CHECK_EVERY,
+            unsettled: None,
+            writers: Writers::default(),
+        };
+        (reloader, tell)
     }
 
-    /// Runs until it is told to stop.
-    pub(super) fn run(mut self, tell: &Sender<Cause>) {
-        let _watcher = self.watch(tell.clone());
+    /// Runs until it must stop.
+    pub(super) fn run(mut self, tell: Sender<Cause>) {
+        let _watcher = self.watch(tell);
         loop {
-            match self.causes.recv_timeout(LOOK_EVERY) {
+            match self.causes.recv_timeout(until(self.next_check)) {
                 Ok(Cause::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Cause::Signal) => self.look(true),
-                Err(RecvTimeoutError::Timeout) => self.look(false),
-                Ok(Cause::Change) => {
-                    // One look for many changes, and not in the middle of them.
-                    std::thread::sleep(SETTLE);
-                    let more: Vec<Cause> = self.causes.try_iter().collect();
-                    if more.contains(&Cause::Stop) {
-                        return;
+                Ok(Cause::Signal) => self.load_at_once(),
+                Ok(Cause::Event(event)) => {
+                    self.writers.note(event, &self.path);
+                    // The second check of a change is never early.
+                    if self.unsettled.is_none() {
+                        self.next_check = self.next_check.min(Instant::now() + SOON);
                     }
-                    self.look(more.contains(&Cause::Signal));
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if until(self.next_check).is_zero() {
+                self.check();
             }
         }
     }
@@ -88,10 +119,9 @@ impl Reloader {
             _ => Path::new("."),
         };
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let is_read = event.as_ref().is_ok_and(|event| event.kind.is_access());
-            if !is_read {
-                // If nobody listens any more there is nothing to tell.
-                let _ended = tell.send(Cause::Change);
+            if let Some(event) = Event::new(event) {
+                // A reloader that has ended needs no events.
+                let _ended = tell.send(Cause::Event(event));
             }
         });
         let watching = watcher.and_then(|mut watcher| {
@@ -102,27 +132,61 @@ impl Reloader {
             Ok(watcher) => Some(watcher),
             Err(error) => {
                 tracing::warn!(
-                    "cannot watch {}: {error}; policies are looked at every {} s instead",
+                    "cannot watch {}: {error}; policies are checked every {} s instead",
                     directory.display(),
-                    LOOK_EVERY.as_secs()
+                    CHECK_EVERY.as_secs()
                 );
                 None
             }
         }
     }
 
-    /// Loads the files if they have changed, or if that is asked for.
-    fn look(&mut self, even_unchanged: bool) {
-        let digest = config::digest(&self.path);
-        if digest == self.digest && !even_unchanged {
+    /// Loads the files if they have changed, and have not since the last check.
+    fn check(&mut self) {
+        let files = Files::read(&self.path);
+        let now = Instant::now();
+        let state = files.state();
+        if state.is_steady && state.digest == self.digest {
+            self.unsettled = None;
+            self.next_check = now + CHECK_EVERY;
             return;
         }
-        self.digest = digest;
-        match config::load(&self.path) {
+        let is_settled = self.unsettled.as_ref().is_some_and(|earlier| earlier.state == *state);
+        if is_settled && state.is_steady && !self.writers.are_writing(now) {
+            self.load(files);
+            return;
+        }
+        self.next_check = now + SETTLE;
+        let state = state.clone();
+        let unsettled = match &mut self.unsettled {
+            Some(unsettled) => {
+                unsettled.state = state;
+                unsettled
+            }
+            None => self.unsettled.insert(Unsettled { state, since: now, is_reported: false }),
+        };
+        if !unsettled.is_reported && now.duration_since(unsettled.since) > PATIENCE {
+            unsettled.is_reported = true;
+            tracing::warn!(
+                "{} keeps changing or is still open for writing: the last good policies stay in force \
+                 until it has stood still for {} ms (SIGHUP loads it as it is)",
+                self.path.display(),
+                SETTLE.as_millis()
+            );
+        }
+    }
+
+    /// Loads the files as they are, even if they have not changed.
+    fn load_at_once(&mut self) {
+        self.load(Files::read(&self.path));
+    }
+
+    fn load(&mut self, files: Files) {
+        self.unsettled = None;
+        self.digest.clone_from(&files.state().digest);
+        match config::load_files(files) {
             Ok(gate) => {
                 let (policies, sha256) = (gate.policies.len(), Arc::clone(&gate.digest));
-                // The files may have changed since they were looked at.
-                self.digest = sha256.to_string();
                 super::announce(&gate);
                 self.recorder.metrics().reloaded(&gate);
                 self.live.replace(gate);
@@ -144,5 +208,10 @@ impl Reloader {
                 );
             }
         }
+        self.next_check = Instant::now() + CHECK_EVERY;
     }
+}
+
+fn until(time: Instant) -> Duration {
+    time.saturating_duration_since(Instant::now())
 }

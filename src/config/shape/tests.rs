@@ -20,7 +20,9 @@ fn compiled(schema: Value) -> (Schemas, SchemaIndex) {
 
 fn documents(text: &str) -> Vec<Value> {
     let mut problems = Problems::new(PathBuf::from("x").into());
-    yaml::parse(text, &mut problems).unwrap().iter().map(json).collect()
+    let documents = yaml::parse(text, &mut problems);
+    assert!(documents.is_complete);
+    documents.nodes.iter().map(json).collect()
 }
 
 fn root(path: &str) -> PathBuf {
@@ -100,8 +102,9 @@ policies:
         ("/policies/0/conditionErrors", json!(true)),
         ("/policies/0/batches", json!("Allow")),
         ("/policies/0/defaultAction", json!(null)),
-        ("/policies/0/rules", json!([])),
-        ("/policies/0/rules/0", json!({})),
+        ("/policies/0/rules", json!(null)),
+        ("/policies/0/rules", json!({})),
+        ("/policies/0/rules/0", json!(null)),
         ("/policies/0/rules/0/action", json!("allow")),
         ("/policies/0/rules/0/source", json!({})),
         ("/policies/0/rules/0/source/jwt", json!({})),

@@ -81,6 +81,26 @@ fn challenge_waits_for_the_id_of_a_small_body() {
     }
 }
 
+#[test]
+fn challenge_in_shadow_holds_nothing() {
+    let gate = challenging(4_000_000);
+    let text = format!(
+        "{POLICY}  unauthenticated: Challenge\n  resourceMetadataURL: https://example.com/x\n  \
+         enforcement: Shadow\n"
+    );
+    let shadow = config::parse(&text).unwrap();
+    let head = || Head { method: "POST".into(), has_body: true, ..Head::default() };
+    let part = || vec![body(&call("good")[..60], false)];
+    let duplex = BodyMode::FullDuplexStreamed;
+    assert_eq!(answered(&gate, duplex, head(), part()), Vec::<String>::new());
+    let words = answered(&shadow, duplex, head(), part());
+    assert_eq!(words, ["RequestHeaders", "StreamRequestBody 60 false"]);
+    let partial = BodyMode::BufferedPartial;
+    assert_eq!(answered(&shadow, partial, head(), part()), ["RequestHeaders", "RequestBody"]);
+    let words = answered(&gate, partial, head(), part());
+    assert_eq!(words, ["RequestHeaders", "401 no_token of 1"]);
+}
+
 /// The same event once more.
 fn copied(event: &Event) -> Event {
     match event {

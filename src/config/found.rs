@@ -1,0 +1,52 @@
+//! Policies as they stand in files, perhaps with mistakes.
+
+use super::rules::RuleSpots;
+use crate::policy::Policy;
+
+/// A policy of a file that may have mistakes. Only the policies of files without any are put
+/// together to a gate.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) policy: Policy,
+    pub(super) rules: Vec<RuleSpots>,
+    pub(super) mistakes: Mistakes,
+}
+
+/// The parts of a policy that have a mistake, except its rules. What stands for them in the policy
+/// is no part of the file, so a warning about it would be false.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mistakes {
+    pub(super) name: bool,
+    pub(super) matching: bool,
+    pub(super) governed: bool,
+    pub(super) lists: bool,
+    pub(super) scopes: bool,
+    pub(super) condition_errors: bool,
+    pub(super) default_action: bool,
+    /// True if there is no list of rules.
+    pub(super) rules: bool,
+    /// True if any part has a mistake, these or others.
+    pub(super) any: bool,
+}
+
+impl Mistakes {
+    pub(super) const ALL: Self = Self {
+        name: true,
+        matching: true,
+        governed: true,
+        lists: true,
+        scopes: true,
+        condition_errors: true,
+        default_action: true,
+        rules: true,
+        any: true,
+    };
+}
+
+impl Found {
+    /// Notes that a part has a mistake, beside those that are known by name.
+    pub(super) fn with_mistakes(mut self, any: bool) -> Self {
+        self.mistakes.any |= any || self.rules.iter().any(|rule| rule.mistakes.any());
+        self
+    }
+}

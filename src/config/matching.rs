@@ -1,0 +1,86 @@
+//! The requests that a policy is for.
+
+use super::decode::Item;
+use super::problem::Problems;
+use super::shape::{Holds, Shape, field};
+use crate::policy::{HostPattern, Matching, PathPrefix};
+
+pub(super) static MATCH: Shape = Shape {
+    any_of: &["hosts", "pathPrefixes", "routes", "onlyByName"],
+    ..Shape::new(
+        "The requests that a policy is for.",
+        &[
+            field(
+                "hosts",
+                Holds::Texts,
+                "Host names without port; `*.` in front means all names below.",
+            ),
+            field("pathPrefixes", Holds::Texts, "Paths with all that is below them."),
+            field(
+                "routes",
+                Holds::Texts,
+                "Envoy's names of routes; needs `request_attributes: [xds.route_name]`.",
+            ),
+            field(
+                "onlyByName",
+                Holds::Switch,
+                "No request, unless Envoy names this policy in the gRPC metadata `x-mcp-authz-policy`.",
+            ),
+        ],
+    )
+};
+
+/// Reads which requests a policy is for, without the parts that have a mistake.
+pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
+    let fields = item.fields(&MATCH, problems)?;
+    let texts = |key, problems: &mut Problems| match fields.get(key) {
+        Some(item) => item.strings(problems).unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
+    let routes = texts("routes", problems);
+    let only_by_name = fields.get("onlyByName");
+    let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
+    let matching = Matching {
+        hosts: parsed(&hosts, HostPattern::parse, host, problems),
+        path_prefixes: parsed(
+            &prefixes,
+            PathPrefix::parse,
+            "a plain path, such as `/mcp`",
+            problems,
+        ),
+        routes: routes.iter().map(|item| item.as_text().to_owned()).collect(),
+        only_by_name: only_by_name.is_some(),
+    };
+    let mut others = MATCH.any_of.iter().filter(|key| **key != "onlyByName");
+    let has_others = others.any(|key| fields.get(key).is_some());
+    if let Some(item) = &only_by_name
+        && item.word(&[("true", ())], problems).is_some()
+        && has_others
+    {
+        let message = "a policy that only Envoy's metadata names matches nothing by itself: \
+                       give `onlyByName` alone";
+        item.problem(problems, message);
+    }
+    if !has_others && only_by_name.is_none() && !fields.has_unclear_key() {
+        item.problem(problems, "expected `hosts`, `pathPrefixes` or `routes`; leave `match` out to match every request");
+    }
+    Some(matching)
+}
+
+/// What texts are parsed to; those that are not `what` are problems.
+fn parsed<T>(
+    items: &[Item<'_>],
+    parse: impl Fn(&str) -> Option<T>,
+    what: &str,
+    problems: &mut Problems,
+) -> Vec<T> {
+    let parsed = items.iter().filter_map(|item| {
+        let value = parse(item.as_text());
+        if value.is_none() {
+            item.problem(problems, format!("`{}` is not {what}", item.as_text()));
+        }
+        value
+    });
+    parsed.collect()
+}
