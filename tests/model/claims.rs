@@ -51,7 +51,7 @@ impl RequiredClaim {
 /// The scopes of a token.
 #[derive(Debug)]
 pub struct Scopes {
-    /// Between spaces, or elements of a list.
+    /// Between spaces, or elements of a list. Only those without white space are granted.
     pub named: Vec<String>,
     /// What servers may read that split at other white space, or split elements of lists.
     pub possible: Vec<String>,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::claims::RequiredClaim;
 use super::condition::{Condition, Term};
+use super::names::matches;
 use super::{BackendFrom, Part, Policy, Request, Rule, Target};
 use crate::choices::Choices;
 
@@ -90,7 +91,7 @@ fn policy(choices: &mut Choices<'_>, name: &'static str, is_selected: bool) -> P
             _ => BackendFrom::Attribute("xds.cluster_name"),
         },
         covers_prompts: choices.percent(60),
-        needs_token: choices.percent(10),
+        needs_token: choices.percent(20),
         errors_deny: choices.percent(75),
         allows_by_default: choices.percent(25),
         hierarchy: Vec::new(),
@@ -100,19 +101,23 @@ fn policy(choices: &mut Choices<'_>, name: &'static str, is_selected: bool) -> P
         let chosen = choices.some(50, &HIERARCHY);
         policy.hierarchy = chosen.into_iter().map(|(scope, all)| (scope, all.to_vec())).collect();
     }
-    let is_selected = is_selected || choices.percent(25);
+    let is_selected = is_selected || choices.percent(12);
     if is_selected && choices.percent(10) {
         policy.only_by_name = true;
     } else if is_selected {
         for _ in 0..1 + choices.below(2) {
             match choices.below(3) {
-                0 => policy.hosts = choices.some(40, &HOST_PATTERNS),
-                1 => policy.path_prefixes = choices.some(40, &PATH_PREFIXES),
-                _ => policy.routes = choices.some(50, &ROUTES[..2]),
+                0 => policy.hosts = choices.some(50, &HOST_PATTERNS),
+                1 => policy.path_prefixes = choices.some(50, &PATH_PREFIXES),
+                _ => policy.routes = choices.some(60, &ROUTES[..2]),
             }
         }
     }
-    policy.rules = choices.list(1, 6, |choices| rule(choices, &policy));
+    policy.rules = choices.list(1, 5, |choices| rule(choices, &policy));
+    if choices.percent(30) {
+        let (scopes, claims) = (Vec::new(), Vec::new());
+        policy.rules.push(Rule { allows: true, scopes, claims, targets: None, condition: None });
+    }
     policy
 }
 
@@ -245,16 +250,10 @@ fn name_condition(choices: &mut Choices<'_>) -> Condition {
     }
 }
 
-/// Returns a request all parts of which are clear.
+/// Returns a request all parts of which are clear. Half of them are aimed at a rule: they have its
+/// target, scopes and claims.
 pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     let names: Vec<&'static str> = policies.iter().map(|policy| policy.name).collect();
-    let is_prompt = choices.percent(15);
-    let name = choices.pick(if is_prompt { &PROMPTS[..] } else { &TOOLS });
-    let backend = match choices.below(5) {
-        0..3 => choices.pick(&["github__", "jira__"]),
-        3 => "github-",
-        _ => "",
-    };
     let mut headers = Vec::new();
     if choices.percent(80) {
         headers.push((HEADER, choices.pick(&["test", "production"]).as_bytes().to_vec()));
@@ -267,10 +266,10 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
         let values = argument_values(name);
         arguments.push((name, values[choices.below(values.len())].clone()));
     }
-    Request {
-        policy: match choices.below(20) {
-            0 => Some("nobody"),
-            1 | 2 => Some(choices.pick(&names)),
+    let mut request = Request {
+        policy: match choices.below(50) {
+            49 => Some("nobody"),
+            40.. => Some(choices.pick(&names)),
             _ => None,
         },
         route: choices.percent(95).then(|| choices.pick(&ROUTES)),
@@ -280,13 +279,65 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
         cluster: choices.percent(95).then(|| choices.pick(&BACKENDS)),
         claims: choices.percent(85).then(|| claims(choices)),
         has_second_payload: false,
-        is_prompt,
-        name: format!("{backend}{name}"),
+        is_prompt: choices.percent(15),
+        name: String::new(),
         arguments,
+    };
+    let mut backend = choices.pick(&["github", "jira", ""]);
+    let mut pattern = "*";
+    let (mut separator, is_aimed) = (choices.pick(&["__", "__", "-"]), choices.percent(50));
+    if is_aimed {
+        let policy = &policies[choices.below(policies.len())];
+        request.policy = Some(policy.name);
+        let rule = &policy.rules[choices.below(policy.rules.len())];
+        aim(rule, &mut request);
+        if let Some(targets) = &rule.targets {
+            let target = &targets[choices.below(targets.len())];
+            (request.is_prompt, pattern) = (target.is_prompt, target.name);
+            backend = target.backend.unwrap_or(backend);
+        }
+        match policy.backend {
+            BackendFrom::Prefix(prefix) => separator = prefix,
+            BackendFrom::Name(_) => backend = "",
+            BackendFrom::Header(_) | BackendFrom::Attribute(_) => {
+                let name = if backend == "jira" { "jira" } else { "github" };
+                request.cluster = request.cluster.and(Some(name));
+                for (header, value) in &mut request.headers {
+                    if *header == BACKEND_HEADER {
+                        *value = name.as_bytes().to_vec();
+                    }
+                }
+                backend = "";
+            }
+        }
+    }
+    let names = if request.is_prompt { &PROMPTS[..] } else { &TOOLS };
+    let meant: Vec<&str> = names.iter().copied().filter(|name| matches(pattern, name)).collect();
+    let name = choices.pick(&meant);
+    request.name =
+        if backend.is_empty() { name.into() } else { format!("{backend}{separator}{name}") };
+    request
+}
+
+/// Gives the token of a request what a rule requires.
+fn aim(rule: &Rule, request: &mut Request) {
+    let Some(claims) = &mut request.claims else { return };
+    if !rule.scopes.is_empty() {
+        claims.insert("scope".to_owned(), json!(rule.scopes.join(" ")));
+    }
+    for claim in &rule.claims {
+        // A star stands for a star, too.
+        let value = claim.values[0].clone();
+        match claim.name.split_once('.') {
+            Some((object, member)) => claims.insert(object.to_owned(), json!({member: value})),
+            None if claim.is_list => claims.insert(claim.name.to_owned(), json!([value])),
+            None => claims.insert(claim.name.to_owned(), value),
+        };
     }
 }
 
-fn claims(choices: &mut Choices<'_>) -> Map<String, Value> {
+/// Returns a token's claims.
+pub fn claims(choices: &mut Choices<'_>) -> Map<String, Value> {
     let mut claims = Map::new();
     for name in choices.some(60, &CLAIMS) {
         let values = claim_values(name);
