@@ -7,7 +7,7 @@ use crate::choices::Choices;
 use crate::model::condition::{Condition, Term};
 use crate::model::generate::{
     ARGUMENTS, BACKEND_HEADER, BACKENDS, CLAIMS, HEADER, HOSTS, PATHS, ROUTES, TOKEN_SCOPES,
-    argument_values, claim_values,
+    argument_values, claim_values, claims,
 };
 use crate::model::{BackendFrom, Part, Policy, Request};
 
@@ -32,21 +32,71 @@ impl Doubt {
     }
 }
 
-/// Makes one part of a request doubtful.
+type MakeDoubt = fn(&mut Choices<'_>, &[Policy], &Request) -> Doubt;
+
+/// Makes one part of a request doubtful, one that matters to some policy.
 pub fn doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
-    match choices.below(16) {
-        0..3 => mistyped_argument(choices, policies, request),
-        3 => imprecise_argument(choices, request),
-        4 => repeated_argument(choices, request),
-        5 | 6 => mistyped_claim(choices, policies, request),
-        7 | 8 => unclear_scopes(choices, request),
-        9 => header(choices, request),
-        10 => backend(choices, policies, request),
-        11 => host(choices, request),
-        12 => path(choices, policies, request),
-        13 => withheld(choices, request),
-        _ => name(choices, policies, request),
-    }
+    let rules = || policies.iter().flat_map(|policy| &policy.rules);
+    let arguments = !read_arguments(policies).is_empty();
+    let claims = !read_claims(policies).is_empty();
+    let scopes = rules().any(|rule| !rule.scopes.is_empty())
+        || any_condition(policies, |condition| matches!(condition, Condition::Scope(_)));
+    let header = any_condition(policies, |condition| {
+        matches!(condition, Condition::HasHeader(_))
+            || condition.terms().contains(&Term::Header(HEADER))
+    });
+    let by_header = |policy: &Policy| policy.backend == BackendFrom::Header(BACKEND_HEADER);
+    let by_cluster = |policy: &Policy| matches!(policy.backend, BackendFrom::Attribute(_));
+    let host = policies.iter().any(|policy| !policy.hosts.is_empty());
+    let path = policies.iter().any(|policy| !policy.path_prefixes.is_empty());
+    let lists =
+        read_arguments(policies).contains(&"l") || read_claims(policies).contains(&"groups");
+    let kinds: [(bool, MakeDoubt); 16] = [
+        (true, name),
+        (lists, mistyped_element),
+        (arguments, mistyped_argument),
+        (arguments, mistyped_argument),
+        (any_term(policies, |term| term == Term::Argument("n")), imprecise_argument),
+        (arguments, repeated_argument),
+        (claims, mistyped_claim),
+        (claims, mistyped_claim),
+        (scopes, unclear_scopes),
+        (header, header_doubt),
+        (policies.iter().any(by_header), backend_header),
+        (policies.iter().any(by_cluster), backend_attribute),
+        (host || any_term(policies, |term| term == Term::Host), host_doubt),
+        (path || any_term(policies, |term| term == Term::Path), path_doubt),
+        (policies.iter().any(|policy| !policy.routes.is_empty()), withheld_route),
+        (choices.percent(20), second_payload),
+    ];
+    let kinds: Vec<MakeDoubt> =
+        kinds.into_iter().filter(|(matters, _)| *matters).map(|(_, make)| make).collect();
+    choices.pick(&kinds)(choices, policies, request)
+}
+
+/// Returns the arguments that conditions read.
+fn read_arguments(policies: &[Policy]) -> Vec<&'static str> {
+    let is_read = |name: &&str| {
+        any_condition(policies, |condition| match condition {
+            Condition::HasArgument(read) => read == name,
+            _ => condition.terms().into_iter().any(|term| match term {
+                Term::Argument(read) | Term::Parameter(read) => read == *name,
+                Term::Member | Term::OptionalMember => *name == "o",
+                _ => false,
+            }),
+        })
+    };
+    ARGUMENTS.into_iter().filter(is_read).collect()
+}
+
+/// Returns the claims that rules and conditions read.
+fn read_claims(policies: &[Policy]) -> Vec<&'static str> {
+    let claims = || policies.iter().flat_map(|policy| &policy.rules).flat_map(|rule| &rule.claims);
+    let is_read = |name: &&str| {
+        claims().any(|claim| claim.name.split('.').next() == Some(name))
+            || any_term(policies, |term| matches!(term, Term::Claim(read) if read == *name))
+    };
+    CLAIMS.into_iter().filter(is_read).collect()
 }
 
 /// Returns a changed copy of a request.
@@ -82,14 +132,14 @@ fn all_arguments(request: &Request, name: &'static str) -> Vec<Request> {
 }
 
 fn mistyped_argument(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
-    let name = choices.pick(&ARGUMENTS);
+    let name = choices.pick(&read_arguments(policies));
     // No object stands for a list, since `in` looks for a key in it, and no null for an element,
     // since `in` passes over it.
     let value = choices.pick(match name {
         "n" => &["\"5\"", "true", "null", "[5]", "{\"n\":5}", "\"\""][..],
         "f" => &["\"true\"", "\"false\"", "1", "null", "[true]", "{\"f\":true}"],
         "s" => &["1", "true", "null", "[\"production\"]", "{\"s\":\"production\"}"],
-        "l" => &["\"drop\"", "\"[\\\"drop\\\"]\"", "null", "5", "[[\"drop\"]]", "[\"read\",7]"],
+        "l" => &["\"drop\"", "\"[\\\"drop\\\"]\"", "null", "5", "[[\"drop\"]]", "[7,true]"],
         _ => &[
             "\"{\\\"m\\\":true}\"",
             "[{\"m\":true}]",
@@ -116,7 +166,24 @@ fn mistyped_argument(choices: &mut Choices<'_>, policies: &[Policy], request: &R
         .exempt_if(tests_null && (value == "null" || !tests_presence))
 }
 
-fn imprecise_argument(choices: &mut Choices<'_>, request: &Request) -> Doubt {
+/// A list with an element of another type.
+fn mistyped_element(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
+    const KIND: &str = "mistyped element";
+    let element = choices.pick(&["7", "true", "[\"drop\",\"banned\"]", "{\"drop\":true}"]);
+    if read_arguments(policies).contains(&"l") && choices.percent(50) {
+        let set = |list: &str| set_argument(request, "l", Some(list));
+        let readings = ["[\"read\"]", "[\"read\",\"drop\"]", "[\"read\",\"x\"]"].map(set).into();
+        return Doubt::new(KIND, set(&format!("[\"read\",{element}]")), readings);
+    }
+    let set = |list: &str| {
+        let list = serde_json::from_str(list).expect("JSON");
+        set_claim(request, "groups", Some(list))
+    };
+    let texts = ["[\"staff\"]", "[\"staff\",\"banned\"]", "[\"temp-1\",\"staff\"]"];
+    Doubt::new(KIND, set(&format!("[{element},\"staff\"]")), texts.map(set).into())
+}
+
+fn imprecise_argument(choices: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
     const IMPRECISE: [&str; 8] = [
         "5.0000000000000000001",
         "9007199254740992",
@@ -136,8 +203,8 @@ fn imprecise_argument(choices: &mut Choices<'_>, request: &Request) -> Doubt {
     Doubt::new("spelled number", request_with, vec![set_argument(request, "n", Some("5"))])
 }
 
-fn repeated_argument(choices: &mut Choices<'_>, request: &Request) -> Doubt {
-    let name = choices.pick(&ARGUMENTS);
+fn repeated_argument(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
+    let name = choices.pick(&read_arguments(policies));
     let values = argument_values(name);
     let [one, other] = [(); 2].map(|()| values[choices.below(values.len())].as_str());
     let mut readings = vec![set_argument(request, name, Some(other))];
@@ -170,12 +237,12 @@ fn set_claim(request: &Request, name: &str, value: Option<Value>) -> Request {
 }
 
 fn mistyped_claim(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
-    let name = choices.pick(&CLAIMS);
+    let name = choices.pick(&read_claims(policies));
     let values = match name {
         "level" => json!(["1", true, null, [1], {"level": 1}, 9_007_199_254_740_993_i64, 1e300]),
         "suspended" => json!(["true", "false", 1, null, [true], {"suspended": true}]),
         "status" => json!([true, 1, null, ["suspended"], {"status": "suspended"}]),
-        "groups" => json!([true, null, {"banned": true}, [["banned"]], ["staff", 7], 7]),
+        "groups" => json!([true, null, {"banned": true}, [["banned"]], [7, true], 7]),
         _ => json!(["red", ["red"], null, {"team": true}, {"team": null}, {"team": ["red"]}, 7]),
     };
     let values = values.as_array().expect("a list");
@@ -191,7 +258,7 @@ fn mistyped_claim(choices: &mut Choices<'_>, policies: &[Policy], request: &Requ
         .exempt_if(looks_for_key)
 }
 
-fn unclear_scopes(choices: &mut Choices<'_>, request: &Request) -> Doubt {
+fn unclear_scopes(choices: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
     const SPACES: [&str; 6] = ["\t", "\n", "\r\n", "\u{a0}", "\u{2003}", "\u{3000}"];
     let [one, two, three] = [(); 3].map(|()| choices.pick(&TOKEN_SCOPES));
     let space = choices.pick(&SPACES);
@@ -199,12 +266,13 @@ fn unclear_scopes(choices: &mut Choices<'_>, request: &Request) -> Doubt {
     let split =
         [format!("{one} {two} {three}"), format!("{one} {three}"), format!("{two} {three}")];
     let split = texts(&[&split[..], &[three.to_owned()]].concat());
+    let around = texts(&[format!("{three} {one}"), three.to_owned()]);
     let any = TOKEN_SCOPES.map(str::to_owned);
     let any = texts(&[&any[..], &[String::new(), format!("{one} {two}")]].concat());
     let lists = vec![json!([one, two, three]), json!([three])];
     let (kind, scope, readings) = match choices.below(8) {
         0 | 1 => ("scopes at white space", json!(format!("{one}{space}{two} {three}")), split),
-        2 => ("scopes at white space", json!(format!("{three} {space}{one}")), split),
+        2 => ("scopes at white space", json!(format!("{three} {space}{one}")), around),
         3 => ("scopes in an element", json!([format!("{one} {two}"), three]), lists),
         4 => ("scopes in an element", json!([format!("{one}{space}{two}"), three]), lists),
         5 => ("mistyped scopes", json!([[one], three]), lists),
@@ -225,7 +293,7 @@ fn set_header(request: &Request, name: &'static str, values: &[&[u8]]) -> Reques
 
 const NOT_UTF8: &[u8] = b"github\xff";
 
-fn header(choices: &mut Choices<'_>, request: &Request) -> Doubt {
+fn header_doubt(choices: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
     let [one, other] = [(); 2].map(|()| choices.pick(&["test", "production"]).as_bytes());
     let single = |value: &[u8]| set_header(request, HEADER, &[value]);
     if choices.percent(30) {
@@ -237,38 +305,50 @@ fn header(choices: &mut Choices<'_>, request: &Request) -> Doubt {
     Doubt::new("repeated header", set_header(request, HEADER, &[one, other]), readings)
 }
 
-fn backend(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
-    const SPELLINGS: [(&str, &[&str]); 2] = [
-        ("github", &["GitHub", "GITHUB", "  github\t", "ｇｉｔｈｕｂ", "git\u{ad}hub"]),
-        ("jira", &["Jira", "JIRA", " jira", "ｊira", "ji\u{200b}ra"]),
-    ];
+/// Names of backends with spellings that servers take for the same.
+const SPELLINGS: [(&str, &[&str]); 2] = [
+    ("github", &["GitHub", "GITHUB", "  github\t", "ｇｉｔｈｕｂ", "git\u{ad}hub"]),
+    ("jira", &["Jira", "JIRA", " jira", "ｊira", "ji\u{200b}ra"]),
+];
+
+/// `request.mcp.backend` is as it was sent.
+fn reads_backend(policies: &[Policy]) -> bool {
+    any_term(policies, |term| term == Term::Backend)
+}
+
+fn backend_header(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
     let set = |values: &[&[u8]]| set_header(request, BACKEND_HEADER, values);
-    let any = || BACKENDS.map(|backend| set(&[backend.as_bytes()])).into();
-    let reads_backend = any_term(policies, |term| term == Term::Backend);
-    let (backend, spellings) = choices.pick(&SPELLINGS);
-    let spelling = choices.pick(spellings);
-    match choices.below(7) {
-        0 => Doubt::new("repeated backend", set(&[b"github", b"jira"]), any()),
-        1 => Doubt::new("unreadable backend", set(&[NOT_UTF8]), any()),
-        2 | 3 => Doubt::new("unknown backend", set(&[]), any()),
-        4 | 5 => {
-            let readings = vec![set(&[backend.as_bytes()])];
-            let doubtful = set(&[spelling.as_bytes()]);
-            Doubt::new("spelled backend", doubtful, readings).exempt_if(reads_backend)
-        }
+    let any = BACKENDS.map(|backend| set(&[backend.as_bytes()])).into();
+    match choices.below(6) {
+        0 => Doubt::new("repeated backend", set(&[b"github", b"jira"]), any),
+        1 => Doubt::new("unreadable backend", set(&[NOT_UTF8]), any),
+        2 | 3 => Doubt::new("unknown backend", set(&[]), any),
         _ => {
-            let cluster = |name| with(request, |request| request.cluster = Some(name));
-            Doubt::new("spelled backend", cluster(spelling), vec![cluster(backend)])
-                .exempt_if(reads_backend)
+            let (backend, spellings) = choices.pick(&SPELLINGS);
+            let doubtful = set(&[choices.pick(spellings).as_bytes()]);
+            Doubt::new("spelled backend", doubtful, vec![set(&[backend.as_bytes()])])
+                .exempt_if(reads_backend(policies))
         }
     }
+}
+
+fn backend_attribute(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
+    let set = |cluster| with(request, |request| request.cluster = cluster);
+    if choices.percent(40) {
+        let any = BACKENDS.map(|backend| set(Some(backend))).into();
+        return Doubt::new("withheld backend", set(None), any);
+    }
+    let (backend, spellings) = choices.pick(&SPELLINGS);
+    let spelled = set(Some(choices.pick(spellings)));
+    Doubt::new("spelled backend", spelled, vec![set(Some(backend))])
+        .exempt_if(reads_backend(policies))
 }
 
 fn set_host(request: &Request, host: Part) -> Request {
     with(request, |request| request.host = host)
 }
 
-fn host(choices: &mut Choices<'_>, request: &Request) -> Doubt {
+fn host_doubt(choices: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
     const UNCLEAR: [&str; 7] = [
         "internal.example.com:abc",
         "internal.example.com:443:443",
@@ -281,7 +361,8 @@ fn host(choices: &mut Choices<'_>, request: &Request) -> Doubt {
     let set = |host| set_host(request, host);
     let host = choices.pick(&HOSTS);
     let any = HOSTS.map(|host| set(Part::Sent(host.to_owned()))).into();
-    let spelled = match choices.below(8) {
+    let spelled = match choices.below(9) {
+        8 => return Doubt::new("withheld host", set(Part::NotSent), any),
         0 => return Doubt::new("repeated host", set(Part::Twice("mcp.example.com", host)), any),
         1 => return Doubt::new("unreadable host", set(Part::NotUtf8), any),
         2 => {
@@ -297,12 +378,13 @@ fn host(choices: &mut Choices<'_>, request: &Request) -> Doubt {
     Doubt::new("spelled host", set(Part::Sent(spelled)), vec![set(Part::Sent(host.to_owned()))])
 }
 
-fn path(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
+fn path_doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
     let set = |path: &str| with(request, |request| request.path = Part::Sent(path.to_owned()));
     let part = |part| with(request, |request| request.path = part);
     let any = PATHS.map(set).into();
     let path = choices.pick(&PATHS);
-    let spelled = match choices.below(16) {
+    let spelled = match choices.below(18) {
+        16.. => return Doubt::new("withheld path", part(Part::NotSent), any),
         0 => return Doubt::new("repeated path", part(Part::Twice("/mcp", path)), any),
         1 => return Doubt::new("unreadable path", part(Part::NotUtf8), any),
         2 => {
@@ -329,42 +411,23 @@ fn path(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Do
     Doubt::new("spelled path", set(&spelled), vec![set(path)])
 }
 
-/// Parts that Envoy was not set up to send, and a payload beside that of the token.
-fn withheld(choices: &mut Choices<'_>, request: &Request) -> Doubt {
-    let route = |route| with(request, |request| request.route = route);
-    let cluster = |cluster| with(request, |request| request.cluster = cluster);
-    let host = |host| set_host(request, host);
-    let path = |path| with(request, |request| request.path = path);
-    let sent = |text: &str| Part::Sent(text.to_owned());
-    match choices.below(5) {
-        0 => {
-            let any = ROUTES.map(|name| route(Some(name))).into();
-            Doubt::new("withheld route", route(None), any)
-        }
-        1 => {
-            let any = BACKENDS.map(|name| cluster(Some(name))).into();
-            Doubt::new("withheld backend", cluster(None), any)
-        }
-        2 => {
-            let any = HOSTS.map(|name| host(sent(name))).into();
-            Doubt::new("withheld host", host(Part::NotSent), any)
-        }
-        3 => {
-            let any = PATHS.map(|name| path(sent(name))).into();
-            Doubt::new("withheld path", path(Part::NotSent), any)
-        }
-        _ => {
-            let readings = vec![
-                with(request, |request| request.has_second_payload = false),
-                with(request, |request| {
-                    request.has_second_payload = false;
-                    request.claims = None;
-                }),
-            ];
-            let doubtful = with(request, |request| request.has_second_payload = true);
-            Doubt::new("second payload", doubtful, readings)
-        }
-    }
+fn withheld_route(_: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
+    let set = |route| with(request, |request| request.route = route);
+    let any = ROUTES.map(|name| set(Some(name))).into();
+    Doubt::new("withheld route", set(None), any)
+}
+
+/// A payload beside that of the token: either may be meant.
+fn second_payload(choices: &mut Choices<'_>, _: &[Policy], request: &Request) -> Doubt {
+    let set = |claims| {
+        with(request, |request| {
+            request.has_second_payload = false;
+            request.claims = claims;
+        })
+    };
+    let readings = vec![set(request.claims.clone()), set(None), set(Some(claims(choices)))];
+    let doubtful = with(request, |request| request.has_second_payload = true);
+    Doubt::new("second payload", doubtful, readings)
 }
 
 fn name(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
