@@ -34,8 +34,10 @@ impl Doubt {
 
 type MakeDoubt = fn(&mut Choices<'_>, &[Policy], &Request) -> Doubt;
 
-/// Makes one part of a request doubtful, one that matters to some policy.
+/// Makes one part of a request doubtful, one that a policy for it may read.
 pub fn doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -> Doubt {
+    let named = policies.iter().find(|policy| request.policy == Some(policy.name));
+    let policies = named.map_or(policies, std::slice::from_ref);
     let rules = || policies.iter().flat_map(|policy| &policy.rules);
     let arguments = !read_arguments(policies).is_empty();
     let claims = !read_claims(policies).is_empty();

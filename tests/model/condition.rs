@@ -120,6 +120,16 @@ pub fn equal(one: &Value, other: &Value) -> Outcome {
         (Value::String(one), Value::String(other)) => Some(one == other),
         (Value::Bool(one), Value::Bool(other)) => Some(one == other),
         (Value::Null, Value::Null) => Some(true),
+        (Value::Array(one), Value::Array(other)) => match one.len() == other.len() {
+            true => {
+                one.iter().zip(other).map(|(one, other)| equal(one, other)).fold(Some(true), and)
+            }
+            false => Some(false),
+        },
+        (Value::Object(one), Value::Object(other)) => match one.keys().eq(other.keys()) {
+            true => one.iter().map(|(key, one)| equal(one, &other[key])).fold(Some(true), and),
+            false => Some(false),
+        },
         _ => None,
     }
 }

@@ -290,7 +290,7 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
         let policy = &policies[choices.below(policies.len())];
         request.policy = Some(policy.name);
         let rule = &policy.rules[choices.below(policy.rules.len())];
-        aim(rule, &mut request);
+        aim(rule, &mut request, choices.percent(60));
         if let Some(targets) = &rule.targets {
             let target = &targets[choices.below(targets.len())];
             (request.is_prompt, pattern) = (target.is_prompt, target.name);
@@ -319,10 +319,10 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     request
 }
 
-/// Gives the token of a request what a rule requires.
-fn aim(rule: &Rule, request: &mut Request) {
+/// Gives the token of a request the claims that a rule requires, and perhaps the scopes.
+fn aim(rule: &Rule, request: &mut Request, has_scopes: bool) {
     let Some(claims) = &mut request.claims else { return };
-    if !rule.scopes.is_empty() {
+    if has_scopes && !rule.scopes.is_empty() {
         claims.insert("scope".to_owned(), json!(rule.scopes.join(" ")));
     }
     for claim in &rule.claims {
