@@ -66,12 +66,12 @@ impl Claims {
         for claim in claims() {
             match claim {
                 Json::String(text) => {
-                    is_clear &= !text.contains(is_other_separator);
+                    is_clear &= is_plain(text) || !text.contains(is_other_separator);
                     let named = text.split(' ').filter(|scope| !scope.is_empty());
                     scopes.extend(named.map(str::to_owned));
                 }
                 Json::Array(items) => {
-                    let is_one = |text: &str| !text.contains(is_separator);
+                    let is_one = |text: &str| !text.contains(' ') && is_plain(text);
                     is_clear &= items.iter().all(|item| text(item).is_some_and(is_one));
                     scopes.extend(items.iter().filter_map(text).map(str::to_owned));
                 }
@@ -220,6 +220,12 @@ impl UnclearScopes {
 /// Whether some reader splits scopes at a character.
 fn is_separator(c: char) -> bool {
     c.is_whitespace() || c.is_control()
+}
+
+/// Whether a text is printable ASCII, in which only spaces separate scopes. Most are.
+fn is_plain(text: &str) -> bool {
+    // Not `all`: without an early end it is done for many bytes at once.
+    text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
 fn is_other_separator(c: char) -> bool {

@@ -15,6 +15,7 @@ mod choices;
 mod corpus;
 mod differential;
 mod doubts;
+mod folding;
 mod lenient;
 mod model;
 mod properties;

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use self::claims::{RequiredClaim, scopes, with_implied};
 use self::condition::{Condition, Facts, Outcome, and, or};
 use self::names::{clear_host, clear_path, folded, matches};
-use crate::choices::{self, Choices};
+use crate::choices::Choices;
 use crate::doubts;
 
 /// A policy.
@@ -267,7 +267,9 @@ impl Call {
             BackendFrom::Attribute(_) => known(Some(request.cluster.ok_or(Answer::Misconfigured)?)),
             BackendFrom::Header(header) => match request.header(header).as_slice() {
                 [] => known(None),
-                [value] => known(Some(std::str::from_utf8(value).map_err(|_bytes| Answer::Ambiguous)?)),
+                [value] => {
+                    known(Some(std::str::from_utf8(value).map_err(|_bytes| Answer::Ambiguous)?))
+                }
                 _ => return Err(Answer::Ambiguous),
             },
         })
@@ -412,9 +414,9 @@ impl Answer {
 
 #[test]
 fn engine_decides_as_model_does() {
-    let cases = choices::setting("MODEL_CASES").unwrap_or(15_000);
+    let cases = crate::choices::setting("MODEL_CASES").unwrap_or(15_000);
     let mut tally = Tally::new();
-    choices::check_many(cases, |bytes| check(bytes, &mut tally));
+    crate::choices::check_many(cases, |bytes| check(bytes, &mut tally));
     println!("{tally:?}");
     for (label, least) in [
         ("allowed by a rule", 20),

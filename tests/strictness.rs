@@ -24,7 +24,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::choices::{self, Choices};
+use crate::choices::Choices;
 use crate::doubts::{Doubt, doubt};
 use crate::model::{document, engine, generate};
 
@@ -85,9 +85,9 @@ pub fn check(bytes: &[u8], tally: &mut Tally) -> Result<u64, String> {
 
 #[test]
 fn doubtful_request_is_decided_strictly() {
-    let cases = choices::setting("STRICTNESS_CASES").unwrap_or(8_000);
+    let cases = crate::choices::setting("STRICTNESS_CASES").unwrap_or(8_000);
     let mut tally = Tally::new();
-    choices::check_many(cases, |bytes| check(bytes, &mut tally));
+    crate::choices::check_many(cases, |bytes| check(bytes, &mut tally));
     for (kind, count) in &tally {
         println!("{kind:24} {count:?}");
         assert!(count.must_deny > 0, "{kind}");

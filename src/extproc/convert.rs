@@ -200,8 +200,7 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
         None => {
             let mut payloads = payloads(&fields)?;
             if payloads.len() > 1 {
-                let mut names: Vec<String> =
-                    payloads.iter().map(|(name, _)| lossy(name)).collect();
+                let mut names: Vec<String> = payloads.iter().map(|(name, _)| lossy(name)).collect();
                 names.sort_unstable();
                 return Ok(VerifiedClaims::Several(names));
             }

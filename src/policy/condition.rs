@@ -181,11 +181,9 @@ impl Condition {
         &self.reads
     }
 
-    /// Whether it reads what may not be there.
+    /// Whether it reads what may be missing, or may be read in several ways.
     pub fn can_fail(&self) -> bool {
-        let Reads { args, meta, params, resource, claims, scopes: _, headers, all_headers } =
-            &self.reads;
-        *args || *meta || *params || *resource || *claims || *all_headers || !headers.is_empty()
+        self.reads != Reads::default()
     }
 
     /// What is probably not meant so, though it can be evaluated.

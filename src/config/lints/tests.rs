@@ -58,12 +58,102 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
             "{rules}{found:#?}\nexpected {expected:?}"
         );
     }
-    let ignored = "policies:\n- name: p\n  conditionErrors: NoMatch\n  rules:\n  - {action: Deny, cel: args.x}\n  - {action: Deny, cel: request.host == 'x'}\n";
+    let ignored = "policies:\n- name: p\n  conditionErrors: NoMatch\n  rules:\n  - {action: Deny, cel: args.x}\n  - {action: Deny, cel: request.mcp.method == 'x'}\n  - {action: Deny, cel: request.host == 'x'}\n";
     let found = doubts(ignored);
-    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].starts_with("ignored-condition-errors:5:"), "{found:?}");
+    assert!(found[1].starts_with("ignored-condition-errors:7:"), "{found:?}");
     let connected = "policies:\n- name: p\n  scopeHierarchy: {'repo:reads': ['repo:read']}\n  rules:\n  - {action: Allow, source: {jwt: {scopes: ['repo:read']}}, cel: args.x}\n  - {action: Allow, source: {jwt: {scopes: ['repo:reads']}}}\n";
     assert!(doubts(connected).is_empty(), "{:?}", doubts(connected));
+}
+
+#[test]
+fn evaded_deny_rules_are_doubted() {
+    let claim = "source: {jwt: {claims: [{name: status, valueType: String, values: [x]}]}}";
+    let guest = "source: {jwt: {scopes: [guest]}}";
+    let read = "source: {jwt: {scopes: [read]}}";
+    let tool = |tool: &str| format!("target: {{tools: [{{tool: '{tool}'}}]}}");
+    let deny = |parts: &str| format!("action: Deny, {parts}");
+    let allow = |parts: &str| format!("action: Allow, {parts}");
+    for (label, rules, head, way) in [
+        ("no token", vec![deny(claim), "action: Allow".into()], "", Some("presenting no token")),
+        ("no token, by the default", vec![deny(claim)], "defaultAction: Allow", Some("no token")),
+        ("a token is required", vec![deny(claim), allow(read)], "", None),
+        (
+            "a token is required of all",
+            vec![deny(claim), "action: Allow".into()],
+            "unauthenticated: Challenge\n  resourceMetadataURL: https://a/b",
+            None,
+        ),
+        ("another scope", vec![deny(guest), allow(read)], "", Some("only the scopes `read`")),
+        (
+            "a scope that implies it",
+            vec![deny(guest), allow(read)],
+            "scopeHierarchy: {read: [guest]}",
+            None,
+        ),
+        (
+            "no scopes",
+            vec![deny(guest), "action: Allow".into()],
+            "unauthenticated: Challenge\n  resourceMetadataURL: https://a/b",
+            Some("a token with no scopes"),
+        ),
+        (
+            "another tool",
+            vec![deny(&format!("{guest}, {}", tool("write_*"))), allow(&tool("read_*"))],
+            "",
+            None,
+        ),
+        (
+            "some of the tools",
+            vec![deny(&format!("{guest}, {}", tool("write_*"))), allow(&tool("*_file"))],
+            "",
+            Some("no token"),
+        ),
+        (
+            "another rule denies",
+            vec![deny(claim), deny(&tool("*")), "action: Allow".into()],
+            "",
+            None,
+        ),
+    ] {
+        let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+        let head = if head.is_empty() { String::new() } else { format!("  {head}\n") };
+        let found = doubts(&format!("policies:\n- name: p\n{head}  rules:\n{rules}"));
+        let mut found = found.iter().filter(|doubt| doubt.starts_with("evaded-deny-rule"));
+        match (found.next(), way) {
+            (None, None) => {}
+            (Some(doubt), Some(way)) => assert!(doubt.contains(way), "{label}: {doubt}"),
+            (found, _) => panic!("{label}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn names_that_deny_rules_unite_are_doubted() {
+    let found = |rules: &[&str]| {
+        let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+        doubts(&format!("policies:\n- name: p\n  rules:\n{rules}"))
+    };
+    let codes = |rules: &[&str]| -> Vec<String> {
+        let code = |doubt: &String| doubt.split(": ").next().unwrap().to_owned();
+        found(rules).iter().map(code).collect()
+    };
+    let upper = "action: Allow, target: {tools: [{tool: Read}]}";
+    let lower = "action: Deny, target: {tools: [{tool: read}]}";
+    assert_eq!(codes(&[upper, lower]), ["confusable-names:5:37"]);
+    assert!(codes(&[lower, "action: Allow, target: {tools: [{tool: write}]}"]).is_empty());
+    let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
+    for cel in [
+        r#"request.mcp.tool == "x""#,
+        r#"request.mcp.prompt != "x""#,
+        r#"request.mcp.backend in ["x"]"#,
+        r#"request.mcp.tool.startsWith("x")"#,
+    ] {
+        assert_eq!(codes(&[&compares("Deny", cel)]).len(), 1, "{cel}");
+        assert!(codes(&[&compares("Allow", cel)]).is_empty(), "{cel}");
+    }
+    assert!(codes(&[&compares("Deny", "size(request.mcp.tool) > 9")]).is_empty());
 }
 
 #[test]

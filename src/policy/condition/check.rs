@@ -379,7 +379,9 @@ impl Check<'_> {
         if let Some(target) = &mut call.target
             && function.is_none_or(|(_, takes_target)| takes_target)
         {
-            self.expr(target);
+            let compares = ["startsWith", "endsWith", "contains", functions::MATCHES]
+                .contains(&call.func_name.as_str());
+            self.argument(compares, target);
         }
         let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN]
             .contains(&call.func_name.as_str());

@@ -69,7 +69,12 @@ fn what_could_only_fail_later_is_refused_at_load() {
 fn what_a_condition_reads_is_known_at_load() {
     let reads = |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
     let nothing = Reads::default();
-    assert_eq!(reads("request.host == request.path + request.mcp.tool"), nothing);
+    assert_eq!(reads("request.mcp.method == request.mcp.tool"), nothing);
+    let request_line = Reads { request_line: true, ..nothing.clone() };
+    assert_eq!(reads("request.host == request.path + request.mcp.tool"), request_line);
+    assert_eq!(reads("request.method == 'GET'"), request_line);
+    let backend = Reads { backend: true, ..nothing.clone() };
+    assert_eq!(reads("request.mcp.backend == ''"), backend);
     assert_eq!(reads("args.x == 1"), Reads { args: true, ..nothing.clone() });
     assert_eq!(reads("meta.x == 1"), Reads { meta: true, ..nothing.clone() });
     assert_eq!(reads("request.mcp.params.x == 1"), Reads { params: true, ..nothing.clone() });
@@ -96,10 +101,18 @@ fn what_a_condition_reads_is_known_at_load() {
     let resource = Reads { resource: true, ..nothing.clone() };
     assert_eq!(reads("request.mcp.resource == ''"), resource);
     assert_eq!(reads("request['mcp'].?resource.orValue('') == ''"), resource);
-    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, ..resource });
+    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, backend: true, ..resource });
     assert_eq!(
         reads("[request].exists(r, r.host == '')"),
-        Reads { claims: true, scopes: true, params: true, resource: true, ..all }
+        Reads {
+            claims: true,
+            scopes: true,
+            params: true,
+            resource: true,
+            request_line: true,
+            backend: true,
+            ..all
+        }
     );
     // A variable may have the name.
     assert_eq!(reads("[1].exists(request, request == 1)"), nothing);
@@ -116,6 +129,8 @@ fn several_conditions_read_what_each_of_them_reads() {
         "'x' in request.auth.jwt.scopes",
         "request.headers['x'] == ''",
         "request.headers.exists(h, h == 'x')",
+        "request.host == ''",
+        "request.mcp.backend == ''",
     ] {
         let (one, nothing) = (reads(source), Reads::default());
         for (mut all, more) in [(one.clone(), &nothing), (nothing.clone(), &one)] {
@@ -137,10 +152,14 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
         "request.headers.exists(h, h == 'x')",
         // A template stands for many.
         "request.mcp.resource == ''",
+        // Readers may disagree about these.
+        "'x' in request.auth.jwt.scopes",
+        "request.host == 'x'",
+        "request.mcp.backend == 'x'",
     ] {
         assert!(can_fail(source), "{source}");
     }
-    assert!(!can_fail("'x' in request.auth.jwt.scopes && request.host == request.mcp.tool"));
+    assert!(!can_fail("request.mcp.method == 'x' && request.mcp.tool != request.mcp.prompt"));
 }
 
 #[test]

@@ -12,7 +12,9 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, Select
 
 use super::comparison::{self, Typing};
 use super::functions::{self, Function, Price};
-use super::overloads::{ADD, CALL, CONTENT, COPY, EACH, FIELDS, ITEMS, MATCHES, SCALAR, TEXT};
+use super::overloads::{
+    ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, MATCHES, SCALAR, TEXT,
+};
 use super::part::{PLACE_PREFIX, Place, Variable};
 use crate::policy::Dialect;
 
@@ -44,6 +46,17 @@ pub(super) fn meter(expr: &mut IdedExpr, dialect: Dialect) -> (u64, Vec<Place>) 
     (metering.expr(expr), metering.places)
 }
 
+/// A way to a member of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberKind {
+    /// `x.name`
+    Field,
+    /// `x["name"]` and `x.?name`
+    NamedItem,
+    /// `x[key]`
+    Item,
+}
+
 struct Metering {
     typing: Typing,
     /// The variables of the comprehensions around.
@@ -66,10 +79,7 @@ impl Metering {
             Expr::Literal(_) | Expr::Ident(_) | Expr::Struct(_) | Expr::Unspecified => 0,
             Expr::Select(select) => {
                 let steps = self.expr(&mut select.operand);
-                self.members(&mut select.operand, select.test, FIELDS);
-                if self.is_repeated() && self.may_be_copied(&select.operand.expr) {
-                    pays(COPY, &mut select.operand, []);
-                }
+                self.members(&mut select.operand, select.test, MemberKind::Field);
                 if let Some(place) = self.place(select) {
                     ided.expr = place;
                 }
@@ -108,16 +118,22 @@ impl Metering {
         }
     }
 
-    /// Refuses an operand without members where types are strict: an optional value, or one
-    /// whose members may be optional (`is_optional`), would have none otherwise, and no error.
-    fn members(&self, operand: &mut IdedExpr, is_optional: bool, function: &str) {
+    /// Makes the operand of a member pay for its copy, where it is copied; and where types are
+    /// strict, refuses one without members. An optional value, or one whose members are
+    /// optional (`is_optional`), would have none otherwise, and no error.
+    fn members(&self, operand: &mut IdedExpr, is_optional: bool, kind: MemberKind) {
+        let may_be_copied = self.may_be_copied(&operand.expr);
         let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
-        if self.typing == Typing::Strict
-            && !is_variable
-            && (is_optional || self.may_be_copied(&operand.expr))
-        {
-            pays(function, operand, []);
-        }
+        let is_strict = self.typing == Typing::Strict && !is_variable;
+        let is_paid = may_be_copied && (kind != MemberKind::Field || self.is_repeated());
+        let function = match (is_strict && (is_optional || may_be_copied), is_paid, kind) {
+            (false, false, _) => return,
+            (false, true, _) => COPY,
+            (true, _, MemberKind::Item) => COPY_ITEMS,
+            (true, true, MemberKind::Field | MemberKind::NamedItem) => COPY_FIELDS,
+            (true, false, MemberKind::Field | MemberKind::NamedItem) => FIELDS,
+        };
+        pays(function, operand, []);
     }
 
     /// A member of a variable, or of what is at a place, as one.
@@ -176,13 +192,9 @@ impl Metering {
                 pays(SCALAR, right, []);
             }
             [operand, key] if MEMBERS.contains(&name) => {
-                let is_optional = name != operators::INDEX;
                 let is_name = matches!(key.expr, Expr::Literal(LiteralValue::String(_)));
-                let function = if is_name { FIELDS } else { ITEMS };
-                self.members(operand, is_optional, function);
-                if self.may_be_copied(&operand.expr) {
-                    pays(COPY, operand, []);
-                }
+                let kind = if is_name { MemberKind::NamedItem } else { MemberKind::Item };
+                self.members(operand, name != operators::INDEX, kind);
                 pays(TEXT, key, []);
             }
             _ => {}

@@ -26,9 +26,11 @@ pub(super) const DIFFERS: &str = "@differs";
 pub(super) const STRICT_EQUALS: &str = "@strict_equals";
 pub(super) const STRICT_DIFFERS: &str = "@strict_differs";
 pub(super) const STRICT_CONTAINS: &str = "@strict_contains";
-/// Refuses an operand of `.` and of `[]` that has no members, where types are strict.
+/// Refuses an operand of `.` that has no members, where types are strict.
 pub(super) const FIELDS: &str = "@fields";
-pub(super) const ITEMS: &str = "@items";
+/// Does the same for `.` and `[]`, and pays for a copy of the operand.
+pub(super) const COPY_FIELDS: &str = "@copy_fields";
+pub(super) const COPY_ITEMS: &str = "@copy_items";
 /// Called instead of the four comparisons where no operand is a literal.
 pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
@@ -67,7 +69,7 @@ pub(super) fn environment() -> Result<Env, DeclarationError> {
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     use Typing::{Lenient, Strict};
 
-    let functions: [(&str, usize, Overload); 19] = [
+    let functions: [(&str, usize, Overload); 20] = [
         (EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Lenient))),
         (STRICT_EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Strict))),
         (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Lenient))),
@@ -94,8 +96,15 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (FIELDS, 1, |arguments| {
             handed_on(arguments, |value, _| comparison::with_members(value, false))
         }),
-        (ITEMS, 1, |arguments| {
-            handed_on(arguments, |value, _| comparison::with_members(value, true))
+        (COPY_FIELDS, 1, |arguments| {
+            handed_on(arguments, |value, budget| {
+                comparison::with_members(value, false).and_then(|()| meter::copy(value, budget))
+            })
+        }),
+        (COPY_ITEMS, 1, |arguments| {
+            handed_on(arguments, |value, budget| {
+                comparison::with_members(value, true).and_then(|()| meter::copy(value, budget))
+            })
         }),
     ];
     for (name, beside_the_budget, function) in functions {

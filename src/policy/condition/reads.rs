@@ -108,6 +108,10 @@ pub struct Reads {
     pub claims: bool,
     /// The scopes of the token.
     pub scopes: bool,
+    /// Method, host or path of the request.
+    pub request_line: bool,
+    /// The backend of the call.
+    pub backend: bool,
     /// These headers, in lower case.
     pub headers: BTreeSet<String>,
     /// Headers that cannot be told beforehand.
@@ -117,13 +121,26 @@ pub struct Reads {
 impl Reads {
     /// Adds what another condition reads.
     pub fn extend(&mut self, other: &Self) {
-        let Self { args, meta, params, resource, claims, scopes, headers, all_headers } = other;
+        let Self {
+            args,
+            meta,
+            params,
+            resource,
+            claims,
+            scopes,
+            request_line,
+            backend,
+            headers,
+            all_headers,
+        } = other;
         self.args |= args;
         self.meta |= meta;
         self.params |= params;
         self.resource |= resource;
         self.claims |= claims;
         self.scopes |= scopes;
+        self.request_line |= request_line;
+        self.backend |= backend;
         self.headers.extend(headers.iter().cloned());
         self.all_headers |= all_headers;
     }
@@ -139,13 +156,9 @@ impl Reads {
             Node::Request | Node::Auth | Node::Jwt | Node::Mcp => {
                 node.members().iter().for_each(|(_, member)| self.whole(*member));
             }
-            Node::Method
-            | Node::Host
-            | Node::Path
-            | Node::McpMethod
-            | Node::Backend
-            | Node::Tool
-            | Node::Prompt => {}
+            Node::Method | Node::Host | Node::Path => self.request_line = true,
+            Node::Backend => self.backend = true,
+            Node::McpMethod | Node::Tool | Node::Prompt => {}
         }
     }
 }
