@@ -203,6 +203,12 @@ impl RequiredScopes {
         Self { names, numbers, granted }
     }
 
+    /// Adds the scopes that these imply and that only later rules name: a table finds an implied
+    /// scope by a star only once it is interned.
+    pub fn add_implied(&mut self, table: &ScopeTable) {
+        self.granted = table.granted(self.names.iter().map(String::as_str));
+    }
+
     /// Whether each is in one of two sets.
     fn are_in(&self, granted: &ScopeSet, more: &ScopeSet) -> bool {
         self.numbers.iter().all(|&number| granted.contains(number) || more.contains(number))

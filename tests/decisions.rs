@@ -11,9 +11,13 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "the fuzz targets share some of these modules")]
 
+mod choices;
 mod corpus;
 mod differential;
+mod doubts;
 mod folding;
 mod lenient;
+mod model;
 mod properties;
+mod strictness;
 mod templates;

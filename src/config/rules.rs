@@ -103,7 +103,9 @@ pub(super) fn rules(
 ) -> Option<(Rules, Vec<RuleSpots>)> {
     let items = item.items_or_none(problems)?;
     let mut reading = Reading { dialect, backend_from, governed, table, conditions, problems };
-    let (rules, spots): (Vec<_>, Vec<_>) = items.iter().map(|item| reading.rule(item)).unzip();
+    let (mut rules, spots): (Vec<Rule>, Vec<_>) =
+        items.iter().map(|item| reading.rule(item)).unzip();
+    rules.iter_mut().for_each(|rule| rule.scopes.add_implied(reading.table));
     Some((Rules::new(rules, dialect), spots))
 }
 

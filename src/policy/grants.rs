@@ -1,7 +1,7 @@
 //! The scopes of a caller, as the rules of a policy see them.
 
 use super::condition::Possible;
-use super::{Action, Dialect, Policy, RequiredScopes, Rule, ScopeSet};
+use super::{Action, Dialect, Policy, RequiredScopes, Rule, ScopeSet, is_scope_token};
 use crate::claims::Claims;
 
 /// The scopes that a caller is granted, with all that they imply.
@@ -26,13 +26,15 @@ impl Grants {
         let Some(claims) = claims else {
             return Self { granted: table.granted(more), ..Self::default() };
         };
+        // A star of the hierarchy stands for no white space that a reader splits at.
+        let is_granted = |scope: &&str| !claims.scopes_are_unclear() || is_scope_token(scope);
         match policy.dialect {
             Dialect::McpRoute => Self {
                 granted: table.granted(claims.scopes_of_reference().chain(more)),
                 ..Self::default()
             },
             Dialect::Native => Self {
-                granted: table.granted(claims.scopes().chain(more.clone())),
+                granted: table.granted(claims.scopes().filter(is_granted).chain(more.clone())),
                 possible: claims.scopes_are_unclear().then(|| {
                     let possible = claims.scopes().chain(claims.possible_scopes());
                     table.granted(possible.chain(more))

@@ -9,8 +9,8 @@ use libfuzzer_sys::fuzz_target;
 use mcp_authz::claims::Claims;
 use mcp_authz::head::Head;
 use mcp_authz::mcp::{self, Accept, Call, Message, MirroredHeaders};
-use mcp_authz::policy::condition::{Numbers, Outcome};
-use mcp_authz::policy::{BackendFrom, Budget, Condition, Facts};
+use mcp_authz::policy::condition::Outcome;
+use mcp_authz::policy::{Backend, Budget, Condition, Dialect, Facts, Subject};
 
 use arguments::Arguments;
 use expression::Expression;
@@ -22,15 +22,15 @@ const ACCEPT: Accept = Accept { max_depth: 512, batches: false, ..Accept::USUAL 
 #[derive(Debug, arbitrary::Arbitrary)]
 struct Input {
     arguments: Arguments,
-    doubles: bool,
+    is_route: bool,
     expression: Expression,
 }
 
 fuzz_target!(|input: Input| {
-    let Input { arguments, doubles, expression } = input;
+    let Input { arguments, is_route, expression } = input;
     let source = expression.0;
-    let numbers = if doubles { Numbers::Double } else { Numbers::IntAndDouble };
-    let condition = match Condition::compile(&source, numbers) {
+    let dialect = if is_route { Dialect::McpRoute } else { Dialect::Native };
+    let condition = match Condition::compile(&source, dialect) {
         Ok(condition) => condition,
         Err(errors) => {
             assert!(!errors.is_empty());
@@ -38,7 +38,7 @@ fuzz_target!(|input: Input| {
             return;
         }
     };
-    assert!(condition.doubts().iter().all(|doubt| doubt.offset <= source.len()));
+    assert!(condition.suspicions().iter().all(|suspicion| suspicion.error.offset <= source.len()));
 
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"t","arguments":{},"_meta":{}}}}}"#,
@@ -47,7 +47,7 @@ fuzz_target!(|input: Input| {
     let said = || {
         let message = mcp::read(body.as_bytes(), &MirroredHeaders::default(), ACCEPT);
         let Ok(Message::Calls(calls)) = message else { return None };
-        Some(evaluate(&condition, &calls[0]))
+        Some(evaluate(&condition, dialect, &calls[0]))
     };
     assert_eq!(said(), said(), "`{source}` over {body}");
 });
@@ -61,17 +61,14 @@ enum Said {
     Ambiguous,
 }
 
-fn evaluate(condition: &Condition, call: &Call<'_>) -> Said {
+fn evaluate(condition: &Condition, dialect: Dialect, call: &Call<'_>) -> Said {
     let claims = serde_json::json!({"scope": "a b", "sub": "s", "groups": ["g"], "n": 1});
     let claims = claims.as_object().map(Claims::from_json);
     let headers = vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), vec![0xff])];
     let head = Head { headers, ..Head::default() };
-    let backend = BackendFrom::Name("b".to_owned());
     let budget = Budget::of(STEPS);
-    let asked = (call.feature, call.name.as_ref());
-    let Ok(facts) = Facts::new(&backend, &head, claims.as_ref(), asked, &budget) else {
-        return Said::Ambiguous;
-    };
+    let subject = Subject::plain(Backend::Named("b"), call.feature, call.name.as_ref());
+    let facts = Facts::new(dialect, &head, claims.as_ref(), &subject, &budget);
     match condition.evaluate(call, &facts) {
         Ok(Outcome::True) => Said::True,
         Ok(Outcome::False) => Said::False,
