@@ -154,6 +154,11 @@ impl Admitted {
         Facts::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
     }
 
+    /// Whether the request is refused, and only its id is waited for.
+    pub fn is_refused(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Returns the refusal that has waited for the body, as the answer to what came of it.
     fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
         let refusal = Refusal::clone(self.waiting.as_deref()?).answering(RequestId::read(came));
@@ -335,6 +340,7 @@ impl Gate {
         let refusal = Refusal::unauthenticated(policy, token_came);
         // In Shadow it is not sent, so that nothing has to wait for it.
         let waits = policy.enforcement == Enforcement::Enforce
+            && head.method.is(messages::POST)
             && head.has_body
             && readable.is_ok()
             && !announces_more(head, AWAITED_BODY_BYTES);
@@ -359,7 +365,7 @@ impl Gate {
     /// Returns the largest body of a request that is read, in bytes.
     pub fn most_body_bytes(&self, admitted: &Admitted) -> usize {
         let most = self.limits.max_body_bytes;
-        if admitted.waiting.is_some() { most.min(AWAITED_BODY_BYTES) } else { most }
+        if admitted.is_refused() { most.min(AWAITED_BODY_BYTES) } else { most }
     }
 
     /// Judges a request that has no body, and so no message.

@@ -37,7 +37,6 @@ pub use claim::{ClaimType, ClaimValue, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Possible, Reads, SuspicionKind};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject, Unknown};
-pub(crate) use fold::is_folded;
 pub use glob::{Extent, Glob};
 pub use grants::Grants;
 pub use labels::{Label, Labels};

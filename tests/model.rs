@@ -260,9 +260,8 @@ impl Call {
                     _ => (String::new(), name.to_owned()),
                 };
                 let (backend, name) = split(name);
-                let parts = |(backend, name): (String, String)| {
-                    (Some(folded(&backend)), folded(&name))
-                };
+                let parts =
+                    |(backend, name): (String, String)| (Some(folded(&backend)), folded(&name));
                 let parts_of = [split(&request.name), split(&folded(&request.name))];
                 let folded = parts_of.into_iter().map(parts).collect();
                 Self { backend: Some(backend), name, folded }

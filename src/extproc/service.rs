@@ -138,6 +138,9 @@ impl StreamingService<ProcessingRequest> for OneStream {
     }
 }
 
+/// How long a refusal waits for the body, to repeat its id.
+const LONGEST_WAIT_FOR_ID: Duration = Duration::from_secs(2);
+
 /// The answers of one stream, made when they are asked for.
 #[derive(Debug)]
 struct Conversation {
@@ -253,6 +256,7 @@ impl Conversation {
             session if session.awaits_list() => Reads::ResponseHead,
             _ => Reads::Little,
         };
+        let is_first = !self.session.is_begun();
         let message = convert::message(request, &self.gate, &self.named, reads);
         let message = message.map_err(|violation| self.violated(violation))?;
         let started = Instant::now();
@@ -262,6 +266,11 @@ impl Conversation {
         let record = record.map_err(|violation| self.violated(violation))?;
         if let Some(record) = record {
             self.decided(*record, took);
+        }
+        if is_first && self.session.awaits_id() {
+            // Callers without a token shall not hold streams for long.
+            let wait = LONGEST_WAIT_FOR_ID.min(self.capacity.body_timeout);
+            self.deadline = Deadline::Set(Box::pin(sleep(wait)));
         }
         if self.session.is_decided() && !self.session.is_refused() {
             self.open.welcome();

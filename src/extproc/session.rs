@@ -136,6 +136,16 @@ impl Session {
         matches!(self.state, State::Refused)
     }
 
+    /// Whether the request is refused once its id is known.
+    pub(super) fn awaits_id(&self) -> bool {
+        match &self.state {
+            State::Buffering { admitted, .. } | State::Holding { admitted, .. } => {
+                admitted.is_refused()
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the answer is to be filtered.
     pub(super) fn awaits_list(&self) -> bool {
         matches!(self.state, State::Released { list: Some(_) })

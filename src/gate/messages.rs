@@ -8,7 +8,7 @@ use crate::mcp::{Call, Feature, Listing, Malformed, Message, RequestId};
 use crate::policy::{Policy, Shown};
 
 /// The HTTP method of requests that carry messages.
-const POST: &str = "POST";
+pub(super) const POST: &str = "POST";
 /// The HTTP method of a CORS preflight, which carries no token and reaches no MCP server's
 /// session.
 pub(super) const OPTIONS: &str = "OPTIONS";

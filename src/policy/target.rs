@@ -149,7 +149,15 @@ impl BackendFrom {
     ) -> Subject<'c> {
         let mut subject = Subject::plain(backend, feature, name);
         let folds_name = folds(feature);
-        let is_plain = (!folds_name || is_folded(whole)) && backend.name().is_none_or(is_folded);
+        let separator = match (self, feature) {
+            (Self::ToolNamePrefix(separator), Feature::Tool | Feature::Prompt) => {
+                Some(separator.as_str())
+            }
+            _ => None,
+        };
+        let is_plain = (!folds_name || is_folded(whole))
+            && backend.name().is_none_or(is_folded)
+            && separator.is_none_or(is_folded);
         if dialect == Dialect::McpRoute || is_plain {
             return subject;
         }
@@ -157,11 +165,9 @@ impl BackendFrom {
             backend: backend.name().map(|backend| fold(backend).into_owned()),
             name: if folds_name { fold(name).into_owned() } else { name.to_owned() },
         };
-        if let Self::ToolNamePrefix(_) = self
-            && folds_name
-        {
+        if let Some(separator) = separator {
             let whole = fold(whole);
-            let (backend, name) = self.split(feature, &whole);
+            let (backend, name) = split_name(&whole, &fold(separator));
             let reading = Reading {
                 backend: backend.map(|backend| backend.trim().to_owned()),
                 name: name.trim().to_owned(),
@@ -452,7 +458,6 @@ mod tests {
 
     #[test]
     fn deny_target_matches_in_any_reading() {
-        let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
         let head = Head::default();
         for (label, backend, pattern, called, expected) in [
             ("space for a backend", None, "delete", " __delete", true),
@@ -469,16 +474,22 @@ mod tests {
             ("a mark that folding joins", None, "delete*", "delete\u{301}", true),
             ("a sign that folds to a space first", None, "\u{b4}x", "b__\u{b4}x", true),
             ("the same as a pattern", None, "\u{b4}x*", "\u{b4}xy", true),
+            ("a separator that folds to nothing", Some("a"), "delete", "a delete", true),
+            ("a separator in other capitals", Some("a"), "delete", "a_OF_delete", true),
             ("another name", None, "delete", " __create", false),
             ("another backend", Some("a"), "delete", "\u{200b}__delete", false),
         ] {
             let backend = backend.map(str::to_owned);
             let target = (Feature::Tool, backend, Glob::new(pattern.to_owned()));
             let target = Target::new(target, None, Comparison::Folded);
-            let asked = (Feature::Tool, called);
-            let subject = prefixed.subject(Dialect::Native, asked, &head).unwrap();
-            let extent = target.extent(&subject).0;
-            assert_eq!(extent == Extent::All, expected, "{label}");
+            let separators =
+                ["__", "_Of_", " "].map(|text| BackendFrom::ToolNamePrefix(text.into()));
+            let matches = separators.iter().any(|from| {
+                let asked = (Feature::Tool, called);
+                let subject = from.subject(Dialect::Native, asked, &head).unwrap();
+                target.extent(&subject).0 == Extent::All
+            });
+            assert_eq!(matches, expected, "{label}");
         }
     }
 }
