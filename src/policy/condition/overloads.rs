@@ -31,7 +31,7 @@ pub(super) const FIELDS: &str = "@fields";
 /// Does the same for `.` and `[]`, and pays for a copy of the operand.
 pub(super) const COPY_FIELDS: &str = "@copy_fields";
 pub(super) const COPY_ITEMS: &str = "@copy_items";
-/// Called instead of the four comparisons where no operand is a literal.
+/// Called instead of `<`, `<=`, `>` and `>=`.
 pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
 pub(super) const GREATER: &str = "@greater";
