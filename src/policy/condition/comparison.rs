@@ -320,6 +320,18 @@ fn any_equal(
     if budget.is_spent() { Err(meter::spent()) } else { found }
 }
 
+/// Passes on a value unless readers may take it for different ones.
+///
+/// # Errors
+/// If the value is unreadable.
+pub(super) fn readable(value: &dyn Val) -> Result<(), ExecutionError> {
+    if is_unreadable(value) {
+        let kind = value.get_type().name().to_owned();
+        return Err(ExecutionError::no_such_overload("type", vec![kind]));
+    }
+    Ok(())
+}
+
 /// Passes on a value whose members are looked for, unless a server could read members where
 /// there are none: `x` in `x.?y`, `x[?y]`, and in `x.y` where `x` is an optional value.
 ///

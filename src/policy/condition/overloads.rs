@@ -36,6 +36,8 @@ pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
 pub(super) const GREATER: &str = "@greater";
 pub(super) const GREATER_EQUALS: &str = "@greater_equals";
+/// Refuses an unreadable value, where types are strict.
+pub(super) const READABLE: &str = "@readable";
 /// Called instead of `in` where a list or a map may be looked for.
 pub(super) const CONTAINS: &str = "@contains";
 /// Called instead of `matches`, with a compiled pattern.
@@ -69,7 +71,7 @@ pub(super) fn environment() -> Result<Env, DeclarationError> {
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     use Typing::{Lenient, Strict};
 
-    let functions: [(&str, usize, Overload); 20] = [
+    let functions: [(&str, usize, Overload); 21] = [
         (EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Lenient))),
         (STRICT_EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Strict))),
         (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Lenient))),
@@ -93,6 +95,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
         (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
         (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
+        (READABLE, 1, |arguments| handed_on(arguments, |value, _| comparison::readable(value))),
         (FIELDS, 1, |arguments| {
             handed_on(arguments, |value, _| comparison::with_members(value, false))
         }),

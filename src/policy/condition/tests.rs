@@ -458,3 +458,34 @@ fn literals_that_equal_nothing_are_refused() {
         assert!(Condition::compile(source, Dialect::McpRoute).is_ok(), "{source}");
     }
 }
+
+#[test]
+fn type_of_unreadable_value_is_error() {
+    let arguments = r#"{"big":9007199254740993,"n":7,"x":"b","one":1,"t":true}"#;
+    let in_list = |of: &str| format!("type({of}) == string ? {of} in ['a'] : {of} in [1]");
+    for (source, native, route) in [
+        ("type(args.big) == int && args.big > 100", "failed", "false"),
+        ("type(args.big) == double", "failed", "true"),
+        ("type(args.n) == int && args.n > 100", "false", "false"),
+        ("type(args.?big.value()) == double", "failed", "true"),
+        ("type([args.big]) == list", "true", "true"),
+        ("[args.big].map(x, type(x)).exists(x, x == int)", "failed", "false"),
+        ("[args.big].exists(x, type(x) == int)", "failed", "false"),
+        (
+            "type(request.headers['x-a']) == string && request.headers['x-a'] == '2'",
+            "failed",
+            "false",
+        ),
+        ("type(request.headers['x-b']) == string", "failed", "true"),
+        ("type(request.headers['x-d']) == string", "true", "true"),
+        ("optional.ofNonZeroValue(args.big).hasValue()", "failed", "true"),
+        ("optional.ofNonZeroValue(args.n).hasValue()", "true", "true"),
+        ("type(null) == null_type", "true", "true"),
+        (&in_list("args.x"), "false", "false"),
+        (&in_list("args.one"), "true", "true"),
+        (&in_list("args.t"), "failed", "false"),
+    ] {
+        assert_eq!(outcome(source, arguments), native, "{source}");
+        assert_eq!(outcome_in(Dialect::McpRoute, source, arguments), route, "{source}");
+    }
+}
