@@ -13,8 +13,8 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, Select
 use super::comparison::{self, Typing};
 use super::functions::{self, Function, Price};
 use super::overloads::{
-    ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, MATCHES, READABLE, SCALAR,
-    TEXT,
+    ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, ITEM, MATCHES, OPTIONAL_ITEM,
+    READABLE, SCALAR, TEXT,
 };
 use super::part::{PLACE_PREFIX, Place, Variable};
 use crate::policy::Dialect;
@@ -202,8 +202,14 @@ impl Metering {
             [operand, key] if MEMBERS.contains(&name) => {
                 let is_name = matches!(key.expr, Expr::Literal(LiteralValue::String(_)));
                 let kind = if is_name { MemberKind::NamedItem } else { MemberKind::Item };
-                self.members(operand, name != operators::INDEX, kind);
+                let is_optional = name != operators::INDEX;
+                let may_hide_errors =
+                    self.may_be_copied(&operand.expr) || (is_optional && !is_name);
+                self.members(operand, is_optional, kind);
                 pays(TEXT, key, []);
+                if self.typing == Typing::Strict && may_hide_errors {
+                    take(call, if is_optional { OPTIONAL_ITEM } else { ITEM }, []);
+                }
             }
             _ => {}
         }
