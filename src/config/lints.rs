@@ -13,7 +13,8 @@ use super::rules::{RuleMistakes, RuleSpots};
 use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
 use crate::policy::{
-    Action, Condition, ConditionErrors, Lists, Policy, RequiredClaim, Rule, Target,
+    Action, ClaimValue, Condition, ConditionErrors, Dialect, Lists, Policy, RequiredClaim, Rule,
+    Target,
 };
 
 /// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
@@ -215,41 +216,60 @@ fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
     shadowed
 }
 
-/// Whether an earlier rule takes every call that a later one would take.
+/// Whether an earlier rule matches each call that a later one would match, in every reading of
+/// the call.
 fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
+    let effects = (earlier.action, later.action);
     same_or_none(earlier.cel.as_deref(), later.cel.as_deref())
         && earlier.scopes.is_granted_by(&later.scopes)
         && earlier
             .claims
             .iter()
-            .all(|claim| later.claims.iter().any(|other| implies(other, claim)))
+            .all(|claim| later.claims.iter().any(|other| implies(other, claim, effects)))
         && match (&earlier.targets, &later.targets) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(earlier_targets), Some(later_targets)) => later_targets.iter().all(|target| {
-                let covers = |other| covers_target(other, target);
-                // A template can be met by a Deny rule and be more than an Allow rule means.
-                let is_open = target.feature == Feature::Resource
-                    && earlier.action == Action::Allow
-                    && later.action == Action::Deny;
-                earlier_targets
-                    .iter()
-                    .any(|other| covers(other) && (!is_open || other.name.as_str() == "*"))
-            }),
+            (Some(earlier_targets), Some(later_targets)) => later_targets
+                .iter()
+                .all(|target| earlier_targets.iter().any(|other| covers_target(other, target))),
         }
-        // A condition that fails is no match to an Allow rule, and may be one to a
-        // Deny rule.
-        && (earlier.action == Action::Deny
-            || later.action == Action::Allow
-            || policy.condition_errors == ConditionErrors::NoMatch
-            || earlier.conditions().next().is_none())
+        && (effects != (Action::Allow, Action::Deny) || is_free_of_doubt(policy, earlier))
 }
 
-/// Whether the first claim cannot hold unless the second does.
-fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
+/// Whether an Allow rule matches a call in doubt as well. Doubt keeps an Allow rule from matching
+/// and makes a Deny rule match, so that a Deny rule after it with the same requirements decides.
+fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
+    let is_for_all = |target: &Target| target.name.as_str() == "*" && target.backend.is_none();
+    // A template can be met by a Deny rule and be more than an Allow rule means.
+    let is_clear = |target: &Target| match policy.dialect {
+        Dialect::McpRoute => target.feature != Feature::Resource || is_for_all(target),
+        Dialect::Native => is_for_all(target),
+    };
+    let compares_as_sent = policy.dialect == Dialect::McpRoute;
+    rule.conditions().next().is_none()
+        && (compares_as_sent || (rule.scopes.names().is_empty() && rule.claims.is_empty()))
+        && rule.targets.iter().flatten().all(is_clear)
+}
+
+/// Whether the first claim, of a later rule, cannot hold unless the second does, of an earlier one.
+fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Action)) -> bool {
+    // A claim of a type that no value has is an evaluation error, on which a Deny rule decides.
+    let fails_alike = || {
+        let is_of_type = |value: &ClaimValue, other: &ClaimValue| match (value, other) {
+            (
+                ClaimValue::String(_) | ClaimValue::Pattern(_),
+                ClaimValue::String(_) | ClaimValue::Pattern(_),
+            )
+            | (ClaimValue::Bool(_), ClaimValue::Bool(_))
+            | (ClaimValue::Number(_), ClaimValue::Number(_)) => true,
+            _ => false,
+        };
+        second.values.iter().all(|value| first.values.iter().any(|other| is_of_type(value, other)))
+    };
     first.name == second.name
         && first.value_type == second.value_type
         && first.values.iter().all(|value| second.values.iter().any(|other| other.covers(value)))
+        && (effects != (Action::Deny, Action::Deny) || fails_alike())
 }
 
 fn covers_target(earlier: &Target, later: &Target) -> bool {
