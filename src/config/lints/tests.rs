@@ -111,6 +111,59 @@ fn shadowed_rule_never_decides_in_doubt() {
 }
 
 #[test]
+fn deny_rules_shadow_and_overlap_other_spellings() {
+    let tool =
+        |action: &str, target: &str| format!("action: {action}, target: {{tools: [{target}]}}");
+    let some = |target: &str| format!("{}, cel: request.host == 'a'", tool("Deny", target));
+    let uri = |action: &str, uri: &str| {
+        format!("action: {action}, target: {{resources: [{{uri: 'file:///{uri}'}}]}}")
+    };
+    let (allow, deny) = (|target: &str| tool("Allow", target), |target: &str| tool("Deny", target));
+    let (shadowed, overlaps) = (Some("shadowed-rule"), Some("glob-overlap"));
+    for (label, earlier, later, expected) in [
+        ("capital", deny("{tool: Delete}"), allow("{tool: delete}"), shadowed),
+        ("capital allowed", deny("{tool: delete}"), allow("{tool: Delete}"), shadowed),
+        ("capital, both deny", deny("{tool: Delete}"), deny("{tool: delete}"), shadowed),
+        ("capital, both allow", allow("{tool: Delete}"), allow("{tool: delete}"), None),
+        (
+            "backend",
+            deny("{backend: GitHub, tool: x}"),
+            allow("{backend: github, tool: x}"),
+            shadowed,
+        ),
+        ("other backend", deny("{backend: a, tool: x}"), allow("{backend: b, tool: x}"), None),
+        ("resource", uri("Deny", "A"), uri("Allow", "A"), shadowed),
+        ("resource's capital", uri("Deny", "a"), uri("Allow", "A"), None),
+        ("pattern", some("{tool: 'Delete_*'}"), allow("{tool: delete_x}"), overlaps),
+        ("name", some("{tool: Delete_x}"), allow("{tool: 'delete_*'}"), overlaps),
+        ("pattern, both allow", allow("{tool: 'Delete_*'}"), allow("{tool: delete_x}"), None),
+        (
+            "pattern of a backend",
+            some("{backend: B, tool: 'x*'}"),
+            allow("{backend: b, tool: xy}"),
+            overlaps,
+        ),
+        (
+            "pattern of another backend",
+            some("{backend: a, tool: 'x*'}"),
+            allow("{backend: b, tool: xy}"),
+            None,
+        ),
+        (
+            "resources",
+            format!("{}, cel: request.host == 'a'", uri("Deny", "A*")),
+            uri("Allow", "ab"),
+            None,
+        ),
+    ] {
+        let found = codes("  enforce: [tools, resources]\n", &[&earlier, &later]);
+        let mut about =
+            found.iter().filter(|code| ["shadowed-rule", "glob-overlap"].contains(&code.as_str()));
+        assert_eq!(about.next().map(String::as_str), expected, "{label}: {found:?}");
+    }
+}
+
+#[test]
 fn evaded_deny_rules_are_doubted() {
     let claim = "source: {jwt: {claims: [{name: status, valueType: String, values: [x]}]}}";
     let guest = "source: {jwt: {scopes: [guest]}}";
