@@ -239,6 +239,18 @@ fn names_that_deny_rules_unite_are_doubted() {
     let lower = "action: Deny, target: {tools: [{tool: read}]}";
     assert_eq!(codes(&[upper, lower]), ["confusable-names:5:37"]);
     assert!(codes(&[lower, "action: Allow, target: {tools: [{tool: write}]}"]).is_empty());
+    let targets = |targets: &str| format!("action: Allow, target: {{tools: [{targets}]}}");
+    for (label, rule, expected) in [
+        ("other backends", "{backend: a, tool: x}, {backend: b, tool: X}", 0),
+        ("one backend", "{backend: a, tool: x}, {backend: a, tool: X}", 1),
+        ("any backend", "{backend: a, tool: x}, {tool: X}", 1),
+        ("any backend first", "{tool: x}, {backend: a, tool: X}", 1),
+        ("spelled backend", "{backend: a, tool: x}, {backend: A, tool: y}", 1),
+        ("spelled twice", "{backend: a, tool: x}, {backend: A, tool: X}", 2),
+        ("once each", "{backend: a, tool: x}, {backend: b, tool: x}", 0),
+    ] {
+        assert_eq!(codes(&[&targets(rule)]).len(), expected, "{label}");
+    }
     let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
     for cel in [
         r#"request.mcp.tool == "x""#,
