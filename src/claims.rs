@@ -88,17 +88,16 @@ impl Claims {
         Self::new(object(claims))
     }
 
-    /// Returns the claims at a dotted path: `org.departments` is the member `departments` of
+    /// Visits the claims at a dotted path: `org.departments` is the member `departments` of
     /// the claim `org`. A name that holds dots itself, such as a URL, is found whole first;
     /// otherwise, dots may be read in several ways. `None` stands for a claim on the way that
     /// has no members.
-    pub fn find(&self, path: &str) -> Vec<Option<&Json<'static>>> {
-        let mut found = Vec::new();
-        find(&self.all, path, &mut found);
-        if found.iter().any(Option::is_some) {
-            found.retain(Option::is_some);
-        }
-        found
+    pub fn each_reading<'c>(
+        &'c self,
+        path: &str,
+        visit: &mut impl FnMut(Option<&'c Json<'static>>),
+    ) {
+        each_reading(&self.all, path, visit);
     }
 
     /// The claim at a dotted path, each part of which is a name: as in the reference.
@@ -232,15 +231,19 @@ fn is_other_separator(c: char) -> bool {
     c != ' ' && is_separator(c)
 }
 
-fn find<'c>(object: &'c Object<'static>, path: &str, found: &mut Vec<Option<&'c Json<'static>>>) {
+fn each_reading<'c>(
+    object: &'c Object<'static>,
+    path: &str,
+    visit: &mut impl FnMut(Option<&'c Json<'static>>),
+) {
     if let Some(claim) = object.get(path) {
-        return found.push(Some(claim));
+        return visit(Some(claim));
     }
     for (dot, _) in path.match_indices('.') {
         let (first, rest) = (path.get(..dot), path.get(dot + 1..));
         match (first.and_then(|first| object.get(first)), rest) {
-            (Some(Json::Object(inner)), Some(rest)) => find(inner, rest, found),
-            (Some(_), _) => found.push(None),
+            (Some(Json::Object(inner)), Some(rest)) => each_reading(inner, rest, visit),
+            (Some(_), _) => visit(None),
             (None, _) => {}
         }
     }
@@ -335,29 +338,42 @@ mod tests {
         }
     }
 
+    fn readings<'c>(claims: &'c Claims, path: &str) -> Vec<Option<&'c Json<'static>>> {
+        let mut readings = Vec::new();
+        claims.each_reading(path, &mut |claim| readings.push(claim));
+        readings
+    }
+
     #[test]
     fn claims_are_found_by_path_and_by_names_with_dots() {
         let json = r#"{"org":{"departments":["a"],"x.y":{"z":"deep"}},"https://e.com/r":"b","a":{"b":"1"},"a.b":"2"}"#;
         let claims = Claims::from_json(&serde_json::from_str(json).unwrap());
-        let found = |path| match claims.find(path).as_slice() {
+        let found = |path| match readings(&claims, path).as_slice() {
             [Some(claim)] => text(claim),
             _ => None,
         };
-        assert!(matches!(claims.find("org.departments").as_slice(), [Some(Json::Array(_))]));
+        assert!(matches!(readings(&claims, "org.departments").as_slice(), [Some(Json::Array(_))]));
         assert_eq!(found("org.x.y.z"), Some("deep"));
         assert_eq!(found("https://e.com/r"), Some("b"));
         assert_eq!(found("a.b"), Some("2"), "the whole name first");
         for nothing in ["", ".", "org.", "org.nope", "Org.departments"] {
-            assert!(claims.find(nothing).is_empty(), "{nothing}");
+            assert!(readings(&claims, nothing).is_empty(), "{nothing}");
         }
-        assert_eq!(claims.find("org.departments.a"), [None], "a list has no members");
+        assert_eq!(readings(&claims, "org.departments.a"), [None], "a list has no members");
         let json = r#"{"a":{"b.c":"1","b":{"c":"2"}},"a.b":{"c":"3"},"a.b.c.d":{},"a.b.c":4}"#;
         let several = Claims::from_json(&serde_json::from_str(json).unwrap());
-        assert_eq!(several.find("a.b.c"), [Some(&Json::Int(4))], "the whole name first");
-        assert!(several.find("a.b.c.e").iter().all(Option::is_none));
+        assert_eq!(readings(&several, "a.b.c"), [Some(&Json::Int(4))], "the whole name first");
+        assert!(readings(&several, "a.b.c.e").iter().all(Option::is_none));
         let json = r#"{"a":{"b":{"c":"2"}},"a.b":{"c":"3"}}"#;
         let several = Claims::from_json(&serde_json::from_str(json).unwrap());
-        assert_eq!(several.find("a.b.c").len(), 2);
+        assert_eq!(readings(&several, "a.b.c").len(), 2);
+        let json = r#"{"a.b":{"c":"x"},"a":"s"}"#;
+        let several = Claims::from_json(&serde_json::from_str(json).unwrap());
+        assert_eq!(
+            readings(&several, "a.b.c"),
+            [None, Some(&Json::String("x".into()))],
+            "a string has no members, whatever else the path means"
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::rules::{RuleMistakes, RuleSpots};
 use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
 use crate::policy::{
-    Action, Condition, ConditionErrors, Lists, Policy, RequiredClaim, Rule, Target,
+    Action, ClaimValue, Comparison, Condition, ConditionErrors, Dialect, Lists, Policy,
+    RequiredClaim, Rule, Target,
 };
 
 /// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
@@ -57,23 +58,36 @@ pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
     }
 }
 
+/// Returns a target as Deny rules compare it, whichever rule names it.
+fn folded_target(target: &Target) -> Target {
+    let Target { feature, backend, name, when, .. } = target;
+    let named = (*feature, backend.clone(), name.clone());
+    Target::new(named, when.clone(), Comparison::Folded)
+}
+
+/// Whether a target is that of a Deny rule, which compares folded names.
+fn is_folded(target: &Target) -> bool {
+    target.folded_name().is_some()
+}
+
 /// Earlier rules by what a later one must have if they cover it: the target, if
 /// they name one, and a scope, if they require one. So no rule is compared with
 /// all others.
 #[derive(Default)]
-struct Index<'p> {
-    exact: HashMap<(Feature, &'p str), Vec<usize>>,
+struct Index {
+    /// By folded names: those that a Deny rule unites stand together.
+    exact: HashMap<(Feature, String), Vec<usize>>,
     /// The rules that name targets by patterns, or none, by the first of their
     /// scopes.
     patterns: HashMap<Option<usize>, Vec<usize>>,
 }
 
-impl<'p> Index<'p> {
-    fn add(&mut self, index: usize, rule: &'p Rule) {
+impl Index {
+    fn add(&mut self, index: usize, rule: &Rule) {
         let mut is_pattern = rule.targets.is_none();
         for target in rule.targets.iter().flatten() {
             if target.name.is_exact() {
-                self.exact.entry((target.feature, target.name.as_str())).or_default().push(index);
+                self.exact.entry(Self::key(target)).or_default().push(index);
             } else {
                 is_pattern = true;
             }
@@ -83,11 +97,14 @@ impl<'p> Index<'p> {
         }
     }
 
+    fn key(target: &Target) -> (Feature, String) {
+        (target.feature, target.name.folded().as_str().to_owned())
+    }
+
     /// The rules that could cover a later one, in order.
     fn candidates(&self, later: &Rule) -> Vec<usize> {
         let target = later.targets.as_deref().and_then(<[Target]>::first);
-        let exact =
-            target.and_then(|target| self.exact.get(&(target.feature, target.name.as_str())));
+        let exact = target.and_then(|target| self.exact.get(&Self::key(target)));
         let scopes = later.scopes.granted_numbers().map(Some).chain([None]);
         let patterns = scopes.filter_map(|scope| self.patterns.get(&scope));
         let mut rules: Vec<usize> = exact.into_iter().chain(patterns).flatten().copied().collect();
@@ -215,59 +232,84 @@ fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
     shadowed
 }
 
-/// Whether an earlier rule takes every call that a later one would take.
+/// Whether an earlier rule matches each call that a later one would match, in every reading of
+/// the call.
 fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
+    let effects = (earlier.action, later.action);
     same_or_none(earlier.cel.as_deref(), later.cel.as_deref())
         && earlier.scopes.is_granted_by(&later.scopes)
         && earlier
             .claims
             .iter()
-            .all(|claim| later.claims.iter().any(|other| implies(other, claim)))
+            .all(|claim| later.claims.iter().any(|other| implies(other, claim, effects)))
         && match (&earlier.targets, &later.targets) {
             (None, _) => true,
             (Some(_), None) => false,
-            (Some(earlier_targets), Some(later_targets)) => later_targets.iter().all(|target| {
-                let covers = |other| covers_target(other, target);
-                // A template can be met by a Deny rule and be more than an Allow rule means.
-                let is_open = target.feature == Feature::Resource
-                    && earlier.action == Action::Allow
-                    && later.action == Action::Deny;
-                earlier_targets
-                    .iter()
-                    .any(|other| covers(other) && (!is_open || other.name.as_str() == "*"))
-            }),
+            (Some(earlier_targets), Some(later_targets)) => later_targets
+                .iter()
+                .all(|target| earlier_targets.iter().any(|other| covers_target(other, target))),
         }
-        // A condition that fails is no match to an Allow rule, and may be one to a
-        // Deny rule.
-        && (earlier.action == Action::Deny
-            || later.action == Action::Allow
-            || policy.condition_errors == ConditionErrors::NoMatch
-            || earlier.conditions().next().is_none())
+        && (effects != (Action::Allow, Action::Deny) || is_free_of_doubt(policy, earlier))
 }
 
-/// Whether the first claim cannot hold unless the second does.
-fn implies(first: &RequiredClaim, second: &RequiredClaim) -> bool {
+/// Whether an Allow rule matches a call in doubt as well. Doubt keeps an Allow rule from matching
+/// and makes a Deny rule match, so that a Deny rule after it with the same requirements decides.
+fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
+    let is_for_all = |target: &Target| target.name.as_str() == "*" && target.backend.is_none();
+    // A template can be met by a Deny rule and be more than an Allow rule means.
+    let is_clear = |target: &Target| match policy.dialect {
+        Dialect::McpRoute => target.feature != Feature::Resource || is_for_all(target),
+        Dialect::Native => is_for_all(target),
+    };
+    let compares_as_sent = policy.dialect == Dialect::McpRoute;
+    rule.conditions().next().is_none()
+        && (compares_as_sent || (rule.scopes.names().is_empty() && rule.claims.is_empty()))
+        && rule.targets.iter().flatten().all(is_clear)
+}
+
+/// Whether the first claim, of a later rule, cannot hold unless the second does, of an earlier one.
+fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Action)) -> bool {
+    // A claim of a type that no value has is an evaluation error, on which a Deny rule decides.
+    let fails_alike = || {
+        let is_of_type = |value: &ClaimValue, other: &ClaimValue| match (value, other) {
+            (
+                ClaimValue::String(_) | ClaimValue::Pattern(_),
+                ClaimValue::String(_) | ClaimValue::Pattern(_),
+            )
+            | (ClaimValue::Bool(_), ClaimValue::Bool(_))
+            | (ClaimValue::Number(_), ClaimValue::Number(_)) => true,
+            _ => false,
+        };
+        second.values.iter().all(|value| first.values.iter().any(|other| is_of_type(value, other)))
+    };
     first.name == second.name
         && first.value_type == second.value_type
         && first.values.iter().all(|value| second.values.iter().any(|other| other.covers(value)))
+        && (effects != (Action::Deny, Action::Deny) || fails_alike())
 }
 
+/// Whether an earlier target matches each call that a later one would match. A Deny rule matches
+/// each name and each backend in many spellings.
 fn covers_target(earlier: &Target, later: &Target) -> bool {
-    earlier.feature == later.feature
-        && (earlier.backend.is_none() || earlier.backend == later.backend)
-        && covers_name(earlier, later)
+    let covers = match (is_folded(earlier), is_folded(later)) {
+        (true, true) => covers_folded(earlier, later),
+        (true, false) => covers_folded(earlier, &folded_target(later)),
+        (false, true) => earlier.backend.is_none() && earlier.name.as_str() == "*",
+        (false, false) => {
+            (earlier.backend.is_none() || earlier.backend == later.backend)
+                && earlier.name.covers(&later.name)
+        }
+    };
+    covers
+        && earlier.feature == later.feature
         && same_or_none(earlier.when.as_deref(), later.when.as_deref())
 }
 
-/// Whether the name of an earlier target matches all that a later one's does. A Deny rule
-/// matches each name in many spellings.
-fn covers_name(earlier: &Target, later: &Target) -> bool {
-    match (earlier.folded_name(), later.folded_name()) {
-        (Some(earlier), Some(later)) => earlier.covers(later),
-        (Some(earlier), None) => earlier.covers(&later.name.folded()),
-        (None, Some(_)) => earlier.name.as_str() == "*",
-        (None, None) => earlier.name.covers(&later.name),
-    }
+fn covers_folded(earlier: &Target, later: &Target) -> bool {
+    let (backend, theirs) = (earlier.folded_backend(), later.folded_backend());
+    let names = earlier.folded_name().zip(later.folded_name());
+    (backend.is_none() || backend == theirs)
+        && names.is_some_and(|(name, theirs)| name.covers(theirs))
 }
 
 fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool {
@@ -406,10 +448,11 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
 /// Finds patterns that take in a target which another rule names: one of the two
 /// may open what the other closes.
 fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], problems: &mut Problems) {
-    let mut exact: BTreeMap<(Feature, &str), Vec<(usize, &Target)>> = BTreeMap::new();
+    // By folded names, for Deny rules compare these.
+    let mut exact: BTreeMap<(Feature, String), Vec<(usize, &Target)>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         for target in rule.targets.iter().flatten().filter(|target| target.name.is_exact()) {
-            exact.entry((target.feature, target.name.as_str())).or_default().push((index, target));
+            exact.entry(Index::key(target)).or_default().push((index, target));
         }
     }
     for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
@@ -418,25 +461,21 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
             if target.name.is_exact() || target.name.as_str() == "*" {
                 continue;
             }
-            let (feature, start) = (target.feature, target.name.literal_start());
+            let (feature, pattern) = (target.feature, target.name.folded());
+            let start = pattern.literal_start();
             let named = exact
-                .range((feature, start)..)
+                .range((feature, start.to_owned())..)
                 .take_while(|((of, name), _)| *of == feature && name.starts_with(start))
-                .filter(|((_, name), _)| target.name.matches(name))
+                .filter(|((_, name), _)| pattern.matches(name))
                 .flat_map(|(_, named)| named);
             let overlap = named.filter(|(other, named)| {
-                let both = [target, *named].map(|target| target.backend.as_deref());
-                let same_backend = match both {
-                    [Some(a), Some(b)] => a == b,
-                    _ => true,
-                };
                 let harmless = policy.rules.get(*other).is_none_or(|other| {
                     rule.action == Action::Deny && other.action == Action::Deny
                 });
                 let is_shadowed = |index: usize| shadowed.get(index).copied().unwrap_or_default();
                 *other != index
-                    && same_backend
                     && !harmless
+                    && takes_in(target, named)
                     && !is_shadowed(index)
                     && !is_shadowed(*other)
             });
@@ -461,6 +500,21 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
             problems.lint(Lint::GlobOverlap, spot.place, &spot.keys, message);
         }
     }
+}
+
+/// Whether a pattern and a name may be those of the same call.
+fn takes_in(pattern: &Target, named: &Target) -> bool {
+    let same_backend = |ours: Option<&str>, theirs: Option<&str>| {
+        ours.zip(theirs).is_none_or(|(ours, theirs)| ours == theirs)
+    };
+    if !is_folded(pattern) && !is_folded(named) {
+        return same_backend(pattern.backend.as_deref(), named.backend.as_deref())
+            && pattern.name.matches(named.name.as_str());
+    }
+    let (pattern, named) = (folded_target(pattern), folded_target(named));
+    let names = pattern.folded_name().zip(named.folded_name());
+    same_backend(pattern.folded_backend(), named.folded_backend())
+        && names.is_some_and(|(pattern, name)| pattern.matches(name.as_str()))
 }
 
 #[cfg(test)]

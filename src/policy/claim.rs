@@ -93,15 +93,14 @@ impl RequiredClaim {
                 None => Possible::FALSE,
             },
             Dialect::Native => {
-                let found = claims.find(&self.name);
-                let holds = |claim: &Option<&Json<'_>>| match claim {
-                    Some(claim) => self.compare(claim),
-                    None => Possible::FAILURE,
-                };
-                // Whatever the path means, there is the claim, or there is none.
-                let mut readings = found.iter().map(holds);
-                let first = readings.next().unwrap_or(Possible::FALSE);
-                if readings.all(|other| other == first) { first } else { Possible::FAILURE }
+                let mut held = None;
+                claims.each_reading(&self.name, &mut |claim| {
+                    let holds = claim.map_or(Possible::FAILURE, |claim| self.compare(claim));
+                    // Whatever the path means, there is the claim, or there is none.
+                    let differs = held.is_some_and(|other| other != holds);
+                    held = Some(if differs { Possible::FAILURE } else { holds });
+                });
+                held.unwrap_or(Possible::FALSE)
             }
         }
     }

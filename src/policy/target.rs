@@ -291,6 +291,11 @@ impl Target {
         self.folded.as_ref().map(|(_, name)| name)
     }
 
+    /// The backend for folded targets, if it is compared with these and names one.
+    pub fn folded_backend(&self) -> Option<&str> {
+        self.folded.as_ref().and_then(|(backend, _)| backend.as_deref())
+    }
+
     /// Returns how much of a call's target it matches, and whether that is known: it is not
     /// if it names a backend and the call's is unknown. The condition is not evaluated.
     ///

@@ -4,36 +4,64 @@ use std::collections::HashMap;
 
 use super::super::problem::{Lint, Problems};
 use super::super::rules::RuleSpots;
+use super::folded_target;
 use crate::mcp::Feature;
-use crate::policy::{Dialect, Policy};
+use crate::policy::{Dialect, Glob, Policy, Target};
 
 /// Finds names of targets that are written differently and that Deny rules take for the same.
 pub(super) fn confusable_names(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     if policy.dialect != Dialect::Native {
         return;
     }
-    let mut seen: HashMap<(Option<Feature>, String), &str> = HashMap::new();
+    let (mut names, mut backends) = (Names::default(), HashMap::new());
     for (rule, spots) in policy.rules.iter().zip(spots) {
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
+            let folded = folded_target(target);
             let name = target.name.as_str();
-            let names_folded = target.feature != Feature::Resource;
-            let target_name = names_folded
-                .then(|| ((Some(target.feature), target.name.folded().as_str().to_owned()), name));
-            let backend = target.backend.as_deref().map(|backend| {
-                let folded = crate::policy::Glob::new(backend.to_owned()).folded();
-                ((None, folded.as_str().to_owned()), backend)
+            let other_name = names.add(target, &folded).map(|first| (name, first));
+            let backend = target.backend.as_deref().zip(folded.folded_backend());
+            let other_backend = backend.and_then(|(backend, folded)| {
+                let first = *backends.entry(folded.to_owned()).or_insert(backend);
+                (first != backend).then_some((backend, first))
             });
-            for (key, name) in target_name.into_iter().chain(backend) {
-                let first = *seen.entry(key).or_insert(name);
-                if first != name {
-                    let message = format!(
-                        "`{name}` and `{first}` are the same to servers that ignore case, width \
-                         or invisible characters, and to Deny rules: a Deny rule for one of them \
-                         denies both"
-                    );
-                    problems.lint(Lint::ConfusableNames, spot.place, &spot.keys, message);
-                }
+            for (name, first) in other_name.into_iter().chain(other_backend) {
+                let message = format!(
+                    "`{name}` and `{first}` are the same to servers that ignore case, width or \
+                     invisible characters, and to Deny rules: a Deny rule for one of them denies \
+                     both"
+                );
+                problems.lint(Lint::ConfusableNames, spot.place, &spot.keys, message);
             }
         }
+    }
+}
+
+/// The names of targets, each as it is written first.
+#[derive(Default)]
+struct Names<'p> {
+    /// By folded name, and by folded backend: `None` if a target names none.
+    of_backend: HashMap<(Feature, String, Option<String>), &'p str>,
+    /// By folded name, whichever the backend is.
+    of_any: HashMap<(Feature, String), &'p str>,
+}
+
+impl<'p> Names<'p> {
+    /// Adds the name of a target. Returns another spelling, of a target whose backend can be the
+    /// same.
+    fn add(&mut self, target: &'p Target, folded: &Target) -> Option<&'p str> {
+        let (name, feature) = (target.name.as_str(), target.feature);
+        if feature == Feature::Resource {
+            return None;
+        }
+        let folded_name = folded.folded_name().map_or(name, Glob::as_str).to_owned();
+        let backend = folded.folded_backend().map(str::to_owned);
+        let first = *self.of_any.entry((feature, folded_name.clone())).or_insert(name);
+        let key = |backend| (feature, folded_name.clone(), backend);
+        let first_here = *self.of_backend.entry(key(backend.clone())).or_insert(name);
+        let others = match backend {
+            Some(_) => [Some(first_here), self.of_backend.get(&key(None)).copied()],
+            None => [Some(first_here), Some(first)],
+        };
+        others.into_iter().flatten().find(|first| *first != name)
     }
 }

@@ -22,7 +22,7 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
         (vec!["action: Allow, cel: args.x".into(), "action: Allow, cel: args.y".into()], &[]),
         (vec![
             "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a, b]}]}}".into(),
-            "action: Deny, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
+            "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
         ], &["shadowed-rule:5:"]),
         (vec![
             "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
@@ -65,6 +65,102 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
     assert!(found[1].starts_with("ignored-condition-errors:7:"), "{found:?}");
     let connected = "policies:\n- name: p\n  scopeHierarchy: {'repo:reads': ['repo:read']}\n  rules:\n  - {action: Allow, source: {jwt: {scopes: ['repo:read']}}, cel: args.x}\n  - {action: Allow, source: {jwt: {scopes: ['repo:reads']}}}\n";
     assert!(doubts(connected).is_empty(), "{:?}", doubts(connected));
+}
+
+/// Returns the codes of all warnings of a policy.
+fn codes(head: &str, rules: &[&str]) -> Vec<String> {
+    let rules: String = rules.iter().map(|rule| format!("  - {{{rule}}}\n")).collect();
+    let found = doubts(&format!("policies:\n- name: p\n{head}  rules:\n{rules}"));
+    found.iter().map(|doubt| doubt.split(':').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn shadowed_rule_never_decides_in_doubt() {
+    let claim = |action: &str, values: &str| {
+        let claim = format!("{{name: c, valueType: String, values: [{values}]}}");
+        format!("action: {action}, source: {{jwt: {{claims: [{claim}]}}}}")
+    };
+    let scope = |action: &str| format!("action: {action}, source: {{jwt: {{scopes: [a]}}}}");
+    let tool =
+        |action: &str, target: &str| format!("action: {action}, target: {{tools: [{target}]}}");
+    let cel = |action: &str| format!("action: {action}, cel: request.host == 'a'");
+    let header = "  backend: {header: x-b}\n";
+    let no_match = "  conditionErrors: NoMatch\n";
+    let all_of_b = tool("Allow", "{backend: b, tool: '*'}");
+    for (label, head, earlier, later, expected) in [
+        ("claim of another type", "", claim("Allow", "a"), claim("Deny", "a"), false),
+        ("claim, both deny", "", claim("Deny", "a, b"), claim("Deny", "a"), true),
+        ("claim of two types", "", claim("Deny", "a, 7"), claim("Deny", "a"), false),
+        ("claim of two types, allowed", "", claim("Deny", "a, 7"), claim("Allow", "a"), true),
+        ("claim, no doubt to allow", "", claim("Deny", "a"), claim("Allow", "a"), true),
+        ("unclear scope", "", scope("Allow"), scope("Deny"), false),
+        ("scope, both deny", "", scope("Deny"), scope("Deny"), true),
+        ("backend", "", all_of_b.clone(), tool("Deny", "{backend: b, tool: t}"), false),
+        ("missing header", header, all_of_b.clone(), tool("Deny", "{backend: b, tool: t}"), false),
+        ("backend, both allow", "", all_of_b, tool("Allow", "{backend: b, tool: t}"), true),
+        ("spelling", "", tool("Allow", "{tool: t}"), tool("Deny", "{tool: t}"), false),
+        ("all tools", "", tool("Allow", "{tool: '*'}"), tool("Deny", "{tool: t}"), true),
+        ("everything", "", "action: Allow".to_owned(), claim("Deny", "a"), true),
+        ("condition that costs too much", no_match, cel("Allow"), cel("Deny"), false),
+        ("condition, both deny", "", cel("Deny"), cel("Deny"), true),
+    ] {
+        let found = codes(head, &[&earlier, &later, "action: Allow"]);
+        let shadowed = found.iter().any(|code| code == "shadowed-rule");
+        assert_eq!(shadowed, expected, "{label}: {found:?}");
+    }
+}
+
+#[test]
+fn deny_rules_shadow_and_overlap_other_spellings() {
+    let tool =
+        |action: &str, target: &str| format!("action: {action}, target: {{tools: [{target}]}}");
+    let some = |target: &str| format!("{}, cel: request.host == 'a'", tool("Deny", target));
+    let uri = |action: &str, uri: &str| {
+        format!("action: {action}, target: {{resources: [{{uri: 'file:///{uri}'}}]}}")
+    };
+    let (allow, deny) = (|target: &str| tool("Allow", target), |target: &str| tool("Deny", target));
+    let (shadowed, overlaps) = (Some("shadowed-rule"), Some("glob-overlap"));
+    for (label, earlier, later, expected) in [
+        ("capital", deny("{tool: Delete}"), allow("{tool: delete}"), shadowed),
+        ("capital allowed", deny("{tool: delete}"), allow("{tool: Delete}"), shadowed),
+        ("capital, both deny", deny("{tool: Delete}"), deny("{tool: delete}"), shadowed),
+        ("capital, both allow", allow("{tool: Delete}"), allow("{tool: delete}"), None),
+        (
+            "backend",
+            deny("{backend: GitHub, tool: x}"),
+            allow("{backend: github, tool: x}"),
+            shadowed,
+        ),
+        ("other backend", deny("{backend: a, tool: x}"), allow("{backend: b, tool: x}"), None),
+        ("resource", uri("Deny", "A"), uri("Allow", "A"), shadowed),
+        ("resource's capital", uri("Deny", "a"), uri("Allow", "A"), None),
+        ("pattern", some("{tool: 'Delete_*'}"), allow("{tool: delete_x}"), overlaps),
+        ("name", some("{tool: Delete_x}"), allow("{tool: 'delete_*'}"), overlaps),
+        ("pattern, both allow", allow("{tool: 'Delete_*'}"), allow("{tool: delete_x}"), None),
+        (
+            "pattern of a backend",
+            some("{backend: B, tool: 'x*'}"),
+            allow("{backend: b, tool: xy}"),
+            overlaps,
+        ),
+        (
+            "pattern of another backend",
+            some("{backend: a, tool: 'x*'}"),
+            allow("{backend: b, tool: xy}"),
+            None,
+        ),
+        (
+            "resources",
+            format!("{}, cel: request.host == 'a'", uri("Deny", "A*")),
+            uri("Allow", "ab"),
+            None,
+        ),
+    ] {
+        let found = codes("  enforce: [tools, resources]\n", &[&earlier, &later]);
+        let mut about =
+            found.iter().filter(|code| ["shadowed-rule", "glob-overlap"].contains(&code.as_str()));
+        assert_eq!(about.next().map(String::as_str), expected, "{label}: {found:?}");
+    }
 }
 
 #[test]
@@ -143,6 +239,18 @@ fn names_that_deny_rules_unite_are_doubted() {
     let lower = "action: Deny, target: {tools: [{tool: read}]}";
     assert_eq!(codes(&[upper, lower]), ["confusable-names:5:37"]);
     assert!(codes(&[lower, "action: Allow, target: {tools: [{tool: write}]}"]).is_empty());
+    let targets = |targets: &str| format!("action: Allow, target: {{tools: [{targets}]}}");
+    for (label, rule, expected) in [
+        ("other backends", "{backend: a, tool: x}, {backend: b, tool: X}", 0),
+        ("one backend", "{backend: a, tool: x}, {backend: a, tool: X}", 1),
+        ("any backend", "{backend: a, tool: x}, {tool: X}", 1),
+        ("any backend first", "{tool: x}, {backend: a, tool: X}", 1),
+        ("spelled backend", "{backend: a, tool: x}, {backend: A, tool: y}", 1),
+        ("spelled twice", "{backend: a, tool: x}, {backend: A, tool: X}", 2),
+        ("once each", "{backend: a, tool: x}, {backend: b, tool: x}", 0),
+    ] {
+        assert_eq!(codes(&[&targets(rule)]).len(), expected, "{label}");
+    }
     let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
     for cel in [
         r#"request.mcp.tool == "x""#,

@@ -5,7 +5,7 @@ use std::any::Any;
 use cel::ExecutionError;
 use cel::common::ast::{CallExpr, Expr, operators};
 use cel::common::traits::{Iterable, Zeroer};
-use cel::common::types::{CelMap, CelNull, CelOptional, Kind, Type};
+use cel::common::types::{CelDouble, CelMap, CelNull, CelOptional, Kind, Type};
 use cel::common::value::{StaticVal, Val};
 
 use super::meter::{self, Budget, ELEMENT};
@@ -318,6 +318,43 @@ fn any_equal(
         }
     }
     if budget.is_spent() { Err(meter::spent()) } else { found }
+}
+
+/// Checks that a key without a member can have none for any reader.
+///
+/// # Errors
+/// If the key has another type than the keys of the list or map, or is a fraction where a list
+/// has numbers; and if the budget is spent.
+pub(super) fn absent(
+    container: &dyn Val,
+    key: &dyn Val,
+    budget: &Budget,
+) -> Result<(), ExecutionError> {
+    let kind = key.get_type().kind();
+    let is_whole = || key.downcast_ref::<CelDouble>().is_some_and(|key| key.inner().fract() == 0.0);
+    match container.get_type().kind() {
+        Kind::List if matches!(kind, Kind::Int | Kind::UInt) || is_whole() => Ok(()),
+        Kind::Map if is_view(container) && kind == Kind::String => Ok(()),
+        Kind::Map if !is_view(container) => {
+            contains(container, key, Typing::Strict, budget).map(|_is_absent| ())
+        }
+        _ => {
+            let types = [container, key].map(|value| value.get_type().name().to_owned());
+            Err(ExecutionError::no_such_overload("_[?_]", types.to_vec()))
+        }
+    }
+}
+
+/// Passes on a value unless readers may take it for different ones.
+///
+/// # Errors
+/// If the value is unreadable.
+pub(super) fn readable(value: &dyn Val) -> Result<(), ExecutionError> {
+    if is_unreadable(value) {
+        let kind = value.get_type().name().to_owned();
+        return Err(ExecutionError::no_such_overload("type", vec![kind]));
+    }
+    Ok(())
 }
 
 /// Passes on a value whose members are looked for, unless a server could read members where

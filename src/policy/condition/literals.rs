@@ -37,8 +37,9 @@ pub(super) fn of_two_types(call: &CallExpr) -> Option<String> {
     let first = types.next()?;
     let other = types.find(|other| *other != first)?;
     Some(format!(
-        "the list holds literals of two types, {first} and {other}: compare with a list of each, \
-         joined with `||`"
+        "the list holds literals of two types, {first} and {other}, so that a value of either type \
+         may be an evaluation error: choose the list by type, as in \
+         `type(args.x) == string ? args.x in [\"a\"] : args.x in [1]`"
     ))
 }
 

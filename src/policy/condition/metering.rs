@@ -13,7 +13,8 @@ use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, Select
 use super::comparison::{self, Typing};
 use super::functions::{self, Function, Price};
 use super::overloads::{
-    ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, MATCHES, SCALAR, TEXT,
+    ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, ITEM, MATCHES, OPTIONAL_ITEM,
+    READABLE, SCALAR, TEXT,
 };
 use super::part::{PLACE_PREFIX, Place, Variable};
 use crate::policy::Dialect;
@@ -34,6 +35,8 @@ const FREE: [&str; 5] = [
 ];
 /// Operators that take a member of their first operand.
 const MEMBERS: [&str; 3] = [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT];
+/// Functions that have a value for each type, and so for an unreadable value too.
+const OF_ANY_TYPE: [&str; 2] = ["type", "optional.ofNonZeroValue"];
 /// Operators of which the crate copies the operands into an error if it has to.
 const ARITHMETIC: [&str; 4] =
     [operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
@@ -172,7 +175,12 @@ impl Metering {
             return inside + u64::from(self.is_repeated() && is_written);
         }
         match functions::called(call) {
-            Some((function, takes_target)) => Self::function(call, function, takes_target),
+            Some((function, takes_target)) => {
+                if self.typing == Typing::Strict && OF_ANY_TYPE.contains(&function.name) {
+                    call.args.iter_mut().for_each(|argument| pays(READABLE, argument, []));
+                }
+                Self::function(call, function, takes_target);
+            }
             None => self.operator(call),
         }
         inside + 1
@@ -194,8 +202,14 @@ impl Metering {
             [operand, key] if MEMBERS.contains(&name) => {
                 let is_name = matches!(key.expr, Expr::Literal(LiteralValue::String(_)));
                 let kind = if is_name { MemberKind::NamedItem } else { MemberKind::Item };
-                self.members(operand, name != operators::INDEX, kind);
+                let is_optional = name != operators::INDEX;
+                let may_hide_errors =
+                    self.may_be_copied(&operand.expr) || (is_optional && !is_name);
+                self.members(operand, is_optional, kind);
                 pays(TEXT, key, []);
+                if self.typing == Typing::Strict && may_hide_errors {
+                    take(call, if is_optional { OPTIONAL_ITEM } else { ITEM }, []);
+                }
             }
             _ => {}
         }

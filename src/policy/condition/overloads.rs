@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr};
 use cel::common::functions::Function as Overload;
-use cel::common::types::{CelBool, CelInt, CelList, CelString, CelUInt, DYN_TYPE, Kind, Type};
+use cel::common::types::{
+    CelBool, CelInt, CelList, CelOptional, CelString, CelUInt, DYN_TYPE, Kind, Type,
+};
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
@@ -31,11 +33,17 @@ pub(super) const FIELDS: &str = "@fields";
 /// Does the same for `.` and `[]`, and pays for a copy of the operand.
 pub(super) const COPY_FIELDS: &str = "@copy_fields";
 pub(super) const COPY_ITEMS: &str = "@copy_items";
-/// Called instead of the four comparisons where no operand is a literal.
+/// Called instead of `<`, `<=`, `>` and `>=`.
 pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
 pub(super) const GREATER: &str = "@greater";
 pub(super) const GREATER_EQUALS: &str = "@greater_equals";
+/// Called instead of `x[?key]` and `x.?key`, and of `x[key]` if `x` may be an optional value,
+/// where types are strict: the crate takes every error of the key for an absent member.
+pub(super) const OPTIONAL_ITEM: &str = "@optional_item";
+pub(super) const ITEM: &str = "@item";
+/// Refuses an unreadable value, where types are strict.
+pub(super) const READABLE: &str = "@readable";
 /// Called instead of `in` where a list or a map may be looked for.
 pub(super) const CONTAINS: &str = "@contains";
 /// Called instead of `matches`, with a compiled pattern.
@@ -69,7 +77,7 @@ pub(super) fn environment() -> Result<Env, DeclarationError> {
 fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     use Typing::{Lenient, Strict};
 
-    let functions: [(&str, usize, Overload); 20] = [
+    let functions: [(&str, usize, Overload); 23] = [
         (EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Lenient))),
         (STRICT_EQUALS, 2, |arguments| paid(EQUALS, &arguments, |pair| pair.equal(Strict))),
         (DIFFERS, 2, |arguments| paid(DIFFERS, &arguments, |pair| pair.differ(Lenient))),
@@ -93,6 +101,9 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
         (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
         (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
+        (OPTIONAL_ITEM, 2, |arguments| item(arguments, true)),
+        (ITEM, 2, |arguments| item(arguments, false)),
+        (READABLE, 1, |arguments| handed_on(arguments, |value, _| comparison::readable(value))),
         (FIELDS, 1, |arguments| {
             handed_on(arguments, |value, _| comparison::with_members(value, false))
         }),
@@ -251,6 +262,48 @@ fn handed_on<'b, 'v>(
     budget.spend(0)?;
     pay(value.as_ref(), budget)?;
     Ok(value)
+}
+
+/// Returns a member of a list or a map, as an optional value if `is_optional`.
+fn item<'b, 'v>(mut arguments: Arguments<'b, 'v>, is_optional: bool) -> Answer<'b, 'v> {
+    let (Some(key), Some(operand), Some(budget)) =
+        (arguments.pop(), arguments.pop(), arguments.pop())
+    else {
+        return wrong_arguments(ITEM, &arguments);
+    };
+    let Some(budget) = budget.downcast_ref::<Budget>() else {
+        return wrong_arguments(ITEM, &[operand, key]);
+    };
+    match operand {
+        CowVal::Borrowed(operand) => item_of(operand, key.as_ref(), is_optional, budget),
+        CowVal::Owned(operand) => item_of(operand.as_ref(), key.as_ref(), is_optional, budget)
+            .map(|item| CowVal::Owned(item.into_owned())),
+    }
+}
+
+fn item_of<'b, 'v>(
+    operand: &'b (dyn Val + 'v),
+    key: &dyn Val,
+    is_optional: bool,
+    budget: &Budget,
+) -> Answer<'b, 'v> {
+    let (held, is_optional) = match operand.downcast_ref::<CelOptional>().map(CelOptional::inner) {
+        Some(None) => return Ok(CowVal::owned(CelOptional::none())),
+        Some(Some(held)) => (held, true),
+        None => (operand, is_optional),
+    };
+    let Some(members) = held.as_indexer() else {
+        let types = [held, key].map(|value| value.get_type().name().to_owned());
+        return Err(ExecutionError::no_such_overload("_[_]", types.to_vec()));
+    };
+    match members.get(key) {
+        Ok(item) if is_optional => Ok(CowVal::owned(CelOptional::of(item.into_owned()))),
+        Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) if is_optional => {
+            comparison::absent(held, key, budget)?;
+            Ok(CowVal::owned(CelOptional::none()))
+        }
+        item => item,
+    }
 }
 
 /// Whether a value can be calculated with: the crate copies all others into an error.

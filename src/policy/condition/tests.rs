@@ -458,3 +458,83 @@ fn literals_that_equal_nothing_are_refused() {
         assert!(Condition::compile(source, Dialect::McpRoute).is_ok(), "{source}");
     }
 }
+
+#[test]
+fn type_of_unreadable_value_is_error() {
+    let arguments = r#"{"big":9007199254740993,"n":7,"x":"b","one":1,"t":true}"#;
+    let in_list = |of: &str| format!("type({of}) == string ? {of} in ['a'] : {of} in [1]");
+    for (source, native, route) in [
+        ("type(args.big) == int && args.big > 100", "failed", "false"),
+        ("type(args.big) == double", "failed", "true"),
+        ("type(args.n) == int && args.n > 100", "false", "false"),
+        ("type(args.?big.value()) == double", "failed", "true"),
+        ("type([args.big]) == list", "true", "true"),
+        ("[args.big].map(x, type(x)).exists(x, x == int)", "failed", "false"),
+        ("[args.big].exists(x, type(x) == int)", "failed", "false"),
+        (
+            "type(request.headers['x-a']) == string && request.headers['x-a'] == '2'",
+            "failed",
+            "false",
+        ),
+        ("type(request.headers['x-b']) == string", "failed", "true"),
+        ("type(request.headers['x-d']) == string", "true", "true"),
+        ("optional.ofNonZeroValue(args.big).hasValue()", "failed", "true"),
+        ("optional.ofNonZeroValue(args.n).hasValue()", "true", "true"),
+        ("type(null) == null_type", "true", "true"),
+        (&in_list("args.x"), "false", "false"),
+        (&in_list("args.one"), "true", "true"),
+        (&in_list("args.t"), "failed", "false"),
+    ] {
+        assert_eq!(outcome(source, arguments), native, "{source}");
+        assert_eq!(outcome_in(Dialect::McpRoute, source, arguments), route, "{source}");
+    }
+}
+
+#[test]
+fn optional_index_of_another_type_is_error() {
+    let arguments = r#"{"big":9007199254740993,"l":["secret"],"zero":"0","i":0,"whole":0.0,"half":0.5,
+        "far":9,"z":null,"t":true,"as":["a"],"a":"a","five":"5","n":5,"o":{"0":"x"},"e":{}}"#;
+    for (source, native, route) in [
+        ("{'a': 1}[?args.big].hasValue()", "failed", "false"),
+        ("{'a': 1}[?args.a].hasValue()", "true", "true"),
+        ("{'a': 1}[?args.zero].hasValue()", "false", "false"),
+        ("{'true': true}[?args.t].orValue(false)", "failed", "false"),
+        ("{'a': true}[?args.as].orValue(false)", "failed", "false"),
+        ("{'a': true}[?args.z].orValue(false)", "failed", "false"),
+        ("{5: true}[?args.five].orValue(false)", "failed", "false"),
+        ("{5: true}[?args.n].orValue(false)", "true", "true"),
+        ("{5: true}[?args.i].orValue(false)", "false", "false"),
+        ("{5: true, 'a': true}[?args.zero].orValue(false)", "failed", "false"),
+        ("{5: true, 'a': true}[?args.a].orValue(false)", "true", "true"),
+        ("args.l[?args.i].orValue('') == 'secret'", "true", "true"),
+        ("args.l[?args.whole].orValue('') == 'secret'", "true", "true"),
+        ("args.l[?args.far].orValue('') == 'secret'", "false", "false"),
+        ("args.l[?args.zero].orValue('') == 'secret'", "failed", "false"),
+        ("args.l[?args.z].orValue('') == 'secret'", "failed", "false"),
+        ("args.l[?args.half].orValue('') == 'secret'", "failed", "false"),
+        ("args.l[?args.big].orValue('') == 'secret'", "failed", "false"),
+        ("args.l[?'0'].orValue('') == 'secret'", "failed", "false"),
+        ("[args.l[0]][?args.half].orValue('') == 'secret'", "failed", "false"),
+        ("[args.l[0]][?args.far].orValue('') == 'secret'", "false", "false"),
+        ("args.o[?args.i].hasValue()", "failed", "false"),
+        ("args.o[?args.zero].hasValue()", "true", "true"),
+        ("args.o[?args.a].hasValue()", "false", "false"),
+        ("args.e[?args.i].hasValue()", "failed", "false"),
+        ("args[?args.i].hasValue()", "failed", "false"),
+        ("args.?o[?0].hasValue()", "failed", "false"),
+        // The index of an optional value is optional too.
+        ("args.?o[0].hasValue()", "failed", "false"),
+        ("args.?l[args.zero].hasValue()", "failed", "false"),
+        ("args.?l[args.i].orValue('') == 'secret'", "true", "true"),
+        ("args.?l[args.far].hasValue()", "false", "false"),
+        ("args.?none[args.i].hasValue()", "false", "false"),
+        ("[args.?l].exists(l, l[args.half].hasValue())", "failed", "false"),
+        ("[args.l].exists(l, l[args.i] == 'secret')", "true", "true"),
+        ("[args.l].exists(l, l[args.far] == 'secret')", "failed", "failed"),
+        ("{args.t: true}[?'a'].hasValue()", "failed", "false"),
+        ("request.headers[?args.i].hasValue()", "failed", "false"),
+    ] {
+        assert_eq!(outcome(source, arguments), native, "{source}");
+        assert_eq!(outcome_in(Dialect::McpRoute, source, arguments), route, "{source}");
+    }
+}
