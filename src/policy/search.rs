@@ -187,7 +187,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     /// none is, those of any other rule can be what a condition looks for.
     ///
     /// They are all of the rule's scopes, those that are granted already too: a client that gets
-    /// a token with just these can make the call.
+    /// a token with just these can make the call, if no condition asks for others that it had.
     pub(super) fn step_up_scopes(&mut self) -> Result<Option<&'p [String]>, Problem> {
         // More scopes make more rules apply, never fewer, so the rule that denied still
         // does, and only those before it matter; unless a condition reads scopes, or the rule
