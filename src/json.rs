@@ -66,10 +66,52 @@ impl Json<'_> {
     }
 }
 
-/// The members of an object. Invariant: no two keys are equal, and above
-/// [`Object::SORTED_ABOVE`] members they are sorted by [`fold_cmp`].
+/// The members of an object. Invariant: no two keys are equal, each key that is not ASCII is
+/// folded, and above [`Object::SORTED_ABOVE`] members they are sorted by [`compare_folded`].
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Object<'a>(Vec<(Cow<'a, str>, Json<'a>)>);
+pub struct Object<'a>(Vec<(Key<'a>, Json<'a>)>);
+
+/// The key of a member. Folding is slow, so [`Object`] does it once for each key that is not
+/// ASCII, and not at each look-up.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Key<'a> {
+    /// A key that is ASCII, or in no object yet.
+    Plain(Cow<'a, str>),
+    /// A key that is not ASCII, and what [`fold_letters`] makes of it.
+    Folded(Box<(Cow<'a, str>, String)>),
+}
+
+impl<'a> From<Cow<'a, str>> for Key<'a> {
+    fn from(key: Cow<'a, str>) -> Self {
+        Self::Plain(key)
+    }
+}
+
+impl Key<'_> {
+    fn fold(&mut self) {
+        if let Self::Plain(key) = self
+            && !key.is_ascii()
+        {
+            let folded = fold_letters(key).collect();
+            *self = Self::Folded(Box::new((std::mem::take(key), folded)));
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Plain(key) => key,
+            Self::Folded(both) => &both.0,
+        }
+    }
+
+    /// Returns the folded key, but for ASCII letters.
+    fn folded(&self) -> &str {
+        match self {
+            Self::Plain(key) => key,
+            Self::Folded(both) => &both.1,
+        }
+    }
+}
 
 /// What [`Object::find`] found under a name.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,56 +129,58 @@ impl<'a> Object<'a> {
     /// Up to this size a scan is faster than keeping order.
     const SORTED_ABOVE: usize = 8;
 
-    pub(crate) fn new(mut members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, Fault> {
-        let duplicate = if members.len() > Self::SORTED_ABOVE {
-            if members.iter().all(|(key, _)| key.is_ascii()) {
-                members.sort_by(|(a, _), (b, _)| fold_cmp(a, b).then_with(|| a.cmp(b)));
-            } else {
-                // Folding is slow: once a key, not once a comparison.
-                members.sort_by_cached_key(|(key, _)| {
-                    (fold_letters(key).collect::<String>(), key.clone().into_owned())
-                });
-            }
-            members.windows(2).any(|pair| match pair {
-                [(a, _), (b, _)] => a == b,
-                _ => false,
-            })
+    pub(crate) fn new(members: Vec<(Key<'a>, Json<'a>)>) -> Result<Self, Fault> {
+        let object = Self::of_different(members);
+        let keys = object.0.iter().map(|(key, _)| key.as_str());
+        let duplicate = if object.0.len() > Self::SORTED_ABOVE {
+            keys.clone().zip(keys.skip(1)).any(|(a, b)| a == b)
         } else {
-            has_duplicate(members.iter().map(|(key, _)| key.as_ref()))
+            has_duplicate(keys)
         };
-        if duplicate {
-            return Err(Fault::DuplicateKey);
-        }
-        Ok(Self(members))
+        if duplicate { Err(Fault::DuplicateKey) } else { Ok(object) }
     }
 
     /// An object of members whose names differ.
+    fn of_different(mut members: Vec<(Key<'a>, Json<'a>)>) -> Self {
+        members.iter_mut().for_each(|(key, _)| key.fold());
+        if members.len() > Self::SORTED_ABOVE {
+            members.sort_by(|(a, _), (b, _)| {
+                compare_folded(a.folded(), b.folded()).then_with(|| a.as_str().cmp(b.as_str()))
+            });
+        }
+        Self(members)
+    }
+
+    /// The members of a map, whose names differ.
     pub fn from_map(members: impl IntoIterator<Item = (String, Json<'a>)>) -> Self {
-        let members = members.into_iter().map(|(key, value)| (Cow::Owned(key), value)).collect();
-        Self::new(members).unwrap_or_default()
+        let members = members.into_iter();
+        Self::of_different(members.map(|(key, value)| (Key::Plain(key.into()), value)).collect())
     }
 
     /// The member called just `name`, for objects that no client has written.
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        self.0.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
     }
 
     /// The member called `name`. Any key that is equal to it but for letters'
     /// case makes the result [`Found::CaseVariant`], present or not.
     pub fn find<'j>(&'j self, name: &str) -> Found<'j, 'a> {
-        let candidates = if self.0.len() > Self::SORTED_ABOVE {
-            let start = self.0.partition_point(|(key, _)| fold_cmp(key, name).is_lt());
+        let folded: Cow<'_, str> =
+            if name.is_ascii() { name.into() } else { fold_letters(name).collect() };
+        let sorted = self.0.len() > Self::SORTED_ABOVE;
+        let candidates = if sorted {
+            let is_less = |key: &Key<'_>| compare_folded(key.folded(), &folded).is_lt();
+            let start = self.0.partition_point(|(key, _)| is_less(key));
             self.0.get(start..).unwrap_or_default()
         } else {
             self.0.as_slice()
         };
-        let sorted = self.0.len() > Self::SORTED_ABOVE;
         let mut found = Found::Nothing;
         for (key, value) in candidates {
-            if key == name {
+            if key.as_str() == name {
                 found = Found::Member(value);
-            } else if fold_eq(key, name) {
-                return Found::CaseVariant(key);
+            } else if key.folded().eq_ignore_ascii_case(&folded) {
+                return Found::CaseVariant(key.as_str());
             } else if sorted {
                 break;
             }
@@ -146,17 +190,20 @@ impl<'a> Object<'a> {
 
     /// Finds two keys that are equal but for letters' case.
     pub fn case_variants(&self) -> Option<(&str, &str)> {
-        let keys = || self.0.iter().map(|(key, _)| key.as_ref());
-        if self.0.len() > Self::SORTED_ABOVE {
-            return keys().zip(keys().skip(1)).find(|(a, b)| fold_eq(a, b));
-        }
-        let variant = |(at, a)| Some((a, keys().skip(at + 1).find(|b| fold_eq(a, b))?));
-        keys().enumerate().find_map(variant)
+        let keys = || self.0.iter().map(|(key, _)| key);
+        let is_variant = |a: &Key<'_>, b: &Key<'_>| a.folded().eq_ignore_ascii_case(b.folded());
+        let (a, b) = if self.0.len() > Self::SORTED_ABOVE {
+            keys().zip(keys().skip(1)).find(|(a, b)| is_variant(a, b))?
+        } else {
+            let variant = |(at, a)| Some((a, keys().skip(at + 1).find(|b| is_variant(a, b))?));
+            keys().enumerate().find_map(variant)?
+        };
+        Some((a.as_str(), b.as_str()))
     }
 
     /// The members, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value))
+        self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
     /// How many members there are.
@@ -197,18 +244,13 @@ pub fn fold_eq(a: &str, b: &str) -> bool {
     if a.is_ascii() && b.is_ascii() {
         return a.eq_ignore_ascii_case(b);
     }
-    fold_cmp(a, b).is_eq()
+    fold_letters(a).eq(fold_letters(b))
 }
 
-/// The order that [`fold_eq`] belongs to.
-fn fold_cmp(a: &str, b: &str) -> Ordering {
-    if a.is_ascii() && b.is_ascii() {
-        return a
-            .bytes()
-            .map(|byte| byte.to_ascii_lowercase())
-            .cmp(b.bytes().map(|byte| byte.to_ascii_lowercase()));
-    }
-    fold_letters(a).cmp(fold_letters(b))
+/// Compares two texts, each of which is ASCII or folded. Texts that [`fold_eq`] unites are equal.
+fn compare_folded(a: &str, b: &str) -> Ordering {
+    let lower = |byte: u8| byte.to_ascii_lowercase();
+    a.bytes().map(lower).cmp(b.bytes().map(lower))
 }
 
 /// Replaces letters by one of those that differ from them only in case. Each of the three

@@ -17,7 +17,7 @@ use super::wire::{
 use crate::claims::{Claims, VerifiedClaims};
 use crate::gate::{ClaimsFrom, Content, Gate, Origin, Refusal, ResponseHead};
 use crate::head::Head;
-use crate::json::{Json, Object};
+use crate::json::{Json, Key, Object};
 use crate::proto;
 use crate::proto::v1::Decision;
 use crate::record::{Field, fields};
@@ -218,7 +218,7 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
             None if reads_all => utf8(name)?.to_owned().into(),
             None => continue,
         };
-        claims.push((name, claim(value)?));
+        claims.push((Key::Plain(name), claim(value)?));
     }
     let claims = Object::new(claims).map_err(|_twice| Violation("a claim comes twice"))?;
     Ok(VerifiedClaims::Token(Claims::new(claims)))

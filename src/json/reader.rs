@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
                 let mut members = Vec::new();
                 self.object(|reader, key| {
                     let value = reader.value()?;
-                    members.push((key, value));
+                    members.push((key.into(), value));
                     Ok(())
                 })?;
                 Object::new(members).map(Json::Object).or_else(|fault| self.fail(fault))

@@ -95,8 +95,8 @@ fn a_key_twice_is_refused_at_any_depth_and_however_it_is_escaped() {
 
 #[test]
 fn a_name_is_found_only_where_every_reader_finds_it() {
-    for filler in [0, 20] {
-        let filler: String = (0..filler).map(|n| format!(",\"k{n}\":0")).collect();
+    for (letter, filler) in [("k", 0), ("k", 20), ("é", 4), ("é", 20)] {
+        let filler: String = (0..filler).map(|n| format!(",\"{letter}{n}\":0")).collect();
         let find = |member: &str, name: &str| {
             let text = format!("{{{member}{filler}}}");
             let Ok(Json::Object(object)) = read(&text, DEPTH) else { panic!("{text}") };
@@ -122,6 +122,31 @@ fn a_name_is_found_only_where_every_reader_finds_it() {
         assert_eq!(find_kind("\"\u{130}d\":1", "id"), "CaseVariant");
         assert_eq!(find_kind("\"i\u{307}d\":1", "\u{130}d"), "CaseVariant");
     }
+}
+
+#[test]
+fn object_folds_each_key_once() {
+    for count in [3_usize, 30] {
+        let key = |n: usize| format!("{}{n}", "É".repeat(n));
+        let members: Vec<String> = (0..count).map(|n| format!("{:?}:{n}", key(n))).collect();
+        let text = format!("{{{}}}", members.join(","));
+        let Ok(Json::Object(object)) = read(&text, DEPTH) else { panic!("{text}") };
+        for (found, _) in &object.0 {
+            match found {
+                Key::Plain(text) => assert!(text.is_ascii(), "{text}"),
+                Key::Folded(both) => assert_eq!(both.1, both.0.replace('É', "é")),
+            }
+        }
+        for n in 0..count {
+            assert!(matches!(object.find(&key(n)), Found::Member(Json::Int(_))));
+            let lower = key(n).replace('É', "é");
+            let is_ascii = lower.is_ascii();
+            assert_eq!(matches!(object.find(&lower), Found::CaseVariant(_)), !is_ascii, "{lower}");
+        }
+        assert_eq!(object.find("é"), Found::Nothing);
+        assert_eq!(object.case_variants(), None);
+    }
+    assert_eq!(size_of::<Key<'_>>(), size_of::<Cow<'_, str>>());
 }
 
 #[test]

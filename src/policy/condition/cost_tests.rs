@@ -272,3 +272,19 @@ fn functions_that_are_paid_for_say_what_they_said() {
         assert_eq!(said, expected, "{source}");
     }
 }
+
+#[test]
+fn folding_looked_up_key_is_paid_for() {
+    let key = "é".repeat(512);
+    for (key, expected) in [("e".repeat(1024), 4), (key.clone(), 4 + 16)] {
+        let arguments = format!(r#"{{"m":{{"{key}":1}},"k":"{key}"}}"#);
+        assert_eq!(steps("args.m[args.k] == 1", &arguments), expected);
+    }
+    let members: Vec<String> = (0..900).map(|n| format!(r#""{key}{n}":1"#)).collect();
+    let object = format!("{{{}}}", members.join(","));
+    let arguments = format!(r#"{{"a":{object},"b":{object}}}"#);
+    for source in ["args.a == args.b", "args.a.all(k, args.a[k] == 1)"] {
+        let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
+        assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}");
+    }
+}

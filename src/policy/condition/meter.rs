@@ -18,6 +18,9 @@ pub(super) const STEP: u64 = 1024;
 /// What an element of a list or a map costs beside what is in it, in bytes.
 pub(super) const ELEMENT: u64 = 64;
 
+/// What folding a byte of a text that is not ASCII costs, in bytes of text that are read.
+const FOLDING: u64 = 16;
+
 static BUDGET_TYPE: Type = Type::new_unspecified_type("budget");
 
 /// What the conditions of one request may still cost, all together.
@@ -73,6 +76,12 @@ impl Budget {
     pub(in crate::policy) fn spend_a_look(&self, name: &str) -> bool {
         let long = (name.len() as u64).saturating_sub(ELEMENT);
         self.spend(ELEMENT.saturating_add(long.saturating_mul(8))).is_err()
+    }
+
+    /// Pays for folding a key that is looked up, which reading it does not cover.
+    pub(super) fn spend_folding(&self, key: &str) -> Result<(), ExecutionError> {
+        let bytes = if key.is_ascii() { 0 } else { key.len() as u64 };
+        self.spend(bytes.saturating_mul(FOLDING))
     }
 
     /// Pays for steps.

@@ -109,6 +109,10 @@ impl<'a> Members<'a> {
                 if !writer.is_client {
                     return object.get(key).map(|value| Part::Json(value, writer));
                 }
+                // One that cannot be paid for fails the whole condition.
+                if writer.budget.spend_folding(key).is_err() {
+                    return None;
+                }
                 match object.find(key) {
                     Found::Member(value) => Some(Part::Json(value, writer)),
                     Found::Nothing => None,
