@@ -53,7 +53,7 @@ pub fn doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) 
     let path = policies.iter().any(|policy| !policy.path_prefixes.is_empty());
     let lists =
         read_arguments(policies).contains(&"l") || read_claims(policies).contains(&"groups");
-    let kinds: [(bool, MakeDoubt); 16] = [
+    let kinds: [(bool, MakeDoubt); 18] = [
         (true, name),
         (lists, mistyped_element),
         (arguments, mistyped_argument),
@@ -64,6 +64,8 @@ pub fn doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) 
         (claims, mistyped_claim),
         (scopes, unclear_scopes),
         (header, header_doubt),
+        (policies.iter().any(by_header), backend_header),
+        (policies.iter().any(by_header), backend_header),
         (policies.iter().any(by_header), backend_header),
         (policies.iter().any(by_cluster), backend_attribute),
         (host || any_term(policies, |term| term == Term::Host), host_doubt),
@@ -272,9 +274,18 @@ fn unclear_scopes(choices: &mut Choices<'_>, _: &[Policy], request: &Request) ->
     let any = TOKEN_SCOPES.map(str::to_owned);
     let any = texts(&[&any[..], &[String::new(), format!("{one} {two}")]].concat());
     let lists = vec![json!([one, two, three]), json!([three])];
-    let (kind, scope, readings) = match choices.below(8) {
+    let in_star = texts(&[format!("tenant-{one} {two}:admin {three}"), three.to_owned()]);
+    let (kind, scope, readings) = match choices.below(10) {
         0 | 1 => ("scopes at white space", json!(format!("{one}{space}{two} {three}")), split),
         2 => ("scopes at white space", json!(format!("{three} {space}{one}")), around),
+        8 => {
+            let scope = json!(format!("tenant-{one}{space}{two}:admin {three}"));
+            ("scopes at white space", scope, in_star)
+        }
+        9 => {
+            let scope = json!([format!("tenant-{one} {two}:admin"), three]);
+            ("scopes in an element", scope, in_star)
+        }
         3 => ("scopes in an element", json!([format!("{one} {two}"), three]), lists),
         4 => ("scopes in an element", json!([format!("{one}{space}{two}"), three]), lists),
         5 => ("mistyped scopes", json!([[one], three]), lists),
@@ -385,8 +396,8 @@ fn path_doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request)
     let part = |part| with(request, |request| request.path = part);
     let any = PATHS.map(set).into();
     let path = choices.pick(&PATHS);
-    let spelled = match choices.below(18) {
-        16.. => return Doubt::new("withheld path", part(Part::NotSent), any),
+    let spelled = match choices.below(20) {
+        18.. => return Doubt::new("withheld path", part(Part::NotSent), any),
         0 => return Doubt::new("repeated path", part(Part::Twice("/mcp", path)), any),
         1 => return Doubt::new("unreadable path", part(Part::NotUtf8), any),
         2 => {

@@ -288,7 +288,9 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     let (mut separator, is_aimed) = (choices.pick(&["__", "__", "-"]), choices.percent(50));
     if is_aimed {
         let policy = &policies[choices.below(policies.len())];
-        request.policy = Some(policy.name);
+        if choices.percent(60) {
+            request.policy = Some(policy.name);
+        }
         let rule = &policy.rules[choices.below(policy.rules.len())];
         aim(rule, &mut request, choices.percent(60));
         if let Some(targets) = &rule.targets {
