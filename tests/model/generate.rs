@@ -67,7 +67,7 @@ pub fn claim_values(name: &str) -> Vec<Value> {
     }
 }
 
-/// Returns policies, of which the last often is for every request.
+/// Returns policies. The last one often is for every request.
 pub fn policies(choices: &mut Choices<'_>) -> Vec<Policy> {
     let names = ["first", "second", "third"];
     let count = 1 + choices.below(3);
@@ -250,7 +250,7 @@ fn name_condition(choices: &mut Choices<'_>) -> Condition {
     }
 }
 
-/// Returns a request all parts of which are clear. Half of them are aimed at a rule: they have its
+/// Returns a request with clear parts only. Half of the requests are aimed at a rule: they have its
 /// target, scopes and claims.
 pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     let names: Vec<&'static str> = policies.iter().map(|policy| policy.name).collect();
