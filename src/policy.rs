@@ -37,11 +37,12 @@ pub use claim::{ClaimType, ClaimValue, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Possible, Reads, SuspicionKind};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject, Unknown};
+pub(crate) use fold::is_folded;
 pub use glob::{Extent, Glob};
 pub use grants::Grants;
 pub use labels::{Label, Labels};
 pub use matching::{HostPattern, Matching, PathPrefix};
-pub use scope::{ScopeCycle, ScopeSet, ScopeTable, is_scope_token};
+pub use scope::{HierarchyMistake, MOST_DERIVED, ScopeSet, ScopeTable, is_scope_token};
 pub use selection::{AmbiguousPath, Selector, Unselectable, select};
 pub use standing::Standing;
 pub use target::{Backend, BackendFrom, Comparison, Subject, Target};
@@ -320,7 +321,7 @@ pub struct Policy {
 impl Policy {
     /// Whether a decision about a tool of this name may depend on its arguments.
     pub fn reads_arguments(&self, name: &str) -> bool {
-        self.rules.index.reads_arguments(&self.backend.folded_name(self.dialect, name))
+        self.rules.index.reads_arguments(&self.backend.tool(self.dialect, name))
     }
 }
 

@@ -239,29 +239,33 @@ struct Call {
     /// `None`: unknown. Empty: none.
     backend: Option<String>,
     name: String,
-    folded_backend: Option<String>,
-    folded_name: String,
+    /// The same as lenient servers read them.
+    folded: Vec<(Option<String>, String)>,
 }
 
 impl Call {
     fn of(policy: &Policy, request: &Request) -> Result<Self, Answer> {
         let name = request.name.as_str();
-        let split = |name: &str, separator: &str| match name.split_once(separator) {
-            Some((backend, name)) => (Some(backend.trim().to_owned()), name.trim().to_owned()),
-            None => (Some(String::new()), name.to_owned()),
-        };
         let known = |backend: Option<&str>| Self {
             backend: backend.map(str::to_owned),
             name: name.to_owned(),
-            folded_backend: backend.map(folded),
-            folded_name: folded(name),
+            folded: vec![(backend.map(folded), folded(name))],
         };
         Ok(match policy.backend {
             BackendFrom::Prefix(separator) => {
-                let (backend, name) = name.split_once(separator).unwrap_or(("", name));
-                let (folded_backend, folded_name) = split(&folded(&request.name), separator);
-                let (backend, name) = (Some(backend.to_owned()), name.to_owned());
-                Self { backend, name, folded_backend, folded_name }
+                let split = |name: &str| match name.split_once(separator) {
+                    Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => {
+                        (backend.to_owned(), rest.to_owned())
+                    }
+                    _ => (String::new(), name.to_owned()),
+                };
+                let (backend, name) = split(name);
+                let parts = |(backend, name): (String, String)| {
+                    (Some(folded(&backend)), folded(&name))
+                };
+                let parts_of = [split(&request.name), split(&folded(&request.name))];
+                let folded = parts_of.into_iter().map(parts).collect();
+                Self { backend: Some(backend), name, folded }
             }
             BackendFrom::Name(backend) => known(Some(backend)),
             BackendFrom::Attribute(_) => known(Some(request.cluster.ok_or(Answer::Misconfigured)?)),
@@ -325,18 +329,20 @@ impl Rule {
 
 impl Target {
     fn is_for(&self, call: &Call, exactly: bool) -> Outcome {
-        if exactly {
-            let backend = match self.backend {
-                Some(backend) => call.backend.as_ref().map(|called| called == backend),
-                None => Some(true),
-            };
-            return and(backend, Some(matches(self.name, &call.name)));
-        }
-        let backend = match self.backend {
-            Some(backend) => call.folded_backend.as_ref().map(|called| *called == folded(backend)),
+        let is_same = |ours: Option<&str>, theirs: &Option<String>| match ours {
+            Some(ours) => theirs.as_ref().map(|theirs| theirs == ours),
             None => Some(true),
         };
-        and(backend, Some(matches(&folded(self.name), &call.folded_name)))
+        let is_named = Some(matches(self.name, &call.name));
+        let outcome = and(is_same(self.backend, &call.backend), is_named);
+        if exactly {
+            return outcome;
+        }
+        let ours = self.backend.map(folded);
+        let of_folded = call.folded.iter().map(|(backend, name)| {
+            and(is_same(ours.as_deref(), backend), Some(matches(&folded(self.name), name)))
+        });
+        of_folded.fold(outcome, or)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
     Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
-    Shown, Tasks, Unauthenticated,
+    Shown, Tasks, Unauthenticated, is_folded,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
@@ -337,7 +337,7 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     let read = |(key, item): &(&str, Item<'_>)| {
         let text = item.string(problems)?;
         Some(match *key {
-            "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
+            "toolNamePrefix" => BackendFrom::ToolNamePrefix(separator(item, text, problems)?),
             "header" => BackendFrom::Header(header_name(item, &text, problems)?),
             "attribute" => BackendFrom::Attribute(text),
             _ => BackendFrom::Name(text),
@@ -345,6 +345,20 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     };
     let mut ways: Vec<_> = given.iter().map(read).collect();
     if ways.len() == 1 { ways.pop().flatten() } else { None }
+}
+
+/// What separates backends from names. Readers that fold names must see it, too.
+fn separator(item: &Item<'_>, text: String, problems: &mut Problems) -> Option<String> {
+    if is_folded(&text) {
+        return Some(text);
+    }
+    let message = format!(
+        "`{}` is not a separator, such as `__`: visible ASCII characters without capitals, so \
+         that readers that ignore case or width find it where others do",
+        text.escape_debug()
+    );
+    item.problem(problems, message);
+    None
 }
 
 /// A header's name in lower case ([RFC 9110, section 5.1]).

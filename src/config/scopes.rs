@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Spot;
 use super::decode::Item;
 use super::problem::Problems;
-use crate::policy::{ScopeCycle, ScopeTable, is_scope_token};
+use crate::policy::{HierarchyMistake, MOST_DERIVED, ScopeTable, is_scope_token};
 
 /// Scopes go into headers.
 const LONGEST_SCOPE_BYTES: usize = 256;
@@ -40,29 +40,41 @@ pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> Scope
     for _ in 0..MOST_CIRCLES {
         match ScopeTable::with_hierarchy(&pairs) {
             Ok(table) => return table,
-            Err(cycle) => {
-                let way = cycle.scopes.join("` implies `");
+            Err(HierarchyMistake::Circle { scopes }) => {
+                let way = scopes.join("` implies `");
                 let by_star = match way.contains('*') {
                     true => ", or could, by what `*` stands for",
                     false => "",
                 };
                 item.problem(problems, format!("a scope implies itself{by_star}: `{way}`"));
-                if !remove_last_step(&cycle, &mut pairs) {
+                if !remove_last_step(&scopes, &mut pairs) {
                     break;
                 }
+            }
+            Err(HierarchyMistake::TooMany { scope }) => {
+                let message = format!(
+                    "`{scope}` can imply more than {MOST_DERIVED} scopes, by way of scopes with \
+                     `*` that imply others with `*`: name narrower scopes in full"
+                );
+                item.problem(problems, message);
+                break;
             }
         }
     }
     ScopeTable::default()
 }
 
-/// Removes the step that closes a circle. Returns false if it is not there.
-fn remove_last_step(cycle: &ScopeCycle, pairs: &mut [(String, Vec<String>)]) -> bool {
-    let [.., from, to] = cycle.scopes.as_slice() else { return false };
+/// Removes the step that closes a circle, or all steps of the scope if a star takes it. Returns
+/// false if there is none.
+fn remove_last_step(scopes: &[String], pairs: &mut [(String, Vec<String>)]) -> bool {
+    let [.., from, to] = scopes else { return false };
     let mut is_removed = false;
     for (_, narrower) in pairs.iter_mut().filter(|(broader, _)| broader == from) {
         let before = narrower.len();
-        narrower.retain(|scope| scope != to);
+        match narrower.contains(to) {
+            true => narrower.retain(|scope| scope != to),
+            false => narrower.clear(),
+        }
         is_removed |= narrower.len() < before;
     }
     is_removed

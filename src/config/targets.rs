@@ -119,11 +119,16 @@ pub(super) fn name_mistake(
         return uri_mistake(name);
     }
     let (backend, rest) = prefixed?.split(feature, name);
-    let backend = backend.filter(|backend| !backend.contains('*'))?;
     let noun = feature.as_str();
+    let fix = match backend? {
+        "*" => format!("`{noun}: {rest}`, which is of any backend"),
+        backend if backend.contains('*') => {
+            format!("a target for each backend, as in `backend: BACKEND, {noun}: {rest}`")
+        }
+        backend => format!("`backend: {backend}, {noun}: {rest}`"),
+    };
     Some(format!(
-        "`{name}` has a backend's name in front, and the {noun} is what follows it: write `backend: \
-         {backend}, {noun}: {rest}`"
+        "`{name}` has a backend's name in front, and the {noun} is what follows it: write {fix}"
     ))
 }
 
@@ -212,7 +217,10 @@ pub(super) fn backend_mistake(
                 )
             })
         }
-        BackendFrom::ToolNamePrefix(separator) if backend.contains(separator.as_str()) => {
+        // The separator is looked for from the start: it can begin within the backend.
+        BackendFrom::ToolNamePrefix(separator)
+            if from.split(feature, &format!("{backend}{separator}x")).0 != Some(backend) =>
+        {
             Some(format!(
                 "`{backend}` never matches: a backend's name ends before the first `{separator}`"
             ))

@@ -14,7 +14,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::json::fold_letters;
 
 /// Whether folding leaves a name as it is, found out by a glance at each byte.
-pub(super) fn is_folded(name: &str) -> bool {
+pub(crate) fn is_folded(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     name.bytes().all(is_plain)
 }

@@ -3,7 +3,7 @@
 use super::fold::fold_part;
 
 /// How many of several names are meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
     /// None of them.
     Nothing,
@@ -28,12 +28,18 @@ impl Glob {
         Self { text, parts }
     }
 
-    /// Returns the same pattern for folded names. Its stars are those that are written:
-    /// what folds to one stands for itself.
+    /// Returns the same pattern for folded names, which have no white space around them. Its
+    /// stars are those that are written: what folds to one stands for itself.
     #[must_use]
     pub fn folded(&self) -> Self {
-        let parts: Vec<String> =
+        let mut parts: Vec<String> =
             self.parts.iter().map(|part| fold_part(part).into_owned()).collect();
+        if let Some(first) = parts.first_mut() {
+            *first = first.trim_start().to_owned();
+        }
+        if let Some(last) = parts.last_mut() {
+            *last = last.trim_end().to_owned();
+        }
         Self { text: parts.join("*"), parts }
     }
 

@@ -104,21 +104,24 @@ impl Index {
 
     /// Returns the rules that can be for the target of a call.
     pub(super) fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
-        let table = self.tables.get(subject.feature);
-        let (named, any) = match subject.is_pattern() {
-            // Any name may be one that it stands for.
-            true => (None, &self.all),
-            false => (table.by_name.get(subject.folded_name()), &table.of_any),
-        };
+        let (named, any) = self.lists(subject);
         let named = named.map(|named| named.list.as_slice()).unwrap_or_default();
         Candidates { named, any: &any.list }
     }
 
-    /// Whether a condition of a rule that can be for a tool reads arguments.
-    pub(super) fn reads_arguments(&self, tool: &str) -> bool {
-        let tools = self.tables.get(Feature::Tool);
-        let named = tools.by_name.get(tool);
-        tools.of_any.read_arguments || named.is_some_and(|named| named.read_arguments)
+    /// Whether a condition of a rule that can be for a target reads arguments.
+    pub(super) fn reads_arguments(&self, subject: &Subject<'_>) -> bool {
+        let (named, any) = self.lists(subject);
+        any.read_arguments || named.is_some_and(|named| named.read_arguments)
+    }
+
+    /// Returns the rules that name a target in full, and those that can be for any.
+    fn lists(&self, subject: &Subject<'_>) -> (Option<&Numbers>, &Numbers) {
+        let table = self.tables.get(subject.feature);
+        match subject.folded_name() {
+            Some(name) => (table.by_name.get(name), &table.of_any),
+            None => (None, &self.all),
+        }
     }
 }
 

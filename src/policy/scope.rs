@@ -66,8 +66,8 @@ impl Patterns {
     /// `None` if no scope has a star.
     ///
     /// # Errors
-    /// If a scope could imply itself.
-    fn new(broader: &[(String, Vec<String>)]) -> Result<Option<Box<Self>>, ScopeCycle> {
+    /// If a scope could imply itself, or too many others.
+    fn new(broader: &[(String, Vec<String>)]) -> Result<Option<Box<Self>>, HierarchyMistake> {
         if !broader.iter().any(|(scope, _)| scope.contains('*')) {
             return Ok(None);
         }
@@ -87,12 +87,22 @@ impl Patterns {
                 }
             }
         }
-        let steps: Vec<Vec<usize>> =
-            broader.iter().map(|(_, narrower)| leads_to(narrower, broader)).collect();
-        closures(&steps).map_err(|way| {
-            let name = |entry: &usize| broader.get(*entry).map(|(scope, _)| scope.clone());
-            ScopeCycle { scopes: way.iter().filter_map(name).collect() }
+        let entries = Entries::new(broader);
+        // By entry and narrower scope: the entries that this scope can match.
+        let ways = |(_, narrower): &(String, Vec<String>)| -> Vec<Vec<usize>> {
+            narrower.iter().map(|scope| entries.matched_by(scope)).collect()
+        };
+        let ways: Vec<_> = broader.iter().map(ways).collect();
+        let steps: Vec<Vec<usize>> = ways.iter().map(|ways| ways.concat()).collect();
+        let name = |entry: &usize| broader.get(*entry).map(|(scope, _)| scope.clone());
+        let closures = closures(&steps).map_err(|way| HierarchyMistake::Circle {
+            scopes: way.iter().filter_map(name).collect(),
         })?;
+        let counts = derived_counts(broader, &ways, &closures);
+        if let Some(entry) = counts.iter().position(|count| *count > MOST_DERIVED) {
+            let scope = name(&entry).unwrap_or_default();
+            return Err(HierarchyMistake::TooMany { scope });
+        }
         Ok(Some(Box::new(patterns)))
     }
 
@@ -118,25 +128,73 @@ impl Patterns {
     }
 }
 
-/// Returns the entries of a hierarchy that narrower scopes can match.
-fn leads_to(narrower: &[String], broader: &[(String, Vec<String>)]) -> Vec<usize> {
-    let matches =
-        |narrow: &String, broad: &String| match (Starred::parse(narrow), Starred::parse(broad)) {
-            (None, None) => narrow == broad,
-            (None, Some(broad)) => broad.capture(narrow).is_some(),
-            (Some(narrow), None) => narrow.capture(broad).is_some(),
-            (Some(narrow), Some(broad)) => narrow.overlaps(&broad),
+/// The broader scopes of a hierarchy.
+struct Entries<'s>(Vec<(&'s str, Option<Starred>)>);
+
+impl<'s> Entries<'s> {
+    fn new(broader: &'s [(String, Vec<String>)]) -> Self {
+        let entries = broader.iter().map(|(scope, _)| (scope.as_str(), Starred::parse(scope)));
+        Self(entries.collect())
+    }
+
+    /// Returns the entries that a narrower scope can match.
+    fn matched_by(&self, narrower: &str) -> Vec<usize> {
+        let starred = Starred::parse(narrower);
+        let matches = |(name, broader): &(&str, Option<Starred>)| match (&starred, broader) {
+            (None, None) => narrower == *name,
+            (None, Some(broader)) => broader.capture(narrower).is_some(),
+            (Some(narrower), None) => narrower.capture(name).is_some(),
+            (Some(narrower), Some(broader)) => narrower.overlaps(broader),
         };
-    let entries = broader.iter().enumerate();
-    let reached = entries.filter(|(_, (broad, _))| narrower.iter().any(|one| matches(one, broad)));
-    reached.map(|(entry, _)| entry).collect()
+        let entries = self.0.iter().enumerate().filter(|(_, entry)| matches(entry));
+        entries.map(|(number, _)| number).collect()
+    }
 }
 
-/// A scope that implies itself by way of others.
+/// Returns how many scopes the stars of each entry can make of one scope, at most. Without
+/// recursion: a chain can be long.
+fn derived_counts(
+    broader: &[(String, Vec<String>)],
+    ways: &[Vec<Vec<usize>>],
+    closures: &[ScopeSet],
+) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..broader.len()).collect();
+    // What an entry leads to reaches fewer entries than it does.
+    order.sort_by_cached_key(|entry| closures.get(*entry).map(|set| set.numbers().count()));
+    let mut counts = vec![0_usize; broader.len()];
+    for entry in order {
+        let (Some((_, narrower)), Some(ways)) = (broader.get(entry), ways.get(entry)) else {
+            continue;
+        };
+        let starred = narrower.iter().zip(ways).filter(|(scope, _)| scope.contains('*'));
+        let of_one = |(_, way): (&String, &Vec<usize>)| {
+            let next = way.iter().filter_map(|next| counts.get(*next));
+            next.fold(1_usize, |sum, count| sum.saturating_add(*count))
+        };
+        let count = starred.map(of_one).fold(0, usize::saturating_add);
+        if let Some(place) = counts.get_mut(entry) {
+            *place = count;
+        }
+    }
+    counts
+}
+
+/// The most scopes that stars may make of one.
+pub const MOST_DERIVED: usize = 1_000;
+
+/// Why scopes are no hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScopeCycle {
-    /// The way from the scope back to it.
-    pub scopes: Vec<String>,
+pub enum HierarchyMistake {
+    /// A scope implies itself by way of others.
+    Circle {
+        /// The way from the scope back to it.
+        scopes: Vec<String>,
+    },
+    /// Stars make more than [`MOST_DERIVED`] scopes of one.
+    TooMany {
+        /// The broader scope.
+        scope: String,
+    },
 }
 
 impl ScopeTable {
@@ -145,8 +203,8 @@ impl ScopeTable {
     /// repeats these.
     ///
     /// # Errors
-    /// If a scope implies itself, or could by way of a star.
-    pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, ScopeCycle> {
+    /// If a scope implies itself, or could by way of a star; or if stars make too many of one.
+    pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, HierarchyMistake> {
         let mut table = Self { patterns: Patterns::new(broader)?, ..Self::default() };
         if table.patterns.is_some() {
             return Ok(table);
@@ -166,7 +224,7 @@ impl ScopeTable {
                 let named = table.numbers.iter().find(|(_, found)| *found == number);
                 named.map(|(name, _)| name.clone()).unwrap_or_default()
             };
-            ScopeCycle { scopes: way.iter().map(name).collect() }
+            HierarchyMistake::Circle { scopes: way.iter().map(name).collect() }
         })?;
         table.implied = closures;
         Ok(table)
@@ -348,7 +406,8 @@ mod tests {
         assert_eq!(other, 5);
         let cycle =
             ScopeTable::with_hierarchy(&pairs(&[("a", &["b"]), ("b", &["c"]), ("c", &["a"])]));
-        assert_eq!(cycle.unwrap_err().scopes, ["a", "b", "c", "a"]);
+        let scopes = ["a", "b", "c", "a"].map(str::to_owned).to_vec();
+        assert_eq!(cycle.unwrap_err(), HierarchyMistake::Circle { scopes });
         assert!(ScopeTable::with_hierarchy(&pairs(&[("a", &["a"])])).is_err());
         // Two ways to the same scope are no cycle.
         let diamond = pairs(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"])]);
@@ -399,6 +458,27 @@ mod tests {
         ] {
             assert!(ScopeTable::with_hierarchy(&pairs(cycle)).is_err(), "{label}");
         }
+    }
+
+    #[test]
+    fn stars_make_a_bounded_number_of_scopes() {
+        let levels = |count: usize| -> Vec<(String, Vec<String>)> {
+            let narrower = |n: usize| ["x", "y"].map(|end| format!("a{n}:*{end}")).to_vec();
+            (0..count).map(|n| (format!("a{n}:*"), narrower(n + 1))).collect()
+        };
+        let table = ScopeTable::with_hierarchy(&levels(8)).unwrap();
+        let mut counted = 0;
+        let patterns = table.patterns.unwrap();
+        patterns.implied(["a0:"].into_iter(), |_| counted += 1);
+        assert_eq!(counted, 511);
+        assert_eq!(
+            ScopeTable::with_hierarchy(&levels(9)).unwrap_err(),
+            HierarchyMistake::TooMany { scope: "a0:*".to_owned() }
+        );
+        assert!(ScopeTable::with_hierarchy(&levels(3_000)).is_err());
+        let chain: Vec<(String, Vec<String>)> =
+            (0..900).map(|n| (format!("a{n}:*"), vec![format!("a{}:*", n + 1)])).collect();
+        assert!(ScopeTable::with_hierarchy(&chain).is_ok());
     }
 
     #[test]

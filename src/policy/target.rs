@@ -1,6 +1,5 @@
 //! What of which backend a call asks for, and what a rule means.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::fold::{fold, is_folded};
@@ -52,17 +51,24 @@ pub struct Subject<'c> {
     pub feature: Feature,
     /// Its name or URI, without the backend's prefix.
     pub name: &'c str,
-    /// Its backend and its name as lenient servers read them, if that is something else.
-    folded: Option<Box<(Option<String>, String)>>,
+    /// Its readings by lenient servers. Empty: all read it as it is written.
+    readings: Vec<Reading>,
     /// Whether the name is a pattern, and any of its names may be meant.
     is_pattern: bool,
 }
 
+/// A target as a lenient server reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reading {
+    backend: Option<String>,
+    name: String,
+}
+
 impl<'c> Subject<'c> {
-    /// A target whose name every server reads alike.
+    /// A target that every server reads as it is written.
     pub fn plain(backend: Backend<'c>, feature: Feature, name: &'c str) -> Self {
         let is_pattern = feature == Feature::ResourceTemplate;
-        Self { backend, feature, name, folded: None, is_pattern }
+        Self { backend, feature, name, readings: Vec::new(), is_pattern }
     }
 
     /// Targets of one kind whose names match a pattern.
@@ -75,18 +81,15 @@ impl<'c> Subject<'c> {
         self.is_pattern
     }
 
-    /// The backend as lenient servers read it.
-    fn folded_backend(&self) -> Backend<'_> {
-        match (self.backend, self.folded.as_deref()) {
-            (Backend::Unknown, _) | (_, None) => self.backend,
-            (_, Some((Some(backend), _))) => Backend::Named(backend),
-            (_, Some((None, _))) => Backend::None,
+    /// The folded name. `None` if several can be meant.
+    pub(super) fn folded_name(&self) -> Option<&str> {
+        match self.readings.as_slice() {
+            _ if self.is_pattern => None,
+            [] => Some(self.name),
+            [first, others @ ..] => {
+                others.iter().all(|other| other.name == first.name).then_some(&first.name)
+            }
         }
-    }
-
-    /// The name as lenient servers read it.
-    pub(super) fn folded_name(&self) -> &str {
-        self.folded.as_deref().map_or(self.name, |(_, name)| name)
     }
 }
 
@@ -125,43 +128,48 @@ impl BackendFrom {
                 Backend::Named(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
             }
         };
-        let folded = match dialect {
-            Dialect::Native => self.folded(feature, whole, backend),
-            Dialect::McpRoute => None,
-        };
-        Ok(Subject { folded, ..Subject::plain(backend, feature, name) })
+        Ok(self.read(dialect, (feature, whole), (backend, name)))
     }
 
-    /// Folds the whole name of a target before it is split, since a lenient server may see a
-    /// separator where there is another character. `None` if nothing changes.
-    fn folded(
+    /// Returns the target of a call for a tool of any backend, if names do not tell it.
+    pub(super) fn tool<'c>(&self, dialect: Dialect, whole: &'c str) -> Subject<'c> {
+        let (prefix, name) = self.split(Feature::Tool, whole);
+        let backend = prefix.map_or(Backend::None, Backend::Named);
+        self.read(dialect, (Feature::Tool, whole), (backend, name))
+    }
+
+    /// Returns a target with its readings. Lenient servers fold its parts, and lenient gateways
+    /// fold the whole name before they split it: they may see a separator where another
+    /// character is.
+    fn read<'c>(
         &self,
-        feature: Feature,
-        whole: &str,
-        backend: Backend<'_>,
-    ) -> Option<Box<(Option<String>, String)>> {
+        dialect: Dialect,
+        (feature, whole): (Feature, &str),
+        (backend, name): (Backend<'c>, &'c str),
+    ) -> Subject<'c> {
+        let mut subject = Subject::plain(backend, feature, name);
         let folds_name = folds(feature);
-        let is_plain = |text: &str| is_folded(text);
-        let separator = match self {
-            Self::ToolNamePrefix(separator) if folds_name => Some(separator.as_str()),
-            _ => None,
-        };
-        if (!folds_name || is_plain(whole))
-            && backend.name().is_none_or(is_plain)
-            && separator.is_none_or(is_plain)
-        {
-            return None;
+        let is_plain = (!folds_name || is_folded(whole)) && backend.name().is_none_or(is_folded);
+        if dialect == Dialect::McpRoute || is_plain {
+            return subject;
         }
-        let name = if folds_name { fold(whole) } else { self.split(feature, whole).1.into() };
-        let (backend, name) = match separator {
-            Some(separator) => {
-                // A gateway forwards what follows the separator, and the server trims it.
-                let (backend, name) = split_name(&name, &fold(separator));
-                (backend.map(|backend| backend.trim().to_owned()), name.trim().to_owned())
-            }
-            None => (backend.name().map(|backend| fold(backend).into_owned()), name.into_owned()),
+        let parts = Reading {
+            backend: backend.name().map(|backend| fold(backend).into_owned()),
+            name: if folds_name { fold(name).into_owned() } else { name.to_owned() },
         };
-        Some(Box::new((backend, name)))
+        if let Self::ToolNamePrefix(_) = self
+            && folds_name
+        {
+            let whole = fold(whole);
+            let (backend, name) = self.split(feature, &whole);
+            let reading = Reading {
+                backend: backend.map(|backend| backend.trim().to_owned()),
+                name: name.trim().to_owned(),
+            };
+            subject.readings.extend((reading != parts).then_some(reading));
+        }
+        subject.readings.push(parts);
+        subject
     }
 
     /// A name or URI, after the backend in front of it, if that is where backends are.
@@ -171,18 +179,6 @@ impl BackendFrom {
             Feature::Tool | Feature::Prompt => split_name(name, separator),
             Feature::Resource | Feature::ResourceTemplate => both_parts(split_uri(name), name),
             Feature::Method => (None, name),
-        }
-    }
-
-    /// Returns a name without its backend as lenient servers read it.
-    pub(super) fn folded_name<'n>(&self, dialect: Dialect, name: &'n str) -> Cow<'n, str> {
-        match (dialect, self) {
-            (Dialect::McpRoute, _) => self.split(Feature::Tool, name).1.into(),
-            (Dialect::Native, Self::ToolNamePrefix(separator)) => match fold(name) {
-                Cow::Borrowed(name) => split_name(name, &fold(separator)).1.trim().into(),
-                Cow::Owned(name) => split_name(&name, &fold(separator)).1.trim().to_owned().into(),
-            },
-            (Dialect::Native, _) => fold(name),
         }
     }
 }
@@ -291,13 +287,35 @@ impl Target {
 
     /// Returns how much of a call's target it matches, and whether that is known: it is not
     /// if it names a backend and the call's is unknown. The condition is not evaluated.
+    ///
+    /// A target that is compared with folded ones matches if it does in any reading.
     pub fn extent(&self, subject: &Subject<'_>) -> (Extent, bool) {
-        let (backend, pattern, theirs, name) = match &self.folded {
-            None => (self.backend.as_deref(), &self.name, subject.backend, subject.name),
-            Some((backend, pattern)) => {
-                (backend.as_deref(), pattern, subject.folded_backend(), subject.folded_name())
+        let as_sent = (subject.backend, subject.name);
+        let (ours, folded) = match &self.folded {
+            Some((backend, name)) if subject.readings.is_empty() => {
+                ((backend.as_deref(), name), None)
             }
+            folded => ((self.backend.as_deref(), &self.name), folded.as_ref()),
         };
+        let extent = self.compare(ours, as_sent, subject);
+        let Some((backend, name)) = folded else { return extent };
+        let of_readings = subject.readings.iter().map(|reading| {
+            let theirs = match (subject.backend, &reading.backend) {
+                (Backend::Unknown, _) => Backend::Unknown,
+                (_, Some(backend)) => Backend::Named(backend),
+                (_, None) => Backend::None,
+            };
+            self.compare((backend.as_deref(), name), (theirs, &reading.name), subject)
+        });
+        of_readings.fold(extent, Ord::max)
+    }
+
+    fn compare(
+        &self,
+        (backend, pattern): (Option<&str>, &Glob),
+        (theirs, name): (Backend<'_>, &str),
+        subject: &Subject<'_>,
+    ) -> (Extent, bool) {
         let is_known = match (backend, theirs) {
             (Some(ours), Backend::Named(theirs)) if ours == theirs => true,
             (Some(_), Backend::Named(_) | Backend::None) => return (Extent::Nothing, true),
@@ -429,6 +447,38 @@ mod tests {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
             assert_eq!(from_header.subject(Dialect::Native, asked, &head), Err(NoSubject::Unclear));
+        }
+    }
+
+    #[test]
+    fn deny_target_matches_in_any_reading() {
+        let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+        let head = Head::default();
+        for (label, backend, pattern, called, expected) in [
+            ("space for a backend", None, "delete", " __delete", true),
+            ("ideographic space for a backend", None, "delete", "\u{3000}__DELETE", true),
+            ("zero width for a backend", None, "delete", "\u{200b}__delete", true),
+            (
+                "an earlier separator once folded",
+                None,
+                "delete",
+                "a\u{ff3f}\u{ff3f}b__delete",
+                true,
+            ),
+            ("a separator only once folded", Some("a"), "delete", "A\u{ff3f}_delete", true),
+            ("a mark that folding joins", None, "delete*", "delete\u{301}", true),
+            ("a sign that folds to a space first", None, "\u{b4}x", "b__\u{b4}x", true),
+            ("the same as a pattern", None, "\u{b4}x*", "\u{b4}xy", true),
+            ("another name", None, "delete", " __create", false),
+            ("another backend", Some("a"), "delete", "\u{200b}__delete", false),
+        ] {
+            let backend = backend.map(str::to_owned);
+            let target = (Feature::Tool, backend, Glob::new(pattern.to_owned()));
+            let target = Target::new(target, None, Comparison::Folded);
+            let asked = (Feature::Tool, called);
+            let subject = prefixed.subject(Dialect::Native, asked, &head).unwrap();
+            let extent = target.extent(&subject).0;
+            assert_eq!(extent == Extent::All, expected, "{label}");
         }
     }
 }
