@@ -5,7 +5,7 @@ use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Choices, each made by a byte. After the last byte every choice is the first one.
+/// Choices, each made by one byte. After the last byte every choice is the first one.
 #[derive(Debug)]
 pub struct Choices<'b>(std::slice::Iter<'b, u8>);
 
@@ -45,7 +45,7 @@ impl<'b> Choices<'b> {
     }
 }
 
-/// The number of an environment variable.
+/// Returns the number of an environment variable, if it is set.
 pub fn setting(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().expect("a number"))
 }

@@ -280,7 +280,7 @@ impl Call {
 }
 
 impl Rule {
-    /// `None`: it cannot be evaluated.
+    /// Evaluates the rule. `None`: it cannot be evaluated.
     fn outcome(&self, policy: &Policy, call: &Call, request: &Request, more: &[&str]) -> Outcome {
         let tool = if request.is_prompt { "" } else { &call.name };
         let backend = call.backend.as_deref();
@@ -345,7 +345,7 @@ impl Target {
     }
 }
 
-/// How often each answer was given.
+/// Numbers of requests by their answer.
 pub type Tally = BTreeMap<&'static str, u64>;
 
 /// Compares the answers to random requests under random policies with those of mcp-authz. Returns

@@ -1,24 +1,26 @@
 //! The invariant "when in doubt, deny", over random policies with `conditionErrors: Deny`: a
-//! request of which a part is doubtful is allowed only if it is allowed with each value that this
-//! part could have. `doubts.rs` makes parts doubtful: repeated, re-encoded, mistyped, imprecise,
+//! request with a doubtful part is allowed only if it is allowed with each value that the part
+//! could have. `doubts.rs` makes parts doubtful: repeated, re-encoded, mistyped, imprecise,
 //! unreadable or withheld by Envoy.
 //!
 //! Exempt are
 //!
-//! - `has(args.x)`, `args.x == null` and `"x" in args`, if servers could take the value for an absent
-//!   one or for null: these conditions ask for presence or type, and CEL answers for what came;
-//! - `in` over an object where a list is expected: CEL looks for a key, which is another question
-//!   with a value of its own;
-//! - `request.mcp.tool` and `request.mcp.backend`, which are as they were sent; `validate` points to
-//!   targets, which fold names;
-//! - letters' case of `request.path`: servers that ignore it are known by `match` only.
+//! - `has(args.x)` and `args.x == null`, where servers could take the value for an absent one or
+//!   for null: these conditions ask for presence or type, and CEL answers for what came;
+//! - `in` over an object where a list is expected, since CEL looks for a key in it, and null
+//!   among the elements of a list, since `in` passes over it;
+//! - `request.mcp.tool` and `request.mcp.backend`, which are as they were sent: `validate` points
+//!   to targets, which fold names;
+//! - letters' case of `request.path`, which matters in `match` only.
 //!
-//! Not generated, since they take values of several types and so have a value for each: `type`,
-//! `size`, conversions (`int`, `string`, …) and macros, which iterate over the keys of an object.
-//! `.?` is generated where its operand should be an object: it fails on anything else.
+//! Not generated are conditions that take values of several types, and so have an answer for each:
+//! `type`, `size`, conversions (`int`, `string`, …), `"x" in args`, and macros, which iterate over
+//! the keys of an object. `.?` is generated where an object is expected: it fails on anything
+//! else.
 //!
-//! No doubts are parts that a request never had, or that Envoy does not forward for any request: a
-//! header (but the one that names the backend) and the token's claims. They count as absent.
+//! No doubts are parts that a request never had, or that Envoy does not forward: any header but the
+//! one that names the backend, and the claims of the token. They count as absent. An attribute or
+//! pseudo-header that Envoy does not send is a doubt.
 //!
 //! `STRICTNESS_CASES` sets the number of random requests.
 
@@ -28,7 +30,7 @@ use crate::choices::Choices;
 use crate::doubts::{Doubt, doubt};
 use crate::model::{document, engine, generate};
 
-/// How often a kind of doubt came.
+/// Numbers of requests with one kind of doubt.
 #[derive(Debug, Default)]
 pub struct Count {
     /// Not exempt.

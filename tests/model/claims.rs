@@ -53,7 +53,7 @@ impl RequiredClaim {
 pub struct Scopes {
     /// Between spaces, or elements of a list. Only those without white space are granted.
     pub named: Vec<String>,
-    /// What servers may read that split at other white space, or split elements of lists.
+    /// Those that servers may read which split at other white space, or split elements of lists.
     pub possible: Vec<String>,
     /// All servers read the same scopes.
     pub is_clear: bool,

@@ -97,7 +97,7 @@ impl Term {
     }
 }
 
-/// What conditions read beside the request.
+/// The request and all else that conditions read.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'f> {
     pub request: &'f Request,
@@ -108,7 +108,7 @@ pub struct Facts<'f> {
     pub backend: Option<&'f str>,
 }
 
-/// A number that readers of JSON round differently.
+/// Returns true for a number that readers of JSON round differently.
 pub fn is_imprecise(value: &Value) -> bool {
     value.as_f64().is_some_and(|number| number.abs() > 9_007_199_254_740_991.0)
 }

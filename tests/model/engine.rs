@@ -95,7 +95,7 @@ fn pseudo_header(part: &Part) -> PseudoHeader {
     header
 }
 
-/// The body is made of texts, so that it can hold a key twice and numbers with many digits.
+/// Writes the body from texts, so that it can hold a key twice and numbers with many digits.
 fn body(request: &Request) -> String {
     let method = if request.is_prompt { "prompts/get" } else { "tools/call" };
     let mut arguments = String::new();

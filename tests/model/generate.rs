@@ -67,7 +67,7 @@ pub fn claim_values(name: &str) -> Vec<Value> {
     }
 }
 
-/// Returns policies, of which the last often is for every request.
+/// Returns policies. The last one often is for every request.
 pub fn policies(choices: &mut Choices<'_>) -> Vec<Policy> {
     let names = ["first", "second", "third"];
     let count = 1 + choices.below(3);
@@ -250,7 +250,7 @@ fn name_condition(choices: &mut Choices<'_>) -> Condition {
     }
 }
 
-/// Returns a request all parts of which are clear. Half of them are aimed at a rule: they have its
+/// Returns a request with clear parts only. Half of the requests are aimed at a rule: they have its
 /// target, scopes and claims.
 pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     let names: Vec<&'static str> = policies.iter().map(|policy| policy.name).collect();
@@ -288,7 +288,9 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
     let (mut separator, is_aimed) = (choices.pick(&["__", "__", "-"]), choices.percent(50));
     if is_aimed {
         let policy = &policies[choices.below(policies.len())];
-        request.policy = Some(policy.name);
+        if choices.percent(60) {
+            request.policy = Some(policy.name);
+        }
         let rule = &policy.rules[choices.below(policy.rules.len())];
         aim(rule, &mut request, choices.percent(60));
         if let Some(targets) = &rule.targets {
