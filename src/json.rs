@@ -244,7 +244,19 @@ pub fn fold_eq(a: &str, b: &str) -> bool {
     if a.is_ascii() && b.is_ascii() {
         return a.eq_ignore_ascii_case(b);
     }
-    fold_letters(a).eq(fold_letters(b))
+    // Nearly all texts of other scripts are told from ASCII ones by a glance.
+    let may_be_ascii = |text: &str| text.chars().all(|c| c.is_ascii() || folds_to_ascii(c));
+    let may_be_equal = match (a.is_ascii(), b.is_ascii()) {
+        (true, _) => may_be_ascii(b),
+        (_, true) => may_be_ascii(a),
+        (false, false) => true,
+    };
+    may_be_equal && fold_letters(a).eq(fold_letters(b))
+}
+
+/// Whether [`fold_letters`] leaves only ASCII, or nothing, of a character beyond ASCII.
+fn folds_to_ascii(c: char) -> bool {
+    matches!(c, 'ß' | 'ı' | 'İ' | 'ſ' | 'ẞ' | '\u{212a}' | '\u{307}' | '\u{fb00}'..='\u{fb06}')
 }
 
 /// Compares two texts, each of which is ASCII or folded. Texts that [`fold_eq`] unites are equal.

@@ -280,3 +280,11 @@ fn what_is_not_plain_is_found_wherever_it_is() {
         }
     }
 }
+
+#[test]
+fn characters_that_fold_to_ascii_are_listed() {
+    for c in '\u{80}'..=char::MAX {
+        let folded = fold_letters(c.encode_utf8(&mut [0; 4])).all(|c| c.is_ascii());
+        assert_eq!(folds_to_ascii(c), folded, "{c:?}");
+    }
+}

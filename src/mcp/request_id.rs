@@ -128,9 +128,9 @@ impl Members {
 /// NUL, or drop what is not UTF-8.
 fn meant(key: &str) -> Option<&'static str> {
     let key = key.split('\0').next().unwrap_or_default();
-    let key = match key.is_ascii() {
-        true => Cow::Borrowed(key),
-        false => key.replace(char::REPLACEMENT_CHARACTER, "").into(),
+    let key = match key.contains(char::REPLACEMENT_CHARACTER) {
+        true => key.replace(char::REPLACEMENT_CHARACTER, "").into(),
+        false => Cow::Borrowed(key),
     };
     NAMES.into_iter().find(|name| fold_eq(name, &key))
 }
