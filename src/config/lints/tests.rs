@@ -398,3 +398,30 @@ fn handshake_that_nobody_may_finish_is_doubted() {
     let open = "policies:\n- name: p\n  enforce: [methods]\n  defaultAction: Allow\n  rules:\n  - {action: Deny}\n";
     assert!(doubts(open).iter().any(|doubt| doubt.contains("no client can begin")), "{open}");
 }
+
+#[test]
+fn star_that_is_no_pattern_is_a_mistake() {
+    for (label, parts, place) in [
+        (
+            "claim",
+            "rules: [{source: {jwt: {claims: [{name: 'groups.*', valueType: String, values: [a]}]}}, action: Allow}]",
+            "rules[0].source.jwt.claims[0].name",
+        ),
+        ("route", "match: {routes: ['a*']}, rules: [{action: Allow}]", "match.routes[0]"),
+        ("backend", "backend: {name: 'a*'}, rules: [{action: Allow}]", "backend.name"),
+        ("header", "backend: {header: 'x-*'}, rules: [{action: Allow}]", "backend.header"),
+        (
+            "attribute",
+            "backend: {attribute: 'xds.*'}, rules: [{action: Allow}]",
+            "backend.attribute",
+        ),
+    ] {
+        let found = doubts(&format!("policies:\n- {{name: p, {parts}}}\n"));
+        let expected = |found: &&String| {
+            found.starts_with("error")
+                && found.contains(place)
+                && found.contains("`*` is no pattern")
+        };
+        assert_eq!(found.iter().filter(expected).count(), 1, "{label}: {found:#?}");
+    }
+}
