@@ -271,15 +271,12 @@ fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
 fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Action)) -> bool {
     // A claim of a type that no value has is an evaluation error, on which a Deny rule decides.
     let fails_alike = || {
-        let is_of_type = |value: &ClaimValue, other: &ClaimValue| match (value, other) {
-            (
-                ClaimValue::String(_) | ClaimValue::Pattern(_),
-                ClaimValue::String(_) | ClaimValue::Pattern(_),
-            )
-            | (ClaimValue::Bool(_), ClaimValue::Bool(_))
-            | (ClaimValue::Number(_), ClaimValue::Number(_)) => true,
-            _ => false,
+        let kind = |value: &ClaimValue| match value {
+            ClaimValue::String(_) | ClaimValue::Pattern(_) => 0,
+            ClaimValue::Bool(_) => 1,
+            ClaimValue::Number(_) => 2,
         };
+        let is_of_type = |value: &ClaimValue, other: &ClaimValue| kind(value) == kind(other);
         second.values.iter().all(|value| first.values.iter().any(|other| is_of_type(value, other)))
     };
     first.name == second.name
