@@ -293,12 +293,6 @@ fn evaded_deny_rules_are_doubted() {
             None,
         ),
         (
-            "allowed by a condition over scopes",
-            vec![deny(guest), allow(r#"cel: '"z" in request.auth.jwt.scopes'"#)],
-            challenge,
-            Some("only the scopes `z`"),
-        ),
-        (
             "allowed by a condition over the denied scope",
             vec![deny(guest), allow(r#"cel: '"guest" in request.auth.jwt.scopes'"#)],
             challenge,
