@@ -357,7 +357,10 @@ impl Reading<'_> {
                         SuspicionKind::NameAsSent if comparison == Comparison::Folded => {
                             Lint::NameInCondition
                         }
-                        SuspicionKind::NameAsSent => continue,
+                        SuspicionKind::NameExcluded if self.dialect == Dialect::Native => {
+                            Lint::NameInCondition
+                        }
+                        SuspicionKind::NameAsSent | SuspicionKind::NameExcluded => continue,
                     };
                     let (place, message) = blamed(item, scalar, &suspicion.error);
                     self.problems.lint(lint, place, &item.path, message);

@@ -112,6 +112,10 @@ fn evasion<'p>(
     if policy.may_evade(index, &token, &Grants::default()) {
         return Some(Evasion::FewerScopes(&[]));
     }
+    // A condition may ask for more scopes.
+    if denying.scopes.names().is_empty() {
+        return None;
+    }
     let later = policy.rules.iter().skip(index + 1);
     let allowing = later.filter(|rule| {
         rule.action == Action::Allow && !rule.scopes.names().is_empty() && names_some(rule, subject)

@@ -340,14 +340,26 @@ fn names_that_deny_rules_unite_are_doubted() {
     let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
     for cel in [
         r#"request.mcp.tool == "x""#,
-        r#"request.mcp.prompt != "x""#,
         r#"request.mcp.backend in ["x"]"#,
         r#"request.mcp.tool.startsWith("x")"#,
+        r#"request.mcp.?tool.orValue("") == "x""#,
+        r#"request.mcp.tool + "" == "x""#,
+        r#"request.mcp.tool < "x""#,
+        r#"{"x": true}[?request.mcp.tool].orValue(false)"#,
+        r#"[request.mcp.tool].exists(name, name == "x")"#,
+        r#"(args.x ? request.mcp.tool : "") == "x""#,
+        r#"request.mcp == {"tool": "x"}"#,
     ] {
         assert_eq!(codes(&[&compares("Deny", cel)]).len(), 1, "{cel}");
         assert!(codes(&[&compares("Allow", cel)]).is_empty(), "{cel}");
     }
-    assert!(codes(&[&compares("Deny", "size(request.mcp.tool) > 9")]).is_empty());
+    for action in ["Allow", "Deny"] {
+        let excludes = compares(action, r#"request.mcp.tool != "x""#);
+        assert_eq!(codes(&[&excludes]).len(), 1, "{action}");
+        for cel in ["size(request.mcp.tool) > 9", "has(request.mcp.tool)"] {
+            assert!(codes(&[&compares(action, cel)]).is_empty(), "{action} {cel}");
+        }
+    }
 }
 
 #[test]
