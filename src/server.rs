@@ -159,7 +159,7 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
         // process from ending.
         let tell = look.clone();
         let thread = std::thread::Builder::new().name("reloader".to_owned());
-        thread.spawn(move || reloader.run(tell))?;
+        thread.spawn(move || reloader.run(&tell))?;
         let spawn = |(listener, runtime): (Listener, Runtime)| {
             let (worker, stop) = (worker.clone(), StopOnDrop(stop.clone()));
             std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || {

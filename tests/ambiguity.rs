@@ -50,15 +50,19 @@ impl Upstream {
 /// Changes to Envoy's configuration: texts with their replacements.
 type Changes<'c> = &'c [(&'c str, &'c str)];
 
-/// Starts Envoy with a policy in front of a server. Envoy forwards paths as they came.
+/// Starts Envoy with a policy in front of a server. Envoy forwards hosts and paths as they came.
 async fn start(
     mode: Mode,
     policy: &str,
     changes: Changes<'_>,
     answer: &'static str,
 ) -> Stack<Upstream> {
-    const NORMALIZING: [&str; 3] =
-        ["normalize_path:", "merge_slashes:", "path_with_escaped_slashes_action:"];
+    const NORMALIZING: [&str; 4] = [
+        "normalize_path:",
+        "merge_slashes:",
+        "path_with_escaped_slashes_action:",
+        "strip_trailing_host_dot:",
+    ];
 
     let config = crate::support::change(&mode.config_for(policy), changes);
     let normalizes = |line: &str| NORMALIZING.iter().any(|key| line.trim().starts_with(key));

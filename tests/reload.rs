@@ -118,6 +118,32 @@ async fn half_written_file_never_decides() {
     assert!(rules.iter().any(|&policy| policy == "half"), "{rules:?}");
 }
 
+/// The operating system follows the directory that was moved away, not its path.
+#[tokio::test]
+async fn replaced_directory_is_watched() {
+    let other = "policies: [{name: b, match: {hosts: [b]}, rules: [{action: Deny}]}]\n";
+    let stack = start_config_map([[other, CLOSED]; 2]).await;
+    // The first directory is watched from the next check on.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let directory = stack.dir().join("map");
+    fs::rename(&directory, stack.dir().join("map.old")).unwrap();
+    fs::create_dir(&directory).unwrap();
+    assert!(stack.sidecar.logs("no policy file").await, "{}", stack.sidecar.log());
+    let mut file = File::create(directory.join("c.yaml")).unwrap();
+    file.write_all(FIRST_HALF.as_bytes()).unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert!(!passes(&stack).await);
+    }
+    assert_eq!(count(&stack, "policies reloaded"), 1);
+    file.write_all(SECOND_HALF.as_bytes()).unwrap();
+    drop(file);
+    while count(&stack, "policies reloaded") < 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!passes(&stack).await);
+}
+
 /// The same by a program that opens the file for each part, so that only pauses tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn file_in_many_parts_never_decides() {

@@ -8,12 +8,13 @@ use tokio::net::TcpStream;
 use crate::stack::{ENVOY_CONFIG, Stack};
 use crate::support::{MODES, Mode, call, change, start, token};
 
-/// What the examples set, so that Envoy reads a path as servers do.
+/// Settings of the examples, with which Envoy reads a host and path as servers do.
 const NORMALIZATION: &str = "
           normalize_path: true
           merge_slashes: true
           path_with_escaped_slashes_action: REJECT_REQUEST
-          common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}";
+          common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}
+          strip_trailing_host_dot: true";
 
 const ROUTES: &str =
     "              - match: {prefix: /}\n                route: {cluster: mcp_server";
@@ -201,6 +202,43 @@ async fn normalizing_envoy_agrees_with_policies() {
         }
         assert_eq!(post(&stack, HOST, "/mcp", "x_tenant: a\r\n").await.0, 400);
         assert_eq!(stack.server.requests(), requests);
+    }
+}
+
+/// Envoy otherwise compares a virtual host's domains with the host as the client wrote it.
+#[tokio::test]
+async fn normalizing_envoy_agrees_about_hosts() {
+    const POLICY: &str = "
+policies:
+- {name: internal, match: {hosts: [internal.example.com]}, rules: [{action: Allow}]}
+- {name: public, rules: [{action: Deny}]}
+";
+    const OTHERS: &str = "            virtual_hosts:
+            - name: others
+              domains: ['*']
+              routes:
+              - match: {prefix: /}
+                direct_response: {status: 421}
+";
+    for mode in MODES {
+        let config = change(
+            &mode.config_for(POLICY),
+            &[
+                (DOMAINS, "domains: [internal.example.com]"),
+                ("            virtual_hosts:\n", OTHERS),
+            ],
+        );
+        let stack = start(POLICY, &config).await;
+        for (host, expected) in [
+            ("internal.example.com", PASSES),
+            ("internal.example.com.", PASSES),
+            ("internal.example.com:81", PASSES),
+            ("internal.example.com.:81", PASSES),
+            ("INTERNAL.example.com.", PASSES),
+            ("mcp.example.com", DENIED),
+        ] {
+            check(&stack, (host, "/mcp"), expected).await;
+        }
     }
 }
 

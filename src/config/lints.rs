@@ -3,19 +3,18 @@
 mod evasion;
 mod names;
 mod selection;
+mod shadows;
 
 pub(super) use selection::selected_by_address;
 
 use std::collections::{BTreeMap, HashMap};
 
+use self::shadows::{Index, shadowed_rules};
 use super::problem::{Lint, Problems};
 use super::rules::{RuleMistakes, RuleSpots};
 use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
-use crate::policy::{
-    Action, ClaimValue, Comparison, Condition, ConditionErrors, Dialect, Lists, Policy,
-    RequiredClaim, Rule, Target,
-};
+use crate::policy::{Action, Comparison, Condition, ConditionErrors, Lists, Policy, Target};
 
 /// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
 pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
@@ -68,50 +67,6 @@ fn folded_target(target: &Target) -> Target {
 /// Whether a target is that of a Deny rule, which compares folded names.
 fn is_folded(target: &Target) -> bool {
     target.folded_name().is_some()
-}
-
-/// Earlier rules by what a later one must have if they cover it: the target, if
-/// they name one, and a scope, if they require one. So no rule is compared with
-/// all others.
-#[derive(Default)]
-struct Index {
-    /// By folded names: those that a Deny rule unites stand together.
-    exact: HashMap<(Feature, String), Vec<usize>>,
-    /// The rules that name targets by patterns, or none, by the first of their
-    /// scopes.
-    patterns: HashMap<Option<usize>, Vec<usize>>,
-}
-
-impl Index {
-    fn add(&mut self, index: usize, rule: &Rule) {
-        let mut is_pattern = rule.targets.is_none();
-        for target in rule.targets.iter().flatten() {
-            if target.name.is_exact() {
-                self.exact.entry(Self::key(target)).or_default().push(index);
-            } else {
-                is_pattern = true;
-            }
-        }
-        if is_pattern {
-            self.patterns.entry(rule.scopes.numbers().next()).or_default().push(index);
-        }
-    }
-
-    fn key(target: &Target) -> (Feature, String) {
-        (target.feature, target.name.folded().as_str().to_owned())
-    }
-
-    /// The rules that could cover a later one, in order.
-    fn candidates(&self, later: &Rule) -> Vec<usize> {
-        let target = later.targets.as_deref().and_then(<[Target]>::first);
-        let exact = target.and_then(|target| self.exact.get(&Self::key(target)));
-        let scopes = later.scopes.granted_numbers().map(Some).chain([None]);
-        let patterns = scopes.filter_map(|scope| self.patterns.get(&scope));
-        let mut rules: Vec<usize> = exact.into_iter().chain(patterns).flatten().copied().collect();
-        rules.sort_unstable();
-        rules.dedup();
-        rules
-    }
 }
 
 /// Finds patterns of methods that seem to take in what is judged as something else.
@@ -203,117 +158,6 @@ fn may_be_allowed(policy: &Policy, method: &str) -> bool {
         }
     }
     policy.default_action == Action::Allow
-}
-
-/// Finds rules that can never decide. Answers which.
-fn shadowed_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) -> Vec<bool> {
-    let mut shadowed = vec![false; policy.rules.len()];
-    let mut earlier = Index::default();
-    for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
-        if spots.mistakes.any() {
-            continue;
-        }
-        let covering = earlier.candidates(rule).into_iter().find(|&candidate| {
-            policy.rules.get(candidate).is_some_and(|earlier| covers(policy, earlier, rule))
-        });
-        if let Some(first) = covering.and_then(|first| Some((first, policy.rules.get(first)?))) {
-            let (index_of_first, first) = first;
-            let message = format!(
-                "this rule never decides: `{}` takes all that it would match, and comes before it",
-                first.label(index_of_first)
-            );
-            problems.lint(Lint::ShadowedRule, spots.rule.place, &spots.rule.keys, message);
-            if let Some(shadowed) = shadowed.get_mut(index) {
-                *shadowed = true;
-            }
-        }
-        earlier.add(index, rule);
-    }
-    shadowed
-}
-
-/// Whether an earlier rule matches each call that a later one would match, in every reading of
-/// the call.
-fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
-    let effects = (earlier.action, later.action);
-    same_or_none(earlier.cel.as_deref(), later.cel.as_deref())
-        && earlier.scopes.is_granted_by(&later.scopes)
-        && earlier
-            .claims
-            .iter()
-            .all(|claim| later.claims.iter().any(|other| implies(other, claim, effects)))
-        && match (&earlier.targets, &later.targets) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(earlier_targets), Some(later_targets)) => later_targets
-                .iter()
-                .all(|target| earlier_targets.iter().any(|other| covers_target(other, target))),
-        }
-        && (effects != (Action::Allow, Action::Deny) || is_free_of_doubt(policy, earlier))
-}
-
-/// Whether an Allow rule matches a call in doubt as well. Doubt keeps an Allow rule from matching
-/// and makes a Deny rule match, so that a Deny rule after it with the same requirements decides.
-fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
-    let is_for_all = |target: &Target| target.name.as_str() == "*" && target.backend.is_none();
-    // A template can be met by a Deny rule and be more than an Allow rule means.
-    let is_clear = |target: &Target| match policy.dialect {
-        Dialect::McpRoute => target.feature != Feature::Resource || is_for_all(target),
-        Dialect::Native => is_for_all(target),
-    };
-    let compares_as_sent = policy.dialect == Dialect::McpRoute;
-    rule.conditions().next().is_none()
-        && (compares_as_sent || (rule.scopes.names().is_empty() && rule.claims.is_empty()))
-        && rule.targets.iter().flatten().all(is_clear)
-}
-
-/// Whether the first claim, of a later rule, cannot hold unless the second does, of an earlier one.
-fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Action)) -> bool {
-    // A claim of a type that no value has is an evaluation error, on which a Deny rule decides.
-    let fails_alike = || {
-        let is_of_type = |value: &ClaimValue, other: &ClaimValue| match (value, other) {
-            (
-                ClaimValue::String(_) | ClaimValue::Pattern(_),
-                ClaimValue::String(_) | ClaimValue::Pattern(_),
-            )
-            | (ClaimValue::Bool(_), ClaimValue::Bool(_))
-            | (ClaimValue::Number(_), ClaimValue::Number(_)) => true,
-            _ => false,
-        };
-        second.values.iter().all(|value| first.values.iter().any(|other| is_of_type(value, other)))
-    };
-    first.name == second.name
-        && first.value_type == second.value_type
-        && first.values.iter().all(|value| second.values.iter().any(|other| other.covers(value)))
-        && (effects != (Action::Deny, Action::Deny) || fails_alike())
-}
-
-/// Whether an earlier target matches each call that a later one would match. A Deny rule matches
-/// each name and each backend in many spellings.
-fn covers_target(earlier: &Target, later: &Target) -> bool {
-    let covers = match (is_folded(earlier), is_folded(later)) {
-        (true, true) => covers_folded(earlier, later),
-        (true, false) => covers_folded(earlier, &folded_target(later)),
-        (false, true) => earlier.backend.is_none() && earlier.name.as_str() == "*",
-        (false, false) => {
-            (earlier.backend.is_none() || earlier.backend == later.backend)
-                && earlier.name.covers(&later.name)
-        }
-    };
-    covers
-        && earlier.feature == later.feature
-        && same_or_none(earlier.when.as_deref(), later.when.as_deref())
-}
-
-fn covers_folded(earlier: &Target, later: &Target) -> bool {
-    let (backend, theirs) = (earlier.folded_backend(), later.folded_backend());
-    let names = earlier.folded_name().zip(later.folded_name());
-    (backend.is_none() || backend == theirs)
-        && names.is_some_and(|(name, theirs)| name.covers(theirs))
-}
-
-fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool {
-    earlier.is_none_or(|earlier| later.is_some_and(|later| earlier.source() == later.source()))
 }
 
 /// Finds Deny rules that an argument left out can get past.

@@ -39,6 +39,14 @@ pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Match
     };
     let (hosts, prefixes) = (texts("hosts", problems), texts("pathPrefixes", problems));
     let routes = texts("routes", problems);
+    for item in routes.iter().filter(|item| item.as_text().contains('*')) {
+        let message = format!(
+            "`{}` is one route's name, in which `*` is no pattern: list each route by its whole \
+             name, or select by `hosts` or `pathPrefixes`",
+            item.as_text()
+        );
+        item.problem(problems, message);
+    }
     let only_by_name = fields.get("onlyByName");
     let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
     let matching = Matching {

@@ -336,6 +336,12 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     }
     let read = |(key, item): &(&str, Item<'_>)| {
         let text = item.string(problems)?;
+        if *key != "toolNamePrefix" && text.contains('*') {
+            let message =
+                format!("`*` is no pattern in `{key}`, and `{text}` has one: write the whole name");
+            item.problem(problems, message);
+            return None;
+        }
         Some(match *key {
             "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
             "header" => BackendFrom::Header(header_name(item, &text, problems)?),

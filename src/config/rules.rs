@@ -226,6 +226,15 @@ impl Reading<'_> {
         {
             item.problem(problems, format!("`{name}` holds scopes: require them with `scopes`"));
         }
+        if let (Some(item), Some(name), Dialect::Native) = (&name_item, &name, self.dialect)
+            && name.contains('*')
+        {
+            let message = format!(
+                "`*` is no pattern in the name of a claim, and `{name}` has one: write the claim's \
+                 whole path, and patterns in `values`"
+            );
+            item.problem(problems, message);
+        }
         let value_type = match (fields.get("valueType"), self.dialect) {
             (None, Dialect::McpRoute) => Some(ClaimType::String),
             _ => fields
@@ -348,7 +357,10 @@ impl Reading<'_> {
                         SuspicionKind::NameAsSent if comparison == Comparison::Folded => {
                             Lint::NameInCondition
                         }
-                        SuspicionKind::NameAsSent => continue,
+                        SuspicionKind::NameExcluded if self.dialect == Dialect::Native => {
+                            Lint::NameInCondition
+                        }
+                        SuspicionKind::NameAsSent | SuspicionKind::NameExcluded => continue,
                     };
                     let (place, message) = blamed(item, scalar, &suspicion.error);
                     self.problems.lint(lint, place, &item.path, message);

@@ -118,6 +118,22 @@ fn star_mistake(scope: &str, stars: Stars) -> Option<String> {
     }
 }
 
+fn scope_mistakes(scope: &str, stars: Stars) -> Vec<String> {
+    let too_long = || format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");
+    let refresh = || {
+        "`offline_access` asks for a refresh token and permits nothing; it is never part of a \
+         challenge"
+            .to_owned()
+    };
+    let mistakes = [
+        (!is_scope_token(scope)).then(|| not_a_scope(scope)),
+        star_mistake(scope, stars),
+        (scope.len() > LONGEST_SCOPE_BYTES).then(too_long),
+        (scope == "offline_access").then(refresh),
+    ];
+    mistakes.into_iter().flatten().collect()
+}
+
 /// A list of scope-tokens, with where each stands.
 pub(super) fn scopes(
     item: &Item<'_>,
@@ -128,24 +144,12 @@ pub(super) fn scopes(
     let mut seen = HashSet::new();
     for item in &items {
         let text = item.as_text();
-        if !is_scope_token(text) {
-            item.problem(problems, not_a_scope(text));
-        }
-        if let Some(mistake) = star_mistake(text, stars) {
-            item.problem(problems, mistake);
-        }
-        if text.len() > LONGEST_SCOPE_BYTES {
-            let message = format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");
-            item.problem(problems, message);
-        }
-        if text == "offline_access" {
-            let message = "`offline_access` asks for a refresh token and permits nothing; it is \
-                           never part of a challenge";
-            item.problem(problems, message);
-        }
-        if !seen.insert(text) {
+        let mistakes = scope_mistakes(text, stars);
+        // The same mistake twice is to be corrected twice, whatever it becomes.
+        if mistakes.is_empty() && !seen.insert(text) {
             item.problem(problems, format!("the scope `{text}` stands here twice"));
         }
+        mistakes.into_iter().for_each(|mistake| item.problem(problems, mistake));
     }
     items.iter().map(|item| (item.as_text().to_owned(), Spot::from(item))).unzip()
 }

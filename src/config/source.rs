@@ -135,6 +135,10 @@ fn read_with_identity(path: &Path, most: u64) -> Result<(Vec<u8>, Identity), Unr
     // After opening: something else may have taken its place.
     let metadata = file.metadata()?;
     must_be_regular(&metadata)?;
+    // Files that are checked again and again are not read for nothing.
+    if metadata.len() > most {
+        return Err(Unreadable::TooLarge(most));
+    }
     let before = Identity::new(&metadata);
     let bytes = read_at_most(&mut file, most)?;
     let after = Identity::new(&file.metadata()?);
@@ -247,5 +251,22 @@ mod tests {
         assert_eq!(error.to_string(), "the file is larger than 4 bytes");
         // It says that it is empty.
         assert!(matches!(read(Path::new("/proc/self/smaps"), 9), Err(Unreadable::TooLarge(9))));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn oversized_file_is_not_read() {
+        // Bytes that this thread has read.
+        let bytes_read = || {
+            let counters = fs::read_to_string("/proc/thread-self/io").unwrap();
+            let count = counters.lines().find_map(|line| line.strip_prefix("rchar: "));
+            count.unwrap().parse::<u64>().unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        File::create(&path).unwrap().set_len(LARGEST_FILE + 1).unwrap();
+        let before = bytes_read();
+        assert!(matches!(read(&path, LARGEST_FILE), Err(Unreadable::TooLarge(LARGEST_FILE))));
+        assert!(bytes_read() - before < LARGEST_FILE);
     }
 }

@@ -100,6 +100,8 @@ pub enum SuspicionKind {
     /// A tool, prompt or backend that is compared as it was sent: in a Deny rule, another
     /// spelling evades it.
     NameAsSent,
+    /// It is compared with a name by `!=`.
+    NameExcluded,
 }
 
 /// What a condition says about a call.

@@ -182,6 +182,25 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(Ended { allowed, rule: None, failed: false })
     }
 
+    /// Whether some call passes a Deny rule and is allowed after it, of those that are left
+    /// open. What rules before it allow to all is not allowed because it passes.
+    pub(super) fn passes(&mut self, denying: usize) -> Result<bool, Problem> {
+        let mut at = 0;
+        while self.look_at(at) {
+            let Some(&Candidate { index, rule, .. }) = self.candidates.get(at) else { break };
+            let outcome = self.outcome(at, None)?;
+            let range = self.range(rule.action, outcome);
+            match rule.action {
+                Action::Deny if range.must || (index == denying && range.may) => return Ok(false),
+                Action::Allow if index < denying && range.must => return Ok(false),
+                Action::Allow if index > denying && range.may => return Ok(true),
+                Action::Allow | Action::Deny => {}
+            }
+            at += 1;
+        }
+        Ok(!self.facts.budget.is_spent() && self.policy.default_action == Action::Allow)
+    }
+
     /// Returns the scopes that would turn a denial into an allow. Allow rules that apply but for
     /// their scopes offer these; the fewest that are enough win, the first among equals. Where
     /// none is, those of any other rule can be what a condition looks for.

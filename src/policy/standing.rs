@@ -29,9 +29,9 @@ impl Policy {
         }
     }
 
-    /// Whether some call is allowed of those that the facts leave open.
-    pub fn may_allow(&self, facts: &Facts<'_>, grants: &Grants) -> bool {
-        let ended = Search::new(self, None, facts, grants).run(None);
-        ended.is_ok_and(|ended| ended.allowed)
+    /// Whether a Deny rule does not apply to some call that the facts leave open, and a rule
+    /// after it, or the default action, allows that call.
+    pub fn may_evade(&self, denying: usize, facts: &Facts<'_>, grants: &Grants) -> bool {
+        Search::new(self, None, facts, grants).passes(denying).unwrap_or_default()
     }
 }

@@ -76,6 +76,17 @@ impl<'c> Subject<'c> {
         Self { is_pattern: true, ..Self::plain(backend, feature, pattern) }
     }
 
+    /// All that a target of a rule stands for, in its spelling.
+    pub fn of_target(target: &'c Target) -> Self {
+        let backend = target.backend.as_deref().map_or(Backend::Unknown, Backend::Named);
+        let readings = target.folded.iter().map(|(backend, name)| Reading {
+            backend: backend.clone(),
+            name: name.as_str().to_owned(),
+        });
+        let readings = readings.collect();
+        Self { readings, ..Self::pattern(backend, target.feature, target.name.as_str()) }
+    }
+
     /// Whether the name is a pattern, and any of its names may be meant.
     pub fn is_pattern(&self) -> bool {
         self.is_pattern

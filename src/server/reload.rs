@@ -10,10 +10,12 @@
 
 mod writers;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
@@ -55,7 +57,18 @@ pub(super) struct Reloader {
     next_check: Instant,
     unsettled: Option<Unsettled>,
     writers: Writers,
+    watch: Option<Watch>,
 }
+
+/// A directory that is watched, or cannot be.
+struct Watch {
+    directory: DirectoryId,
+    /// Ends the watching when it is dropped.
+    _watcher: Option<RecommendedWatcher>,
+}
+
+/// A directory's device, inode and time of creation: inodes are used again.
+type DirectoryId = (u64, u64, Option<SystemTime>);
 
 /// A change that has not taken effect yet.
 struct Unsettled {
@@ -84,13 +97,14 @@ impl Reloader {
             next_check: Instant::now() + CHECK_EVERY,
             unsettled: None,
             writers: Writers::default(),
+            watch: None,
         };
         (reloader, tell)
     }
 
     /// Runs until it must stop.
-    pub(super) fn run(mut self, tell: Sender<Cause>) {
-        let _watcher = self.watch(tell);
+    pub(super) fn run(mut self, tell: &Sender<Cause>) {
+        self.watch(tell);
         loop {
             match self.causes.recv_timeout(until(self.next_check)) {
                 Ok(Cause::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -105,12 +119,15 @@ impl Reloader {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if until(self.next_check).is_zero() {
+                self.watch(tell);
                 self.check();
             }
         }
     }
 
-    fn watch(&self, tell: Sender<Cause>) -> Option<RecommendedWatcher> {
+    /// Watches the directory, unless this very directory is watched already: the operating system
+    /// follows a directory that is renamed, not the path.
+    fn watch(&mut self, tell: &Sender<Cause>) {
         // Files are replaced by others of their name, which only their directory
         // tells.
         let directory = match self.path.parent() {
@@ -118,6 +135,13 @@ impl Reloader {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        // A directory that is missing for a moment is watched once it is there again.
+        let Ok(metadata) = fs::metadata(directory) else { return };
+        let id = (metadata.dev(), metadata.ino(), metadata.created().ok());
+        if self.watch.as_ref().is_some_and(|watch| watch.directory == id) {
+            return;
+        }
+        let tell = tell.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Some(event) = Event::new(event) {
                 // A reloader that has ended needs no events.
@@ -128,17 +152,16 @@ impl Reloader {
             watcher.watch(directory, RecursiveMode::NonRecursive)?;
             Ok(watcher)
         });
-        match watching {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                tracing::warn!(
-                    "cannot watch {}: {error}; policies are checked every {} s instead",
-                    directory.display(),
-                    CHECK_EVERY.as_secs()
-                );
-                None
-            }
+        if let Err(error) = &watching {
+            tracing::warn!(
+                "cannot watch {}: {error}; policies are checked every {} s instead",
+                directory.display(),
+                CHECK_EVERY.as_secs()
+            );
         }
+        // Files of the directory before it are no policies any more.
+        self.writers = Writers::default();
+        self.watch = Some(Watch { directory: id, _watcher: watching.ok() });
     }
 
     /// Loads the files if they have changed, and have not since the last check.

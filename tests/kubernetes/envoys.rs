@@ -103,9 +103,9 @@ fn envoy_takes_every_configuration() {
     assert_envoy_takes(&with_more);
 }
 
-/// Envoy, mcp-authz and the server read the same path and headers.
+/// Envoy, mcp-authz and the server read the same host, path and headers.
 #[test]
-fn every_envoy_normalizes_paths() {
+fn every_envoy_normalizes_hosts_and_paths() {
     let quickstart = yaml::document(&change(ENVOY_CONFIG, &[("@MCP_PORT@", "1")]));
     let compose = fs::read_to_string("deploy/compose/envoy.yaml").unwrap();
     let filter = yaml::document(&read("istio/envoy-filter.yaml"));
@@ -123,9 +123,13 @@ fn every_envoy_normalizes_paths() {
                 "common_http_protocol_options",
                 json!({"headers_with_underscores_action": "REJECT_REQUEST"}),
             ),
+            ("strip_trailing_host_dot", json!(true)),
         ] {
             assert_eq!(manager[key], expected, "{name} {key}");
         }
+        // Istio makes the routes itself.
+        let ignores_port = &manager["route_config"]["ignore_port_in_host_matching"];
+        assert!(name == "istio" || *ignores_port == true, "{name}");
     }
     // Envoy Gateway normalizes paths by itself.
     let policy = yaml::document(&read("envoy-gateway/client-traffic-policy.yaml"));

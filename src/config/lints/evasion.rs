@@ -6,7 +6,8 @@ use super::super::rules::RuleSpots;
 use crate::head::Head;
 use crate::mcp::Feature;
 use crate::policy::{
-    Action, Backend, Budget, Extent, Facts, Grants, Policy, Rule, Subject, Unauthenticated, Unknown,
+    Action, Backend, Budget, Extent, Facts, Grants, Policy, Rule, Subject, Target, Unauthenticated,
+    Unknown,
 };
 
 /// Looks at so many rules of a policy in all, each time that it searches them: a policy of
@@ -18,16 +19,23 @@ const MAX_LOOKS: usize = 2_000_000;
 pub(super) fn evaded_deny_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     let budget = Budget::of(MAX_LOOKS / 16);
     for ((index, rule), spots) in policy.rules.iter().enumerate().zip(spots) {
-        let requires_token = !rule.scopes.names().is_empty() || !rule.claims.is_empty();
+        let requires_token = requires_scopes(rule)
+            || !rule.claims.is_empty()
+            || rule.conditions().any(|condition| condition.reads().claims);
         if rule.action != Action::Deny || !requires_token {
             continue;
         }
         let subjects = subjects(policy, rule);
-        let evasion = subjects.iter().find_map(|subject| evasion(policy, rule, subject, &budget));
+        let evasion =
+            subjects.iter().find_map(|subject| evasion(policy, (index, rule), subject, &budget));
         let Some(evasion) = evasion else { continue };
         let Spot { place, keys } = &spots.rule;
         problems.lint(Lint::EvadedDenyRule, *place, keys, evasion.message(&rule.label(index)));
     }
+}
+
+fn requires_scopes(rule: &Rule) -> bool {
+    !rule.scopes.names().is_empty() || rule.conditions().any(|condition| condition.reads().scopes)
 }
 
 /// A way around a Deny rule.
@@ -69,19 +77,22 @@ fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<Subject<'p>> {
             let covered = kinds.filter(|feature| policy.governed.includes(*feature));
             covered.map(|feature| Subject::pattern(Backend::Unknown, feature, "*")).collect()
         }
-        Some(targets) => targets
-            .iter()
-            .map(|target| {
-                let backend = target.backend.as_deref().map_or(Backend::Unknown, Backend::Named);
-                Subject::pattern(backend, target.feature, target.name.as_str())
-            })
-            .collect(),
+        Some(targets) => targets.iter().flat_map(spellings).collect(),
     }
+}
+
+/// Returns what a target stands for, as it is written and as it compares.
+fn spellings(target: &Target) -> impl Iterator<Item = Subject<'_>> {
+    let folded = target.folded_name().map(|name| {
+        let backend = target.folded_backend().map_or(Backend::Unknown, Backend::Named);
+        Subject::pattern(backend, target.feature, name.as_str())
+    });
+    [Some(Subject::of_target(target)), folded].into_iter().flatten()
 }
 
 fn evasion<'p>(
     policy: &'p Policy,
-    denying: &Rule,
+    (index, denying): (usize, &Rule),
     subject: &Subject<'_>,
     budget: &Budget,
 ) -> Option<Evasion<'p>> {
@@ -90,30 +101,35 @@ fn evasion<'p>(
         |unknown| Facts { unknown, ..Facts::new(policy.dialect, &head, None, subject, budget) };
     let no_token = Unknown { head: true, name: true, ..Unknown::NOTHING };
     if policy.unauthenticated != Unauthenticated::Challenge
-        && policy.may_allow(&facts(no_token), &Grants::default())
+        && policy.may_evade(index, &facts(no_token), &Grants::default())
     {
         return Some(Evasion::NoToken);
     }
-    if denying.scopes.names().is_empty() {
+    if !requires_scopes(denying) {
         return None;
     }
     let token = facts(Unknown { claims: true, ..no_token });
-    if policy.may_allow(&token, &Grants::default()) {
+    if policy.may_evade(index, &token, &Grants::default()) {
         return Some(Evasion::FewerScopes(&[]));
     }
-    let allowing = policy.rules.iter().filter(|rule| {
-        rule.action == Action::Allow
-            && !denying.scopes.is_granted_by(&rule.scopes)
-            && names_some(rule, subject)
+    // A condition may ask for more scopes.
+    if denying.scopes.names().is_empty() {
+        return None;
+    }
+    let later = policy.rules.iter().skip(index + 1);
+    let allowing = later.filter(|rule| {
+        rule.action == Action::Allow && !rule.scopes.names().is_empty() && names_some(rule, subject)
     });
-    let mut allowing = allowing.filter(|rule| {
-        !budget.is_spent() && policy.may_allow(&token, &Grants::exactly(&rule.scopes))
+    let mut evading = allowing.filter(|rule| {
+        let names = rule.scopes.names();
+        let token = Facts { more_scopes: names, ..token };
+        !budget.is_spent() && policy.may_evade(index, &token, &Grants::exactly(&rule.scopes))
     });
-    allowing.next().map(|rule| Evasion::FewerScopes(rule.scopes.names()))
+    evading.next().map(|rule| Evasion::FewerScopes(rule.scopes.names()))
 }
 
 /// Whether a rule may be for some of the targets.
 fn names_some(rule: &Rule, subject: &Subject<'_>) -> bool {
-    let overlaps = |target: &crate::policy::Target| target.extent(subject).0 != Extent::Nothing;
+    let overlaps = |target: &Target| target.extent(subject).0 != Extent::Nothing;
     rule.targets.as_ref().is_none_or(|targets| targets.iter().any(overlaps))
 }

@@ -169,6 +169,8 @@ fn evaded_deny_rules_are_doubted() {
     let guest = "source: {jwt: {scopes: [guest]}}";
     let read = "source: {jwt: {scopes: [read]}}";
     let tool = |tool: &str| format!("target: {{tools: [{{tool: '{tool}'}}]}}");
+    let capital = "target: {tools: [{backend: GitHub, tool: Delete}]}";
+    let challenge = "unauthenticated: Challenge\n  resourceMetadataURL: https://a/b";
     let deny = |parts: &str| format!("action: Deny, {parts}");
     let allow = |parts: &str| format!("action: Allow, {parts}");
     for (label, rules, head, way) in [
@@ -210,6 +212,90 @@ fn evaded_deny_rules_are_doubted() {
             "another rule denies",
             vec![deny(claim), deny(&tool("*")), "action: Allow".into()],
             "",
+            None,
+        ),
+        (
+            "allowed before, with a token",
+            vec![allow(read), deny(&format!("{guest}, {}", tool("delete")))],
+            challenge,
+            None,
+        ),
+        (
+            "allowed before, to all",
+            vec!["action: Allow".into(), deny(guest), allow(read)],
+            "",
+            None,
+        ),
+        (
+            "some allowed before",
+            vec![allow(&tool("a")), deny(guest), "action: Allow".into()],
+            "",
+            Some("no token"),
+        ),
+        (
+            "denied to all in capitals",
+            vec![deny(&format!("{guest}, {capital}")), deny(capital), "action: Allow".into()],
+            "",
+            None,
+        ),
+        (
+            "allowed in another spelling",
+            vec![deny(&format!("{guest}, {capital}")), allow(&tool("delete"))],
+            "",
+            Some("no token"),
+        ),
+        (
+            "condition over scopes",
+            vec![deny(r#"cel: '"guest" in request.auth.jwt.scopes'"#), "action: Allow".into()],
+            "",
+            Some("no token"),
+        ),
+        (
+            "condition over scopes, a token is required",
+            vec![deny(r#"cel: '"guest" in request.auth.jwt.scopes'"#), "action: Allow".into()],
+            challenge,
+            Some("a token with no scopes"),
+        ),
+        (
+            "condition over a claim",
+            vec![deny("cel: has(request.auth.jwt.claims.suspended)"), "action: Allow".into()],
+            "",
+            Some("no token"),
+        ),
+        (
+            "condition that fails without a token",
+            vec![deny("cel: request.auth.jwt.claims.status == 'x'"), "action: Allow".into()],
+            "",
+            None,
+        ),
+        (
+            "condition that a token avoids",
+            vec![deny(r#"cel: '!("a" in request.auth.jwt.scopes)'"#), "action: Allow".into()],
+            "",
+            None,
+        ),
+        (
+            "condition over an argument, too",
+            vec![
+                deny(r#"cel: 'args.x == 1 && "guest" in request.auth.jwt.scopes'"#),
+                "action: Allow".into(),
+            ],
+            "",
+            Some("no token"),
+        ),
+        (
+            "condition that an argument may meet",
+            vec![
+                deny(r#"cel: 'args.x == 1 && !("a" in request.auth.jwt.scopes)'"#),
+                "action: Allow".into(),
+            ],
+            "",
+            None,
+        ),
+        (
+            "allowed by a condition over the denied scope",
+            vec![deny(guest), allow(r#"cel: '"guest" in request.auth.jwt.scopes'"#)],
+            challenge,
             None,
         ),
     ] {
@@ -254,14 +340,26 @@ fn names_that_deny_rules_unite_are_doubted() {
     let compares = |action: &str, cel: &str| format!("action: {action}, cel: '{cel}'");
     for cel in [
         r#"request.mcp.tool == "x""#,
-        r#"request.mcp.prompt != "x""#,
         r#"request.mcp.backend in ["x"]"#,
         r#"request.mcp.tool.startsWith("x")"#,
+        r#"request.mcp.?tool.orValue("") == "x""#,
+        r#"request.mcp.tool + "" == "x""#,
+        r#"request.mcp.tool < "x""#,
+        r#"{"x": true}[?request.mcp.tool].orValue(false)"#,
+        r#"[request.mcp.tool].exists(name, name == "x")"#,
+        r#"(args.x ? request.mcp.tool : "") == "x""#,
+        r#"request.mcp == {"tool": "x"}"#,
     ] {
         assert_eq!(codes(&[&compares("Deny", cel)]).len(), 1, "{cel}");
         assert!(codes(&[&compares("Allow", cel)]).is_empty(), "{cel}");
     }
-    assert!(codes(&[&compares("Deny", "size(request.mcp.tool) > 9")]).is_empty());
+    for action in ["Allow", "Deny"] {
+        let excludes = compares(action, r#"request.mcp.tool != "x""#);
+        assert_eq!(codes(&[&excludes]).len(), 1, "{action}");
+        for cel in ["size(request.mcp.tool) > 9", "has(request.mcp.tool)"] {
+            assert!(codes(&[&compares(action, cel)]).is_empty(), "{action} {cel}");
+        }
+    }
 }
 
 #[test]
@@ -305,4 +403,31 @@ fn handshake_that_nobody_may_finish_is_doubted() {
     }
     let open = "policies:\n- name: p\n  enforce: [methods]\n  defaultAction: Allow\n  rules:\n  - {action: Deny}\n";
     assert!(doubts(open).iter().any(|doubt| doubt.contains("no client can begin")), "{open}");
+}
+
+#[test]
+fn star_that_is_no_pattern_is_a_mistake() {
+    for (label, parts, place) in [
+        (
+            "claim",
+            "rules: [{source: {jwt: {claims: [{name: 'groups.*', valueType: String, values: [a]}]}}, action: Allow}]",
+            "rules[0].source.jwt.claims[0].name",
+        ),
+        ("route", "match: {routes: ['a*']}, rules: [{action: Allow}]", "match.routes[0]"),
+        ("backend", "backend: {name: 'a*'}, rules: [{action: Allow}]", "backend.name"),
+        ("header", "backend: {header: 'x-*'}, rules: [{action: Allow}]", "backend.header"),
+        (
+            "attribute",
+            "backend: {attribute: 'xds.*'}, rules: [{action: Allow}]",
+            "backend.attribute",
+        ),
+    ] {
+        let found = doubts(&format!("policies:\n- {{name: p, {parts}}}\n"));
+        let expected = |found: &&String| {
+            found.starts_with("error")
+                && found.contains(place)
+                && found.contains("`*` is no pattern")
+        };
+        assert_eq!(found.iter().filter(expected).count(), 1, "{label}: {found:#?}");
+    }
 }

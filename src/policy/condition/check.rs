@@ -122,7 +122,18 @@ impl Check<'_> {
     /// Checks an expression whose value is used as a whole.
     fn expr(&mut self, ided: &mut IdedExpr) {
         if let Some(node) = self.part(ided) {
-            self.reads.whole(node);
+            self.whole(node, ided.id, SuspicionKind::NameAsSent);
+        }
+    }
+
+    /// Takes note that a part of `request` is used as a whole.
+    fn whole(&mut self, node: Node, id: u64, kind: SuspicionKind) {
+        self.reads.whole(node);
+        if let Node::Tool | Node::Prompt | Node::Backend | Node::Mcp = node {
+            let message = "this name is as it was sent, and a server may take another spelling for \
+                           it: name it in `target`, where Deny rules compare without regard to \
+                           case, width and invisible characters";
+            self.suspect(kind, id, message.to_owned());
         }
     }
 
@@ -189,17 +200,14 @@ impl Check<'_> {
         self.suspicions.push(Suspicion { kind, error });
     }
 
-    /// Checks an operand of a comparison, or an argument of a function.
-    fn argument(&mut self, compares: bool, argument: &mut IdedExpr) {
+    /// Checks an operand, or an argument of a function.
+    fn argument(&mut self, function: &str, argument: &mut IdedExpr) {
         let Some(node) = self.part(argument) else { return };
-        self.reads.whole(node);
-        if let Node::Tool | Node::Prompt | Node::Backend = node
-            && compares
-        {
-            let message = "this name is compared as it was sent, and a server may take another \
-                           spelling for it: name it in `target`, where Deny rules compare without \
-                           regard to case, width and invisible characters";
-            self.suspect(SuspicionKind::NameAsSent, argument.id, message.to_owned());
+        match function {
+            // A length is no name.
+            "size" => self.reads.whole(node),
+            operators::NOT_EQUALS => self.whole(node, argument.id, SuspicionKind::NameExcluded),
+            _ => self.whole(node, argument.id, SuspicionKind::NameAsSent),
         }
     }
 
@@ -379,13 +387,9 @@ impl Check<'_> {
         if let Some(target) = &mut call.target
             && function.is_none_or(|(_, takes_target)| takes_target)
         {
-            let compares = ["startsWith", "endsWith", "contains", functions::MATCHES]
-                .contains(&call.func_name.as_str());
-            self.argument(compares, target);
+            self.argument(&call.func_name, target);
         }
-        let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN]
-            .contains(&call.func_name.as_str());
-        call.args.iter_mut().for_each(|argument| self.argument(compares, argument));
+        call.args.iter_mut().for_each(|argument| self.argument(&call.func_name, argument));
         if is_operator(&call.func_name) {
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());
