@@ -138,12 +138,11 @@ impl Session {
 
     /// Whether the request is refused once its id is known.
     pub(super) fn awaits_id(&self) -> bool {
-        match &self.state {
-            State::Buffering { admitted, .. } | State::Holding { admitted, .. } => {
-                admitted.is_refused()
-            }
-            _ => false,
-        }
+        let (State::Buffering { admitted, .. } | State::Holding { admitted, .. }) = &self.state
+        else {
+            return false;
+        };
+        admitted.is_refused()
     }
 
     /// Whether the answer is to be filtered.
@@ -156,11 +155,7 @@ impl Session {
         match &self.state {
             State::Holding { body, .. } => body.len(),
             State::Released { list: Some(list) } => list.held_bytes(),
-            State::Start
-            | State::Buffering { .. }
-            | State::Released { list: None }
-            | State::Passing
-            | State::Refused => 0,
+            _ => 0,
         }
     }
 
