@@ -18,7 +18,7 @@ const README: &str = "deploy/compose/README.md";
 const SIDECAR_IMAGE: &str = "mcp-authz:0.1.0";
 const DEMO_IMAGE: &str = "mcp-authz-demo:0.1.0";
 const ENVOY_IMAGE: &str = "envoyproxy/envoy:v1.40.0";
-const MOST_BYTES: u64 = 10_000_000;
+const MOST_BYTES: u64 = 11_000_000;
 const WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
