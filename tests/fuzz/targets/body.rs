@@ -200,9 +200,11 @@ fn same(ours: &Json<'_>, theirs: &Value) -> bool {
             theirs.as_i64().map_or(*ours == 0 && theirs.as_f64() == Some(0.0), |it| it == *ours)
         }
         // serde_json rounds in the last digit, unless it is asked not to.
-        (Json::Double(ours), Value::Number(theirs)) => theirs.as_f64().is_some_and(|theirs| {
-            (ours - theirs).abs() <= ours.abs() * 4.0 * f64::EPSILON + f64::MIN_POSITIVE
-        }),
+        (Json::Double(ours) | Json::Inexact(ours), Value::Number(theirs)) => {
+            theirs.as_f64().is_some_and(|theirs| {
+                (ours - theirs).abs() <= ours.abs() * 4.0 * f64::EPSILON + f64::MIN_POSITIVE
+            })
+        }
         (Json::String(ours), Value::String(theirs)) => ours == theirs,
         (Json::Array(ours), Value::Array(theirs)) => {
             ours.len() == theirs.len()
