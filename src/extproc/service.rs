@@ -251,12 +251,12 @@ impl Conversation {
             }
             return Ok(());
         }
+        let is_first = !self.session.is_begun();
         let reads = match &self.session {
-            session if !session.is_begun() => Reads::Claims,
+            _ if is_first => Reads::Claims,
             session if session.awaits_list() => Reads::ResponseHead,
             _ => Reads::Little,
         };
-        let is_first = !self.session.is_begun();
         let message = convert::message(request, &self.gate, &self.named, reads);
         let message = message.map_err(|violation| self.violated(violation))?;
         let started = Instant::now();

@@ -154,8 +154,8 @@ impl Session {
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Holding { body, .. } => body.len(),
-            State::Released { list: Some(list) } => list.held_bytes(),
-            _ => 0,
+            State::Released { list } => list.as_ref().map_or(0, |list| list.held_bytes()),
+            State::Start | State::Buffering { .. } | State::Passing | State::Refused => 0,
         }
     }
 
