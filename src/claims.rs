@@ -13,12 +13,12 @@ use crate::json::{Json, Object};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Claims {
     scopes: Vec<String>,
-    /// What else the scopes may be, if readers disagree.
+    /// Other readings of the scopes, if readers disagree.
     unclear: Option<Box<UnclearScopes>>,
     all: Object<'static>,
 }
 
-/// What Envoy's `jwt_authn` left of a request's token.
+/// The claims of a request's token, as Envoy's `jwt_authn` passes them on.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum VerifiedClaims {
     /// Nothing: no valid token came.

@@ -302,7 +302,7 @@ fn what_is_let_through_is_the_same_call_to_every_reader() {
 /// An error that answers to an id must answer to the one that the client sent, however the
 /// body is damaged.
 #[test]
-fn answered_id_is_the_same_to_every_reader() {
+fn readers_agree_on_answered_id() {
     const CASES: u32 = 4000;
     let damage = vec((any::<prop::sample::Index>(), select(DAMAGE)), 0..3);
     let damaged = (body(), damage).prop_map(|(mut body, damage)| {

@@ -282,7 +282,7 @@ async fn every_version_of_the_protocol_is_judged_alike() {
 }
 
 #[tokio::test]
-async fn request_of_2026_07_28_needs_its_headers() {
+async fn version_2026_07_28_needs_headers() {
     let open = json!({"uri": "b+file:///open/a"});
     for mode in MODES {
         let stack = begin(mode).await;

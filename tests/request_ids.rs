@@ -47,7 +47,7 @@ fn challenged(reply: &Reply, case: &str) -> Option<i64> {
 }
 
 #[tokio::test]
-async fn challenge_repeats_the_id_of_a_small_body() {
+async fn challenge_repeats_id_of_small_body() {
     let small = call("countdown", &json!({"from": 1}));
     let large = |size: usize| call("countdown", &json!({"from": 1, "rest": "x".repeat(size)}));
     let full = large((64 << 10) - large(0).len());

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claim_of_another_type_is_an_error() {
+    fn mistyped_claim_is_an_error() {
         let required = |value_type, values: &[ClaimValue]| RequiredClaim {
             name: "c".to_owned(),
             dialect: Dialect::Native,

@@ -406,7 +406,7 @@ fn handshake_that_nobody_may_finish_is_doubted() {
 }
 
 #[test]
-fn star_that_is_no_pattern_is_a_mistake() {
+fn literal_star_is_a_mistake() {
     for (label, parts, place) in [
         (
             "claim",

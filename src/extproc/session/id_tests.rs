@@ -28,7 +28,7 @@ fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<St
 }
 
 #[test]
-fn challenge_waits_for_the_id_of_a_small_body() {
+fn challenge_waits_for_small_body() {
     let gate = challenging(4_000_000);
     let head = |headers: &[(&str, &str)]| {
         let header = |(name, value): &(&str, &str)| ((*name).to_owned(), value.as_bytes().to_vec());
@@ -107,7 +107,7 @@ fn copied(event: &Event) -> Event {
 }
 
 #[test]
-fn refusal_of_a_part_answers_to_its_id() {
+fn partial_body_refusal_repeats_id() {
     let limits = "limits: {maxBodyBytes: 300, maxBodyParts: 2}";
     let gate = config::parse(&POLICY.replace("limits: {maxBodyBytes: 300}", limits)).unwrap();
     let head = || Head { method: "POST".into(), has_body: true, ..Head::default() };
