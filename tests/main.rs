@@ -25,6 +25,7 @@ mod stack;
 #[path = "../examples/quickstart/tokens.rs"]
 mod tokens;
 
+mod admin_port;
 mod ambiguity;
 mod answers;
 mod architecture;

@@ -571,21 +571,3 @@ async fn the_runbook_shows_what_is_told() {
     let (_, shown) = runbook.split_once("$ mcp-authz tail --policy github --subject").unwrap();
     assert_eq!(words(shown.lines().nth(1).unwrap()), words(&followed), "{came}");
 }
-
-/// Who fills the admin port with connections takes nothing from Envoy.
-#[tokio::test]
-async fn the_admin_port_takes_so_many_connections_and_no_more() {
-    use std::io::Read as _;
-
-    let stack = start(POLICY, &Mode::Buffered.config()).await;
-    let connect = || std::net::TcpStream::connect(&stack.sidecar.admin).unwrap();
-    let idle: Vec<_> = (0..100).map(|_| connect()).collect();
-    let mut last = connect();
-    assert_eq!(last.read(&mut [0]).unwrap_or(0), 0, "it is closed");
-    four_calls(&stack).await;
-    drop(idle);
-    // Places are free again.
-    while reqwest::get(format!("http://{}/healthz", stack.sidecar.admin)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
