@@ -10,6 +10,7 @@ mod calls;
 mod list;
 mod live;
 mod messages;
+mod needs;
 mod origin;
 mod refusal;
 
@@ -22,8 +23,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::claims::{Claims, VerifiedClaims, is_bearer};
-use crate::head::Head;
-use crate::mcp::{self, Accept, Call, Listing, MirroredHeaders, NotGoverned, RequestId};
+use crate::head::{Head, Header};
+use crate::mcp::{
+    self, Accept, Call, Listing, Malformed, MirroredHeaders, NotGoverned, Problem, RequestId,
+};
 use crate::policy::{
     self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy,
     Subject, Tasks, Unauthenticated, Unselectable,
@@ -350,10 +353,10 @@ impl Gate {
     /// Checks what the headers say of the body.
     fn check_body_headers(&self, head: &Head) -> Result<(), Refusal> {
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
-        if head.values("content-encoding").any(compressed) {
+        if head.values_of(Header::ContentEncoding).any(compressed) {
             return Err(Refusal::compressed());
         }
-        if head.values("content-type").any(is_not_utf8) {
+        if head.values_of(Header::ContentType).any(is_not_utf8) {
             return Err(Refusal::unsupported_charset());
         }
         if announces_more(head, self.limits.max_body_bytes) {
@@ -417,6 +420,15 @@ impl Gate {
         };
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
+            Ok(message) if needs::lacks_headers(&admitted.head) => {
+                let refusal = Refusal::no_headers().answering(messages::id_of(&message));
+                Judgement::refused(policy, refusal)
+            }
+            Err(Malformed { problem: Problem::MissingHeader(_), id })
+                if needs::lacks_headers(&admitted.head) =>
+            {
+                Judgement::refused(policy, Refusal::no_headers().answering(id))
+            }
             Ok(message) => messages::judge(admitted, message),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
         }
@@ -450,7 +462,7 @@ fn filters_lists(policy: &Policy) -> bool {
 /// Returns true if a request announces a body of more than so many bytes.
 fn announces_more(head: &Head, most: usize) -> bool {
     let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
-    let mut lengths = head.values("content-length").filter_map(announced);
+    let mut lengths = head.values_of(Header::ContentLength).filter_map(announced);
     lengths.any(|length| length > most as u64)
 }
 

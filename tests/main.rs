@@ -30,6 +30,7 @@ mod ambiguity;
 mod answers;
 mod architecture;
 mod cli;
+mod clusters;
 mod collector;
 mod compose;
 mod docs;

@@ -181,10 +181,11 @@ async fn a_decision_is_a_part_of_the_trace_of_its_request() {
     for (envoys_own, expected) in [(None, SPAN), (Some("00f067aa0ba902b8"), "00f067aa0ba902b8")] {
         let mut config = Mode::FullDuplexStreamed.config();
         if let Some(span) = envoys_own {
+            let cluster = "envoy_grpc: {cluster_name: mcp_authz}";
             let metadata = format!(
-                "timeout: 10s\n                initial_metadata: [{{key: traceparent, value: 00-{TRACE}-{span}-01}}]"
+                "{cluster}\n                initial_metadata: [{{key: traceparent, value: 00-{TRACE}-{span}-01}}]"
             );
-            config = change(&config, &[("timeout: 10s", &metadata)]);
+            config = change(&config, &[(cluster, &metadata)]);
         }
         let stack = start_with(&[("MCP_AUTHZ_OTLP", &url)], POLICY, &config).await;
         let body = call("echo", &json!({"text": "no"}));
