@@ -33,6 +33,7 @@ pub fn payload_of(claims: Map<String, Value>) -> Vec<u8> {
 
 pub fn head() -> Head {
     Head { method: "POST".into(), path: "/mcp".into(), has_body: true, ..Head::default() }
+        .with_usual_headers()
 }
 
 pub fn gate(policy: &str) -> Gate {

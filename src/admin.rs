@@ -6,6 +6,7 @@
 mod authorizer;
 mod check;
 mod client;
+mod places;
 mod status;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::authorizer::Guard;
 pub use authorizer::Reach;
 pub use check::{CheckError, answer, judged, turned_away};
 pub use client::{Client, ClientError, Decisions};
+pub use places::{Caller, Place, Places};
 pub use status::{Health, Status};
 
 use crate::gate::LiveGate;

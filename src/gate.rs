@@ -11,6 +11,7 @@ mod clearance;
 mod list_filter;
 mod live;
 mod messages;
+mod needs;
 mod origin;
 mod refusal;
 
@@ -25,8 +26,8 @@ use std::sync::Arc;
 
 use self::clearance::Proof;
 use crate::claims::{Claims, VerifiedClaims, is_bearer};
-use crate::head::Head;
-use crate::mcp::{self, Accept, Call, MirroredHeaders, RequestId};
+use crate::head::{Head, Header};
+use crate::mcp::{self, Accept, Call, Malformed, MirroredHeaders, Problem, RequestId};
 use crate::policy::{
     self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Policy, Subject,
     Tasks, Unauthenticated, Unselectable,
@@ -172,7 +173,7 @@ impl Admitted {
     /// Returns the obligation of a request by which a client resumes a stream: the server sends
     /// again what the client missed, lists too.
     fn replay(&self) -> Option<Obligation> {
-        let resumes = || self.head.values("last-event-id").next().is_some();
+        let resumes = || self.head.values_of(Header::LastEventId).next().is_some();
         (filters_lists(&self.policy) && resumes()).then_some(Obligation::FilterReplay)
     }
 
@@ -345,14 +346,14 @@ impl Gate {
 
     /// Checks that the headers announce a request over HTTP whose body can be read.
     fn check_headers(&self, head: &Head) -> Result<(), Refusal> {
-        if head.method.is(CONNECT) || head.values("upgrade").next().is_some() {
+        if head.method.is(CONNECT) || head.values_of(Header::Upgrade).next().is_some() {
             return Err(Refusal::upgrade());
         }
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
-        if head.values("content-encoding").any(compressed) {
+        if head.values_of(Header::ContentEncoding).any(compressed) {
             return Err(Refusal::compressed());
         }
-        if head.values("content-type").any(is_not_utf8) {
+        if head.values_of(Header::ContentType).any(is_not_utf8) {
             return Err(Refusal::unsupported_charset());
         }
         if announces_more(head, self.limits.max_body_bytes) {
@@ -419,6 +420,15 @@ impl Gate {
         };
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
+            Ok(message) if needs::lacks_headers(&admitted.head) => {
+                let refusal = Refusal::no_headers().answering(messages::id_of(&message));
+                Judgement::refused(policy, refusal)
+            }
+            Err(Malformed { problem: Problem::MissingHeader(_), id })
+                if needs::lacks_headers(&admitted.head) =>
+            {
+                Judgement::refused(policy, Refusal::no_headers().answering(id))
+            }
             Ok(message) => messages::judge(admitted, message).obliged(admitted.replay()),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
         }
@@ -447,7 +457,7 @@ fn filters_lists(policy: &Policy) -> bool {
 /// Returns true if a request announces a body of more than so many bytes.
 fn announces_more(head: &Head, most: usize) -> bool {
     let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
-    let mut lengths = head.values("content-length").filter_map(announced);
+    let mut lengths = head.values_of(Header::ContentLength).filter_map(announced);
     lengths.any(|length| length > most as u64)
 }
 

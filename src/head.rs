@@ -1,8 +1,10 @@
 //! The head of an HTTP request, as Envoy sends it.
 
 mod clear;
+mod header;
 
 pub use clear::{Ambiguity, clear_host, clear_path};
+pub use header::Header;
 
 use std::borrow::Cow;
 
@@ -116,6 +118,8 @@ impl From<Option<String>> for PseudoHeader {
 impl Head {
     /// Envoy's attribute that names the route.
     pub const ROUTE_NAME: &str = "xds.route_name";
+    /// The pseudo-headers of a request.
+    pub const PSEUDO_HEADERS: [&str; 3] = [":authority", ":method", ":path"];
 
     /// How long all its names and values are, in bytes.
     pub fn size(&self) -> usize {
@@ -132,7 +136,7 @@ impl Head {
     pub fn clear_host(&self) -> Result<Cow<'_, str>, Unclear> {
         let host = self.host.value()?;
         // Envoy writes `Host` as `:authority`. A second one would be read by some servers.
-        if self.values("host").any(|other| other != host.as_bytes()) {
+        if self.values_of(Header::Host).any(|other| other != host.as_bytes()) {
             return Err(Unclear::Ambiguous(Ambiguity::Repeated));
         }
         clear_host(host).map_err(Unclear::Ambiguous)
@@ -154,7 +158,12 @@ impl Head {
         }
     }
 
-    /// The values of a header, whose name is in lower case.
+    /// Returns the values of a header.
+    pub fn values_of(&self, header: Header) -> impl Iterator<Item = &[u8]> {
+        self.values(header.name())
+    }
+
+    /// Returns the values of a header that a policy names, in lower case.
     pub fn values<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
         self.headers
             .iter()
@@ -164,7 +173,7 @@ impl Head {
 
     /// The values of all `Authorization` headers.
     pub fn authorization(&self) -> impl Iterator<Item = &[u8]> {
-        self.values("authorization")
+        self.values_of(Header::Authorization)
     }
 
     /// Returns an attribute of Envoy. One that came twice is taken for one that did not come.
@@ -177,6 +186,20 @@ impl Head {
     /// Envoy's name of the route, if it was sent.
     pub fn route(&self) -> Option<&str> {
         self.attribute(Self::ROUTE_NAME)
+    }
+
+    /// Adds the headers that every MCP client sends with a message, unless they are there.
+    #[must_use]
+    pub fn with_usual_headers(mut self) -> Self {
+        for (header, value) in [
+            (Header::ContentType, "application/json"),
+            (Header::Accept, "application/json, text/event-stream"),
+        ] {
+            if self.has_body && self.values_of(header).next().is_none() {
+                self.headers.push((header.name().to_owned(), value.into()));
+            }
+        }
+        self
     }
 
     /// The same, on a route of this name.

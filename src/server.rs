@@ -1,5 +1,6 @@
 //! Listening, serving, reloading and stopping.
 
+mod admin_connection;
 mod connection;
 mod envoy;
 mod listen;
@@ -19,6 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tonic::transport::Server;
 
+use self::admin_connection::AdminIncoming;
 use self::envoy::Services;
 pub use self::listen::Access;
 use self::listen::{Bound, Listener};
@@ -34,12 +36,9 @@ use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 /// has.
 const STACK_BYTES: usize = 8 << 20;
 
-/// How many connections the admin port takes: what asks there must not use up the
-/// file descriptors that Envoy's connections need.
-const MOST_ADMIN: usize = 64;
-/// How often it asks whether a client is still there.
+/// How often the admin port asks whether a client is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long a connection to it lasts; what is under way is not broken off.
+/// How long a connection to the admin port lasts; what is under way is not broken off.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
 
 /// How to serve.
@@ -251,7 +250,7 @@ impl Worker {
         let Self { services, mut stopping, timeout } = self;
         let mut drain = stopping.clone();
         let stop = async move { stopped(&mut stopping).await };
-        let incoming = listener.incoming(usize::MAX)?;
+        let incoming = listener.incoming()?;
         let too_late = async {
             stopped(&mut drain).await;
             tokio::time::sleep(timeout).await;
@@ -299,7 +298,7 @@ impl Background {
                         .http2_keepalive_interval(Some(KEEPALIVE))
                         .max_connection_age(CONNECTION_AGE)
                         .add_routes(admin.routes());
-                    match listener.incoming(MOST_ADMIN) {
+                    match listener.incoming().map(AdminIncoming::new) {
                         Ok(incoming) => {
                             if let Err(error) = router.serve_with_incoming(incoming).await {
                                 tracing::error!("the admin port: {error}");

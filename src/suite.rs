@@ -19,7 +19,7 @@ use crate::config::problem::Problems;
 use crate::config::shape::{Holds, Shape, field};
 use crate::config::{Finding, LoadError, Place, files, yaml};
 use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement, TurnedAway};
-use crate::head::Head;
+use crate::head::{Head, Header};
 
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
@@ -244,7 +244,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
         policy,
         traceparent: None,
     };
-    let head = head.on_route(text("route").as_deref());
+    let head = head.with_usual_headers().on_route(text("route").as_deref());
     let caller = match caller {
         Some(caller) => Some(caller?),
         None => None,
@@ -393,7 +393,7 @@ impl Case {
             }
             (ClaimsFrom::AuthorizationHeader, Some(caller)) => {
                 let bearer = format!("Bearer {}", caller.token());
-                head.headers.push(("authorization".to_owned(), bearer.into_bytes()));
+                head.headers.push((Header::Authorization.name().to_owned(), bearer.into_bytes()));
                 None
             }
         };

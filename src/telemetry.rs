@@ -14,5 +14,7 @@ pub use decisions::{DecisionLog, Share};
 pub use lines::LastLines;
 pub use log::{InitError, LogFormat, init};
 pub use metrics::{Exposition, ListOutcome, Metrics, StreamFailure};
-pub use recorder::{Held, HeldBytes, OpenStream, Recorder, TooManyWatchers, Watcher};
+pub use recorder::{
+    Held, HeldBytes, MOST_WATCHERS, OpenStream, Recorder, TooManyWatchers, Watcher,
+};
 pub use spans::{Endpoint, Spans};

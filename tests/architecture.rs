@@ -386,6 +386,17 @@ fn one_file_names_protobuf_and_one_module_names_cel() {
     }
 }
 
+/// `envoy-config` lets Envoy send the headers of `Header`, so no other one is read by name.
+#[test]
+fn headers_are_read_by_declared_names() {
+    let mut reads = 0;
+    for (file, code) in sources() {
+        assert!(!code.contains(".values(\""), "{file} names a header that Envoy may not send");
+        reads += code.matches(".values_of(Header::").count();
+    }
+    assert!(reads >= 7, "the reads have moved: {reads}");
+}
+
 #[test]
 fn files_stay_small() {
     for (file, code) in sources() {

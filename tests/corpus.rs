@@ -74,6 +74,7 @@ fn decide(gate: &Gate, case: &Value) -> Value {
         policy: text("policy"),
         traceparent: None,
     }
+    .with_usual_headers()
     .on_route(case["route"].as_str());
     let admitted = match gate.admit(head, claims) {
         Ok(admitted) => admitted,

@@ -9,6 +9,9 @@ use serde_json::json;
 use crate::envoy;
 use crate::support::{Http, MODES, Mode, call, send, start, token};
 
+/// Names the cluster of mcp-authz in a filter.
+const CLUSTER: &str = "envoy_grpc: {cluster_name: mcp_authz}";
+
 /// Reads headers, a route and an attribute.
 const POLICY: &str = r#"
 policies:
@@ -104,6 +107,36 @@ async fn the_filter_sends_the_headers_and_attributes_that_the_policy_reads() {
     }
 }
 
+/// A filter that sends no headers of messages is reported, and no caller is blamed.
+#[tokio::test]
+async fn withheld_headers_are_misconfiguration() {
+    const POLICY: &str = "policies: [{name: p, rules: [{action: Allow}]}]";
+    for mode in MODES {
+        let mut config = mode.config_for(POLICY);
+        for header in ["accept", "content-type", "mcp-method", "mcp-name", "mcp-protocol-version"] {
+            let line = format!("{{exact: {header}}}");
+            config = crate::support::change(&config, &[(&line, "{exact: x-other}")]);
+        }
+        let stack = start(POLICY, &config).await;
+        let request = Http::new(&stack).post(Some(&token("")), call("countdown", &json!({})));
+        let reply = send(request).await;
+        assert_eq!(reply.refusal(), (500, -32603, "misconfigured".to_owned()), "{mode:?}");
+        assert_eq!(stack.server.requests(), 0);
+        assert!(stack.sidecar.logs("prints the forward_rules that are needed").await);
+    }
+}
+
+/// The first line names the version, so that one sees a filter that is too old.
+#[test]
+fn printed_filter_names_its_version() {
+    let filter = Mode::Buffered.filter(POLICY);
+    let first = filter.lines().next().unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("# Printed by mcp-authz {version} for the policies with the SHA-256 ");
+    let digest = first.strip_prefix(&expected).unwrap_or_else(|| panic!("{first}"));
+    assert!(digest.len() == 65 && digest.ends_with('.'), "{first}");
+}
+
 /// A condition over headers that cannot be told beforehand is sent all of them.
 #[test]
 fn a_policy_that_may_read_any_header_gets_them_all() {
@@ -131,12 +164,10 @@ policies:
         [("open", None), ("closed", Some("deny_rule")), ("nobody", Some("no_policy"))]
     {
         let metadata = format!(
-            "timeout: 10s\n                initial_metadata: [{{key: x-mcp-authz-policy, value: {named}}}]"
+            "{CLUSTER}\n                initial_metadata: [{{key: x-mcp-authz-policy, value: {named}}}]"
         );
-        let config = crate::support::change(
-            &Mode::Buffered.config_for(POLICIES),
-            &[("timeout: 10s", &metadata)],
-        );
+        let config =
+            crate::support::change(&Mode::Buffered.config_for(POLICIES), &[(CLUSTER, &metadata)]);
         let stack = start(POLICIES, &config).await;
         let request = Http::new(&stack).post(Some(&token("")), call("countdown", &json!({})));
         let reply = send(request).await;

@@ -55,7 +55,9 @@ fn deny_rule_meets_every_folded_spelling() {
         json!({"name": "p", "defaultAction": "Allow", "backend": {"name": "b"}, "rules": rules});
     let gate = config::parse(&json!({"policies": [policy]}).to_string()).unwrap();
     let is_allowed = |tool: &str| {
-        let admitted = gate.admit(Head { has_body: true, ..Head::default() }, None).unwrap();
+        let admitted = gate
+            .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), None)
+            .unwrap();
         let params = json!({"name": tool});
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
         gate.judge(&admitted, body.to_string().as_bytes()).answer.is_ok()

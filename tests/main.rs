@@ -25,10 +25,12 @@ mod stack;
 #[path = "../examples/quickstart/tokens.rs"]
 mod tokens;
 
+mod admin_port;
 mod ambiguity;
 mod answers;
 mod architecture;
 mod cli;
+mod clusters;
 mod collector;
 mod compose;
 mod docs;

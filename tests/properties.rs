@@ -136,7 +136,9 @@ fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -
 fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
     let scopes: Vec<_> = granted.iter().map(|&scope| SCOPES[scope]).collect();
     let claims = Claims::from_json(json!({"scope": scopes, "tenant": "t"}).as_object().unwrap());
-    let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
+    let admitted = gate
+        .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+        .unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;
     match gate.judge(&admitted, body).answer {
         Ok(_) => Ok(()),
@@ -291,7 +293,9 @@ fn open(rules: &[Rule], around: Around) -> (Gate, usize) {
 /// What is answered to calls with all arguments that there can be.
 fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Vec<String>>> {
     let claims = Claims::from_json(json!({"scope": granted, "tenant": "t"}).as_object().unwrap());
-    let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
+    let admitted = gate
+        .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+        .unwrap();
     let values = |mut combination: usize| {
         let mut object = serde_json::Map::new();
         for number in 0..arguments {

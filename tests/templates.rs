@@ -62,7 +62,8 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
 
 fn admitted(gate: &Gate) -> Admitted {
     let claims = Claims::from_json(json!({"scope": "some"}).as_object().unwrap());
-    gate.admit(Head::default(), Some(claims)).unwrap()
+    gate.admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+        .unwrap()
 }
 
 /// Whether it may go on; if not, the scopes that would help.

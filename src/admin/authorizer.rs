@@ -15,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::check;
-use crate::address::Peer;
+use super::places::Caller;
 use crate::gate::LiveGate;
 use crate::proto::v1::authorizer_server::{Authorizer, AuthorizerServer};
 use crate::proto::v1::{CheckRequest, CheckResponse, Decision, WatchRequest, WatchResponse};
@@ -73,8 +73,8 @@ impl Guard {
         if request.version() != Version::HTTP_2 {
             return StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response();
         }
-        let peer = request.extensions().get::<Peer>();
-        let is_here = peer.is_some_and(|peer| peer.is_of_this_host());
+        let caller = request.extensions().get::<Caller>();
+        let is_here = caller.is_some_and(|caller| caller.peer.is_of_this_host());
         if !is_here && self.reach != Reach::Everyone {
             let refused = Status::permission_denied(
                 "only processes of this host may ask (kubectl port-forward is one); to let \
@@ -118,12 +118,15 @@ impl Authorizer for Service {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned();
         let filter = Filter::new(request.into_inner())?;
         let mut watcher = self.recorder.watch().map_err(|TooManyWatchers { most }| {
             Status::resource_exhausted(format!("{most} clients watch already"))
         })?;
+        let kept = caller.map(|caller| caller.place.keep());
         let (send, responses) = mpsc::channel(WAITING);
         tokio::spawn(async move {
+            let _kept = kept;
             let mut lost = 0;
             loop {
                 let next = tokio::select! {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::claims::Claims;
 use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
-use crate::head::{Head, PseudoHeader};
+use crate::head::{Head, Header, PseudoHeader};
 use crate::mcp::Feature;
 use crate::policy::{
     Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, Selector, TargetTrace, Unselectable,
@@ -73,7 +73,8 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
             return Err(CheckError::ClaimsNotRead);
         }
         (ClaimsFrom::AuthorizationHeader, Some(Caller::Token(token))) => {
-            headers.push(("authorization".to_owned(), format!("Bearer {token}").into()));
+            headers
+                .push((Header::Authorization.name().to_owned(), format!("Bearer {token}").into()));
             None
         }
     };
@@ -86,7 +87,8 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         attributes: attributes.into_iter().collect(),
         policy: (!policy.is_empty()).then_some(policy),
         traceparent: None,
-    };
+    }
+    .with_usual_headers();
     if let Err(Unselectable::NotSent(selector)) = gate.select(&head) {
         return Err(CheckError::NotGiven(selector));
     }

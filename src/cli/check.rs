@@ -49,6 +49,9 @@ pub(super) struct Args {
     claims: Option<String>,
 
     /// A header of the request, such as 'mcp-method: tools/call'; may be repeated
+    ///
+    /// A request with a body has the content-type and accept of an MCP client, unless
+    /// they are given.
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 

@@ -1,24 +1,30 @@
 //! `mcp-authz envoy-config`
 
-use std::collections::BTreeSet;
+mod cluster;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
 use super::{complain, output};
+use crate::address::Address;
 use crate::config;
-use crate::gate::{ClaimsFrom, Gate, Origin};
-use crate::head::Head;
-use crate::policy::{BackendFrom, Unauthenticated};
+use crate::gate::{ClaimsFrom, Gate};
 
-/// Print the filter of Envoy that asks about the requests of a policy
+/// Print Envoy's filter for the requests of a policy, or the cluster of mcp-authz
 ///
-/// It sends mcp-authz only the headers and attributes that the policy and MCP
-/// need, so print it again when a policy reads another header. Put it into
-/// http_filters after jwt_authn and before the router.
+/// The filter sends mcp-authz only the headers and attributes that the policy and
+/// MCP need. Put it into http_filters after jwt_authn and before the router. Print it
+/// again for another policy or another version of mcp-authz; its first line names
+/// both.
+///
+/// The cluster (--part cluster) goes into clusters. For a name of DNS it balances over
+/// all addresses and leaves out those that fail.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  mcp-authz envoy-config --policy policy.yaml --mode duplex")]
+#[command(after_help = "Examples:\n  \
+mcp-authz envoy-config --policy policy.yaml --mode duplex\n  \
+mcp-authz envoy-config --policy policy.yaml --part cluster --address unix:/run/mcp-authz/mcp-authz.sock")]
 pub(super) struct Args {
     /// The policy file (YAML or JSON), or a directory of them
     #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
@@ -27,6 +33,15 @@ pub(super) struct Args {
     /// How Envoy sends bodies
     #[arg(long, value_name = "MODE", default_value = "buffered")]
     mode: Mode,
+
+    /// The part of Envoy's configuration
+    #[arg(long, value_name = "PART", default_value = "filter")]
+    part: Part,
+
+    /// The address of mcp-authz for --part cluster, as `serve --listen` has it: unix:PATH or
+    /// HOST:PORT
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    address: Address,
 
     /// Envoy's name of the cluster where mcp-authz listens
     #[arg(long, value_name = "NAME", default_value = "mcp_authz")]
@@ -41,6 +56,14 @@ enum Mode {
     Duplex,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// An item of http_filters
+    Filter,
+    /// An item of clusters
+    Cluster,
+}
+
 pub(super) fn run(args: &Args) -> ExitCode {
     let gate = match config::load(&args.policy) {
         Ok(gate) => gate,
@@ -49,28 +72,23 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match output(&filter(&gate, args.mode, &args.cluster)) {
+    let part = match args.part {
+        Part::Filter => filter(&gate, args.mode, &args.cluster),
+        Part::Cluster => cluster::cluster(&args.cluster, &args.address),
+    };
+    let printed_by = format!(
+        "# Printed by mcp-authz {} for the policies with the SHA-256 {}.",
+        env!("CARGO_PKG_VERSION"),
+        gate.digest
+    );
+    match output(&format!("{printed_by}\n{}\n", part.join("\n"))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(()) => ExitCode::FAILURE,
     }
 }
 
-/// What every request is judged by: its line, the token if it is unverified, and
-/// what says how the body is to be read.
-const ALWAYS: [&str; 9] = [
-    ":authority",
-    ":method",
-    ":path",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "mcp-method",
-    "mcp-name",
-    "mcp-protocol-version",
-];
-
 /// The filter, as an item of `http_filters`.
-fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
+fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
     let mut lines = Vec::new();
     if gate.policies.iter().all(|policy| policy.matching.only_by_name) {
         lines.push(
@@ -84,7 +102,6 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
         "    \"@type\": type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor".to_owned(),
         "    grpc_service:".to_owned(),
         format!("      envoy_grpc: {{cluster_name: {}}}", quoted(cluster)),
-        "      timeout: 10s".to_owned(),
         "    failure_mode_allow: false".to_owned(),
     ]);
     // There is no such timeout where bodies are streamed in both directions.
@@ -118,19 +135,18 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
     }
     // For access logs: %DYNAMIC_METADATA(mcp_authz:reason)%
     lines.push("      receiving_namespaces: {untyped: [mcp_authz]}".to_owned());
-    let attributes = attributes(gate);
+    let attributes = gate.attributes();
     if !attributes.is_empty() {
         let names: Vec<String> = attributes.iter().map(|name| quoted(name)).collect();
         lines.push(format!("    request_attributes: [{}]", names.join(", ")));
     }
-    if let Some(headers) = headers(gate) {
+    if let Some(headers) = gate.headers() {
         lines.push("    forward_rules:".to_owned());
         lines.push("      allowed_headers:".to_owned());
         lines.push("        patterns:".to_owned());
         lines.extend(headers.iter().map(|name| format!("        - {{exact: {}}}", quoted(name))));
     }
-    lines.push(String::new());
-    lines.join("\n")
+    lines
 }
 
 /// A text in YAML: as it is if it is a plain word, otherwise as in JSON.
@@ -145,45 +161,4 @@ fn quoted(text: &str) -> String {
     } else {
         serde_json::Value::from(text).to_string()
     }
-}
-
-/// The attributes that policies read.
-fn attributes(gate: &Gate) -> BTreeSet<&str> {
-    let mut names = BTreeSet::new();
-    for policy in &gate.policies {
-        if !policy.matching.routes.is_empty() {
-            names.insert(Head::ROUTE_NAME);
-        }
-        if let BackendFrom::Attribute(name) = &policy.backend {
-            names.insert(name.as_str());
-        }
-    }
-    names
-}
-
-/// The headers that policies read; `None` if a condition may read any.
-fn headers(gate: &Gate) -> Option<BTreeSet<&str>> {
-    let mut names = BTreeSet::from(ALWAYS);
-    names.extend(Origin::HEADERS);
-    if gate.filters_lists() {
-        names.extend([":status", "cache-control", "last-event-id"]);
-    }
-    if gate.claims_from == ClaimsFrom::AuthorizationHeader {
-        names.insert("authorization");
-    }
-    for policy in &gate.policies {
-        let reads = policy.rules.reads();
-        if reads.all_headers {
-            return None;
-        }
-        names.extend(reads.headers.iter().map(String::as_str));
-        if let BackendFrom::Header(name) = &policy.backend {
-            names.insert(name);
-        }
-        // A 401 says whether a token came.
-        if policy.unauthenticated == Unauthenticated::Challenge {
-            names.insert("authorization");
-        }
-    }
-    Some(names)
 }

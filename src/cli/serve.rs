@@ -122,7 +122,7 @@ pub(super) struct Args {
         long,
         env = "MCP_AUTHZ_MAX_STREAMS",
         value_name = "N",
-        default_value = "10000",
+        default_value_t = MAX_STREAMS,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..)
     )]
     max_streams: usize,
@@ -152,6 +152,10 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_THREADS", value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
+
+/// The requests that are decided at once, unless --max-streams says otherwise. Envoy's circuit
+/// breakers agree with it (`envoy-config`).
+pub(super) const MAX_STREAMS: usize = 10_000;
 
 /// An hour is longer than any orchestrator or client waits.
 const LONGEST: u64 = 3600;

@@ -55,7 +55,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Jud
 }
 
 /// Returns the id of a message that is not a batch.
-fn id_of(message: &Message<'_>) -> Option<RequestId> {
+pub(super) fn id_of(message: &Message<'_>) -> Option<RequestId> {
     match message {
         Message::Calls(calls) => calls.first()?.request_id(),
         Message::NotGoverned { id, .. } | Message::Task { id, .. } => id.and_then(RequestId::of),

@@ -1,7 +1,7 @@
 //! Whom a request comes from, as far as records of it tell.
 
 use crate::claims::Claims;
-use crate::head::Head;
+use crate::head::{Head, Header};
 
 /// Whom a request comes from, and how to find it elsewhere. For records only:
 /// nothing is decided by it.
@@ -23,20 +23,18 @@ pub struct Origin {
 impl Origin {
     /// The claims that it is made of.
     pub const CLAIMS: [&str; 3] = ["sub", "client_id", "azp"];
-    /// The headers that it is made of.
-    pub const HEADERS: [&str; 2] = ["traceparent", "x-request-id"];
 
     /// Of a request with this head and these claims.
     pub(super) fn of(head: &Head, claims: Option<&Claims>) -> Self {
         let claim = |name| claims?.text(name).map(shortened);
-        let mut ids = head.values("x-request-id");
+        let mut ids = head.values_of(Header::RequestId);
         let trace = head.traceparent.as_deref().map(str::as_bytes);
         Self {
             subject: claim("sub"),
             client_id: claim("client_id").or_else(|| claim("azp")),
             request_id: ids.next().map(|id| shortened(&String::from_utf8_lossy(id))),
             trace: trace
-                .or_else(|| head.values("traceparent").next())
+                .or_else(|| head.values_of(Header::Traceparent).next())
                 .and_then(TraceContext::parse),
         }
     }

@@ -378,6 +378,15 @@ impl Refusal {
         )
     }
 
+    /// Envoy sends no headers of a message, and so none that the version of MCP requires.
+    pub(super) fn no_headers() -> Self {
+        Self::misconfigured(
+            "Envoy sent a message without any of the headers `content-type`, `accept` and `mcp-*`, of \
+             which every client sends some: `mcp-authz envoy-config` prints the forward_rules that \
+             are needed",
+        )
+    }
+
     /// Envoy asks nothing, and only tells.
     pub(super) fn observed() -> Self {
         Self::of_operator(500, "observability_mode", "nothing is judged")

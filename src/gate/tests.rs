@@ -85,7 +85,8 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
             "policies: [{{name: p, enforce: {enforce}, {settings}, batches: Authorize, rules: {rules}}}]"
         );
         let gate = config::parse(&text).unwrap();
-        let head = Head { method: "POST".into(), has_body: true, ..Head::default() };
+        let head =
+            Head { method: "POST".into(), has_body: true, ..Head::default() }.with_usual_headers();
         let admitted = gate.admit(head, None).unwrap();
         let message = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}"}}"#);
         let alone = gate.judge(&admitted, message.as_bytes());
@@ -121,5 +122,62 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
         ] {
             assert_eq!(list(enforce, settings, method), listing, "{enforce} {settings} {method}");
         }
+    }
+}
+
+/// Every client sends some header with a message: without any, Envoy withholds them.
+#[test]
+fn message_without_headers_is_misconfiguration() {
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}"#;
+    const MODERN: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t",
+        "_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+    let gate = config::parse("policies: [{name: p, rules: [{action: Allow}]}]").unwrap();
+    let answer = |method: &str, headers: &[&str], body: &str| {
+        let headers = headers.iter().map(|&name| (name.to_owned(), b"x".to_vec())).collect();
+        let head = Head { method: method.into(), has_body: true, headers, ..Head::default() };
+        let admitted = gate.admit(head, None).unwrap();
+        let judgement = gate.judge(&admitted, body.as_bytes());
+        judgement.answer.err().map(|refusal| {
+            let id = refusal.id.as_ref().map(|id| id.as_json().to_owned());
+            assert_eq!(refusal.hint.is_some(), refusal.status == 500);
+            (refusal.status, refusal.code, id)
+        })
+    };
+    let seven = || Some("7".to_owned());
+    let of_envoy = Some((500, -32603, seven()));
+    assert_eq!(answer("POST", &[], CALL), of_envoy);
+    assert_eq!(answer("POST", &[], MODERN), of_envoy);
+    assert_eq!(answer("POST", &["x-request-id", "authorization"], CALL), of_envoy);
+    assert_eq!(answer("POST", &["accept"], CALL), None);
+    assert_eq!(answer("POST", &["content-type"], CALL), None);
+    // A header that the version requires, missing from a client that sends others.
+    assert_eq!(answer("POST", &["accept"], MODERN), Some((400, -32020, seven())));
+    // No message of MCP is in a request with another HTTP method, nor in what is no JSON.
+    assert_eq!(answer("PUT", &[], CALL), None);
+    assert_eq!(answer("POST", &[], "{"), Some((400, -32700, None)));
+}
+
+#[test]
+fn headers_that_envoy_sends_are_those_that_are_read() {
+    let headers = |more: &str| {
+        let text = format!("policies: [{{name: p, rules: [{{action: Deny}}]{more}}}]");
+        let gate = config::parse(&text).unwrap();
+        gate.headers().unwrap().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let plain = headers("");
+    for header in Header::ALL.iter().filter(|header| **header != Header::Authorization) {
+        assert!(plain.iter().any(|name| name == header.name()), "{header:?}");
+    }
+    let absent = |name: &str| !plain.iter().any(|found| found == name);
+    assert!(absent("authorization") && absent(":status") && absent("x-backend"));
+    for (more, name) in [
+        (
+            ", unauthenticated: Challenge, resourceMetadataURL: https://example.com/x",
+            "authorization",
+        ),
+        (", toolsList: Permitted", ":status"),
+        (", backend: {header: X-Backend}", "x-backend"),
+    ] {
+        assert!(headers(more).iter().any(|found| found == name), "{more}");
     }
 }

@@ -62,6 +62,9 @@ pub(super) enum Declared<'m> {
 }
 
 impl<'a> MirroredHeaders<'a> {
+    /// The names of the headers.
+    pub const NAMES: [&'static str; 3] = [METHOD, NAME, PROTOCOL_VERSION];
+
     /// Takes note of a header, whose name is in lower case.
     pub fn add(&mut self, name: &str, value: &'a [u8]) {
         let header = match name {

@@ -155,7 +155,9 @@ policies:
         let gate = config::parse(policy).unwrap();
         let claims = r#"{"scope": "here", "team": "x"}"#;
         let claims = Claims::from_json(&serde_json::from_str(claims).unwrap());
-        let admitted = gate.admit(Head::default(), Some(claims)).unwrap();
+        let admitted = gate
+            .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+            .unwrap();
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
             "params":{"name":"t","arguments":{"a":1}}}"#;
         let judgement = gate.judge(&admitted, body.as_bytes());

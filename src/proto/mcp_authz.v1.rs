@@ -85,6 +85,8 @@ pub struct CheckRequest {
     /// The path with its query.
     #[prost(string, tag = "3")]
     pub path: ::prost::alloc::string::String,
+    /// A request with a body has the content-type and accept of an MCP client,
+    /// unless they are given.
     #[prost(message, repeated, tag = "4")]
     pub headers: ::prost::alloc::vec::Vec<Header>,
     /// The body: one JSON-RPC message, or nothing.

@@ -3,7 +3,6 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::Sleep;
-use tonic::transport::server::Connected;
 
 use crate::address::Peer;
 
@@ -23,10 +21,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Incoming {
     listener: Accepting,
-    /// How many may be open at once; more are closed as soon as they come.
-    most: usize,
-    /// There is one of these for each that is open, and this one.
-    open: Arc<()>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -37,8 +31,8 @@ pub(super) enum Accepting {
 }
 
 impl Incoming {
-    pub(super) fn new(listener: Accepting, most: usize) -> Self {
-        Self { listener, most, open: Arc::new(()), pause: None }
+    pub(super) fn new(listener: Accepting) -> Self {
+        Self { listener, pause: None }
     }
 }
 
@@ -71,11 +65,7 @@ impl Stream for Incoming {
                 this.pause = None;
             }
             match ready!(this.listener.poll_accept(context)) {
-                Ok((stream, peer)) if Arc::strong_count(&this.open) <= this.most => {
-                    let _open = Arc::clone(&this.open);
-                    return Poll::Ready(Some(Ok(Connection { stream, peer, _open })));
-                }
-                Ok(_too_many) => {}
+                Ok((stream, peer)) => return Poll::Ready(Some(Ok(Connection { stream, peer }))),
                 Err(error) => {
                     tracing::warn!("a connection could not be accepted: {error}");
                     this.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
@@ -89,23 +79,13 @@ impl Stream for Incoming {
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Either,
-    peer: Peer,
-    /// Counts it as open.
-    _open: Arc<()>,
+    pub(super) peer: Peer,
 }
 
 #[derive(Debug)]
 enum Either {
     Tcp(TcpStream),
     Unix(UnixStream),
-}
-
-impl Connected for Connection {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer
-    }
 }
 
 impl AsyncRead for Connection {

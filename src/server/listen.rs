@@ -102,13 +102,13 @@ impl Listener {
         }
     }
 
-    /// The connections to it, at most so many at once.
-    pub(super) fn incoming(self, most: usize) -> io::Result<Incoming> {
+    /// Returns the connections to the socket.
+    pub(super) fn incoming(self) -> io::Result<Incoming> {
         let listener = match self {
             Self::Tcp(listener) => Accepting::Tcp(TcpListener::from_std(listener)?),
             Self::Unix(listener) => Accepting::Unix(UnixListener::from_std(listener)?),
         };
-        Ok(Incoming::new(listener, most))
+        Ok(Incoming::new(listener))
     }
 }
 

@@ -13,8 +13,8 @@ use crate::record::Record;
 
 /// How many decisions are kept for a watcher that is slow.
 const KEPT: usize = 1024;
-/// How many may watch at once.
-const MOST_WATCHERS: usize = 32;
+/// The most clients that watch decisions at once.
+pub const MOST_WATCHERS: usize = 32;
 
 /// Takes decisions to metrics, the decision log, spans and watchers.
 #[derive(Debug)]

@@ -103,9 +103,10 @@ fn envoy_takes_every_configuration() {
     assert_envoy_takes(&with_more);
 }
 
-/// Envoy, mcp-authz and the server read the same host, path and headers.
+/// Envoy, mcp-authz and the server read the same host, path and headers; and no request waits
+/// for ever.
 #[test]
-fn every_envoy_normalizes_hosts_and_paths() {
+fn every_envoy_normalizes_and_bounds_requests() {
     let quickstart = yaml::document(&change(ENVOY_CONFIG, &[("@MCP_PORT@", "1")]));
     let compose = fs::read_to_string("deploy/compose/envoy.yaml").unwrap();
     let filter = yaml::document(&read("istio/envoy-filter.yaml"));
@@ -124,6 +125,9 @@ fn every_envoy_normalizes_hosts_and_paths() {
                 json!({"headers_with_underscores_action": "REJECT_REQUEST"}),
             ),
             ("strip_trailing_host_dot", json!(true)),
+            // Longer than mcp-authz itself waits.
+            ("request_timeout", json!("75s")),
+            ("request_headers_timeout", json!("10s")),
         ] {
             assert_eq!(manager[key], expected, "{name} {key}");
         }
@@ -229,8 +233,17 @@ fn istio() -> Value {
     let ext_proc = filter_of_istio();
     let cluster = text(&ext_proc, "/typed_config/grpc_service/envoy_grpc/cluster_name").to_owned();
     *at_mut(&mut config, &format!("{HTTP_FILTERS}/1")) = ext_proc;
-    named_mut(at_mut(&mut config, "/static_resources/clusters"), "mcp_authz")["name"] =
-        cluster.into();
+    let authz = named_mut(at_mut(&mut config, "/static_resources/clusters"), "mcp_authz");
+    authz["name"] = cluster.into();
+    let rule = yaml::document(&read("istio/destination-rule.yaml"));
+    assert_eq!(at(&rule, "/spec/host"), "mcp-authz.mcp-authz.svc.cluster.local");
+    let (http, outliers) = (
+        at(&rule, "/spec/trafficPolicy/connectionPool/http"),
+        at(&rule, "/spec/trafficPolicy/outlierDetection"),
+    );
+    limit(authz, (&http["http2MaxRequests"], &http["http1MaxPendingRequests"]));
+    assert_eq!(outliers["consecutive5xxErrors"], 0);
+    eject(authz, outliers);
     // The metadata document is the server's there.
     at_mut(&mut config, ROUTES)[0] = json!({
         "match": {"prefix": "/.well-known/"}, "route": {"cluster": "mcp_server"}});
@@ -281,10 +294,46 @@ fn envoy_gateway() -> Value {
         route["typed_per_filter_config"] = overrides.clone();
     }
     *at_mut(&mut config, &format!("{HTTP_FILTERS}/1")) = filter;
+    let authz = named_mut(at_mut(&mut config, "/static_resources/clusters"), "mcp_authz");
+    let breaker = at(asked, "/backendSettings/circuitBreaker");
+    limit(authz, (&breaker["maxParallelRequests"], &breaker["maxPendingRequests"]));
+    let outliers = at(asked, "/backendSettings/healthCheck/passive");
+    assert_eq!(outliers["consecutive5XxErrors"], 0);
+    eject(authz, outliers);
+    let clients = yaml::document(&read("envoy-gateway/client-traffic-policy.yaml"));
+    at_mut(&mut config, MANAGER)["request_timeout"] =
+        at(&clients, "/spec/timeout/http/requestReceivedTimeout").clone();
     // Its listeners' buffer, unless a ClientTrafficPolicy says something else.
     *at_mut(&mut config, "/static_resources/listeners/0/per_connection_buffer_limit_bytes") =
         json!(32768);
     config
+}
+
+/// Sets what both write for their limits on requests.
+fn limit(cluster: &mut Value, (requests, pending): (&Value, &Value)) {
+    let expected = cluster_of_shared()["circuit_breakers"].clone();
+    let thresholds = json!([{"max_requests": requests, "max_pending_requests": pending}]);
+    cluster["circuit_breakers"] = json!({"thresholds": thresholds});
+    assert_eq!(cluster["circuit_breakers"], expected);
+}
+
+/// Sets what both write for their outlier detection, whose keys are the same in both.
+fn eject(cluster: &mut Value, outliers: &Value) {
+    let mut expected = cluster_of_shared()["outlier_detection"].clone();
+    let found = json!({
+        "split_external_local_origin_errors": outliers["splitExternalLocalOriginErrors"],
+        "consecutive_local_origin_failure": outliers["consecutiveLocalOriginFailures"],
+        "enforcing_consecutive_5xx": 0,
+        "interval": outliers["interval"],
+        "base_ejection_time": outliers["baseEjectionTime"],
+        "max_ejection_percent": outliers["maxEjectionPercent"],
+    });
+    // Neither can say these. Istio sets the first to 0; the second is for five Pods and more.
+    for key in ["enforcing_success_rate", "enforcing_local_origin_success_rate"] {
+        expected.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    assert_eq!(found, expected);
+    cluster["outlier_detection"] = found;
 }
 
 fn provider(given: &Value, key: &str, normalized: &[&str]) -> Value {

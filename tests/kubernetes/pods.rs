@@ -63,9 +63,6 @@ pub fn assert_served(pod: &Value) {
         ports.next().unwrap_or_else(|| panic!("{name}: {sidecar:#}"))["containerPort"].clone()
     };
     assert_eq!(named("admin"), admin);
-    for (probe, page) in [("readinessProbe", "/readyz"), ("livenessProbe", "/healthz")] {
-        assert_eq!(sidecar[probe]["httpGet"], json!({"path": page, "port": "admin"}));
-    }
     assert!(sidecar["startupProbe"]["failureThreshold"].as_i64() >= Some(30));
     let annotations = &pod["metadata"]["annotations"];
     if !annotations["prometheus.io/scrape"].is_null() {
@@ -79,10 +76,17 @@ pub fn assert_served(pod: &Value) {
     let drain = seconds(sidecar, "drain-delay") + seconds(sidecar, "drain-timeout");
     let grace = at(pod, "/spec/terminationGracePeriodSeconds").as_i64().unwrap();
     let listen = flag(sidecar, "listen").unwrap();
+    // The port or socket that Envoy uses, and not one that others can keep busy.
+    let health = match listen.strip_prefix("unix:") {
+        None => ("/grpc", json!({"port": port(listen)})),
+        Some(_) => ("/exec/command", json!(["/mcp-authz", "health", format!("--server={listen}")])),
+    };
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        assert_eq!(at(&sidecar[probe], health.0), &health.1, "{probe}");
+    }
     match listen.strip_prefix("unix:") {
         None => {
             assert_eq!(named("ext-proc"), port(listen));
-            assert_eq!(sidecar["startupProbe"]["grpc"], json!({"port": port(listen)}));
             assert!(seconds(sidecar, "drain-delay") > 0, "Envoys must have time to hear of it");
             assert!(drain <= grace, "{drain} {grace}");
         }
@@ -98,7 +102,6 @@ fn assert_served_to_envoy(pod: &Value, sidecar: &Value, grace: i64) {
     let socket_dir = SOCKET.rsplit_once('/').unwrap().0;
     assert!(list(&pod["spec"]["initContainers"]).any(|container| container == sidecar));
     assert_eq!(sidecar["restartPolicy"], "Always");
-    assert_eq!(sidecar["startupProbe"]["httpGet"], json!({"path": "/readyz", "port": "admin"}));
     let own = mount(sidecar, socket_dir);
     assert_eq!(volume(pod, own)["emptyDir"]["medium"], "Memory");
     let envoy = container(pod, "envoy");

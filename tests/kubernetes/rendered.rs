@@ -20,8 +20,9 @@ const VALIDATE: &str = "kubernetes-validate==1.37.0";
 const VERSIONS: [&str; 2] = ["1.29", "1.37"];
 const KUSTOMIZATIONS: [&str; 4] = ["sidecar", "shared", "envoy-gateway", "istio"];
 /// Those that no schema on PyPI knows.
-const CUSTOM: [&str; 9] = [
+const CUSTOM: [&str; 10] = [
     "ClientTrafficPolicy",
+    "DestinationRule",
     "EnvoyExtensionPolicy",
     "EnvoyFilter",
     "EnvoyProxy",

@@ -78,6 +78,7 @@ fn head(request: &Request) -> Head {
         policy: request.policy.map(str::to_owned),
         traceparent: None,
     }
+    .with_usual_headers()
     .on_route(request.route)
 }
 

@@ -43,7 +43,8 @@ pub(super) fn call(tool: &str) -> Vec<u8> {
 
 pub(super) fn headers(end_of_stream: bool) -> Event {
     Event::RequestHeaders {
-        head: Head { method: "POST".into(), has_body: !end_of_stream, ..Head::default() },
+        head: Head { method: "POST".into(), has_body: !end_of_stream, ..Head::default() }
+            .with_usual_headers(),
         end_of_stream,
     }
 }

@@ -231,7 +231,9 @@ impl Part {
         let trailers = || HttpTrailers { trailers: None };
         Some(match self {
             Self::RequestHeaders { headers: list, end } => {
-                let list = list.into_iter().flatten().map(Header::value).collect();
+                // Every client sends this one with a message.
+                let usual = || vec![Header::Other("accept".to_owned(), b"*/*".to_vec())];
+                let list = list.unwrap_or_else(usual).into_iter().map(Header::value).collect();
                 Request::RequestHeaders(headers(list, end))
             }
             Self::RequestBody { bytes, end } => Request::RequestBody(body(bytes.bytes(), end)),

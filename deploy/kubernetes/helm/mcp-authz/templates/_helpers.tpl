@@ -44,7 +44,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* What the Deployment and the sidecar have in common. */ -}}
 {{- define "mcp-authz.args" -}}
-# For probes and scrapes. Authorizer (check and tail) answers loopback only, unless adminRemote
+# For scrapes. Authorizer (check and tail) answers loopback only, unless adminRemote
 # is set.
 - --admin=0.0.0.0:9002
 {{- if .Values.adminRemote }}
@@ -74,16 +74,6 @@ env:
 {{ toYaml . }}
 {{- end }}
 {{- end }}
-{{- end -}}
-
-{{- define "mcp-authz.probes" -}}
-readinessProbe:
-  httpGet: {path: /readyz, port: admin}
-  periodSeconds: 5
-livenessProbe:
-  httpGet: {path: /healthz, port: admin}
-  periodSeconds: 10
-  timeoutSeconds: 3
 {{- end -}}
 
 {{- define "mcp-authz.containerSecurityContext" -}}

@@ -38,12 +38,21 @@ Envoy's cluster is the socket /run/mcp-authz/mcp-authz.sock.
   {{- end }}
   ports:
   - {name: admin, containerPort: 9002}
-  # Envoy starts when this has succeeded.
+  # Over the socket that Envoy uses, which the kubelet cannot reach; and not over the admin
+  # port, which others can keep busy. Envoy starts when the first has succeeded.
   startupProbe:
-    httpGet: {path: /readyz, port: admin}
+    exec: {command: [/mcp-authz, health, "--server=unix:/run/mcp-authz/mcp-authz.sock"]}
     periodSeconds: 1
+    timeoutSeconds: 3
     failureThreshold: 60
-  {{- include "mcp-authz.probes" . | nindent 2 }}
+  readinessProbe:
+    exec: {command: [/mcp-authz, health, "--server=unix:/run/mcp-authz/mcp-authz.sock"]}
+    periodSeconds: 5
+    timeoutSeconds: 3
+  livenessProbe:
+    exec: {command: [/mcp-authz, health, "--server=unix:/run/mcp-authz/mcp-authz.sock"]}
+    periodSeconds: 10
+    timeoutSeconds: 3
   resources:
     {{- toYaml .Values.sidecar.resources | nindent 4 }}
   {{- include "mcp-authz.containerSecurityContext" . | nindent 2 }}

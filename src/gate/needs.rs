@@ -1,0 +1,71 @@
+//! The parts of a request that Envoy has to send.
+
+use std::collections::BTreeSet;
+
+use super::{ClaimsFrom, Gate, messages};
+use crate::head::{Head, Header};
+use crate::mcp::MirroredHeaders;
+use crate::policy::{BackendFrom, Unauthenticated};
+
+/// The headers that a client of MCP sends with every message: at least one of them comes with
+/// a message, or Envoy sends no headers.
+const WITH_EVERY_MESSAGE: [Header; 2] = [Header::ContentType, Header::Accept];
+
+impl Gate {
+    /// Returns the names of the headers that decisions read. `None`: a condition may read any
+    /// header.
+    pub fn headers(&self) -> Option<BTreeSet<&str>> {
+        let mut names = BTreeSet::from(Head::PSEUDO_HEADERS);
+        names.extend(MirroredHeaders::NAMES);
+        for &header in Header::ALL {
+            if header != Header::Authorization || self.reads_token() {
+                names.insert(header.name());
+            }
+        }
+        if self.filters_lists() {
+            names.insert(":status");
+        }
+        for policy in &self.policies {
+            let reads = policy.rules.reads();
+            if reads.all_headers {
+                return None;
+            }
+            names.extend(reads.headers.iter().map(String::as_str));
+            if let BackendFrom::Header(name) = &policy.backend {
+                names.insert(name);
+            }
+        }
+        Some(names)
+    }
+
+    /// Returns true if the header `Authorization` is read.
+    fn reads_token(&self) -> bool {
+        // A 401 says whether a token came.
+        let challenges = |unauthenticated| unauthenticated == Unauthenticated::Challenge;
+        self.claims_from == ClaimsFrom::AuthorizationHeader
+            || self.policies.iter().any(|policy| challenges(policy.unauthenticated))
+    }
+
+    /// Returns the names of the attributes that decisions read.
+    pub fn attributes(&self) -> BTreeSet<&str> {
+        let mut names = BTreeSet::new();
+        for policy in &self.policies {
+            if !policy.matching.routes.is_empty() {
+                names.insert(Head::ROUTE_NAME);
+            }
+            if let BackendFrom::Attribute(name) = &policy.backend {
+                names.insert(name.as_str());
+            }
+        }
+        names
+    }
+}
+
+/// Returns true if Envoy sends no headers of messages, so that none is known to be missing:
+/// every client sends one of those that this looks for.
+pub(super) fn lacks_headers(head: &Head) -> bool {
+    let is_post = head.method.as_sent().is_none_or(|method| method == messages::POST);
+    let names = WITH_EVERY_MESSAGE.map(Header::name);
+    let mut names = names.into_iter().chain(MirroredHeaders::NAMES);
+    is_post && !names.any(|name| head.values(name).next().is_some())
+}

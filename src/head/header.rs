@@ -1,0 +1,67 @@
+//! The headers that mcp-authz reads by their own names.
+
+/// Declares the headers once, so that no header is read that is missing from [`Header::ALL`].
+macro_rules! headers {
+    ($($(#[$doc:meta])* $header:ident = $name:literal,)*) => {
+        /// A header that mcp-authz reads, whatever a policy says.
+        ///
+        /// `mcp-authz envoy-config` lets Envoy send these headers, so [`Head`](super::Head)
+        /// gives no other one to code that names it. The headers that MCP adds are
+        /// [`MirroredHeaders::NAMES`](crate::mcp::MirroredHeaders::NAMES); a policy can name
+        /// more.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Header {
+            $($(#[$doc])* $header,)*
+        }
+
+        impl Header {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$header,)*];
+
+            /// Returns the name in lower case, as Envoy sends it.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$header => $name,)*
+                }
+            }
+        }
+    };
+}
+
+headers! {
+    /// The media types that a client reads: the answer to a list may be JSON or events.
+    Accept = "accept",
+    /// A token, where Envoy verifies none or a 401 has to say whether one came.
+    Authorization = "authorization",
+    /// Of a response: who may keep a list that was filtered for one caller.
+    CacheControl = "cache-control",
+    /// A compression, which hides a body.
+    ContentEncoding = "content-encoding",
+    /// The size of a body before it comes.
+    ContentLength = "content-length",
+    /// The media type and the charset of a body.
+    ContentType = "content-type",
+    /// A second host: Envoy sends the first one as `:authority`.
+    Host = "host",
+    /// The event after which a stream of events is resumed.
+    LastEventId = "last-event-id",
+    /// The trace that a request is a part of, for records.
+    Traceparent = "traceparent",
+    /// Another protocol, over which no message can be read.
+    Upgrade = "upgrade",
+    /// The id of a request, for records.
+    RequestId = "x-request-id",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_envoy_sends_them() {
+        for header in Header::ALL {
+            let name = header.name();
+            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{name}");
+        }
+    }
+}
