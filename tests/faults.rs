@@ -6,6 +6,8 @@
 mod crowd;
 mod load;
 mod process;
+mod responses;
+mod tools;
 mod upstream;
 
 use std::fs;
@@ -81,18 +83,10 @@ async fn start_command(sidecar: Command, config: &str) -> Stack {
     start_before((upstream, port), sidecar, POLICY, config).await
 }
 
-impl Stack {
+impl<S> stack::Stack<S> {
     /// Starts another sidecar where one was.
     async fn start_sidecar(&mut self) {
         self.sidecar = Sidecar::start(mcp_authz(), POLICY, self.dir()).await.unwrap();
-    }
-
-    /// Ends Envoy, and starts another with the same configuration.
-    async fn restart_envoy(&mut self) {
-        self.envoy.kill();
-        let config = fs::read_to_string(self.dir().join("envoy.yaml")).unwrap();
-        let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
-        self.envoy = Envoy::start(&binary, &config, self.dir()).await.unwrap();
     }
 
     /// How many streams the sidecar has open.
@@ -103,10 +97,20 @@ impl Stack {
     async fn until_streams(&self, count: usize) {
         until(&format!("{count} streams are open"), async || self.streams().await == count).await;
     }
+}
+
+impl Stack {
+    /// Ends Envoy, and starts another with the same configuration.
+    async fn restart_envoy(&mut self) {
+        self.envoy.kill();
+        let config = fs::read_to_string(self.dir().join("envoy.yaml")).unwrap();
+        let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+        self.envoy = Envoy::start(&binary, &config, self.dir()).await.unwrap();
+    }
 
     /// Checks what became of all calls, and that nothing is left of them.
     async fn settle(&self, what: &str, mode: Mode, calls: &[Call], outage: Option<Outage>) {
-        settle(&format!("{what} ({})", mode.name()), calls, outage, &self.server);
+        settle(&format!("{what} ({})", mode.name()), calls, outage, &self.server.seen);
         self.until_streams(0).await;
     }
 }
