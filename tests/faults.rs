@@ -5,6 +5,7 @@
 
 mod crowd;
 mod load;
+mod obligations;
 mod process;
 mod responses;
 mod tools;

@@ -14,7 +14,7 @@ use crate::support::{call, token};
 
 /// How long a caller waits for an answer: longer than any fault here lasts, and not
 /// for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a caller waits after a call that failed.
 const PAUSE: Duration = Duration::from_millis(5);
 

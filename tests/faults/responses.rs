@@ -80,10 +80,10 @@ impl Callers {
                 .header("accept", "application/json, text/event-stream")
                 .bearer_auth(&token);
             let request = match slow {
-                Slow::Json | Slow::Events => request
+                Slow::Stream => request,
+                _ => request
                     .header("content-type", "application/json")
                     .body(call(Verdict::Allowed.word(), &json!({}))),
-                Slow::Stream => request,
             };
             events += usize::from(*slow != Slow::Json);
             let (slow, began) = (*slow, Arc::clone(&all.began));
@@ -152,7 +152,7 @@ impl fmt::Display for Outcomes {
                 |outcome: &&Outcome| outcome.slow == slow && outcome.is_complete() == is_complete;
             self.0.iter().filter(of).count()
         };
-        for slow in [Slow::Json, Slow::Events, Slow::Stream] {
+        for slow in Slow::ALL {
             let (complete, interrupted) = (count(slow, true), count(slow, false));
             if complete + interrupted > 0 {
                 let word = slow.word();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::{Method, Request, Response};
+use axum::http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
@@ -14,6 +14,8 @@ use crate::http2::{self, Frames, Http2Server, Sender};
 pub const RESPONSE: &str = "x-response";
 
 const RESULT: &str = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#;
+const LIST: &str =
+    r#"{"jsonrpc":"2.0","id":7,"result":{"tools":[{"name":"allowed"},{"name":"denied"}]}}"#;
 const EVENTS_AFTER_THE_FIRST: usize = 3;
 
 /// A response that takes its time.
@@ -25,20 +27,32 @@ pub enum Slow {
     Events,
     /// The same in response to a GET.
     Stream,
+    /// A list of an allowed and a denied tool in JSON, held back like [`Self::Json`].
+    List,
 }
 
 impl Slow {
+    pub const ALL: [Self; 4] = [Self::Json, Self::Events, Self::Stream, Self::List];
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::Events => "events",
             Self::Stream => "stream",
+            Self::List => "list",
         }
+    }
+
+    /// Returns the response that a caller asks for.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let word = headers.get(RESPONSE)?;
+        let slow = Self::ALL.into_iter().find(|slow| word == slow.word());
+        Some(slow.unwrap_or_else(|| panic!("{word:?} is no slow response")))
     }
 
     pub fn method(self) -> Method {
         match self {
-            Self::Json | Self::Events => Method::POST,
+            Self::Json | Self::Events | Self::List => Method::POST,
             Self::Stream => Method::GET,
         }
     }
@@ -47,6 +61,7 @@ impl Slow {
     pub fn body(self) -> String {
         match self {
             Self::Json => RESULT.to_owned(),
+            Self::List => LIST.to_owned(),
             Self::Events | Self::Stream => {
                 let rest: String = (1..=EVENTS_AFTER_THE_FIRST).map(event).collect();
                 event(0) + &rest
@@ -109,24 +124,23 @@ async fn respond(
     let (head, body) = request.into_parts();
     let claimed = seen.count_headers(&head.headers);
     seen.count_body(claimed, &http2::read(body).await);
-    let slow = head.headers.get(RESPONSE).map(|value| value.to_str().unwrap());
-    match slow {
+    match Slow::of(&head.headers) {
         None => {
             let (response, body) = http2::stream("application/json");
             tokio::spawn(async move { body.send(RESULT).await });
             response
         }
-        Some("json") => {
+        Some(slow @ (Slow::Json | Slow::List)) => {
             open.fetch_add(1, Ordering::SeqCst);
             until_true(&mut ends).await;
             let (response, body) = http2::stream("application/json");
             tokio::spawn(async move {
-                let _gone = body.send(RESULT).await;
+                let _gone = body.send(slow.body()).await;
                 open.fetch_sub(1, Ordering::SeqCst);
             });
             response
         }
-        Some(_events) => {
+        Some(Slow::Events | Slow::Stream) => {
             open.fetch_add(1, Ordering::SeqCst);
             let (response, body) = http2::stream("text/event-stream");
             tokio::spawn(async move {
