@@ -29,6 +29,8 @@ use crate::support::{MODES, Mode, change, mcp_authz, start_before};
 type Stack = stack::Stack<Upstream>;
 
 const POLICY: &str = "policies:\n- name: faults\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
+/// The same for an Envoy that sends responses to the sidecar, which filters lists.
+const LISTS_POLICY: &str = "policies:\n- name: faults\n  toolsList: Permitted\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
 const CALLERS: usize = 8;
 
 /// What should become of a call; the tools have these names.
@@ -85,9 +87,10 @@ async fn start_command(sidecar: Command, config: &str) -> Stack {
 }
 
 impl<S> stack::Stack<S> {
-    /// Starts another sidecar where one was.
+    /// Starts another sidecar where one was, with the same policy.
     async fn start_sidecar(&mut self) {
-        self.sidecar = Sidecar::start(mcp_authz(), POLICY, self.dir()).await.unwrap();
+        let policy = fs::read_to_string(self.dir().join("policy.yaml")).unwrap();
+        self.sidecar = Sidecar::start(mcp_authz(), &policy, self.dir()).await.unwrap();
     }
 
     /// How many streams the sidecar has open.

@@ -7,25 +7,24 @@ use tokio::task::JoinHandle;
 use super::load::PATIENCE;
 use super::tools::{RESPONSE, Slow, SlowTools};
 use super::upstream::VERDICT;
-use super::{Verdict, alone, until};
+use super::{LISTS_POLICY, Verdict, alone, until};
 use crate::http2;
 use crate::stack;
 use crate::support::{Http, MODES, Mode, Reply, call, mcp_authz, send, start_before, token};
 
 type Stack = stack::Stack<SlowTools>;
 
-const POLICY: &str = "policies:\n- name: faults\n  toolsList: Permitted\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
 const LIST: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
 
 /// Starts everything, with a sidecar that takes one request at once, and asks for a list
 /// whose response the server holds back.
 async fn await_list(mode: Mode) -> (Stack, JoinHandle<Reply>) {
-    let config = http2::speak_http2(&mode.config_for(POLICY));
+    let config = http2::speak_http2(&mode.config_for(LISTS_POLICY));
     let tools = SlowTools::start().await;
     let port = tools.server.port;
     let mut sidecar = mcp_authz();
     sidecar.env("MCP_AUTHZ_MAX_STREAMS", "1");
-    let stack = start_before((tools, port), sidecar, POLICY, &config).await;
+    let stack = start_before((tools, port), sidecar, LISTS_POLICY, &config).await;
     let request = Http::new(&stack)
         .post(Some(&token("")), LIST)
         .header(RESPONSE, Slow::List.word())

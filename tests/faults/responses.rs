@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::load::{Load, Outage, settle};
 use super::tools::{RESPONSE, Slow, SlowTools};
 use super::upstream::VERDICT;
-use super::{CALLERS, POLICY, Verdict, alone, process, until};
+use super::{CALLERS, LISTS_POLICY, Verdict, alone, process, until};
 use crate::envoy;
 use crate::http2;
 use crate::stack;
@@ -30,14 +30,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const DESCRIPTORS: usize = 16_000;
 
 /// Starts everything with one version of Envoy. Envoy may open any number of requests to
-/// the server; to the sidecar its default limit applies, 1024.
+/// the server; to the sidecar its default limit applies, 1024. Envoy is to send
+/// responses to the sidecar as long as that has a stream open.
 async fn start(version: &str, mode: Mode, sidecar: Command) -> Stack {
     process::allow_descriptors(DESCRIPTORS);
     let binary = envoy::fetch(version, |text| eprintln!("{text}")).unwrap();
-    let config = http2::speak_http2(&mode.config_for(POLICY));
+    let config = http2::speak_http2(&mode.config_for(LISTS_POLICY));
     let tools = SlowTools::start().await;
     let port = tools.server.port;
-    Stack::start_before((tools, port), &binary, issuer(), sidecar, POLICY, &config).await.unwrap()
+    Stack::start_before((tools, port), &binary, issuer(), sidecar, LISTS_POLICY, &config)
+        .await
+        .unwrap()
 }
 
 /// The outcome of one call with a slow response.
