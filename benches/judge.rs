@@ -51,9 +51,9 @@ pub fn filtered(gate: &Gate, payload: &[u8], answer: &[u8]) -> Vec<u8> {
     const LIST: &[u8] = br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head(), claims).unwrap();
-    let asked = gate.judge(&admitted, LIST).list.unwrap();
-    let mut list = gate.awaited(admitted, asked);
+    let clearance = gate.judge(&admitted, LIST).answer.unwrap();
+    let mut filter = clearance.into_list_filter(gate, admitted).unwrap();
     let content_type = "application/json".to_owned();
-    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false, is_all: false });
-    list.push(answer, true).bytes
+    filter.on_headers(&ResponseHead { status: 200, content_type, ..ResponseHead::default() });
+    filter.on_body(answer, true).bytes
 }

@@ -7,13 +7,15 @@
 //! [`Refusal`].
 
 mod calls;
-mod list;
+mod clearance;
+mod list_filter;
 mod live;
 mod messages;
 mod origin;
 mod refusal;
 
-pub use list::{AwaitedList, Coming, FilteredPart, ResponseHead};
+pub use clearance::{Clearance, Obligation};
+pub use list_filter::{Disposition, FilteredPart, ListFilter, ResponseHead};
 pub use live::LiveGate;
 pub use origin::{Origin, TraceContext, shortened};
 pub use refusal::{Blame, Content, Refusal};
@@ -21,12 +23,13 @@ pub use refusal::{Blame, Content, Refusal};
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use self::clearance::Proof;
 use crate::claims::{Claims, VerifiedClaims, is_bearer};
 use crate::head::Head;
-use crate::mcp::{self, Accept, Call, Listing, MirroredHeaders, NotGoverned, RequestId};
+use crate::mcp::{self, Accept, Call, MirroredHeaders, RequestId};
 use crate::policy::{
-    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Permit, Policy,
-    Subject, Tasks, Unauthenticated, Unselectable,
+    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Policy, Subject,
+    Tasks, Unauthenticated, Unselectable,
 };
 
 /// Where claims are taken from.
@@ -86,6 +89,11 @@ pub struct Admitted {
 /// The largest body that a refusal waits for, in bytes.
 const AWAITED_BODY_BYTES: usize = 64 << 10;
 
+/// The HTTP method that asks for a tunnel ([RFC 9110, section 9.3.6]).
+///
+/// [RFC 9110, section 9.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6
+const CONNECT: &str = "CONNECT";
+
 /// Why the body of a request that was let in was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
@@ -97,6 +105,8 @@ pub enum Unread {
     CutOff,
     /// It did not come in time.
     TimedOut,
+    /// It ended with trailers, where Envoy would send the body twice if it retried the request.
+    Trailers,
     /// There is no room to hold it.
     Overloaded,
 }
@@ -159,27 +169,18 @@ impl Admitted {
         self.waiting.is_some()
     }
 
+    /// Returns the obligation of a request by which a client resumes a stream: the server sends
+    /// again what the client missed, lists too.
+    fn replay(&self) -> Option<Obligation> {
+        let resumes = || self.head.values("last-event-id").next().is_some();
+        (filters_lists(&self.policy) && resumes()).then_some(Obligation::FilterReplay)
+    }
+
     /// Returns the refusal that has waited for the body, as the answer to what came of it.
     fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
         let refusal = Refusal::clone(self.waiting.as_deref()?).answering(RequestId::read(came));
         Some(Err(refusal.by(&self.policy)).into())
     }
-}
-
-/// Proof that a request may go on.
-#[derive(Debug)]
-#[expect(dead_code, reason = "a proof, to be had and not looked at")]
-pub struct Clearance(Proof);
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "proofs, to be had and not looked at")]
-enum Proof {
-    /// All its calls, of which there are none in what is not governed.
-    Calls(Vec<Permit>),
-    NotGoverned(NotGoverned),
-    NoMessage,
-    /// The policy enforces nothing.
-    Shadow,
 }
 
 /// The answer to a request and what is known about it.
@@ -191,19 +192,9 @@ pub struct Judgement<'p, 'b> {
     pub shadowed: Option<Refusal>,
     /// The method of the message that decided, if one was read.
     pub method: Option<Cow<'b, str>>,
-    /// The list that it asks for, if the answer is filtered.
-    pub list: Option<Asked>,
     /// The calls with their evaluations, as far as it came to that: in a batch
     /// there can be several.
     pub calls: Vec<Judged<'p, 'b>>,
-}
-
-/// A list that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    listing: Listing,
-    /// The request's id, if it can be answered to.
-    id: Option<RequestId>,
 }
 
 /// A call with its evaluation.
@@ -217,7 +208,7 @@ pub struct Judged<'p, 'b> {
 
 impl<'p, 'b> Judgement<'p, 'b> {
     fn cleared(proof: Proof) -> Self {
-        Ok(Clearance(proof)).into()
+        Ok(Clearance::new(proof)).into()
     }
 
     /// A refusal by a policy, if it is enforced.
@@ -234,6 +225,11 @@ impl<'p, 'b> Judgement<'p, 'b> {
         self.answer.as_ref().err().or(self.shadowed.as_ref())
     }
 
+    /// Returns the judgement with an obligation, if it lets the request continue without one.
+    fn obliged(self, obligation: Option<Obligation>) -> Self {
+        Self { answer: self.answer.map(|clearance| clearance.obliged(obligation)), ..self }
+    }
+
     /// The call that decided: the first that was denied, or the first.
     pub fn decisive(&self) -> Option<&Judged<'p, 'b>> {
         let denied = self.calls.iter().find(|judged| judged.evaluation.decision.permit().is_err());
@@ -243,7 +239,7 @@ impl<'p, 'b> Judgement<'p, 'b> {
 
 impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
     fn from(answer: Result<Clearance, Refusal>) -> Self {
-        Self { answer, shadowed: None, method: None, list: None, calls: Vec::new() }
+        Self { answer, shadowed: None, method: None, calls: Vec::new() }
     }
 }
 
@@ -330,7 +326,7 @@ impl Gate {
         if head.size() > self.limits.max_header_bytes {
             return Err(Refusal::headers_too_large(self.limits.max_header_bytes));
         }
-        let readable = self.check_body_headers(head);
+        let readable = self.check_headers(head);
         // A CORS preflight cannot carry a token; it names no tool either, since it has no body.
         let is_preflight = head.method.is(messages::OPTIONS) && !head.has_body;
         if has_token || policy.unauthenticated != Unauthenticated::Challenge || is_preflight {
@@ -347,8 +343,11 @@ impl Gate {
         if waits { Ok(Some(refusal)) } else { Err(refusal) }
     }
 
-    /// Checks what the headers say of the body.
-    fn check_body_headers(&self, head: &Head) -> Result<(), Refusal> {
+    /// Checks that the headers announce a request over HTTP whose body can be read.
+    fn check_headers(&self, head: &Head) -> Result<(), Refusal> {
+        if head.method.is(CONNECT) || head.values("upgrade").next().is_some() {
+            return Err(Refusal::upgrade());
+        }
         let compressed = |value: &[u8]| !value.trim_ascii().eq_ignore_ascii_case(b"identity");
         if head.values("content-encoding").any(compressed) {
             return Err(Refusal::compressed());
@@ -370,7 +369,9 @@ impl Gate {
 
     /// Judges a request that has no body, and so no message.
     pub fn judge_bodiless<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
-        admitted.answer_waiting(&[]).unwrap_or_else(|| messages::judge_bodiless(admitted))
+        admitted
+            .answer_waiting(&[])
+            .unwrap_or_else(|| messages::judge_bodiless(admitted).obliged(admitted.replay()))
     }
 
     /// Judges a request whose body was not read, but for its first part.
@@ -388,6 +389,7 @@ impl Gate {
             Unread::TooManyParts => Refusal::too_many_parts(self.limits.max_body_parts),
             Unread::CutOff => Refusal::cut_off(),
             Unread::TimedOut => Refusal::timed_out(),
+            Unread::Trailers => Refusal::request_trailers(),
             Unread::Overloaded => Refusal::overloaded(),
         };
         Judgement::refused(&admitted.policy, refusal.answering(RequestId::read(came)))
@@ -417,14 +419,9 @@ impl Gate {
         };
         let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
         match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
-            Ok(message) => messages::judge(admitted, message),
+            Ok(message) => messages::judge(admitted, message).obliged(admitted.replay()),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
         }
-    }
-
-    /// The list that a request asks for, to be filtered as its answer comes.
-    pub fn awaited(&self, admitted: Admitted, asked: Asked) -> AwaitedList {
-        AwaitedList::new(admitted, self.limits, asked)
     }
 
     /// Whether the answers to lists are filtered for some policy.

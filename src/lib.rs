@@ -16,7 +16,7 @@
 //!    ([`policy::Policy::evaluate`]).
 //! 6. A call that may go on does so unchanged. A denial is answered here, with a
 //!    challenge if more scopes would help ([`challenge`]).
-//! 7. The answer to a list is filtered, if the policy says so ([`gate::AwaitedList`]).
+//! 7. The response to a list is filtered, if the policy says so ([`gate::ListFilter`]).
 //!
 //! # Whom it trusts
 //!

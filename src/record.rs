@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use fields::{Field, fields, json, line};
 
 use crate::gate::{
-    Admitted, AwaitedList, Blame, Gate, Judgement, Origin, Refusal, TraceContext, TurnedAway,
-    shortened,
+    Admitted, Blame, Gate, Judgement, ListFilter, Obligation, Origin, Refusal, TraceContext,
+    TurnedAway, shortened,
 };
 use crate::mcp::Feature;
 use crate::policy::{Evaluation, Label, Policy};
@@ -103,10 +103,14 @@ impl Record {
         record
     }
 
-    /// Of a list that could not be filtered.
-    pub fn unreadable_list(gate: &Gate, list: &AwaitedList, refusal: &Refusal) -> Self {
-        let (admitted, method) = (list.admitted(), list.listing().method());
-        let judgement = Judgement { method: Some(method.into()), ..Err(refusal.clone()).into() };
+    /// Returns the record of a response that could not be filtered.
+    pub fn unreadable_list(gate: &Gate, filter: &ListFilter, refusal: &Refusal) -> Self {
+        let admitted = filter.admitted();
+        let method = match filter.obligation() {
+            Obligation::FilterList { listing, .. } => Some(listing.method().into()),
+            Obligation::FilterReplay => None,
+        };
+        let judgement = Judgement { method, ..Err(refusal.clone()).into() };
         Self::new(gate, Some(admitted.policy()), admitted.origin(), &judgement)
     }
 
@@ -122,7 +126,7 @@ impl Record {
         origin: &Origin,
         judgement: &Judgement<'_, '_>,
     ) -> Self {
-        let Judgement { answer: _, shadowed, method, list: _, calls } = judgement;
+        let Judgement { answer: _, shadowed, method, calls } = judgement;
         let refusal = judgement.refusal();
         let verdict = match (refusal, shadowed) {
             (None, _) => Verdict::Allow,

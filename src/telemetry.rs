@@ -13,6 +13,6 @@ mod spans;
 pub use decisions::{DecisionLog, Share};
 pub use lines::LastLines;
 pub use log::{InitError, LogFormat, init};
-pub use metrics::{Exposition, Metrics, StreamFailure};
+pub use metrics::{Exposition, ListOutcome, Metrics, StreamFailure};
 pub use recorder::{Held, HeldBytes, OpenStream, Recorder, TooManyWatchers, Watcher};
 pub use spans::{Endpoint, Spans};

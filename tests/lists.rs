@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 
 use crate::client::{Answer, Client};
+use crate::observe::metrics;
 use crate::stack::{POLICY as POLICY_OF_QUICKSTART, Stack};
 use crate::support::{
     Http, MODES, Mode, call, change, mcp_authz, send, start, start_before, token,
@@ -253,21 +254,145 @@ async fn the_rust_sdk_sees_what_it_can_call() {
     }
 }
 
-/// Nothing can be done about it then, but to say so.
 #[tokio::test]
-async fn an_envoy_that_does_not_send_lists_is_told_of() {
+async fn envoy_without_lists_passes_none() {
     let policy = POLICY.replace("@LIST@", "Permitted");
-    let config = Mode::Buffered.config_for(&policy);
-    for (needed, wrong) in [
-        ("response_header_mode: SEND", "response_header_mode: SKIP"),
-        ("allow_mode_override: true", "allow_mode_override: false"),
-    ] {
-        let config = change(&config, &[(needed, wrong)]);
+    for mode in MODES {
+        let config = mode.config_for(&policy);
+        for wrong in ["NONE", "BUFFERED", "BUFFERED_PARTIAL"] {
+            let wrong = format!("response_body_mode: {wrong}");
+            let config = change(&config, &[("response_body_mode: STREAMED", &wrong)]);
+            let server = server(Form::Json).await;
+            let stack = start_before(server, mcp_authz(), &policy, &config).await;
+            let reply = send(Http::new(&stack).post(Some(&token("")), LIST)).await;
+            assert_eq!(reply.refusal(), (500, -32603, "misconfigured".to_owned()), "{wrong}");
+            assert!(stack.sidecar.logs("set it to STREAMED").await, "{wrong}");
+        }
+        // Its headers have gone past when this is known.
+        let config =
+            change(&config, &[("response_header_mode: SEND", "response_header_mode: SKIP")]);
         let server = server(Form::Json).await;
         let stack = start_before(server, mcp_authz(), &policy, &config).await;
-        assert_eq!(send(Http::new(&stack).post(Some(&token("")), LIST)).await.status, 200);
-        assert!(stack.sidecar.logs(needed).await, "{wrong}: {}", stack.sidecar.log());
+        let response = Http::new(&stack).post(Some(&token("")), LIST).send().await;
+        let body = match response {
+            Ok(response) => response.text().await.unwrap_or_default(),
+            Err(_broken) => String::new(),
+        };
+        assert!(!body.contains("open_"), "{mode:?}: {body}");
+        assert!(stack.sidecar.logs("response_header_mode is SKIP").await, "{mode:?}");
     }
+}
+
+/// A server that answers a list with what a request header says of caches.
+async fn cached_server() -> (JoinHandle<std::io::Result<()>>, u16) {
+    let answer = async |headers: HeaderMap| {
+        let form = headers["x-form"].to_str().unwrap().to_owned();
+        let message = r#"{"jsonrpc":"2.0","id":"seven","result":{"ttlMs":9,"cacheScope":"public","tools":[{"name":"open_3"},{"name":"closed_2"}]}}"#;
+        let response = Response::builder()
+            .header("cache-control", "public, max-age=60, s-maxage=600")
+            .header("cdn-cache-control", "max-age=600")
+            .header("etag", "\"all\"");
+        let (content_type, body) = match form.as_str() {
+            "json" => ("application/json", message.to_owned()),
+            _ => ("text/event-stream", format!("id: 7\ndata: {message}\n\n")),
+        };
+        response.header("content-type", content_type).body(Body::from(body)).unwrap()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = Router::new().fallback(answer);
+    (tokio::spawn(async move { axum::serve(listener, router).await }), port)
+}
+
+#[tokio::test]
+async fn filtered_list_is_private_to_caches() {
+    let policy = POLICY.replace("@LIST@", "Permitted");
+    for mode in MODES {
+        let config = mode.config_for(&policy);
+        let stack = start_before(cached_server().await, mcp_authz(), &policy, &config).await;
+        let http = Http::new(&stack);
+        let page = LIST.replace("tools/list\"", "tools/list\",\"params\":{\"cursor\":\"more\"}");
+        let resume = || http.request("GET").bearer_auth(token("")).header("last-event-id", "6");
+        for (label, request) in [
+            ("json", http.post(Some(&token("")), LIST).header("x-form", "json")),
+            ("json page", http.post(Some(&token("")), page).header("x-form", "json")),
+            ("events", http.post(Some(&token("")), LIST).header("x-form", "events")),
+            ("resumed", resume().header("x-form", "events")),
+            ("resumed as json", resume().header("x-form", "json")),
+        ] {
+            let reply = send(request).await;
+            let expected =
+                r#""result":{"ttlMs":9,"cacheScope":"private","tools":[{"name":"open_3"}]}}"#;
+            assert!(reply.status == 200 && reply.body.contains(expected), "{label}: {reply:?}");
+            let header = |name: &str| reply.headers.get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header("cache-control"), Some("private, max-age=60"), "{mode:?} {label}");
+            assert_eq!((header("cdn-cache-control"), header("etag")), (None, None), "{label}");
+        }
+    }
+}
+
+/// A stream that a client resumes stays open, so that each can take a place.
+#[tokio::test]
+async fn resumed_streams_leave_room_for_calls() {
+    let server = Router::new().fallback(async |headers: HeaderMap| {
+        if !headers.contains_key("last-event-id") {
+            return whole("application/json", "{}".to_owned());
+        }
+        // It never ends.
+        let first = tokio_stream::once(Ok::<_, std::io::Error>("data: {}\n\n"));
+        let body = Body::from_stream(first.chain(tokio_stream::pending()));
+        Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move { axum::serve(listener, server).await });
+    let policy = POLICY.replace("@LIST@", "Permitted");
+    let mut sidecar = mcp_authz();
+    sidecar.env("MCP_AUTHZ_MAX_STREAMS", "8");
+    let config = Mode::Buffered.config_for(&policy);
+    let stack = start_before((server, port), sidecar, &policy, &config).await;
+    let http = Http::new(&stack);
+    let resume = || http.request("GET").bearer_auth(token("")).header("last-event-id", "6");
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut response = resume().send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.chunk().await.unwrap().unwrap(), "data: {}\n\n");
+        open.push(response);
+    }
+    let reply = send(resume()).await;
+    assert_eq!((reply.status, reply.body.contains("too many")), (503, true), "{reply:?}");
+    // Neither a new stream nor a call waits for these.
+    for _ in 0..20 {
+        let request = http.post(Some(&token("")), call("open_3", &json!({})));
+        assert_eq!(send(request).await.status, 200);
+        assert_eq!(send(http.request("GET").bearer_auth(token(""))).await.status, 200);
+    }
+    drop(open);
+    loop {
+        let response = resume().send().await.unwrap();
+        if response.status() == 200 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn list_answered_elsewhere_is_counted() {
+    let server = Router::new()
+        .fallback(async || Response::builder().status(202).body(Body::empty()).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move { axum::serve(listener, server).await });
+    let policy = POLICY.replace("@LIST@", "Permitted");
+    let config = Mode::Buffered.config_for(&policy);
+    let stack = start_before((server, port), mcp_authz(), &policy, &config).await;
+    let reply = send(Http::new(&stack).post(Some(&token("")), LIST)).await;
+    assert_eq!(reply.status, 202);
+    assert!(stack.sidecar.logs("on another stream, unfiltered").await);
+    let metrics = metrics(&stack.sidecar).await;
+    assert_eq!(metrics["mcp_authz_lists_total{outcome=\"elsewhere\"}"], 1.0);
 }
 
 #[tokio::test]

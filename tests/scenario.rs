@@ -204,9 +204,10 @@ async fn check_says_offline_what_envoy_answers() {
     }
 }
 
-/// With trailers to come, not even the last part of a body ends the stream.
+/// In BUFFERED, the body is whole before its trailers are released. In duplex, a retry of the
+/// route would send the body twice (envoyproxy/envoy#45470).
 #[tokio::test]
-async fn a_call_with_trailers_is_judged_too() {
+async fn trailers_are_accepted_in_buffered_alone() {
     let with_trailers = (
         "stat_prefix: mcp",
         "stat_prefix: mcp\n          http_protocol_options: {enable_trailers: true}",
@@ -214,18 +215,23 @@ async fn a_call_with_trailers_is_judged_too() {
     let buffered = MODES[0].config();
     let send_trailers =
         (BUFFERED, "request_body_mode: BUFFERED\n                request_trailer_mode: SEND");
-    for config in [buffered.clone(), change(&buffered, &[send_trailers]), MODES[1].config()] {
+    let allowed = || call("echo", &json!({"text": "Hello, world!"}));
+    for (label, config, expected) in [
+        ("buffered", buffered.clone(), [200, 403, 202]),
+        ("buffered with trailers", change(&buffered, &[send_trailers]), [200, 403, 202]),
+        ("duplex", MODES[1].config(), [400; 3]),
+    ] {
         let stack = start(POLICY, &change(&config, &[with_trailers])).await;
-        for (scope, body, passes) in [
-            ("echo", call("echo", &json!({"text": "Hello, world!"})), true),
-            ("sum", call("echo", &json!({"text": "Hello, world!"})), false),
-            ("sum", String::new(), true),
-        ] {
+        let calls = [("echo", allowed()), ("sum", allowed()), ("sum", String::new())];
+        for ((scope, body), expected) in calls.into_iter().zip(expected) {
             let requests = stack.server.requests();
             let status = post_with_trailers(&stack, &token(scope), &body).await;
-            assert_eq!(stack.server.requests() > requests, passes, "{status} {body}\n{config}");
-            assert_eq!(status == 403, !passes, "{status} {body}\n{config}");
-            assert_ne!(status, 500, "{body}\n{config}");
+            let passes = stack.server.requests() > requests;
+            assert_eq!(passes, !matches!(expected, 400 | 403), "{label} {scope} {body}: {status}");
+            // The server has its own answer to such a request.
+            if !passes {
+                assert_eq!(status, expected, "{label} {scope} {body}");
+            }
         }
     }
 }

@@ -87,8 +87,8 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
         "      timeout: 10s".to_owned(),
         "    failure_mode_allow: false".to_owned(),
     ]);
-    // There is no such timeout where bodies are streamed.
-    if mode == Mode::Buffered {
+    // There is no such timeout where bodies are streamed in both directions.
+    if mode == Mode::Buffered || gate.filters_lists() {
         lines.push("    message_timeout: 1s".to_owned());
     }
     lines.push("    processing_mode:".to_owned());
@@ -100,24 +100,18 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> String {
             lines.push("      request_trailer_mode: SEND".to_owned());
         }
     }
-    match (gate.filters_lists(), mode) {
-        (false, _) => lines.push("      response_header_mode: SKIP".to_owned()),
-        (true, Mode::Buffered) => {
-            lines.push("      response_header_mode: SEND".to_owned());
-            lines.push("    # The bodies of lists alone are fetched, to filter them.".to_owned());
-            lines.push("    allow_mode_override: true".to_owned());
-        }
-        // In this mode Envoy cannot be asked for some bodies: it sends all.
-        (true, Mode::Duplex) => lines.extend(
-            [
-                "      # To filter lists. BUFFERED would fetch the bodies of lists alone.",
-                "      response_header_mode: SEND",
-                "      response_body_mode: FULL_DUPLEX_STREAMED",
-                "      response_trailer_mode: SEND",
-            ]
-            .map(str::to_owned),
-        ),
-    }
+    // mcp-authz ends its stream when a request has been released, unless the response is a list
+    // that it filters: so Envoy sends it no other response.
+    let response = match gate.filters_lists() {
+        true => [
+            "      # To filter lists.",
+            "      response_header_mode: SEND",
+            "      response_body_mode: STREAMED",
+        ]
+        .as_slice(),
+        false => &["      response_header_mode: SKIP"],
+    };
+    lines.extend(response.iter().map(|line| (*line).to_owned()));
     lines.push("    metadata_options:".to_owned());
     if let ClaimsFrom::Metadata { namespace, .. } = &gate.claims_from {
         lines.push(format!("      forwarding_namespaces: {{untyped: [{}]}}", quoted(namespace)));
@@ -172,7 +166,7 @@ fn headers(gate: &Gate) -> Option<BTreeSet<&str>> {
     let mut names = BTreeSet::from(ALWAYS);
     names.extend(Origin::HEADERS);
     if gate.filters_lists() {
-        names.insert(":status");
+        names.extend([":status", "cache-control", "last-event-id"]);
     }
     if gate.claims_from == ClaimsFrom::AuthorizationHeader {
         names.insert("authorization");

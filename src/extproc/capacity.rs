@@ -8,7 +8,8 @@ use std::time::Duration;
 use http_body::{Frame, SizeHint};
 use tonic::codegen::Bytes;
 
-use crate::telemetry::{Held, HeldBytes};
+use super::session::Room;
+use crate::telemetry::{Held, HeldBytes, OpenStream};
 
 /// As much is held for each stream, whatever the others hold: more than most calls are.
 const ALWAYS_HELD: i64 = 16 << 10;
@@ -25,6 +26,15 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Returns the room that other streams leave to one that has just been opened.
+    pub(super) fn room(&self, open: &OpenStream) -> Room {
+        let is_below = |count: i64, limit| usize::try_from(count).is_ok_and(|count| count < limit);
+        let for_body = is_below(open.others(), self.streams);
+        // They stay open as long as clients like.
+        let most_replays = (self.streams / 4).max(1);
+        Room { for_body, for_replay: for_body && is_below(open.replays(), most_replays) }
+    }
+
     /// Whether more is held than may be, and this stream has a part in it: who holds
     /// much takes no room from those who need little.
     pub(super) fn is_exceeded_by(&self, held: HeldBytes) -> bool {

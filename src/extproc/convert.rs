@@ -11,7 +11,7 @@ use super::message::{
 use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
     HeaderMutation, HeaderValue, HeaderValueOption, HttpBody, HttpHeaders, HttpStatus,
-    ImmediateResponse, Member, Members, ProcessingMode, ProcessingRequest, ProcessingResponse,
+    ImmediateResponse, Member, Members, ProcessingRequest, ProcessingResponse,
     ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
 use crate::claims::{Claims, VerifiedClaims};
@@ -137,7 +137,7 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
 fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
     let headers = HttpHeaders::decode(headers)
         .map_err(|_error| Violation("the headers of a response cannot be decoded"))?;
-    let mut head = ResponseHead { is_all: headers.end_of_stream, ..ResponseHead::default() };
+    let mut head = ResponseHead { end_of_stream: headers.end_of_stream, ..ResponseHead::default() };
     for HeaderValue { key, value, raw_value } in headers.headers.unwrap_or_default().headers {
         let value = lossy(if raw_value.is_empty() { &value } else { &raw_value });
         match &*key {
@@ -147,6 +147,10 @@ fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
                 let several = !head.content_type.is_empty();
                 head.content_type =
                     if several { "several".to_owned() } else { value.to_ascii_lowercase() };
+            }
+            b"cache-control" => {
+                let comma = if head.cache_control.is_empty() { "" } else { ", " };
+                head.cache_control.extend([comma, &value]);
             }
             b"content-encoding" => {
                 head.is_compressed |= !value.trim().eq_ignore_ascii_case("identity");
@@ -322,15 +326,15 @@ fn put_member_value(
 
 /// Our answer as a message to Envoy, with what it shall know of the decision.
 pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingResponse {
-    let fetches = matches!(answer, Answer::FetchResponseBody);
     let response = match answer {
         Answer::RequestHeaders(encodings) => Answered::RequestHeaders(accepting(encodings)),
         Answer::RequestBody(encodings) => Answered::RequestBody(accepting(encodings)),
         Answer::StreamRequestBody(chunk) => Answered::RequestBody(streamed(chunk)),
         Answer::RequestTrailers => Answered::RequestTrailers(Empty {}),
         Answer::ResponseHeaders => Answered::ResponseHeaders(without([])),
-        // Its length will be another one.
-        Answer::FetchResponseBody => Answered::ResponseHeaders(without(["content-length"])),
+        Answer::FilteredResponseHeaders { cache_control } => {
+            Answered::ResponseHeaders(filtered(cache_control))
+        }
         Answer::ResponseBody => Answered::ResponseBody(without([])),
         Answer::ReplaceResponseBody(body) => {
             let body = BodyMutation { body: Some(body), streamed_response: None };
@@ -340,11 +344,7 @@ pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingRes
         Answer::ResponseTrailers => Answered::ResponseTrailers(Empty {}),
         Answer::Refuse(refusal) => Answered::ImmediateResponse(immediate(refusal)),
     };
-    let mode_override = fetches.then_some(ProcessingMode {
-        request_body_mode: BodySendMode::Buffered.into(),
-        response_body_mode: BodySendMode::Streamed.into(),
-    });
-    ProcessingResponse { response: Some(response), dynamic_metadata: metadata, mode_override }
+    ProcessingResponse { response: Some(response), dynamic_metadata: metadata }
 }
 
 fn accepting(encodings: Encodings) -> CommonResponseHolder {
@@ -352,6 +352,31 @@ fn accepting(encodings: Encodings) -> CommonResponseHolder {
         Encodings::Accepted => without([]),
         Encodings::Identity => without(["accept-encoding"]),
     }
+}
+
+/// The headers that are not true of a filtered list: of its length and content ([RFC 9530]),
+/// and for caches that many callers share ([RFC 9213]).
+///
+/// [RFC 9213]: https://www.rfc-editor.org/rfc/rfc9213
+/// [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
+const NOT_OF_FILTERED_LISTS: [&str; 8] = [
+    "content-length",
+    "content-digest",
+    "repr-digest",
+    "digest",
+    "content-md5",
+    "etag",
+    "cdn-cache-control",
+    "surrogate-control",
+];
+
+/// Continues with the headers of a filtered list.
+fn filtered(cache_control: String) -> CommonResponseHolder {
+    let mut response = without(NOT_OF_FILTERED_LISTS);
+    if let Some(CommonResponse { header_mutation: Some(mutation), .. }) = &mut response.response {
+        mutation.set_headers.push(header("cache-control", cache_control));
+    }
+    response
 }
 
 /// Goes on without some headers.
@@ -493,11 +518,16 @@ mod tests {
         let json = ("content-type", "Application/JSON");
         let found = head(&[(":status", "200"), json, ("content-encoding", "Identity")], false);
         let content_type = "application/json".to_owned();
-        let expected =
-            ResponseHead { status: 200, content_type, is_compressed: false, is_all: false };
+        let expected = ResponseHead {
+            status: 200,
+            content_type,
+            is_compressed: false,
+            end_of_stream: false,
+            ..ResponseHead::default()
+        };
         assert_eq!(found, expected);
         assert_eq!(head(&[json], true).status, 0);
-        assert!(head(&[json], true).is_all);
+        assert!(head(&[json], true).end_of_stream);
         for unclear in ["", "x", "-200", "200 OK"] {
             assert_eq!(head(&[(":status", unclear)], false).status, 0, "{unclear}");
         }

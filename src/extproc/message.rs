@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use prost::bytes::Bytes;
+
 use crate::claims::VerifiedClaims;
 use crate::gate::{Refusal, ResponseHead};
 use crate::head::Head;
@@ -74,7 +76,7 @@ pub(super) enum ResponsePart {
 /// A part of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Bytes,
     pub(super) end_of_stream: bool,
 }
 
@@ -95,10 +97,12 @@ pub(super) enum Answer {
     StreamRequestBody(Chunk),
     RequestTrailers,
     ResponseHeaders,
-    /// The head of a list, whose body is to be sent here.
-    FetchResponseBody,
+    /// The headers of a response whose body is filtered, with its new `Cache-Control`.
+    FilteredResponseHeaders {
+        cache_control: String,
+    },
     ResponseBody,
-    ReplaceResponseBody(Vec<u8>),
+    ReplaceResponseBody(Bytes),
     StreamResponseBody(Chunk),
     ResponseTrailers,
     Refuse(Refusal),

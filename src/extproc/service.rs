@@ -28,9 +28,9 @@ use super::convert::{self, Named, Reads};
 use super::message::{Answer, Violation};
 use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
-use crate::gate::{Gate, LiveGate, TurnedAway, Unread};
+use crate::gate::{Gate, LiveGate, Obligation, TurnedAway, Unread};
 use crate::record::Record;
-use crate::telemetry::{Held, OpenStream, Recorder, StreamFailure};
+use crate::telemetry::{Held, ListOutcome, OpenStream, Recorder, StreamFailure};
 
 /// The gRPC metadata in which Envoy may name the policy that judges
 /// (`grpc_service.initial_metadata`, also per route).
@@ -121,15 +121,14 @@ impl StreamingService<ProcessingRequest> for OneStream {
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
         let open = OpenStream::new(Arc::clone(&self.held));
-        let is_one_too_many =
-            usize::try_from(open.others()).is_ok_and(|others| others >= self.capacity.streams);
+        let room = self.capacity.room(&open);
         future::ready(Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
             open,
             capacity: self.capacity,
             named: Named { policy, traceparent },
             requests: request.into_inner(),
-            session: Session::new(is_one_too_many),
+            session: Session::new(room),
             answers: VecDeque::new(),
             metadata: None,
             is_observed: false,
@@ -176,6 +175,10 @@ impl Stream for Conversation {
             if let Some(answer) = this.answers.pop_front() {
                 let metadata = this.metadata.take();
                 return Poll::Ready(Some(Ok(convert::response(answer, metadata))));
+            }
+            // To wait for Envoy would tie the response to this stream.
+            if this.session.is_over() {
+                return Poll::Ready(None);
             }
             let request = match Pin::new(&mut this.requests).poll_next(context) {
                 Poll::Ready(request) => request,
@@ -231,13 +234,8 @@ impl Stream for Conversation {
 /// Envoy breaks a stream off once it needs it no more.
 impl Drop for Conversation {
     fn drop(&mut self) {
-        if self.session.awaits_list() {
-            tracing::warn!(
-                "the answer to a list did not come here, or not to its end: unless the client \
-                 or the server left, it went on unfiltered, because Envoy's ext_proc filter needs \
-                 response_header_mode: SEND and allow_mode_override: true (or \
-                 response_body_mode: FULL_DUPLEX_STREAMED), as `mcp-authz envoy-config` prints them"
-            );
+        if self.session.obligation().is_some() {
+            self.open.listed(ListOutcome::Interrupted);
         }
     }
 }
@@ -254,7 +252,7 @@ impl Conversation {
         let is_first = !self.session.is_begun();
         let reads = match &self.session {
             _ if is_first => Reads::Claims,
-            session if session.awaits_list() => Reads::ResponseHead,
+            session if session.obligation().is_some() => Reads::ResponseHead,
             _ => Reads::Little,
         };
         let message = convert::message(request, &self.gate, &self.named, reads);
@@ -266,6 +264,18 @@ impl Conversation {
         let record = record.map_err(|violation| self.violated(violation))?;
         if let Some(record) = record {
             self.decided(*record, took);
+        }
+        if self.session.obligation() == Some(&Obligation::FilterReplay) {
+            self.open.replays_lists();
+        }
+        if let Some(outcome) = self.session.take_list_outcome() {
+            if outcome == ListOutcome::Elsewhere {
+                tracing::warn!(
+                    "the server accepted a request for a list (202) and answers it on another \
+                     stream, unfiltered: it speaks the transport of MCP 2024-11-05"
+                );
+            }
+            self.open.listed(outcome);
         }
         if is_first && self.session.awaits_id() {
             // Callers without a token shall not hold streams for long.

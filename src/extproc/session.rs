@@ -4,18 +4,22 @@
 //! stream ends cleanly. So a stream has one of three ends: a [`Clearance`] was
 //! given, a refusal was sent, or a [`Violation`] fails the stream, which Envoy
 //! answers with a 500. Nothing else lets a request go on.
+//!
+//! The stream ends as soon as the whole request has been released and its clearance holds no
+//! obligation. While it is open, Envoy breaks the response off if this process restarts, and
+//! counts the stream against the cluster's `max_requests`.
+
+mod response;
 
 use std::fmt;
 
-use super::message::{
-    Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Setup, Violation,
-};
+use super::message::{Answer, BodyMode, Chunk, Encodings, Event, Message, Setup, Violation};
 use crate::claims::VerifiedClaims;
 use crate::gate::{
-    Admitted, AwaitedList, Clearance, Coming, FilteredPart, Gate, Judgement, Refusal, TurnedAway,
-    Unread,
+    Admitted, Clearance, Gate, Judgement, ListFilter, Obligation, Refusal, TurnedAway, Unread,
 };
 use crate::record::Record;
+use crate::telemetry::ListOutcome;
 
 /// A set-up of Envoy in which calls could go on unjudged, with its remedy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,8 @@ enum Misconfiguration {
     BodyMode(BodyMode),
     NoHeaders,
     NoSetup,
+    ResponseBodyMode(BodyMode),
+    NoResponseHeaders,
 }
 
 impl fmt::Display for Misconfiguration {
@@ -37,6 +43,15 @@ impl fmt::Display for Misconfiguration {
                 "processing_mode.request_header_mode is SKIP, so headers and token go on before the \
                  body is judged: set it to SEND",
             ),
+            Self::ResponseBodyMode(mode) => write!(
+                f,
+                "processing_mode.response_body_mode is {mode}, so a list that the policy filters \
+                 would continue as it is: set it to STREAMED, and response_header_mode to SEND"
+            ),
+            Self::NoResponseHeaders => f.write_str(
+                "processing_mode.response_header_mode is SKIP, so the form of a list that the \
+                 policy filters is not known: set it to SEND",
+            ),
             Self::NoSetup => f.write_str(
                 "Envoy does not tell its processing mode (protocol_config), so it cannot be known \
                  whether bodies are sent: use a newer Envoy",
@@ -45,27 +60,49 @@ impl fmt::Display for Misconfiguration {
     }
 }
 
+impl From<Misconfiguration> for Refusal {
+    fn from(what: Misconfiguration) -> Self {
+        Self::misconfigured(&what.to_string())
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Session {
     state: State,
     request_body: BodyMode,
     response_body: BodyMode,
-    /// There are too many others, so that it is not to hold anything.
-    is_one_too_many: bool,
+    room: Room,
+    /// The outcome of a list, until it is counted.
+    list_outcome: Option<ListOutcome>,
+}
+
+/// The room that other streams leave to a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// False: a body is not waited for.
+    pub(super) for_body: bool,
+    /// False: a stream that is resumed is not filtered, and so refused.
+    pub(super) for_replay: bool,
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a stream, and a box costs each")]
 enum State {
     /// Nothing came yet.
     Start,
     /// Envoy collects the body and will send it at once.
-    Buffering { admitted: Admitted, whole: Whole },
+    AwaitingBody { admitted: Admitted, whole: Whole },
     /// Headers and body come as they are, and are held back here.
-    Holding { admitted: Admitted, body: Vec<u8>, parts: usize },
-    /// The request may go on, and has. Perhaps its answer is filtered.
-    Released { list: Option<Box<AwaitedList>> },
-    /// The request may go on, though parts of its body are still to come.
-    Passing,
+    Buffering { admitted: Admitted, body: Vec<u8>, chunks: usize },
+    /// The request may continue, though parts of its body are still to come.
+    Forwarding,
+    /// The request has been released, and its response is filtered.
+    Filtering(Box<ListFilter>),
+    /// The request has been released, and Envoy sends its response, though nothing remains to
+    /// be done to it: to end the stream now could lose a part of the response.
+    Responding,
+    /// The request has been released, and nothing remains to be done.
+    Done,
     /// The request was answered.
     Refused,
 }
@@ -83,7 +120,7 @@ enum Whole {
 #[derive(Debug)]
 enum Step {
     /// Nothing is decided by it.
-    Go { to: State, answer: Option<Answer> },
+    Go { to: State, answers: Parts },
     /// The request is decided.
     Decide { end: End, record: Box<Record> },
 }
@@ -92,75 +129,103 @@ enum Step {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once a request, and a box costs each")]
 enum End {
-    /// It may go on, with what was held of it. It takes a proof.
+    /// It continues.
     Release {
-        #[expect(dead_code, reason = "a proof, to be had and not looked at")]
-        proof: Clearance,
-        held: Held,
-        /// Whether parts of the body are still to come.
+        parts: Parts,
+        /// True if parts of the body are still to come.
         more: bool,
-        /// What its answer is filtered by.
-        list: Option<Box<AwaitedList>>,
+        /// The filter that the response must go through.
+        filter: Option<Box<ListFilter>>,
     },
     /// It is answered here.
     Refuse(Refusal),
-    /// What the server answers is replaced from here on.
-    Replace { answer: Answer, list: Option<Box<AwaitedList>> },
+    /// An error takes the place of the rest of the response.
+    Replace { answers: Parts, to: State },
 }
 
-/// What was held of a request: its parts in the order in which they go on.
-type Held = [Option<Answer>; 3];
+/// Answers, in the order in which Envoy expects them.
+type Parts = [Option<Answer>; 3];
 
-const RELEASED: State = State::Released { list: None };
+const NO_PARTS: Parts = [None, None, None];
 const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
 
+/// The most bytes of a body that go back in one message: Envoy's gRPC client may accept no
+/// more than 128 KiB.
+const MAX_PART_BYTES: usize = 64 << 10;
+
 impl Session {
-    /// One that is not yet begun; perhaps one too many.
-    pub(super) fn new(is_one_too_many: bool) -> Self {
-        let (request_body, response_body) = (BodyMode::None, BodyMode::None);
-        Self { state: State::Start, request_body, response_body, is_one_too_many }
+    /// Returns a session that has not begun, with the room that others leave to it.
+    pub(super) fn new(room: Room) -> Self {
+        Self {
+            state: State::Start,
+            request_body: BodyMode::None,
+            response_body: BodyMode::None,
+            room,
+            list_outcome: None,
+        }
     }
 
-    /// Whether anything came yet.
+    /// Returns true if a message came.
     pub(super) fn is_begun(&self) -> bool {
         !matches!(self.state, State::Start)
     }
 
-    /// Whether the stream may end now.
+    /// Returns true if the request was released or answered.
     pub(super) fn is_decided(&self) -> bool {
-        matches!(self.state, State::Released { .. } | State::Passing | State::Refused)
+        match self.state {
+            State::Start | State::AwaitingBody { .. } | State::Buffering { .. } => false,
+            State::Forwarding
+            | State::Filtering(_)
+            | State::Responding
+            | State::Done
+            | State::Refused => true,
+        }
     }
 
-    /// Whether the request was answered here.
+    /// Returns true if nothing remains to be done, so that the stream ends.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Refused)
+    }
+
+    /// Returns true if the request was answered here.
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.state, State::Refused)
     }
 
-    /// Whether the request is refused once its id is known.
+    /// Returns true if the request is refused once its id is known.
     pub(super) fn awaits_id(&self) -> bool {
-        let (State::Buffering { admitted, .. } | State::Holding { admitted, .. }) = &self.state
+        let (State::AwaitingBody { admitted, .. } | State::Buffering { admitted, .. }) =
+            &self.state
         else {
             return false;
         };
         admitted.is_refused()
     }
 
-    /// Whether the answer is to be filtered.
-    pub(super) fn awaits_list(&self) -> bool {
-        matches!(self.state, State::Released { list: Some(_) })
-    }
-
-    /// How many bytes of a body are held.
-    pub(super) fn held_bytes(&self) -> usize {
+    /// Returns the obligation that remains.
+    pub(super) fn obligation(&self) -> Option<&Obligation> {
         match &self.state {
-            State::Holding { body, .. } => body.len(),
-            State::Released { list } => list.as_ref().map_or(0, |list| list.held_bytes()),
-            State::Start | State::Buffering { .. } | State::Passing | State::Refused => 0,
+            State::Filtering(filter) => Some(filter.obligation()),
+            _ => None,
         }
     }
 
-    /// Takes a message and appends the answers to it. If it decides, what is to be
-    /// told of that comes back: it belongs to the first of these answers.
+    /// Returns the number of bytes of a body that are held.
+    pub(super) fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Buffering { body, .. } => body.len(),
+            State::Filtering(filter) => filter.held_bytes(),
+            State::Start
+            | State::AwaitingBody { .. }
+            | State::Forwarding
+            | State::Responding
+            | State::Done
+            | State::Refused => 0,
+        }
+    }
+
+    /// Takes a message and appends the answers to it. If it decides, the record of the
+    /// decision is returned: it belongs to the first of these answers.
     pub(super) fn on(
         &mut self,
         gate: &Gate,
@@ -170,23 +235,27 @@ impl Session {
         let Message { event, setup, verified } = message;
         // A violation leaves it refused.
         let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
-            (State::Refused, _) => return Ok(None),
+            // The stream has ended.
+            (state @ (State::Done | State::Refused), _) => {
+                self.state = state;
+                return Ok(None);
+            }
             (State::Start, event) => {
                 self.request_body = setup.map_or(BodyMode::None, |setup| setup.request_body);
                 self.response_body = setup.map_or(BodyMode::None, |setup| setup.response_body);
                 self.start(gate, event, setup, verified)?
             }
-            (State::Released { list: Some(list) }, Event::Response(part)) => {
-                self.list(gate, list, part)
+            (State::Filtering(filter), Event::Response(part)) => {
+                self.filter_response(gate, filter, part)
             }
             (state, Event::Response(part)) => {
                 // Of the server, or of a filter while we were waiting.
-                Step::Go { to: state, answer: Some(self.response(part)) }
+                self.pass_response(state, part)
             }
-            (State::Passing, event) => self.pass(event)?,
+            (State::Forwarding, event) => self.forward(event)?,
             (state, event) => continued(gate, state, event)?,
         };
-        Ok(self.take(step, answers))
+        Ok(self.apply(gate, step, answers))
     }
 
     /// Decides a request whose body did not come. `None`: there is nothing to
@@ -198,32 +267,32 @@ impl Session {
         answers: &mut impl Extend<Answer>,
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
-            State::Holding { admitted, body, .. } => {
-                let judgement = gate.judge_unread(&admitted, why, &body);
-                let part =
-                    (!body.is_empty()).then_some(Chunk { bytes: body, end_of_stream: false });
-                let part = part.map(Answer::StreamRequestBody);
-                let held = [Some(REQUEST_HEADERS), part, None];
-                let step = answer(gate, &admitted, judgement, held, true);
-                self.take(step, answers)
+            State::Buffering { admitted, body, .. } => {
+                let outcome =
+                    Outcome::of(gate, &admitted, gate.judge_unread(&admitted, why, &body));
+                let parts = [Some(REQUEST_HEADERS), unless_empty(body), None];
+                let step = outcome.end(gate, admitted, true, |_encodings| parts);
+                self.apply(gate, step, answers)
             }
-            State::Buffering { admitted, whole } => {
+            State::AwaitingBody { admitted, whole } => {
                 let judgement = gate.judge_unread(&admitted, why, &[]);
                 if judgement.answer.is_ok() {
-                    self.state = State::Buffering { admitted, whole };
+                    self.state = State::AwaitingBody { admitted, whole };
                     return None;
                 }
-                let step = answer(gate, &admitted, judgement, [None, None, None], false);
-                self.take(step, answers)
+                let outcome = Outcome::of(gate, &admitted, judgement);
+                let step = outcome.end(gate, admitted, false, |_encodings| NO_PARTS);
+                self.apply(gate, step, answers)
             }
-            State::Released { list: Some(mut list) } => {
-                list.let_go();
-                self.state = State::Released { list: Some(list) };
+            State::Filtering(mut filter) => {
+                filter.discard_body();
+                self.state = State::Filtering(filter);
                 None
             }
             state @ (State::Start
-            | State::Released { list: None }
-            | State::Passing
+            | State::Forwarding
+            | State::Responding
+            | State::Done
             | State::Refused) => {
                 self.state = state;
                 None
@@ -231,27 +300,81 @@ impl Session {
         }
     }
 
-    fn take(&mut self, step: Step, answers: &mut impl Extend<Answer>) -> Option<Box<Record>> {
-        let (to, record) = match step {
-            Step::Go { to, answer } => {
-                answers.extend(answer);
-                (to, None)
+    fn apply(
+        &mut self,
+        gate: &Gate,
+        step: Step,
+        answers: &mut impl Extend<Answer>,
+    ) -> Option<Box<Record>> {
+        let (to, parts, record) = match step {
+            Step::Go { to, answers } => (to, answers, None),
+            Step::Decide { end: End::Release { parts, more, filter }, record } => {
+                let to = match filter {
+                    Some(filter) => match self.unfulfillable(gate, &filter) {
+                        Some(refusal) => return Some(self.refuse(gate, &filter, refusal, answers)),
+                        None => State::Filtering(filter),
+                    },
+                    None if more && self.request_body == BodyMode::FullDuplexStreamed => {
+                        State::Forwarding
+                    }
+                    // What is still to come, Envoy sends on without us.
+                    None => self.released(),
+                };
+                (to, parts, Some(record))
             }
-            Step::Decide { end: End::Release { proof: _, held, more, list }, record } => {
-                answers.extend(held.into_iter().flatten());
-                (if more { State::Passing } else { State::Released { list } }, Some(record))
-            }
-            Step::Decide { end: End::Replace { answer, list }, record } => {
-                answers.extend([answer]);
-                (State::Released { list }, Some(record))
+            Step::Decide { end: End::Replace { answers, to }, record } => {
+                (to, answers, Some(record))
             }
             Step::Decide { end: End::Refuse(refusal), record } => {
-                answers.extend([Answer::Refuse(refusal)]);
-                (State::Refused, Some(record))
+                (State::Refused, [Some(Answer::Refuse(refusal)), None, None], Some(record))
             }
         };
+        for answer in parts.into_iter().flatten() {
+            extend_in_parts(answer, answers);
+        }
         self.state = to;
         record
+    }
+
+    /// Returns the refusal of a request whose response could not be filtered.
+    fn unfulfillable(&self, gate: &Gate, filter: &ListFilter) -> Option<Refusal> {
+        let is_replay = *filter.obligation() == Obligation::FilterReplay;
+        match self.response_body {
+            BodyMode::Streamed | BodyMode::FullDuplexStreamed => {}
+            mode => {
+                return Some(filter.refusing(Misconfiguration::ResponseBodyMode(mode).into()));
+            }
+        }
+        let judgement = || gate.judge_unread(filter.admitted(), Unread::Overloaded, &[]);
+        (is_replay && !self.room.for_replay).then(judgement)?.answer.err()
+    }
+
+    /// Refuses a request, or the rest of its response.
+    fn refuse(
+        &mut self,
+        gate: &Gate,
+        filter: &ListFilter,
+        refusal: Refusal,
+        answers: &mut impl Extend<Answer>,
+    ) -> Box<Record> {
+        let record = Box::new(Record::unreadable_list(gate, filter, &refusal));
+        self.state = State::Refused;
+        answers.extend([Answer::Refuse(refusal)]);
+        record
+    }
+
+    /// Returns the state of a request that has been released, without an obligation. A part of
+    /// a response that Envoy has sent in `FULL_DUPLEX_STREAMED` would be lost with the stream.
+    fn released(&self) -> State {
+        match self.response_body {
+            BodyMode::FullDuplexStreamed => State::Responding,
+            _ => State::Done,
+        }
+    }
+
+    /// Returns the outcome of a list, once.
+    pub(super) fn take_list_outcome(&mut self) -> Option<ListOutcome> {
+        self.list_outcome.take()
     }
 
     fn start(
@@ -274,228 +397,216 @@ impl Session {
                 return Ok(misconfigured(gate, Misconfiguration::NoHeaders));
             }
             // A filter in front of us answered the request itself.
-            Event::Response(part) => {
-                return Ok(Step::Go { to: RELEASED, answer: Some(self.response(part)) });
-            }
+            Event::Response(part) => return Ok(self.pass_response(State::Responding, part)),
             Event::Unknown => return Err(Violation("the first message is of an unknown kind")),
         };
         let admitted = match gate.admit(head, verified) {
             Ok(admitted) => admitted,
             Err(turned_away) => return Ok(turn_away(gate, *turned_away, !end_of_stream)),
         };
-        let head = [Some(REQUEST_HEADERS), None, None];
+        let headers = |encodings| [Some(Answer::RequestHeaders(encodings)), None, None];
+        if end_of_stream {
+            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            return Ok(outcome.end(gate, admitted, false, headers));
+        }
+        if !self.room.for_body {
+            let judgement = gate.judge_unread(&admitted, Unread::Overloaded, &[]);
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            return Ok(outcome.end(gate, admitted, true, headers));
+        }
         Ok(match whole {
-            _ if end_of_stream => {
-                answer(gate, &admitted, gate.judge_bodiless(&admitted), head, false)
-            }
-            _ if self.is_one_too_many => answer(
-                gate,
-                &admitted,
-                gate.judge_unread(&admitted, Unread::Overloaded, &[]),
-                head,
-                true,
-            ),
             // Envoy's filter holds the headers until it has the body's answer.
-            Some(whole) => {
-                Step::Go { to: State::Buffering { admitted, whole }, answer: Some(REQUEST_HEADERS) }
-            }
+            Some(whole) => Step::Go {
+                to: State::AwaitingBody { admitted, whole },
+                answers: headers(Encodings::Accepted),
+            },
             None => Step::Go {
-                to: State::Holding { admitted, body: Vec::new(), parts: 0 },
-                answer: None,
+                to: State::Buffering { admitted, body: Vec::new(), chunks: 0 },
+                answers: NO_PARTS,
             },
         })
     }
 
-    /// What is still to come of a request that may go on.
-    fn pass(&self, event: Event) -> Result<Step, Violation> {
-        let (answer, to) = match event {
+    /// Forwards what is still to come of a request that may continue, in
+    /// `FULL_DUPLEX_STREAMED`.
+    fn forward(&self, event: Event) -> Result<Step, Violation> {
+        let (answer, is_last) = match event {
             Event::RequestBody(chunk) => {
-                let to = if chunk.end_of_stream { RELEASED } else { State::Passing };
-                match self.request_body {
-                    BodyMode::FullDuplexStreamed => (Answer::StreamRequestBody(chunk), to),
-                    _ => (Answer::RequestBody(Encodings::Accepted), to),
-                }
+                let is_last = chunk.end_of_stream;
+                (Answer::StreamRequestBody(chunk), is_last)
             }
-            Event::RequestTrailers => (Answer::RequestTrailers, RELEASED),
+            Event::RequestTrailers => (Answer::RequestTrailers, true),
             Event::RequestHeaders { .. } => return Err(Violation("request headers came twice")),
             Event::Response(_) | Event::Unknown => {
                 return Err(Violation("a message of an unknown kind"));
             }
         };
-        Ok(Step::Go { to, answer: Some(answer) })
-    }
-
-    /// A part of the answer to a list.
-    fn list(&self, gate: &Gate, mut list: Box<AwaitedList>, part: ResponsePart) -> Step {
-        let is_streamed = self.response_body == BodyMode::FullDuplexStreamed;
-        match part {
-            ResponsePart::Headers(Some(head)) => match list.begin(&head) {
-                Coming::NoList => Step::Go { to: RELEASED, answer: Some(Answer::ResponseHeaders) },
-                Coming::List => Step::Go {
-                    to: State::Released { list: Some(list) },
-                    answer: Some(Answer::FetchResponseBody),
-                },
-                Coming::Unreadable(refusal) => {
-                    let record = Box::new(Record::unreadable_list(gate, &list, &refusal));
-                    Step::Decide { end: End::Refuse(refusal), record }
-                }
-            },
-            ResponsePart::Body(Chunk { bytes, end_of_stream }) => {
-                let FilteredPart { bytes, broken } = list.push(&bytes, end_of_stream);
-                let answer = match is_streamed {
-                    true => Answer::StreamResponseBody(Chunk { bytes, end_of_stream }),
-                    false => Answer::ReplaceResponseBody(bytes),
-                };
-                let record = broken.map(|refusal| Record::unreadable_list(gate, &list, &refusal));
-                let list = (!end_of_stream).then_some(list);
-                match record.map(Box::new) {
-                    Some(record) => Step::Decide { end: End::Replace { answer, list }, record },
-                    None => Step::Go { to: State::Released { list }, answer: Some(answer) },
-                }
-            }
-            ResponsePart::Headers(None) | ResponsePart::Trailers => {
-                Step::Go { to: RELEASED, answer: Some(self.response(part)) }
-            }
-        }
-    }
-
-    /// Responses are none of our business, but Envoy waits for an answer.
-    fn response(&self, part: ResponsePart) -> Answer {
-        match part {
-            ResponsePart::Headers(_) => Answer::ResponseHeaders,
-            ResponsePart::Body(chunk) if self.response_body == BodyMode::FullDuplexStreamed => {
-                Answer::StreamResponseBody(chunk)
-            }
-            ResponsePart::Body(_) => Answer::ResponseBody,
-            ResponsePart::Trailers => Answer::ResponseTrailers,
-        }
+        let to = if is_last { self.released() } else { State::Forwarding };
+        Ok(Step::Go { to, answers: [Some(answer), None, None] })
     }
 }
 
-/// What comes of the request after its headers.
+/// Appends an answer, its body in parts that Envoy's gRPC client accepts.
+fn extend_in_parts(answer: Answer, answers: &mut impl Extend<Answer>) {
+    let (Chunk { mut bytes, end_of_stream }, streamed): (Chunk, fn(Chunk) -> Answer) = match answer
+    {
+        Answer::StreamRequestBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
+            (chunk, Answer::StreamRequestBody)
+        }
+        Answer::StreamResponseBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
+            (chunk, Answer::StreamResponseBody)
+        }
+        answer => return answers.extend([answer]),
+    };
+    while bytes.len() > MAX_PART_BYTES {
+        let bytes = bytes.split_to(MAX_PART_BYTES);
+        answers.extend([streamed(Chunk { bytes, end_of_stream: false })]);
+    }
+    answers.extend([streamed(Chunk { bytes, end_of_stream })]);
+}
+
+/// Takes what comes of the request after its headers.
 fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
     Ok(match (state, event) {
-        (State::Buffering { admitted, whole }, Event::RequestBody(chunk)) => {
-            if whole == Whole::AtEndOfStream && !chunk.end_of_stream {
-                let judgement = gate.judge_unread(&admitted, Unread::CutOff, &chunk.bytes);
-                let held = [Some(Answer::RequestBody(Encodings::Accepted)), None, None];
-                return Ok(answer(gate, &admitted, judgement, held, true));
-            }
-            judge(gate, admitted, chunk.bytes, |_, encodings| {
+        (State::AwaitingBody { admitted, whole }, Event::RequestBody(chunk)) => {
+            let is_cut_off = whole == Whole::AtEndOfStream && !chunk.end_of_stream;
+            let judgement = if is_cut_off {
+                gate.judge_unread(&admitted, Unread::CutOff, &chunk.bytes)
+            } else {
+                gate.judge(&admitted, &chunk.bytes)
+            };
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            outcome.end(gate, admitted, is_cut_off, |encodings| {
                 [Some(Answer::RequestBody(encodings)), None, None]
             })
         }
-        (State::Buffering { admitted, .. }, Event::RequestTrailers) => {
-            let held = [Some(Answer::RequestTrailers), None, None];
-            answer(gate, &admitted, gate.judge_bodiless(&admitted), held, false)
-        }
-        (State::Holding { admitted, mut body, parts }, Event::RequestBody(chunk)) => {
-            let (most, parts) = (gate.most_body_bytes(&admitted), parts + 1);
-            let unread = if body.len() + chunk.bytes.len() > most {
-                Some(Unread::TooLarge)
-            } else if parts > gate.limits.max_body_parts {
-                Some(Unread::TooManyParts)
-            } else {
-                None
-            };
-            if body.is_empty() {
-                body = chunk.bytes;
-            } else {
-                body.extend_from_slice(&chunk.bytes);
-            }
-            if let Some(why) = unread {
-                let judgement = gate.judge_unread(&admitted, why, &body);
-                let end_of_stream = chunk.end_of_stream;
-                let body = Answer::StreamRequestBody(Chunk { bytes: body, end_of_stream });
-                let held = [Some(REQUEST_HEADERS), Some(body), None];
-                return Ok(answer(gate, &admitted, judgement, held, !end_of_stream));
-            }
-            if !chunk.end_of_stream {
-                let to = State::Holding { admitted, body, parts };
-                return Ok(Step::Go { to, answer: None });
-            }
-            judge(gate, admitted, body, |bytes, encodings| {
-                let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: true });
-                [Some(Answer::RequestHeaders(encodings)), Some(body), None]
+        (State::AwaitingBody { admitted, .. }, Event::RequestTrailers) => {
+            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            outcome.end(gate, admitted, false, |_encodings| {
+                [Some(Answer::RequestTrailers), None, None]
             })
         }
-        (State::Holding { admitted, body, .. }, Event::RequestTrailers) => {
-            judge(gate, admitted, body, |bytes, encodings| {
-                // Without a body Envoy waits for no part of it.
-                let is_empty = bytes.is_empty();
-                let body = Answer::StreamRequestBody(Chunk { bytes, end_of_stream: false });
-                let body = if is_empty { None } else { Some(body) };
-                [Some(Answer::RequestHeaders(encodings)), body, Some(Answer::RequestTrailers)]
+        (State::Buffering { admitted, body, chunks }, Event::RequestBody(chunk)) => {
+            buffer(gate, (admitted, body, chunks + 1), chunk)
+        }
+        (State::Buffering { admitted, body, .. }, Event::RequestTrailers) => {
+            let judgement = gate.judge_unread(&admitted, Unread::Trailers, &body);
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            outcome.end(gate, admitted, false, |encodings| {
+                let headers = Some(Answer::RequestHeaders(encodings));
+                [headers, unless_empty(body), Some(Answer::RequestTrailers)]
             })
         }
-        (state @ State::Released { .. }, Event::RequestTrailers) => {
-            Step::Go { to: state, answer: Some(Answer::RequestTrailers) }
-        }
-        (State::Released { .. }, Event::RequestBody(_)) => {
+        // In BUFFERED, trailers come after the body.
+        (State::Filtering(filter), Event::RequestTrailers) => Step::Go {
+            to: State::Filtering(filter),
+            answers: [Some(Answer::RequestTrailers), None, None],
+        },
+        // A second end of stream means nothing (envoyproxy/envoy#46237).
+        (
+            state @ (State::Filtering(_) | State::Responding),
+            Event::RequestBody(Chunk { bytes, end_of_stream: true }),
+        ) if bytes.is_empty() => Step::Go { to: state, answers: NO_PARTS },
+        (State::Filtering(_) | State::Responding, Event::RequestBody(_)) => {
             return Err(Violation("a part of the body came after the decision"));
         }
         (_, Event::RequestHeaders { .. }) => return Err(Violation("request headers came twice")),
         (_, Event::Unknown) => return Err(Violation("a message of an unknown kind")),
-        // `on` takes care of all these.
-        (State::Start | State::Refused | State::Passing, _) | (_, Event::Response(_)) => {
-            return Err(Violation("a message out of order"));
-        }
+        _ => return Err(Violation("a message out of order")),
     })
 }
 
-/// Judges a whole body; `held` is what goes on if it may, and in which encodings the
-/// server may answer.
-fn judge(
+/// Adds a chunk to a body that comes in chunks, and decides if it is the last, or one too many.
+fn buffer(
     gate: &Gate,
-    admitted: Admitted,
-    body: Vec<u8>,
-    held: impl FnOnce(Vec<u8>, Encodings) -> Held,
+    (admitted, mut body, chunks): (Admitted, Vec<u8>, usize),
+    chunk: Chunk,
 ) -> Step {
-    let (record, answer, asked) = {
-        let judgement = gate.judge(&admitted, &body);
-        let record = Box::new(Record::judged(gate, &admitted, &judgement));
-        (record, judgement.answer, judgement.list)
+    let unread = if body.len() + chunk.bytes.len() > gate.most_body_bytes(&admitted) {
+        Some(Unread::TooLarge)
+    } else if chunks > gate.limits.max_body_parts {
+        Some(Unread::TooManyParts)
+    } else {
+        None
     };
-    let end = match answer {
-        Ok(proof) => {
-            let list = asked.map(|asked| Box::new(gate.awaited(admitted, asked)));
-            let encodings = if list.is_some() { Encodings::Identity } else { Encodings::Accepted };
-            End::Release { proof, held: held(body, encodings), more: false, list }
+    if body.is_empty() {
+        body = chunk.bytes.into();
+    } else {
+        body.extend_from_slice(&chunk.bytes);
+    }
+    let end_of_stream = chunk.end_of_stream;
+    let outcome = match unread {
+        Some(why) => Outcome::of(gate, &admitted, gate.judge_unread(&admitted, why, &body)),
+        None if end_of_stream => Outcome::of(gate, &admitted, gate.judge(&admitted, &body)),
+        None => {
+            let to = State::Buffering { admitted, body, chunks };
+            return Step::Go { to, answers: NO_PARTS };
+        }
+    };
+    outcome.end(gate, admitted, !end_of_stream, |encodings| {
+        let body = Answer::StreamRequestBody(Chunk { bytes: body.into(), end_of_stream });
+        [Some(Answer::RequestHeaders(encodings)), Some(body), None]
+    })
+}
+
+/// Returns what came of a body that has not ended; `None`: without a body Envoy waits for no
+/// part of it.
+fn unless_empty(body: Vec<u8>) -> Option<Answer> {
+    let chunk = Chunk { bytes: body.into(), end_of_stream: false };
+    (!chunk.bytes.is_empty()).then_some(Answer::StreamRequestBody(chunk))
+}
+
+/// A decision and its record, which borrow nothing of the request.
+struct Outcome {
+    answer: Result<Clearance, Refusal>,
+    record: Box<Record>,
+}
+
+impl Outcome {
+    fn of(gate: &Gate, admitted: &Admitted, judgement: Judgement<'_, '_>) -> Self {
+        let record = Box::new(Record::judged(gate, admitted, &judgement));
+        Self { answer: judgement.answer, record }
+    }
+
+    /// Decides: `parts` are released if the request continues, with the encodings in which the
+    /// server may answer; `more` is true if parts of the body are still to come then.
+    fn end(
+        self,
+        gate: &Gate,
+        admitted: Admitted,
+        more: bool,
+        parts: impl FnOnce(Encodings) -> Parts,
+    ) -> Step {
+        let Self { answer, record } = self;
+        let end = match answer {
+            Ok(clearance) => {
+                let filter = clearance.into_list_filter(gate, admitted);
+                let encodings =
+                    if filter.is_some() { Encodings::Identity } else { Encodings::Accepted };
+                End::Release { parts: parts(encodings), more, filter }
+            }
+            Err(refusal) => End::Refuse(refusal),
+        };
+        Step::Decide { end, record }
+    }
+}
+
+/// Decides by the headers alone.
+fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
+    let record = Box::new(Record::turned_away(gate, &turned_away));
+    let end = match turned_away.judgement.answer {
+        // Nothing was read that could oblige.
+        Ok(_clearance) => {
+            let parts = [Some(REQUEST_HEADERS), None, None];
+            End::Release { parts, more, filter: None }
         }
         Err(refusal) => End::Refuse(refusal),
     };
     Step::Decide { end, record }
 }
 
-/// Answers; `held` is what goes on if it may, and `more` whether parts of the
-/// body are still to come then.
-fn answer(
-    gate: &Gate,
-    admitted: &Admitted,
-    judgement: Judgement<'_, '_>,
-    held: Held,
-    more: bool,
-) -> Step {
-    let record = Box::new(Record::judged(gate, admitted, &judgement));
-    Step::Decide { end: end(judgement.answer, held, more), record }
-}
-
-/// Answers what was decided by the head alone.
-fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
-    let record = Box::new(Record::turned_away(gate, &turned_away));
-    let held = [Some(REQUEST_HEADERS), None, None];
-    Step::Decide { end: end(turned_away.judgement.answer, held, more), record }
-}
-
-fn end(answer: Result<Clearance, Refusal>, held: Held, more: bool) -> End {
-    match answer {
-        Ok(proof) => End::Release { proof, held, more, list: None },
-        Err(refusal) => End::Refuse(refusal),
-    }
-}
-
 fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
-    turn_away(gate, Refusal::misconfigured(&what.to_string()).into(), false)
+    turn_away(gate, Refusal::from(what).into(), false)
 }
 
 #[cfg(test)]

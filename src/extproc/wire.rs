@@ -83,8 +83,8 @@ pub(super) struct HeaderValue {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct HttpBody {
-    #[prost(bytes = "vec", tag = "1")]
-    pub(super) body: Vec<u8>,
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(super) body: Bytes,
     #[prost(bool, tag = "2")]
     pub(super) end_of_stream: bool,
 }
@@ -242,17 +242,6 @@ pub(super) struct ProcessingResponse {
     /// A `Struct`.
     #[prost(bytes = "bytes", optional, tag = "8")]
     pub(super) dynamic_metadata: Option<Bytes>,
-    #[prost(message, optional, tag = "9")]
-    pub(super) mode_override: Option<ProcessingMode>,
-}
-
-/// How the rest of a stream goes. What is left out is as if the filter said nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub(super) struct ProcessingMode {
-    #[prost(int32, tag = "3")]
-    pub(super) request_body_mode: i32,
-    #[prost(int32, tag = "4")]
-    pub(super) response_body_mode: i32,
 }
 
 /// The part that an answer is about.
@@ -291,8 +280,8 @@ pub(super) struct CommonResponse {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct BodyMutation {
-    #[prost(bytes = "vec", optional, tag = "1")]
-    pub(super) body: Option<Vec<u8>>,
+    #[prost(bytes = "bytes", optional, tag = "1")]
+    pub(super) body: Option<Bytes>,
     #[prost(message, optional, tag = "3")]
     pub(super) streamed_response: Option<HttpBody>,
 }

@@ -1,6 +1,6 @@
 //! The calls of a body: one, or those of a batch.
 
-use super::{Admitted, Clearance, Judged, Judgement, Proof, Refusal};
+use super::{Admitted, Judged, Judgement, Proof, Refusal};
 use crate::claims::Claims;
 use crate::mcp::{Call, Malformed, Problem};
 use crate::policy::{Facts, NoSubject, Policy, Reason};
@@ -26,7 +26,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
         }
     }
     let judgement = match denied.as_slice() {
-        [] => Ok(Clearance(Proof::Calls(permits))).into(),
+        [] => Judgement::cleared(Proof::Calls(permits)),
         [first, ..] if are_several => {
             Judgement::refused(policy, denied_some(admitted, &judged, first, &denied))
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Admitted, Asked, Judgement, Proof, Refusal, calls, filters_lists};
+use super::{Admitted, Judgement, Obligation, Proof, Refusal, calls, filters_lists};
 use crate::head::Unclear;
 use crate::mcp::{Call, Feature, Listing, Malformed, Message, RequestId};
 use crate::policy::{Policy, Shown};
@@ -37,7 +37,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Jud
                 let id = calls.first().and_then(|call| call.id);
                 calls.insert(0, Call { id, ..http });
             }
-            Judgement { list, ..calls::judge(admitted, calls) }
+            calls::judge(admitted, calls).obliged(list)
         }
         Message::NotGoverned { proof, method, id } => {
             let is_response = method.is_none() && names_responses(policy);
@@ -47,7 +47,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Jud
                 return calls::judge(admitted, calls);
             }
             let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
-            Judgement { method, list, ..Judgement::cleared(Proof::NotGoverned(proof)) }
+            Judgement { method, ..Judgement::cleared(Proof::NotGoverned(proof)).obliged(list) }
         }
         Message::Task { method, id } => task(policy, method, id.and_then(RequestId::of)),
         Message::Batch(messages) => batch(admitted, messages, http),
@@ -97,15 +97,15 @@ fn names_responses(policy: &Policy) -> bool {
         })
 }
 
-/// The list that a method asks for, if the answer is filtered.
-fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Asked> {
+/// Returns the obligation of a method that asks for a list which the policy filters.
+fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obligation> {
     let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
     let is_filtered = policy.lists.of(listing.feature()) != Shown::Unfiltered;
-    is_filtered.then(|| Asked { listing, id: id.and_then(RequestId::of) })
+    is_filtered.then(|| Obligation::FilterList { listing, id: id.and_then(RequestId::of) })
 }
 
-/// The same, for a call.
-fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Asked> {
+/// Returns the obligation of a call that asks for a list which the policy filters.
+fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Obligation> {
     let may_list = call.feature == Feature::Method;
     if may_list { filtered_list(policy, &call.method, call.id) } else { None }
 }
@@ -142,7 +142,7 @@ fn batch<'p, 'b>(
             // A batch holds no batch.
             Message::Batch(_) => None,
         };
-        if let Some(Asked { listing, .. }) = list {
+        if let Some(Obligation::FilterList { listing, .. }) = list {
             return Judgement::refused(policy, Refusal::list_in_batch(listing));
         }
     }

@@ -317,15 +317,36 @@ impl Refusal {
         )
     }
 
+    /// A body that ends with trailers, in `FULL_DUPLEX_STREAMED`: if Envoy retried the request,
+    /// the server would get the body twice (envoyproxy/envoy#45470).
+    pub(super) fn request_trailers() -> Self {
+        Self::of_request(
+            400,
+            "request_trailers",
+            "trailers after the body are not accepted: send the request without them",
+        )
+    }
+
+    /// A request for another protocol than HTTP, by `CONNECT` or `Upgrade` ([RFC 9110, section
+    /// 15.6.2]): calls in it could not be read.
+    ///
+    /// [RFC 9110, section 15.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.2
+    pub(super) fn upgrade() -> Self {
+        Self::of_request(
+            501,
+            "upgrade",
+            "CONNECT and upgrades to another protocol are not accepted: send requests by HTTP POST",
+        )
+    }
+
     /// A list that the server answers with and that cannot be filtered ([RFC 9110, section
     /// 15.6.3]).
     ///
     /// [RFC 9110, section 15.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.3
-    pub(super) fn unreadable_list(listing: Listing, id: Option<RequestId>, why: &str) -> Self {
+    pub(super) fn unreadable_list(what: &str, why: &str) -> Self {
         let message = "the server's list could not be read, so you cannot see it";
-        let hint = format!("the answer to {} cannot be filtered: {why}", listing.method());
-        let refusal = Self::of_operator(502, "unreadable_list", message).answering(id);
-        Self { hint: Some(hint), ..refusal }
+        let hint = format!("{what} cannot be filtered: {why}");
+        Self { hint: Some(hint), ..Self::of_operator(502, "unreadable_list", message) }
     }
 
     /// A batch that asks for a list which would have to be filtered.

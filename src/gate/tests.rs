@@ -1,5 +1,6 @@
 use super::*;
 use crate::config;
+use crate::mcp::Listing;
 
 /// {"scope":"a"} and {"scope":"b"}, signed by nobody.
 const A: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
@@ -88,13 +89,16 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
         let admitted = gate.admit(head, None).unwrap();
         let message = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}"}}"#);
         let alone = gate.judge(&admitted, message.as_bytes());
-        assert!(alone.answer.is_ok());
+        let obligation = alone.answer.unwrap().obligation().cloned();
         let batch = format!("[{message}]");
         let in_batch = gate.judge(&admitted, batch.as_bytes()).answer;
         let reason = in_batch.err().map(|refusal| refusal.reason);
-        let listing = alone.list.map(|asked| {
-            assert_eq!(asked.id.as_ref().map(RequestId::as_json), Some("7"));
-            asked.listing
+        let listing = obligation.map(|obligation| {
+            let Obligation::FilterList { listing, id } = obligation else {
+                panic!("{obligation:?}")
+            };
+            assert_eq!(id.as_ref().map(RequestId::as_json), Some("7"));
+            listing
         });
         assert_eq!(reason, listing.map(|_| "list_in_batch"), "{enforce} {settings} {method}");
         listing

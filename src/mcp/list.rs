@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use super::call;
 use super::message::{Keys, Member, member, members};
@@ -26,69 +27,114 @@ pub enum Entry<'s> {
     Goes,
 }
 
-/// A list in an answer.
-#[derive(Debug)]
-struct List<'a> {
-    /// Where the array begins and ends in the text.
-    array: (usize, usize),
-    entries: Vec<Member<'a>>,
+/// The member of a result that says who may store it (MCP 2026-07-28, "Caching").
+const CACHE_SCOPE: &str = "cacheScope";
+
+/// The lists in a response's `result`.
+#[derive(Debug, Default)]
+struct Lists<'a> {
+    /// The lists, in the order of the text.
+    lists: Vec<(Listing, Vec<Member<'a>>)>,
+    /// The offset at which the first member of `result` could be inserted.
+    result_start: usize,
+    cache_scope: Option<Member<'a>>,
 }
 
-/// An answer with some entries taken out of the list in its `result`, as `judge` says by
-/// their names (with stars in templates); `None` if it stays as it is. An entry whose name
-/// cannot be known for sure goes.
+/// A range of a text, and what takes its place.
+type Edit = (Range<usize>, String);
+
+/// Filters the lists in a response's `result`: `judge` decides about each entry by its list and
+/// its name, with stars in templates. An entry whose name is ambiguous is removed. A result
+/// with a list becomes `cacheScope: private`, on each page. `None`: the response stays as it is.
 ///
 /// # Errors
-/// If it is no message that all readers understand alike.
+/// If clients could read the response in different ways.
 pub fn filter<'s>(
-    answer: &str,
-    listing: Listing,
+    response: &str,
+    filters: impl Fn(Listing) -> bool,
     max_depth: usize,
-    mut judge: impl FnMut(&str) -> Entry<'s>,
+    mut judge: impl FnMut(Listing, &str) -> Entry<'s>,
 ) -> Result<Option<String>, JsonError> {
-    let (result_key, name_key) = listing.keys();
-    let Some(List { array: (start, end), entries }) = list(answer, result_key, max_depth)? else {
+    let Lists { lists, result_start, cache_scope } = lists(response, filters, max_depth)?;
+    if lists.is_empty() {
         return Ok(None);
-    };
-    let part = |from, to| answer.get(from..to).unwrap_or_default();
-    let first = entries.first().map_or(end - 1, |entry| entry.offset);
-    let mut filtered = part(0, first).to_owned();
-    let (mut before, mut is_changed, mut is_empty) = (start, false, true);
-    for entry in &entries {
+    }
+    let mut edits: Vec<Edit> = Vec::new();
+    for (listing, entries) in &lists {
+        edits.extend(filter_entries(response, *listing, entries, max_depth, &mut judge));
+    }
+    match cache_scope {
+        Some(scope) if scope.text == "\"private\"" => {}
+        Some(scope) => {
+            edits.push((scope.offset..scope.offset + scope.text.len(), "\"private\"".to_owned()));
+        }
+        None => {
+            // The list is a member, so that another one follows.
+            let member = format!("\"{CACHE_SCOPE}\":\"private\",");
+            edits.push((result_start..result_start, member));
+        }
+    }
+    if edits.is_empty() {
+        return Ok(None);
+    }
+    edits.sort_by_key(|(range, _)| range.start);
+    let (mut filtered, mut at) = (String::with_capacity(response.len() + 32), 0);
+    for (range, text) in edits {
+        filtered.push_str(response.get(at..range.start).unwrap_or_default());
+        filtered.push_str(&text);
+        at = range.end;
+    }
+    filtered.push_str(response.get(at..).unwrap_or_default());
+    Ok(Some(filtered))
+}
+
+/// Returns the entries of a list that the caller may see, in place of all entries; `None`: the
+/// list stays as it is.
+fn filter_entries<'s>(
+    response: &str,
+    listing: Listing,
+    entries: &[Member<'_>],
+    max_depth: usize,
+    judge: &mut impl FnMut(Listing, &str) -> Entry<'s>,
+) -> Option<Edit> {
+    let (first, last) = (entries.first()?, entries.last()?);
+    let (_, name_key) = listing.keys();
+    let (mut kept, mut before, mut is_changed) = (String::new(), first.offset, false);
+    for entry in entries {
         let named = Named::of(entry, name_key, max_depth);
         // What could not be called goes, too.
         let name = named
             .as_ref()
             .and_then(|named| call::judged(listing.feature(), Cow::Borrowed(&named.name)).ok());
-        let verdict = name.map_or(Entry::Goes, |name| judge(&name));
+        let verdict = name.map_or(Entry::Goes, |name| judge(listing, &name));
         is_changed |= verdict != Entry::Stays;
-        if verdict != Entry::Goes {
-            // With the comma in front, if there is one.
-            filtered.push_str(if is_empty { "" } else { part(before, entry.offset) });
-            is_empty = false;
+        if verdict != Entry::Goes && !kept.is_empty() {
+            // The comma, with the white space around it.
+            kept.push_str(response.get(before..entry.offset).unwrap_or_default());
         }
         match (verdict, named) {
-            (Entry::Stays, _) => filtered.push_str(entry.text),
-            (Entry::Needs(scopes), Some(named)) => named.write_with(scopes, entry, &mut filtered),
+            (Entry::Stays, _) => kept.push_str(entry.text),
+            (Entry::Needs(scopes), Some(named)) => named.write_with(scopes, entry, &mut kept),
             (Entry::Needs(_) | Entry::Goes, _) => {}
         }
         before = entry.offset + entry.text.len();
     }
-    filtered.push_str(part(if entries.is_empty() { first } else { before }, answer.len()));
-    Ok(is_changed.then_some(filtered))
+    is_changed.then_some((first.offset..last.offset + last.text.len(), kept))
 }
 
-/// The list in an answer's `result`, if there is one.
-fn list<'a>(
-    answer: &'a str,
-    key_of_list: &'static str,
+/// Reads the lists in a response's `result`.
+fn lists<'a>(
+    response: &'a str,
+    filters: impl Fn(Listing) -> bool,
     max_depth: usize,
-) -> Result<Option<List<'a>>, JsonError> {
+) -> Result<Lists<'a>, JsonError> {
     const KEYS: [&str; 1] = ["result"];
 
-    let mut reader = Reader::new(answer, max_depth);
+    let listings = || Listing::ALL.into_iter().filter(|listing| filters(*listing));
+    let known: Vec<_> = listings().map(|listing| listing.keys().0).chain([CACHE_SCOPE]).collect();
+    let mut reader = Reader::new(response, max_depth);
     let (mut keys, mut result_keys) = (Keys::default(), Keys::default());
-    let mut list = None;
+    let mut found = Lists::default();
     if reader.peek()? != Kind::Object {
         return Err(JsonError { fault: Fault::Syntax("not a message"), offset: reader.offset() });
     }
@@ -96,20 +142,23 @@ fn list<'a>(
         if keys.add(key, &KEYS).is_none() || reader.peek()? != Kind::Object {
             return reader.raw().map(drop);
         }
+        found.result_start = reader.offset() + 1;
         reader.object(|reader, key| {
-            if result_keys.add(key, &[key_of_list]).is_none() {
-                return reader.raw().map(drop);
-            }
+            let Some(key) = result_keys.add(key, &known) else { return reader.raw().map(drop) };
+            let Some(listing) = listings().find(|listing| listing.keys().0 == key) else {
+                found.cache_scope = Some(member(reader)?);
+                return Ok(());
+            };
             if reader.peek()? != Kind::Array {
                 let fault = Fault::Syntax("a list that is no array");
                 return Err(JsonError { fault, offset: reader.offset() });
             }
-            let (start, mut entries) = (reader.offset(), Vec::new());
+            let mut entries = Vec::new();
             reader.array(|reader| {
                 entries.push(member(reader)?);
                 Ok(())
             })?;
-            list = Some(List { array: (start, reader.offset()), entries });
+            found.lists.push((listing, entries));
             Ok(())
         })
     })?;
@@ -121,7 +170,7 @@ fn list<'a>(
             return Err(JsonError { fault, offset: reader.offset() });
         }
     }
-    Ok(list)
+    Ok(found)
 }
 
 /// An entry of which it is clear what it names.
@@ -202,21 +251,23 @@ mod tests {
 
     fn filtered(answer: &str) -> Option<String> {
         let needs = ["a".to_owned(), "b:c".to_owned()];
-        let judge = |name: &str| match name.chars().next() {
+        let judge = |_, name: &str| match name.chars().next() {
             Some('s') => Entry::Stays,
             Some('n') => Entry::Needs(&needs),
             _ => Entry::Goes,
         };
-        filter(answer, Listing::Tools, 16, judge).unwrap()
+        filter(answer, |listing| listing == Listing::Tools, 16, judge).unwrap()
     }
 
     #[test]
     fn entries_go_and_everything_else_stays_as_it_is() {
-        let around = |tools: &str| {
+        let with = |scope: &str, tools: &str| {
             format!(
-                r#" {{"id":"7", "jsonrpc":"2.0","result":{{"x":[1.50,"\u0041"], "tools":{tools}, "nextCursor":"c"}}}} "#
+                r#" {{"id":"7", "jsonrpc":"2.0","result":{{{scope}"x":[1.50,"\u0041"], "tools":{tools}, "nextCursor":"c"}}}} "#
             )
         };
+        let (around, private) =
+            (|tools: &str| with("", tools), |tools| with("\"cacheScope\":\"private\",", tools));
         for (before, after) in [
             (r#"[{"name":"go"}]"#, "[]"),
             (r#"[ {"name":"go"} , {"name":"go"} ]"#, "[  ]"),
@@ -248,11 +299,38 @@ mod tests {
             ),
             (r#"[{"name":"s","NAME":"go"}]"#, "[]"),
         ] {
-            assert_eq!(filtered(&around(before)), Some(around(after)), "{before}");
+            assert_eq!(filtered(&around(before)), Some(private(after)), "{before}");
         }
         for same in [r#"[]"#, r#"[ ]"#, r#"[{"name":"s1","inputSchema":{"type":"object"}}]"#] {
-            assert_eq!(filtered(&around(same)), None, "{same}");
+            assert_eq!(filtered(&around(same)), Some(private(same)), "{same}");
+            assert_eq!(filtered(&private(same)), None, "{same}");
         }
+    }
+
+    #[test]
+    fn cache_scope_becomes_private() {
+        for scope in [r#""public""#, r#""Private""#, "null", "7", r#"{"a":"private"}"#, r#""""#] {
+            let response =
+                format!(r#"{{"result":{{"tools":[], "cacheScope" : {scope} , "ttlMs":9}}}}"#);
+            let private = r#"{"result":{"tools":[], "cacheScope" : "private" , "ttlMs":9}}"#;
+            assert_eq!(filtered(&response).as_deref(), Some(private), "{scope}");
+        }
+        // Only a list is filtered.
+        assert_eq!(filtered(r#"{"result":{"cacheScope":"public","contents":[]}}"#), None);
+        let scopes = r#"{"result":{"cacheScope":"private","tools":[],"CacheScope":"public"}}"#;
+        assert!(filter(scopes, |_| true, 16, |_, _| Entry::Stays).is_err());
+    }
+
+    #[test]
+    fn several_lists_are_filtered_together() {
+        let response = r#"{"result":{"prompts":[{"name":"go"}],"x":1,"tools":[{"name":"s"},{"name":"go"}],"resources":[{"uri":"go"}]}}"#;
+        let judge = |listing, name: &str| match (listing, name) {
+            (Listing::Tools, "s") => Entry::Stays,
+            _ => Entry::Goes,
+        };
+        let filtered = filter(response, |listing| listing != Listing::Resources, 16, judge);
+        let expected = r#"{"result":{"cacheScope":"private","prompts":[],"x":1,"tools":[{"name":"s"}],"resources":[{"uri":"go"}]}}"#;
+        assert_eq!(filtered.unwrap().as_deref(), Some(expected));
     }
 
     #[test]
@@ -261,26 +339,27 @@ mod tests {
             (
                 Listing::Prompts,
                 r#"{"result":{"prompts":[{"name":"go"},{"name":"s"}],"tools":[{"name":"go"}]}}"#,
-                r#"{"result":{"prompts":[{"name":"s"}],"tools":[{"name":"go"}]}}"#,
+                r#"{"result":{"cacheScope":"private","prompts":[{"name":"s"}],"tools":[{"name":"go"}]}}"#,
             ),
             (
                 Listing::Resources,
                 r#"{"result":{"resources":[{"name":"s","uri":"go"},{"name":"go","uri":"s"}]}}"#,
-                r#"{"result":{"resources":[{"name":"go","uri":"s"}]}}"#,
+                r#"{"result":{"cacheScope":"private","resources":[{"name":"go","uri":"s"}]}}"#,
             ),
             (
                 Listing::ResourceTemplates,
                 r#"{"result":{"resourceTemplates":[{"uri":"s"},{"uriTemplate":"s/../x"},{"uriTemplate":"n{x}"}]}}"#,
-                r#"{"result":{"resourceTemplates":[{"_meta":{"mcp-authz/requiredScopes":["a"]},"uriTemplate":"n{x}"}]}}"#,
+                r#"{"result":{"cacheScope":"private","resourceTemplates":[{"_meta":{"mcp-authz/requiredScopes":["a"]},"uriTemplate":"n{x}"}]}}"#,
             ),
         ] {
             let needs = ["a".to_owned()];
-            let judge = |name: &str| match name.chars().next() {
+            let judge = |_, name: &str| match name.chars().next() {
                 Some('s') => Entry::Stays,
                 Some('n') => Entry::Needs(&needs),
                 _ => Entry::Goes,
             };
-            assert_eq!(filter(answer, listing, 16, judge).unwrap().as_deref(), Some(expected));
+            let filtered = filter(answer, |filtered| filtered == listing, 16, judge);
+            assert_eq!(filtered.unwrap().as_deref(), Some(expected));
         }
     }
 
@@ -305,7 +384,8 @@ mod tests {
             r#"{"result":{"tools":{}}}"#,
             r#"{"result":{"tools":[]}} {}"#,
         ] {
-            let filtered = filter(unclear, Listing::Tools, 16, |_| Entry::Stays);
+            let filtered =
+                filter(unclear, |listing| listing == Listing::Tools, 16, |_, _| Entry::Stays);
             assert!(filtered.is_err(), "{unclear}");
         }
     }

@@ -50,6 +50,10 @@ pub enum Listing {
 }
 
 impl Listing {
+    /// All lists.
+    pub(super) const ALL: [Self; 4] =
+        [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
+
     /// The list that a method asks for.
     pub fn of_method(method: &str) -> Option<Self> {
         match asks(method) {

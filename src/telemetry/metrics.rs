@@ -113,6 +113,41 @@ impl StreamFailure {
     }
 }
 
+/// The outcome of a request whose response a policy filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListOutcome {
+    /// The response was filtered.
+    Filtered,
+    /// The response could not be filtered, and was not sent.
+    Unreadable,
+    /// The response held no list.
+    NoList,
+    /// The server answers on another stream, which is not filtered.
+    Elsewhere,
+    /// The client or the server broke the exchange off.
+    Interrupted,
+}
+
+impl ListOutcome {
+    const ALL: [Self; 5] =
+        [Self::Filtered, Self::Unreadable, Self::NoList, Self::Elsewhere, Self::Interrupted];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Filtered => "filtered",
+            Self::Unreadable => "unreadable",
+            Self::NoList => "no_list",
+            Self::Elsewhere => "elsewhere",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    outcome: &'static str,
+}
+
 const SUCCESS: ByResult = ByResult { result: "success" };
 const FAILURE: ByResult = ByResult { result: "failure" };
 
@@ -130,8 +165,10 @@ pub struct Metrics {
     policy_info: Family<Digest, Gauge>,
     policy_rules: Family<ByPolicy, Gauge>,
     pub(super) streams: Gauge,
+    pub(super) replays: Gauge,
     pub(super) streams_started: Counter,
     stream_failures: Family<ByReason, Counter>,
+    lists: Family<ByOutcome, Counter>,
     pub(super) held_bytes: Gauge,
     pub(super) watchers: Gauge,
     in_force: Mutex<InForce>,
@@ -185,8 +222,10 @@ impl Metrics {
             policy_info: Family::default(),
             policy_rules: Family::default(),
             streams: Gauge::default(),
+            replays: Gauge::default(),
             streams_started: Counter::default(),
             stream_failures: Family::default(),
+            lists: Family::default(),
             held_bytes: Gauge::default(),
             watchers: Gauge::default(),
             in_force: Mutex::default(),
@@ -197,6 +236,9 @@ impl Metrics {
         // was a zero before it.
         for failure in StreamFailure::ALL {
             metrics.stream_failures.get_or_create(&failure.labels()).inc_by(0);
+        }
+        for outcome in ListOutcome::ALL {
+            metrics.lists.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc_by(0);
         }
         for result in [SUCCESS, FAILURE] {
             metrics.reloads.get_or_create(&result).inc_by(0);
@@ -254,6 +296,16 @@ impl Metrics {
             "Streams that failed before a decision; Envoy answers their requests with a 500",
             self.stream_failures.clone(),
         );
+        registry.register(
+            "replay_streams",
+            "Open streams on which a server sends again what a client missed, filtered",
+            self.replays.clone(),
+        );
+        registry.register(
+            "lists",
+            "Responses that a policy filters, by their outcome; a list that is answered elsewhere (on another stream, after a 202) is not filtered",
+            self.lists.clone(),
+        );
         registry.register("held_bytes", "Bytes of bodies that are held", self.held_bytes.clone());
         registry.register("watchers", "Clients that follow decisions", self.watchers.clone());
         let build: Family<Version, Gauge> = Family::default();
@@ -286,6 +338,10 @@ impl Metrics {
         if let Some(took) = &record.took {
             self.decision_duration.observe(took.as_secs_f64());
         }
+    }
+
+    pub(super) fn listed(&self, outcome: ListOutcome) {
+        self.lists.get_or_create(&ByOutcome { outcome: outcome.as_str() }).inc();
     }
 
     pub(super) fn failed(&self, failure: StreamFailure) {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{DecisionLog, Metrics, Spans, StreamFailure};
+use super::{DecisionLog, ListOutcome, Metrics, Spans, StreamFailure};
 use crate::proto::v1::Decision;
 use crate::record::Record;
 
@@ -181,6 +181,7 @@ impl Drop for Held {
 pub struct OpenStream {
     held: Arc<Held>,
     others: i64,
+    is_replay: bool,
 }
 
 impl OpenStream {
@@ -189,7 +190,7 @@ impl OpenStream {
         let metrics = held.recorder.metrics();
         metrics.streams_started.inc();
         let others = metrics.streams.inc();
-        Self { held, others }
+        Self { held, others, is_replay: false }
     }
 
     /// Where its decision is recorded.
@@ -205,6 +206,23 @@ impl OpenStream {
     /// Whether a message came that there is no room for.
     pub fn is_full(&self) -> bool {
         self.held.is_full()
+    }
+
+    /// Counts the stream among those that clients have resumed, once.
+    pub fn replays_lists(&mut self) {
+        if !std::mem::replace(&mut self.is_replay, true) {
+            self.recorder().metrics.replays.inc();
+        }
+    }
+
+    /// Counts the outcome of a list.
+    pub fn listed(&self, outcome: ListOutcome) {
+        self.recorder().metrics.listed(outcome);
+    }
+
+    /// Returns the number of streams that clients have resumed and that are filtered.
+    pub fn replays(&self) -> i64 {
+        self.recorder().metrics.replays.get()
     }
 
     /// How many others were open when it came.
@@ -227,5 +245,8 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.recorder().metrics.streams.dec();
+        if self.is_replay {
+            self.recorder().metrics.replays.dec();
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Answers to lists.
 
-use super::tests::{POLICY, body, headers, word};
+use super::tests::{POLICY, ROOM, body, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
+use crate::extproc::message::ResponsePart;
 use crate::gate::ResponseHead;
 
 fn list_request() -> Event {
@@ -12,12 +13,17 @@ fn list_request() -> Event {
 
 fn response(status: u16, content_type: &str) -> Event {
     let content_type = content_type.to_owned();
-    let head = ResponseHead { status, content_type, is_compressed: status == 299, is_all: false };
+    let head = ResponseHead {
+        status,
+        content_type,
+        is_compressed: status == 299,
+        ..ResponseHead::default()
+    };
     Event::Response(ResponsePart::Headers(Some(head)))
 }
 
 fn response_body(bytes: &str, end_of_stream: bool) -> Event {
-    let bytes = bytes.as_bytes().to_vec();
+    let bytes = bytes.as_bytes().to_vec().into();
     Event::Response(ResponsePart::Body(Chunk { bytes, end_of_stream }))
 }
 
@@ -26,8 +32,8 @@ fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
     let gate = config::parse(&format!("{POLICY}  toolsList: {tools_list}\n")).unwrap();
     let mut events = vec![headers(false), list_request()];
     events.extend(response);
-    let mut session = Session::new(false);
-    let (request_body, response_body) = (BodyMode::Buffered, BodyMode::None);
+    let mut session = Session::new(ROOM);
+    let (request_body, response_body) = (BodyMode::Buffered, BodyMode::Streamed);
     let mut setup = Some(Setup { request_body, response_body });
     let mut words = Vec::new();
     for event in events {
@@ -42,14 +48,15 @@ fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
 
 const TOOLS: &str =
     r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"},{"name":"bad"}]}}"#;
-const GOOD: &str = r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"}]}}"#;
-const BOTH: &str = r#"{"jsonrpc":"2.0","id":"7","result":{"tools":[{"name":"good"},{"_meta":{"mcp-authz/requiredScopes":["more"]},"name":"bad"}]}}"#;
+const GOOD: &str =
+    r#"{"jsonrpc":"2.0","id":"7","result":{"cacheScope":"private","tools":[{"name":"good"}]}}"#;
+const BOTH: &str = r#"{"jsonrpc":"2.0","id":"7","result":{"cacheScope":"private","tools":[{"name":"good"},{"_meta":{"mcp-authz/requiredScopes":["more"]},"name":"bad"}]}}"#;
 
 #[test]
 fn the_answer_to_a_list_is_filtered() {
     let json = || response(200, "application/json; charset=utf-8");
     let asked = "RequestBody(Identity)";
-    let fetched = [asked, "FetchResponseBody"];
+    let fetched = [asked, "FilteredResponseHeaders"];
     for (tools_list, filtered) in [("Permitted", GOOD), ("Reachable", BOTH)] {
         let words = listed(tools_list, vec![json(), response_body(TOOLS, true)]);
         assert_eq!(words, [fetched.as_slice(), &[filtered]].concat());
@@ -64,7 +71,7 @@ fn the_answer_to_a_list_is_filtered() {
     }
     // What is not filtered is not fetched.
     let words = listed("Unfiltered", vec![json(), response_body(TOOLS, true)]);
-    assert_eq!(words, ["RequestBody", "ResponseHeaders", "ResponseBody"]);
+    assert_eq!(words, ["RequestBody"]);
     for no_list in [response(404, "application/json"), response(202, "")] {
         assert_eq!(listed("Permitted", vec![no_list]), [asked, "ResponseHeaders"]);
     }
@@ -113,9 +120,9 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         ("application/json", "{", "{\"jsonrpc"),
         ("text/event-stream", "data: {", "data: {\"jsonrpc"),
     ] {
-        let mut session = Session::new(false);
+        let mut session = Session::new(ROOM);
         let mut setup =
-            Some(Setup { request_body: BodyMode::Buffered, response_body: BodyMode::None });
+            Some(Setup { request_body: BodyMode::Buffered, response_body: BodyMode::Streamed });
         let mut answers = Vec::new();
         for event in [
             headers(false),

@@ -1,8 +1,9 @@
 //! Every order of messages, whether Envoy can send it or not.
 
-use super::tests::{body, call, challenging, gate, headers};
+use super::tests::{ROOM, body, call, challenging, gate, headers};
 use super::*;
 use crate::claims::VerifiedClaims;
+use crate::extproc::message::ResponsePart;
 
 /// Every sequence of up to four messages, in every mode: each has an outcome, and none
 /// lets a byte of a call go on that is denied, or anything before it is decided.
@@ -51,13 +52,13 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
 fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     let description = format!("{mode:?} {events:?}");
     let bad = call("bad");
-    let mut session = Session::new(false);
+    let mut session = Session::new(ROOM);
     let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
     let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
     let (mut went_on, mut has_body, mut is_response) = (false, false, None);
     for event in events {
         let part = match &event {
-            Event::RequestBody(chunk) => chunk.bytes.clone(),
+            Event::RequestBody(chunk) => chunk.bytes.to_vec(),
             _ => Vec::new(),
         };
         ended |= match &event {
@@ -100,7 +101,7 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
                     went_on |= is_response == Some(false);
                 }
                 Answer::ResponseHeaders
-                | Answer::FetchResponseBody
+                | Answer::FilteredResponseHeaders { .. }
                 | Answer::ResponseBody
                 | Answer::ReplaceResponseBody(_)
                 | Answer::StreamResponseBody(_)

@@ -1,6 +1,9 @@
+use prost::bytes::Bytes;
+
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
+use crate::extproc::message::ResponsePart;
 use crate::head::Head;
 
 pub(super) const POLICY: &str = "
@@ -14,6 +17,8 @@ policies:
   - action: Allow
     source: {jwt: {scopes: [more]}}
 ";
+
+pub(super) const ROOM: Room = Room { for_body: true, for_replay: true };
 
 pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
@@ -44,7 +49,7 @@ pub(super) fn headers(end_of_stream: bool) -> Event {
 }
 
 pub(super) fn body(bytes: &[u8], end_of_stream: bool) -> Event {
-    Event::RequestBody(Chunk { bytes: bytes.to_vec(), end_of_stream })
+    Event::RequestBody(Chunk { bytes: Bytes::copy_from_slice(bytes), end_of_stream })
 }
 
 fn converse(request_body: Option<BodyMode>, events: Vec<Event>) -> (Vec<String>, bool) {
@@ -57,7 +62,7 @@ fn converse_with(
     request_body: Option<BodyMode>,
     events: Vec<Event>,
 ) -> (Vec<String>, bool) {
-    let mut session = Session::new(false);
+    let mut session = Session::new(ROOM);
     let mut words = Vec::new();
     let response_body = BodyMode::FullDuplexStreamed;
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
@@ -83,7 +88,11 @@ pub(super) fn word(answer: Answer) -> String {
         }
         Answer::RequestHeaders(Encodings::Accepted) => "RequestHeaders".to_owned(),
         Answer::RequestBody(Encodings::Accepted) => "RequestBody".to_owned(),
-        Answer::ReplaceResponseBody(bytes) => String::from_utf8(bytes).unwrap(),
+        Answer::ReplaceResponseBody(bytes) => String::from_utf8(bytes.into()).unwrap(),
+        Answer::FilteredResponseHeaders { cache_control } => {
+            assert_eq!(cache_control, "private");
+            "FilteredResponseHeaders".to_owned()
+        }
         other => format!("{other:?}"),
     }
 }
@@ -100,11 +109,12 @@ fn a_buffered_call_is_judged_with_its_body() {
     let mode = BodyMode::Buffered;
     let good = call("good");
     check(mode, vec![headers(false), body(&good, true)], &["RequestHeaders", "RequestBody"]);
-    // With trailers to come, even the whole body does not end the stream.
+    // With trailers to come, even the whole body does not end the request; they follow without
+    // us.
     check(
         mode,
         vec![headers(false), body(&good, false), Event::RequestTrailers],
-        &["RequestHeaders", "RequestBody", "RequestTrailers"],
+        &["RequestHeaders", "RequestBody"],
     );
     check(
         mode,
@@ -141,15 +151,11 @@ fn a_streamed_call_is_held_until_it_is_decided() {
     check(
         mode,
         vec![headers(false), body(&good, false), Event::RequestTrailers],
-        &["RequestHeaders", &format!("StreamRequestBody {length} false"), "RequestTrailers"],
+        &["400 request_trailers"],
     );
     check(mode, vec![headers(false), body(&call("bad"), true)], &["403 insufficient_scope"]);
     check(mode, vec![headers(true)], &["RequestHeaders"]);
-    check(
-        mode,
-        vec![headers(false), Event::RequestTrailers],
-        &["RequestHeaders", "RequestTrailers"],
-    );
+    check(mode, vec![headers(false), Event::RequestTrailers], &["400 request_trailers"]);
     check(
         mode,
         vec![headers(false), body(b"", true)],
@@ -197,18 +203,29 @@ fn every_other_set_up_is_refused() {
 
 #[test]
 fn responses_are_answered_in_every_state() {
-    let chunk = || Chunk { bytes: b"x".to_vec(), end_of_stream: true };
+    let chunk = || Chunk { bytes: Bytes::from_static(b"x"), end_of_stream: true };
     let echo = format!("{:?}", Answer::StreamResponseBody(chunk()));
-    check(
-        BodyMode::Buffered,
-        vec![
-            headers(true),
-            Event::Response(ResponsePart::Headers(None)),
-            Event::Response(ResponsePart::Body(chunk())),
-            Event::Response(ResponsePart::Trailers),
-        ],
-        &["RequestHeaders", "ResponseHeaders", &echo, "ResponseTrailers"],
-    );
+    let response = || {
+        let parts =
+            [ResponsePart::Headers(None), ResponsePart::Body(chunk()), ResponsePart::Trailers];
+        parts.map(Event::Response)
+    };
+    let answered = ["ResponseHeaders", &echo, "ResponseTrailers"];
+    // A filter in front of us answered the request.
+    check(BodyMode::Buffered, response().into(), &answered);
+    // The response of a request that is still held back ends nothing, and a released one
+    // ends the stream only after a response that has begun.
+    let (before, after) = (body(&call("good")[..9], false), body(&call("good")[9..], true));
+    let events: Vec<Event> = [vec![headers(false), before], response().into(), vec![after]]
+        .into_iter()
+        .flatten()
+        .collect();
+    let length = call("good").len();
+    let released = ["RequestHeaders", &format!("StreamRequestBody {length} true")];
+    check(BodyMode::FullDuplexStreamed, events, &[answered.as_slice(), &released].concat());
+    // What comes after the release is not read.
+    let events = [vec![headers(true)], response().into()].into_iter().flatten().collect();
+    check(BodyMode::Buffered, events, &["RequestHeaders"]);
     // A filter in front of us refused the request.
     check(
         BodyMode::Buffered,
@@ -224,6 +241,49 @@ fn responses_are_answered_in_every_state() {
         (words.as_slice(), decided),
         (["RequestHeaders", "ResponseHeaders"].map(String::from).as_slice(), false)
     );
+}
+
+#[test]
+fn released_request_ends_the_stream() {
+    let (good, bad) = (call("good"), call("bad"));
+    for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
+        for (events, is_over) in [
+            (vec![headers(true)], true),
+            (vec![headers(false)], false),
+            (vec![headers(false), body(&good, true)], true),
+            (vec![headers(false), body(&bad, true)], true),
+            (vec![Event::Response(ResponsePart::Headers(None))], false),
+        ] {
+            let description = format!("{mode:?} {events:?}");
+            let mut session = Session::new(ROOM);
+            let modes = Setup { request_body: mode, response_body: BodyMode::FullDuplexStreamed };
+            let mut setup = Some(modes);
+            for event in events {
+                let message =
+                    Message { event, setup: setup.take(), verified: VerifiedClaims::None };
+                session.on(&gate(), message, &mut Vec::new()).unwrap();
+            }
+            assert_eq!(session.is_over(), is_over, "{description}");
+        }
+    }
+}
+
+#[test]
+fn large_bodies_go_back_in_parts() {
+    let gate = config::parse(&POLICY.replace("maxBodyBytes: 300", "maxBodyBytes: 300000")).unwrap();
+    for (spaces, expected) in [
+        (65_536 - 71, vec!["65536 true"]),
+        (65_537 - 71, vec!["65536 false", "1 true"]),
+        (200_000 - 71, vec!["65536 false", "65536 false", "65536 false", "3392 true"]),
+    ] {
+        let mut bytes = call("good");
+        bytes.extend(std::iter::repeat_n(b' ', spaces));
+        let events = vec![headers(false), body(&bytes, true)];
+        let (words, _) = converse_with(&gate, Some(BodyMode::FullDuplexStreamed), events);
+        let parts = expected.into_iter().map(|part| format!("StreamRequestBody {part}"));
+        let expected: Vec<_> = std::iter::once("RequestHeaders".to_owned()).chain(parts).collect();
+        assert_eq!(words, expected);
+    }
 }
 
 #[test]
@@ -247,13 +307,9 @@ fn nothing_lets_a_request_go_after_a_refusal() {
 
 #[test]
 fn messages_out_of_order_fail_the_stream() {
-    let good = call("good");
     for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
         for events in [
             vec![headers(false), headers(true)],
-            vec![headers(false), body(&good, true), body(&good, true)],
-            vec![headers(true), body(&good, true)],
-            vec![headers(true), headers(true)],
             vec![headers(false), Event::Unknown],
             vec![Event::Unknown],
         ] {
@@ -281,7 +337,8 @@ fn in_shadow_everything_goes_on_as_it_came() {
         (BodyMode::Buffered, vec![headers(false), body(&bad, true)], buffered.as_slice()),
         (BodyMode::FullDuplexStreamed, vec![headers(false), body(&bad, true)], &streamed),
         (BodyMode::Buffered, vec![headers(false), body(b"{", true)], &buffered),
-        (BodyMode::Buffered, vec![compressed(false), body(&bad, true)], &buffered),
+        // The body follows without us.
+        (BodyMode::Buffered, vec![compressed(false), body(&bad, true)], &buffered[..1]),
         (BodyMode::Buffered, vec![compressed(true)], &["RequestHeaders"]),
         (BodyMode::BufferedPartial, vec![headers(false), body(&bad, false)], &buffered),
         (BodyMode::FullDuplexStreamed, vec![compressed(false), body(&bad, true)], &streamed),
@@ -312,14 +369,16 @@ fn in_shadow_everything_goes_on_as_it_came() {
     // It does not make a set-up right.
     let (words, _) = converse_with(&gate, Some(BodyMode::Streamed), vec![headers(false)]);
     assert_eq!(words, ["500 misconfigured"]);
-    let twice = vec![compressed(false), body(b"", true), body(b"", true)];
-    let (words, _) = converse_with(&gate, Some(BodyMode::Buffered), twice);
-    assert!(words.last().is_some_and(|word| word.starts_with("violation")), "{words:?}");
+    // Trailers, too.
+    let trailers = vec![headers(false), body(&bad, false), Event::RequestTrailers];
+    let (words, _) = converse_with(&gate, Some(BodyMode::FullDuplexStreamed), trailers);
+    let part = format!("StreamRequestBody {length} false");
+    assert_eq!(words, ["RequestHeaders", &part, "RequestTrailers"]);
 }
 
 /// What is given up, and what comes of it afterwards.
 fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
-    let mut session = Session::new(false);
+    let mut session = Session::new(ROOM);
     let mut answers = Vec::new();
     let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
     let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
@@ -363,7 +422,7 @@ fn what_does_not_come_whole_is_given_up() {
             assert!(!words.iter().any(|word| word.contains("timed_out")), "{words:?}");
         }
     }
-    let mut session = Session::new(false);
+    let mut session = Session::new(ROOM);
     assert!(session.give_up(&gate, Unread::TimedOut, &mut Vec::new()).is_none());
     assert!(!session.is_begun() && !session.is_decided());
 }
@@ -406,7 +465,7 @@ fn in_shadow_it_goes_on_as_it_comes() {
 fn one_too_many_is_answered_at_its_head() {
     for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
         for (gate, expected) in [(gate(), "503 overloaded"), (shadow(), "RequestHeaders")] {
-            let mut session = Session::new(true);
+            let mut session = Session::new(Room { for_body: false, for_replay: false });
             let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
             let mut answers = Vec::new();
             let message = Message { event: headers(false), setup, verified: VerifiedClaims::None };

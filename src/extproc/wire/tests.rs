@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3 as whole;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
@@ -92,7 +91,7 @@ fn nothing_that_is_read_is_lost() {
 #[test]
 fn each_part_is_known() {
     let body = || whole::HttpBody { body: b"x".to_vec(), end_of_stream: true, ..<_>::default() };
-    let ours = || HttpBody { body: b"x".to_vec(), end_of_stream: true };
+    let ours = || HttpBody { body: Bytes::from_static(b"x"), end_of_stream: true };
     let trailers = || whole::HttpTrailers {
         trailers: Some(core::HeaderMap { headers: vec![core::HeaderValue::default()] }),
     };
@@ -122,7 +121,7 @@ fn answers_are_what_envoy_takes_them_for() {
     let headers = || whole::HeadersResponse { response: Some(whole::CommonResponse::default()) };
     let body = || whole::BodyResponse { response: Some(whole::CommonResponse::default()) };
     let trailers = whole::TrailersResponse::default;
-    let chunk = || Chunk { bytes: b"part".to_vec(), end_of_stream: true };
+    let chunk = || Chunk { bytes: Bytes::from_static(b"part"), end_of_stream: true };
     let streamed = || {
         let part = whole::StreamedBodyResponse {
             body: b"part".to_vec(),
@@ -161,19 +160,24 @@ fn answers_are_what_envoy_takes_them_for() {
         answered(Answer::RequestBody(Encodings::Identity), None).response,
         Some(Response::RequestBody(whole::BodyResponse { response }))
     );
-    let fetched = answered(Answer::FetchResponseBody, None);
-    let response = without("content-length");
-    let expected = Response::ResponseHeaders(whole::HeadersResponse { response });
-    assert_eq!(fetched.response, Some(expected));
-    let mode = fetched.mode_override.unwrap();
-    assert_eq!(mode.response_body_mode(), BodySendMode::Streamed);
-    assert_eq!(mode.request_body_mode(), BodySendMode::Buffered);
+    let cache_control = "private".to_owned();
+    let fetched = answered(Answer::FilteredResponseHeaders { cache_control }, None);
+    let Some(Response::ResponseHeaders(whole::HeadersResponse { response: Some(response) })) =
+        fetched.response
+    else {
+        panic!("{fetched:?}")
+    };
+    let mutation = response.header_mutation.unwrap();
+    assert!(mutation.remove_headers.contains(&"content-length".to_owned()), "{mutation:?}");
+    let set = mutation.set_headers.iter().filter_map(|option| option.header.as_ref());
+    let set: Vec<_> = set.map(|header| (header.key.as_str(), &*header.raw_value)).collect();
+    assert_eq!(set, [("cache-control", b"private".as_slice())]);
     for part in [b"part".as_slice(), b""] {
         let mutation = Some(whole::body_mutation::Mutation::Body(part.to_vec()));
         let body_mutation = Some(whole::BodyMutation { mutation });
         let response = Some(whole::CommonResponse { body_mutation, ..<_>::default() });
         assert_eq!(
-            answered(Answer::ReplaceResponseBody(part.to_vec()), None).response,
+            answered(Answer::ReplaceResponseBody(Bytes::copy_from_slice(part)), None).response,
             Some(Response::ResponseBody(whole::BodyResponse { response }))
         );
     }

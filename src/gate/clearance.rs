@@ -1,0 +1,64 @@
+//! The proof that a request may continue, with what remains to be done to its response.
+
+use super::{Admitted, Gate, ListFilter};
+use crate::mcp::{Listing, NotGoverned, RequestId};
+use crate::policy::Permit;
+
+/// Proof that a request may continue. What remains to be done to its response is a part of
+/// the proof, so that no integration can lose it.
+#[derive(Debug)]
+#[must_use = "the response may have to be filtered"]
+pub struct Clearance {
+    #[expect(dead_code, reason = "a proof, to be had and not looked at")]
+    proof: Proof,
+    obligation: Option<Obligation>,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "proofs, to be had and not looked at")]
+pub(super) enum Proof {
+    /// All its calls, of which there are none in what is not governed.
+    Calls(Vec<Permit>),
+    NotGoverned(NotGoverned),
+    NoMessage,
+    /// The policy enforces nothing.
+    Shadow,
+}
+
+/// A duty that comes with a permission (XACML 3.0, section 7.18).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obligation {
+    /// Filter the list in the response.
+    FilterList {
+        /// The list that the request asks for.
+        listing: Listing,
+        /// The request's id, if an error can answer to it.
+        id: Option<RequestId>,
+    },
+    /// Filter every list that the server sends again to a client that resumes a stream (MCP
+    /// 2025-11-25, "Resumability and Redelivery").
+    FilterReplay,
+}
+
+impl Clearance {
+    pub(super) fn new(proof: Proof) -> Self {
+        Self { proof, obligation: None }
+    }
+
+    /// Returns the proof with an obligation, unless it has one.
+    pub(super) fn obliged(self, obligation: Option<Obligation>) -> Self {
+        Self { obligation: self.obligation.or(obligation), ..self }
+    }
+
+    /// Returns the obligation, if there is one.
+    pub fn obligation(&self) -> Option<&Obligation> {
+        self.obligation.as_ref()
+    }
+
+    /// Returns the filter that the response must go through; `None`: nothing remains to be
+    /// done to it.
+    pub fn into_list_filter(self, gate: &Gate, admitted: Admitted) -> Option<Box<ListFilter>> {
+        let obligation = self.obligation?;
+        Some(Box::new(ListFilter::new(admitted, gate.limits, obligation)))
+    }
+}

@@ -1,0 +1,346 @@
+//! The filter that the response to a list goes through, while it comes.
+
+mod value_end;
+
+use std::borrow::Cow;
+
+use super::{Admitted, Limits, Obligation, Refusal, is_not_utf8};
+use crate::mcp::{Entry, Events, Listing, filter};
+use crate::policy::{Budget, Facts, Grants, Shown, Standing};
+
+use self::value_end::ValueEnd;
+
+/// The budget of one message, in budgets of a call.
+const BUDGET_IN_CALLS: usize = 100;
+
+/// The headers of an HTTP response.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// The status; 0: Envoy did not send one that can be read.
+    pub status: u16,
+    /// The `Content-Type`, in lower case.
+    pub content_type: String,
+    /// The values of `Cache-Control`, with commas between them.
+    pub cache_control: String,
+    /// True if the body is compressed.
+    pub is_compressed: bool,
+    /// True if there is no body.
+    pub end_of_stream: bool,
+}
+
+/// The filter for the response to a request that lists something, or that resumes a stream.
+#[derive(Debug)]
+pub struct ListFilter {
+    admitted: Admitted,
+    limits: Limits,
+    grants: Grants,
+    obligation: Obligation,
+    state: BodyState,
+}
+
+/// The form of the body, with the part of it that has not been filtered.
+#[derive(Debug)]
+enum BodyState {
+    /// The headers have not come.
+    Unknown,
+    /// One JSON value.
+    Json { body: Vec<u8>, end: ValueEnd },
+    /// Nothing more: the JSON value was complete and has been sent.
+    Complete,
+    /// Server-sent events.
+    Events(Events),
+    /// A body that was discarded to free memory; an error takes the place of what comes next.
+    Discarded { in_events: bool },
+    /// A body that could not be read: nothing more of it is sent.
+    Broken,
+}
+
+/// The decision about a response by its headers.
+#[derive(Debug)]
+pub enum Disposition {
+    /// It holds no list, and is not read.
+    PassThrough,
+    /// The server accepted the request, and answers it on another stream (MCP 2024-11-05,
+    /// "HTTP with SSE"), which is not filtered.
+    Elsewhere,
+    /// Its body is filtered.
+    Filter {
+        /// The `Cache-Control` that the response gets: a list that differs by caller must not be
+        /// stored by shared caches.
+        cache_control: String,
+    },
+    /// It cannot be filtered.
+    Reject(Refusal),
+}
+
+/// A part of a filtered body.
+#[derive(Debug)]
+pub struct FilteredPart {
+    /// The bytes that are sent in its place.
+    pub bytes: Vec<u8>,
+    /// The reason why nothing more is sent.
+    pub error: Option<Refusal>,
+}
+
+impl ListFilter {
+    pub(super) fn new(admitted: Admitted, limits: Limits, obligation: Obligation) -> Self {
+        let grants = Grants::of(&admitted.policy, admitted.claims.as_ref());
+        Self { admitted, limits, grants, obligation, state: BodyState::Unknown }
+    }
+
+    /// Returns the obligation that this fulfills.
+    pub fn obligation(&self) -> &Obligation {
+        &self.obligation
+    }
+
+    /// Returns the request whose response this filters.
+    pub fn admitted(&self) -> &Admitted {
+        &self.admitted
+    }
+
+    /// Returns a refusal as the answer to the request, by its policy.
+    pub fn refusing(&self, refusal: Refusal) -> Refusal {
+        let id = match &self.obligation {
+            Obligation::FilterList { id, .. } => id.clone(),
+            Obligation::FilterReplay => None,
+        };
+        refusal.answering(id).by(self.admitted.policy())
+    }
+
+    /// Returns the number of bytes that wait for the rest of their message.
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            BodyState::Json { body, .. } => body.len(),
+            BodyState::Events(events) => events.held_bytes(),
+            BodyState::Unknown
+            | BodyState::Complete
+            | BodyState::Discarded { .. }
+            | BodyState::Broken => 0,
+        }
+    }
+
+    /// Decides about the response by its headers.
+    pub fn on_headers(&mut self, head: &ResponseHead) -> Disposition {
+        match head.status {
+            0 => {
+                let why = "Envoy does not send its :status; `mcp-authz envoy-config` prints the \
+                           forward_rules that are needed";
+                return Disposition::Reject(self.unreadable(why));
+            }
+            202 if self.is_list() && (head.end_of_stream || head.content_type.is_empty()) => {
+                return Disposition::Elsewhere;
+            }
+            // A client that reads a list in an error reads more than there is.
+            status if head.end_of_stream || !(200..300).contains(&status) => {
+                return Disposition::PassThrough;
+            }
+            _ => {}
+        }
+        let media_type = head.content_type.split(';').next().unwrap_or_default().trim();
+        self.state = match media_type {
+            _ if head.is_compressed => {
+                return Disposition::Reject(self.unreadable("it is compressed"));
+            }
+            _ if is_not_utf8(head.content_type.as_bytes()) => {
+                return Disposition::Reject(self.unreadable("its charset is not UTF-8"));
+            }
+            "application/json" => BodyState::Json { body: Vec::new(), end: ValueEnd::default() },
+            "text/event-stream" => BodyState::Events(Events::default()),
+            _ => {
+                let why = "it is neither application/json nor text/event-stream";
+                return Disposition::Reject(self.unreadable(why));
+            }
+        };
+        Disposition::Filter { cache_control: private(&head.cache_control) }
+    }
+
+    /// Returns true if the headers of the response have not come.
+    pub fn awaits_headers(&self) -> bool {
+        matches!(self.state, BodyState::Unknown)
+    }
+
+    /// Returns true if the response could not be read, so that nothing more of it is sent.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.state, BodyState::Broken)
+    }
+
+    /// Discards what waits for the rest of its message, because there is no room for it.
+    pub fn discard_body(&mut self) {
+        self.state = match self.state {
+            BodyState::Json { .. } => BodyState::Discarded { in_events: false },
+            BodyState::Events(_) => BodyState::Discarded { in_events: true },
+            BodyState::Unknown
+            | BodyState::Complete
+            | BodyState::Discarded { .. }
+            | BodyState::Broken => return,
+        };
+    }
+
+    /// Filters a part of the body. A JSON value is sent as soon as it is complete: where
+    /// trailers follow, no part of the body is marked as the last.
+    pub fn on_body(&mut self, part: &[u8], is_last: bool) -> FilteredPart {
+        let mut bytes = Vec::new();
+        let (state, result) = match std::mem::replace(&mut self.state, BodyState::Broken) {
+            BodyState::Json { mut body, mut end } => {
+                body.extend_from_slice(part);
+                let is_complete = end.is_in(part) || is_last;
+                if is_complete && body.len() <= self.limits.max_body_bytes {
+                    let filtered = self.filtered_bytes(&body);
+                    let is_filtered = filtered.is_ok();
+                    let result = filtered.map(|filtered| {
+                        bytes = filtered.map_or(body, String::into_bytes);
+                    });
+                    let whole = BodyState::Json { body: Vec::new(), end };
+                    (if is_filtered { BodyState::Complete } else { whole }, result)
+                } else {
+                    (BodyState::Json { body, end }, Ok(()))
+                }
+            }
+            BodyState::Events(mut events) => {
+                let ambiguous = "clients could split its events differently";
+                let filtered = |data: &str| self.filtered(data);
+                let result = events.push(part, is_last, &mut bytes, ambiguous, filtered);
+                (BodyState::Events(events), result)
+            }
+            BodyState::Complete if part.trim_ascii().is_empty() => (BodyState::Complete, Ok(())),
+            BodyState::Complete => (BodyState::Complete, Err("more follows the JSON value")),
+            state @ BodyState::Discarded { .. } => {
+                (state, Err("there is no room for it (--max-held-bytes)"))
+            }
+            state @ (BodyState::Unknown | BodyState::Broken) => {
+                self.state = state;
+                return FilteredPart { bytes, error: None };
+            }
+        };
+        let format = match state {
+            BodyState::Events(_) | BodyState::Discarded { in_events: true } => {
+                Some(("data: ", "\n\n"))
+            }
+            // An error after the value would be a second one.
+            BodyState::Complete => None,
+            _ => Some(("", "")),
+        };
+        self.state = state;
+        let result = match result {
+            // What has been sent is held no more.
+            Ok(()) if self.held_bytes() > self.limits.max_body_bytes => {
+                Err("it is larger than limits.maxBodyBytes")
+            }
+            result => result,
+        };
+        let error = result.err().map(|why| self.unreadable(why));
+        if let Some(refusal) = &error {
+            self.state = BodyState::Broken;
+            // Without the id there is no error that a client could read here.
+            if let (Some((before, after)), true) = (format, refusal.id.is_some()) {
+                bytes.extend(format!("{before}{}{after}", refusal.content().body).into_bytes());
+            }
+        }
+        FilteredPart { bytes, error }
+    }
+
+    /// Returns true for the response to a list, and false for a resumed stream.
+    fn is_list(&self) -> bool {
+        matches!(self.obligation, Obligation::FilterList { .. })
+    }
+
+    /// Returns true if a list may be in the response.
+    fn filters(&self, listing: Listing) -> bool {
+        match &self.obligation {
+            Obligation::FilterList { listing: asked, .. } => *asked == listing,
+            Obligation::FilterReplay => {
+                self.admitted.policy.lists.of(listing.feature()) != Shown::Unfiltered
+            }
+        }
+    }
+
+    fn filtered_bytes(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
+        self.filtered(std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?)
+    }
+
+    /// Returns a message without the entries that the caller may not see; `None`: the message
+    /// stays as it is.
+    fn filtered(&self, message: &str) -> Result<Option<String>, &'static str> {
+        // Events can be empty, to begin with or to keep a connection.
+        if message.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let budget = Budget::of(self.limits.condition_cost.saturating_mul(BUDGET_IN_CALLS));
+        let max_depth = self.limits.max_json_depth;
+        let filters = |listing| self.filters(listing);
+        let entry = |listing, name: &str| self.entry(listing, name, &budget);
+        let filtered = filter(message, filters, max_depth, entry)
+            .map_err(|_not_json| "it is not one message that all clients read alike")?;
+        if budget.is_spent() {
+            return Err(
+                "to filter it takes more steps than limits.conditionCost for a hundred calls",
+            );
+        }
+        Ok(filtered)
+    }
+
+    fn entry(&self, listing: Listing, name: &str, budget: &Budget) -> Entry<'_> {
+        let (policy, feature) = (self.admitted.policy(), listing.feature());
+        let Admitted { head, claims, .. } = &self.admitted;
+        let Ok(subject) = policy.backend.subject(policy.dialect, (feature, name), head) else {
+            return Entry::Goes;
+        };
+        let facts = Facts::new(policy.dialect, head, claims.as_ref(), &subject, budget);
+        match (policy.standing(&facts, &self.grants), policy.lists.of(feature)) {
+            (Standing::Permitted, _) | (_, Shown::Unfiltered) => Entry::Stays,
+            (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
+            (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,
+        }
+    }
+
+    fn unreadable(&self, why: &str) -> Refusal {
+        let what: Cow<'_, str> = match &self.obligation {
+            Obligation::FilterList { listing, .. } => {
+                format!("the answer to {}", listing.method()).into()
+            }
+            Obligation::FilterReplay => "the stream that a client resumes".into(),
+        };
+        self.refusing(Refusal::unreadable_list(&what, why))
+    }
+}
+
+/// Returns a `Cache-Control` that lets no shared cache store the response ([RFC 9111, section
+/// 5.2.2]), and otherwise says the same.
+///
+/// [RFC 9111, section 5.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2
+fn private(cache_control: &str) -> String {
+    let mut directives = vec!["private"];
+    for directive in cache_control.split(',').map(str::trim) {
+        let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // A field name in quotes can hold a comma; then the rest of it is no directive.
+        match name.as_str() {
+            "no-store" | "no-cache" | "must-revalidate" | "no-transform" | "max-age"
+                if !directive.contains('"') =>
+            {
+                directives.push(directive);
+            }
+            _ => {}
+        }
+    }
+    directives.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_control_becomes_private() {
+        for (before, after) in [
+            ("", "private"),
+            ("public", "private"),
+            ("public, max-age=60, s-maxage=600", "private, max-age=60"),
+            ("Public,S-MaxAge=9, Max-Age = 60", "private, Max-Age = 60"),
+            ("no-store", "private, no-store"),
+            ("private=\"x-a, public\", must-revalidate", "private, must-revalidate"),
+            ("no-cache=\"a, max-age=9\"", "private"),
+        ] {
+            assert_eq!(private(before), after, "{before}");
+        }
+    }
+}
