@@ -364,7 +364,7 @@ async fn resumed_streams_leave_room_for_calls() {
     assert_eq!((reply.status, reply.body.contains("too many")), (503, true), "{reply:?}");
     // Neither a new stream nor a call waits for these.
     for _ in 0..20 {
-        let request = http.post(Some(&token("")), call("open_3", &json!({})));
+        let request = http.post(Some(&token("")), call("open_3", &json!({"n": 1})));
         assert_eq!(send(request).await.status, 200);
         assert_eq!(send(http.request("GET").bearer_auth(token(""))).await.status, 200);
     }

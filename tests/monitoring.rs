@@ -40,7 +40,7 @@ const DECISIONS: [&str; 12] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 24] = [
+const REFUSALS: [&str; 26] = [
     "ambiguous_host",
     "ambiguous_path",
     "not_utf8",
@@ -58,6 +58,8 @@ const REFUSALS: [&str; 24] = [
     "body_too_large",
     "body_cut_off",
     "too_many_parts",
+    "request_trailers",
+    "upgrade",
     "headers_too_large",
     "timed_out",
     "overloaded",

@@ -285,7 +285,11 @@ impl Metrics {
         );
         registry.register("policy_info", "The policy files in force", self.policy_info.clone());
         registry.register("policy_rules", "Rules of a policy in force", self.policy_rules.clone());
-        registry.register("streams", "Open ext_proc streams, one a request", self.streams.clone());
+        registry.register(
+            "streams",
+            "Open ext_proc streams: requests that are being decided, and responses that are being filtered",
+            self.streams.clone(),
+        );
         registry.register(
             "streams_started",
             "ext_proc streams, one a request",
@@ -298,7 +302,7 @@ impl Metrics {
         );
         registry.register(
             "replay_streams",
-            "Open streams on which a server sends again what a client missed, filtered",
+            "Open streams that a client resumed, on which the server sends again what the client missed",
             self.replays.clone(),
         );
         registry.register(

@@ -6,6 +6,7 @@ use crate::claims::VerifiedClaims;
 use crate::config;
 use crate::extproc::message::ResponsePart;
 use crate::gate::ResponseHead;
+use crate::head::Head;
 
 fn list_request() -> Event {
     body(br#"{"jsonrpc":"2.0","id":"7","method":"tools/list"}"#, true)
@@ -29,12 +30,15 @@ fn response_body(bytes: &str, end_of_stream: bool) -> Event {
 
 /// What is answered to the response to a list, in BUFFERED mode.
 fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
+    listed_in(BodyMode::Streamed, tools_list, response)
+}
+
+fn listed_in(response_body: BodyMode, tools_list: &str, response: Vec<Event>) -> Vec<String> {
     let gate = config::parse(&format!("{POLICY}  toolsList: {tools_list}\n")).unwrap();
     let mut events = vec![headers(false), list_request()];
     events.extend(response);
     let mut session = Session::new(ROOM);
-    let (request_body, response_body) = (BodyMode::Buffered, BodyMode::Streamed);
-    let mut setup = Some(Setup { request_body, response_body });
+    let mut setup = Some(Setup { request_body: BodyMode::Buffered, response_body });
     let mut words = Vec::new();
     for event in events {
         let mut answers = Vec::new();
@@ -111,6 +115,108 @@ fn a_list_that_cannot_be_read_does_not_go_on() {
     let parts = vec![json(), response_body(&long, false), response_body(&long, true)];
     let words = listed("Permitted", parts);
     assert!(error(&words[2]) && words[3].is_empty(), "{words:?}");
+}
+
+#[test]
+fn list_before_trailers_is_complete() {
+    let json = || response(200, "application/json");
+    let events = || response(200, "text/event-stream");
+    let trailers = || Event::Response(ResponsePart::Trailers);
+    let begun = ["RequestBody(Identity)", "FilteredResponseHeaders"];
+    let (first, rest) = TOOLS.split_at(30);
+    // No part is the last one, so that the value itself says where it ends.
+    let parts = vec![json(), response_body(first, false), response_body(rest, false), trailers()];
+    let words = listed("Permitted", parts);
+    assert_eq!(words, [begun.as_slice(), &["", GOOD, "ResponseTrailers"]].concat());
+    // White space may follow, and nothing else.
+    let after = |more: &str| {
+        vec![json(), response_body(TOOLS, false), response_body(more, false), trailers()]
+    };
+    let words = listed("Permitted", after(" \n"));
+    assert_eq!(words, [begun.as_slice(), &[GOOD, "", "ResponseTrailers"]].concat());
+    let words = listed("Permitted", after(TOOLS));
+    assert_eq!(words, [begun.as_slice(), &[GOOD, "", "ResponseTrailers"]].concat());
+    // In duplex, what is not complete can be put before the trailers.
+    let streamed = |bytes: &str| {
+        let chunk = Chunk { bytes: bytes.to_owned().into(), end_of_stream: false };
+        format!("{:?}", Answer::StreamResponseBody(chunk))
+    };
+    let (data, good) = (format!("data: {TOOLS}\n"), format!("data: {GOOD}\n"));
+    let parts = vec![events(), response_body(&data, false), trailers()];
+    let words = listed_in(BodyMode::FullDuplexStreamed, "Permitted", parts);
+    let expected = [&streamed(""), &streamed(&good), "ResponseTrailers"];
+    assert_eq!(words, [begun.as_slice(), &expected].concat());
+    // Otherwise nothing of it is sent.
+    let parts = vec![events(), response_body(&data, false), trailers()];
+    let words = listed("Permitted", parts);
+    assert_eq!(words, [begun.as_slice(), &["", "ResponseTrailers"]].concat());
+}
+
+#[test]
+fn list_that_envoy_does_not_send_is_refused() {
+    for mode in [BodyMode::None, BodyMode::Buffered, BodyMode::BufferedPartial, BodyMode::Other(9)]
+    {
+        assert_eq!(listed_in(mode, "Permitted", Vec::new()), ["500 misconfigured"], "{mode:?}");
+        assert_eq!(listed_in(mode, "Unfiltered", Vec::new()), ["RequestBody"], "{mode:?}");
+    }
+    // Without its headers the form of a body is not known.
+    let words = listed("Permitted", vec![response_body(TOOLS, true)]);
+    assert_eq!(words, ["RequestBody(Identity)", "500 misconfigured"]);
+}
+
+#[test]
+fn resumed_stream_is_filtered_by_its_form() {
+    let gate = config::parse(&format!("{POLICY}  toolsList: Permitted\n")).unwrap();
+    let resume = || Head {
+        method: "GET".into(),
+        headers: vec![("last-event-id".to_owned(), b"7".to_vec())],
+        ..Head::default()
+    };
+    let answered = |gate: &Gate, head: Head, room, response: Vec<Event>| {
+        let mut session = Session::new(room);
+        let (request_body, response_body) = (BodyMode::Buffered, BodyMode::Streamed);
+        let mut setup = Some(Setup { request_body, response_body });
+        let mut answers = Vec::new();
+        let begin = Event::RequestHeaders { head, end_of_stream: true };
+        for event in std::iter::once(begin).chain(response) {
+            let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
+            session.on(gate, message, &mut answers).unwrap();
+        }
+        answers.into_iter().map(word).collect::<Vec<_>>()
+    };
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+    let data = format!("data: {TOOLS}\n\ndata: {result}\n\n");
+    let filtered = format!("data: {GOOD}\n\ndata: {result}\n\n");
+    let response = || vec![response(200, "text/event-stream"), response_body(&data, false)];
+    let words = answered(&gate, resume(), ROOM, response());
+    let begun = ["RequestHeaders(Identity)", "FilteredResponseHeaders"];
+    assert_eq!(words, [begun.as_slice(), &[&filtered]].concat());
+    // A stream that ends with its request needs no filter.
+    let get = Head { headers: Vec::new(), ..resume() };
+    assert_eq!(answered(&gate, get, ROOM, response()), ["RequestHeaders"]);
+    let unfiltered = config::parse(POLICY).unwrap();
+    assert_eq!(answered(&unfiltered, resume(), ROOM, response()), ["RequestHeaders"]);
+    let full = Room { for_replay: false, ..ROOM };
+    assert_eq!(answered(&gate, resume(), full, Vec::new()), ["503 overloaded"]);
+}
+
+#[test]
+fn second_end_of_stream_changes_nothing() {
+    let gate = config::parse(&format!("{POLICY}  toolsList: Permitted\n")).unwrap();
+    let mut session = Session::new(ROOM);
+    let (request_body, response_body) = (BodyMode::FullDuplexStreamed, BodyMode::Streamed);
+    let mut setup = Some(Setup { request_body, response_body });
+    let mut send = |event| {
+        let mut answers = Vec::new();
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
+        let result = session.on(&gate, message, &mut answers);
+        result.map(|_record| answers.len())
+    };
+    assert_eq!(send(headers(false)), Ok(0));
+    assert_eq!(send(list_request()), Ok(2));
+    assert_eq!(send(body(b"", true)), Ok(0));
+    assert_eq!(send(response(200, "application/json")), Ok(1));
+    assert!(send(body(b"x", true)).is_err());
 }
 
 #[test]

@@ -62,9 +62,16 @@ fn converse_with(
     request_body: Option<BodyMode>,
     events: Vec<Event>,
 ) -> (Vec<String>, bool) {
+    converse_in(gate, (request_body, BodyMode::None), events)
+}
+
+fn converse_in(
+    gate: &Gate,
+    (request_body, response_body): (Option<BodyMode>, BodyMode),
+    events: Vec<Event>,
+) -> (Vec<String>, bool) {
     let mut session = Session::new(ROOM);
     let mut words = Vec::new();
-    let response_body = BodyMode::FullDuplexStreamed;
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
     for event in events {
         let mut answers = Vec::new();
@@ -211,20 +218,32 @@ fn responses_are_answered_in_every_state() {
         parts.map(Event::Response)
     };
     let answered = ["ResponseHeaders", &echo, "ResponseTrailers"];
-    // A filter in front of us answered the request.
-    check(BodyMode::Buffered, response().into(), &answered);
-    // The response of a request that is still held back ends nothing, and a released one
-    // ends the stream only after a response that has begun.
+    let duplex = (Some(BodyMode::FullDuplexStreamed), BodyMode::FullDuplexStreamed);
     let (before, after) = (body(&call("good")[..9], false), body(&call("good")[9..], true));
-    let events: Vec<Event> = [vec![headers(false), before], response().into(), vec![after]]
-        .into_iter()
-        .flatten()
-        .collect();
     let length = call("good").len();
     let released = ["RequestHeaders", &format!("StreamRequestBody {length} true")];
-    check(BodyMode::FullDuplexStreamed, events, &[answered.as_slice(), &released].concat());
-    // What comes after the release is not read.
-    let events = [vec![headers(true)], response().into()].into_iter().flatten().collect();
+    for (events, expected) in [
+        // A filter in front of us answered the request.
+        (Vec::from(response()), answered.to_vec()),
+        // The response of a request that is still held back releases nothing.
+        (
+            [vec![headers(false), before], response().into(), vec![after]]
+                .into_iter()
+                .flatten()
+                .collect(),
+            [answered.as_slice(), &released].concat(),
+        ),
+        // Envoy would lose the response with the stream.
+        (
+            std::iter::once(headers(true)).chain(response()).collect(),
+            ["RequestHeaders"].into_iter().chain(answered).collect(),
+        ),
+    ] {
+        let description = format!("{events:?}");
+        assert_eq!(converse_in(&gate(), duplex, events).0, expected, "{description}");
+    }
+    // In other modes, what comes after the release is not read.
+    let events = std::iter::once(headers(true)).chain(response()).collect();
     check(BodyMode::Buffered, events, &["RequestHeaders"]);
     // A filter in front of us refused the request.
     check(
@@ -256,7 +275,7 @@ fn released_request_ends_the_stream() {
         ] {
             let description = format!("{mode:?} {events:?}");
             let mut session = Session::new(ROOM);
-            let modes = Setup { request_body: mode, response_body: BodyMode::FullDuplexStreamed };
+            let modes = Setup { request_body: mode, response_body: BodyMode::Streamed };
             let mut setup = Some(modes);
             for event in events {
                 let message =

@@ -23,6 +23,7 @@ pub struct Oracle {
     /// The body as far as it was sent, and whether that is all.
     body: Vec<u8>,
     is_whole: bool,
+    has_trailers: bool,
     response_parts: usize,
     /// Whether the last message asked for no answer.
     is_observed: bool,
@@ -48,6 +49,7 @@ impl Oracle {
             head: None,
             body: Vec::new(),
             is_whole: false,
+            has_trailers: false,
             response_parts: 0,
             is_observed: false,
             given_back: Vec::new(),
@@ -78,7 +80,10 @@ impl Oracle {
                 self.body.extend(body);
                 self.is_whole |= end_of_stream || first.mode == Some(BodySendMode::Buffered);
             }
-            Some(Request::RequestTrailers(_)) => self.is_whole = true,
+            Some(Request::RequestTrailers(_)) => {
+                self.is_whole = true;
+                self.has_trailers = true;
+            }
             Some(_) => self.response_parts += 1,
             None => {}
         }
@@ -148,6 +153,8 @@ impl Oracle {
         if self.setting == Setting::Shadow {
             return;
         }
+        let is_duplex = first.mode == Some(BodySendMode::FullDuplexStreamed);
+        assert!(!is_duplex || !self.has_trailers, "a retry would send the body twice");
         assert!(self.is_whole, "only a part of the body was judged");
         assert!(self.body.len() <= MAX_BODY_BYTES, "the body is too large");
         assert!(
