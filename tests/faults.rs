@@ -5,7 +5,10 @@
 
 mod crowd;
 mod load;
+mod obligations;
 mod process;
+mod responses;
+mod tools;
 mod upstream;
 
 use std::fs;
@@ -26,6 +29,8 @@ use crate::support::{MODES, Mode, change, mcp_authz, start_before};
 type Stack = stack::Stack<Upstream>;
 
 const POLICY: &str = "policies:\n- name: faults\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
+/// The same for an Envoy that sends responses to the sidecar, which filters lists.
+const LISTS_POLICY: &str = "policies:\n- name: faults\n  toolsList: Permitted\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
 const CALLERS: usize = 8;
 
 /// What should become of a call; the tools have these names.
@@ -81,18 +86,11 @@ async fn start_command(sidecar: Command, config: &str) -> Stack {
     start_before((upstream, port), sidecar, POLICY, config).await
 }
 
-impl Stack {
-    /// Starts another sidecar where one was.
+impl<S> stack::Stack<S> {
+    /// Starts another sidecar where one was, with the same policy.
     async fn start_sidecar(&mut self) {
-        self.sidecar = Sidecar::start(mcp_authz(), POLICY, self.dir()).await.unwrap();
-    }
-
-    /// Ends Envoy, and starts another with the same configuration.
-    async fn restart_envoy(&mut self) {
-        self.envoy.kill();
-        let config = fs::read_to_string(self.dir().join("envoy.yaml")).unwrap();
-        let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
-        self.envoy = Envoy::start(&binary, &config, self.dir()).await.unwrap();
+        let policy = fs::read_to_string(self.dir().join("policy.yaml")).unwrap();
+        self.sidecar = Sidecar::start(mcp_authz(), &policy, self.dir()).await.unwrap();
     }
 
     /// How many streams the sidecar has open.
@@ -103,10 +101,20 @@ impl Stack {
     async fn until_streams(&self, count: usize) {
         until(&format!("{count} streams are open"), async || self.streams().await == count).await;
     }
+}
+
+impl Stack {
+    /// Ends Envoy, and starts another with the same configuration.
+    async fn restart_envoy(&mut self) {
+        self.envoy.kill();
+        let config = fs::read_to_string(self.dir().join("envoy.yaml")).unwrap();
+        let binary = envoy::find(|text| eprintln!("{text}")).unwrap();
+        self.envoy = Envoy::start(&binary, &config, self.dir()).await.unwrap();
+    }
 
     /// Checks what became of all calls, and that nothing is left of them.
     async fn settle(&self, what: &str, mode: Mode, calls: &[Call], outage: Option<Outage>) {
-        settle(&format!("{what} ({})", mode.name()), calls, outage, &self.server);
+        settle(&format!("{what} ({})", mode.name()), calls, outage, &self.server.seen);
         self.until_streams(0).await;
     }
 }

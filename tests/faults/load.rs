@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::upstream::{Upstream, VERDICT};
+use super::upstream::{Seen, VERDICT};
 use super::{Verdict, until};
 use crate::support::{call, token};
 
 /// How long a caller waits for an answer: longer than any fault here lasts, and not
 /// for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a caller waits after a call that failed.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -187,7 +187,7 @@ impl Outage {
 
 /// Prints what became of all calls, and checks it: none was judged wrongly, none
 /// failed but in the outage, and no denied call reached the server.
-pub fn settle(what: &str, calls: &[Call], outage: Option<Outage>, upstream: &Upstream) {
+pub fn settle(what: &str, calls: &[Call], outage: Option<Outage>, seen: &Seen) {
     let of = |verdict| calls.iter().filter(move |call| call.verdict == verdict);
     let in_outage = |call: &&Call| outage.is_some_and(|outage| outage.touches(call));
     let lost = |verdict| of(verdict).filter(|call| !call.is_judged());
@@ -200,10 +200,10 @@ pub fn settle(what: &str, calls: &[Call], outage: Option<Outage>, upstream: &Ups
         of(Verdict::Allowed).count(),
         of(Verdict::Denied).count(),
         of(Verdict::Denied).filter(|call| call.is_judged()).count(),
-        upstream.denied(),
+        seen.denied(),
     );
-    assert_eq!(upstream.denied(), 0, "{what}: denied calls have reached the server");
-    assert!(upstream.allowed() >= answered, "{what}: calls were answered by nobody");
+    assert_eq!(seen.denied(), 0, "{what}: denied calls have reached the server");
+    assert!(seen.allowed() >= answered, "{what}: calls were answered by nobody");
     for call in calls.iter().filter(|call| !call.is_judged()) {
         let is_failure = call.status.is_none_or(|status| status >= 500);
         assert!(is_failure, "{what}: a call was judged wrongly: {call:?}");

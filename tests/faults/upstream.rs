@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::HeaderName;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderName};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -21,23 +21,52 @@ pub const VERDICT: &str = "x-verdict";
 #[derive(Debug)]
 pub struct Upstream {
     pub port: u16,
-    seen: Arc<Seen>,
+    pub seen: Arc<Seen>,
     answers: watch::Sender<bool>,
 }
 
+/// How many calls have reached a server, by what should become of them.
 #[derive(Debug, Default)]
-struct Seen {
+pub struct Seen {
     allowed: AtomicUsize,
     denied: AtomicUsize,
 }
 
 impl Seen {
-    fn count(&self, verdict: Verdict) {
+    pub fn count(&self, verdict: Verdict) {
         match verdict {
             Verdict::Allowed => &self.allowed,
             Verdict::Denied => &self.denied,
         }
         .fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts a call by its headers, and says which kind of call it is. A call whose caller
+    /// names no verdict counts as denied.
+    pub fn count_headers(&self, headers: &HeaderMap) -> Verdict {
+        let is_allowed = headers.get(VERDICT).is_some_and(|value| value == Verdict::Allowed.word());
+        let verdict = if is_allowed { Verdict::Allowed } else { Verdict::Denied };
+        self.count(verdict);
+        verdict
+    }
+
+    /// Counts a call as denied whose headers said that it is allowed and whose body calls
+    /// the denied tool.
+    pub fn count_body(&self, claimed: Verdict, body: &[u8]) {
+        let denied = Verdict::Denied.word().as_bytes();
+        if claimed == Verdict::Allowed && body.windows(denied.len()).any(|part| part == denied) {
+            self.count(Verdict::Denied);
+        }
+    }
+
+    /// How many allowed calls have reached the server.
+    pub fn allowed(&self) -> usize {
+        self.allowed.load(Ordering::SeqCst)
+    }
+
+    /// How many denied calls have.
+    pub fn denied(&self) -> usize {
+        self.denied.load(Ordering::SeqCst)
     }
 }
 
@@ -56,12 +85,12 @@ impl Upstream {
 
     /// How many allowed calls have reached it.
     pub fn allowed(&self) -> usize {
-        self.seen.allowed.load(Ordering::SeqCst)
+        self.seen.allowed()
     }
 
     /// How many denied calls have.
     pub fn denied(&self) -> usize {
-        self.seen.denied.load(Ordering::SeqCst)
+        self.seen.denied()
     }
 
     /// Holds its answers back, or gives all that it owes.
@@ -74,19 +103,12 @@ async fn answer(
     State((seen, mut may_answer)): State<Shared>,
     request: Request,
 ) -> ([(HeaderName, &'static str); 1], &'static str) {
-    // Counted by the head: the body of a call that should not be here may never
-    // come to its end. Whoever does not say what he expects gets no benefit.
+    // Counted by the headers: the body of a call that should not be here may never
+    // come to its end.
     let (head, body) = request.into_parts();
-    let expected = head.headers.get(VERDICT);
-    let is_allowed = expected.is_some_and(|value| value == Verdict::Allowed.word());
-    let expected = if is_allowed { Verdict::Allowed } else { Verdict::Denied };
-    seen.count(expected);
-    // What was called counts as well.
+    let claimed = seen.count_headers(&head.headers);
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let denied = Verdict::Denied.word().as_bytes();
-    if is_allowed && body.windows(denied.len()).any(|part| part == denied) {
-        seen.count(Verdict::Denied);
-    }
+    seen.count_body(claimed, &body);
     // It goes on if the test is over, too.
     drop(may_answer.wait_for(|may| *may).await);
     ([(CONTENT_TYPE, "application/json")], r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#)
