@@ -372,3 +372,48 @@ async fn without_a_verified_token_nothing_is_granted() {
         assert_eq!(stack.server.requests(), 0, "{mode:?}");
     }
 }
+
+/// An upgraded connection has no end, so that an answer that waits for one would never come.
+#[tokio::test]
+async fn upgrades_are_refused_at_once() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    for mode in MODES {
+        let config = change(
+            &mode.config(),
+            &[
+                (
+                    "stat_prefix: mcp",
+                    "stat_prefix: mcp\n          upgrade_configs: [{upgrade_type: websocket}, {upgrade_type: CONNECT}]",
+                ),
+                (
+                    "- match: {prefix: /}\n                route:",
+                    "- match: {connect_matcher: {}}\n                route: {cluster: mcp_server}\n              \
+                     - match: {prefix: /}\n                route:",
+                ),
+            ],
+        );
+        let stack = start(POLICY, &config).await;
+        let token = token("echo");
+        for (label, request) in [
+            ("upgrade", "GET /mcp HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket"),
+            (
+                "upgrade of a POST",
+                "POST /mcp HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: WebSocket",
+            ),
+            ("CONNECT", "CONNECT localhost:80 HTTP/1.1"),
+        ] {
+            let requests = stack.server.requests();
+            let request = format!(
+                "{request}\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nAccept: */*\r\n\r\n"
+            );
+            let address = ("127.0.0.1", stack.envoy.port);
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut reply = [0; 12];
+            stream.read_exact(&mut reply).await.unwrap();
+            assert_eq!(&reply, b"HTTP/1.1 501", "{mode:?} {label}");
+            assert_eq!(stack.server.requests(), requests, "{mode:?} {label}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use super::tests::{POLICY, ROOM, body, call, challenging, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
+use crate::extproc::message::Setup;
 use crate::head::Head;
 use crate::mcp::RequestId;
 

@@ -5,6 +5,7 @@ use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
 use crate::extproc::message::ResponsePart;
+use crate::extproc::message::Setup;
 use crate::gate::ResponseHead;
 use crate::head::Head;
 

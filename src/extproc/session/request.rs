@@ -1,0 +1,222 @@
+//! The request: what is buffered of it, and the decision.
+
+use super::{End, Misconfiguration, NO_PARTS, Parts, REQUEST_HEADERS, Session, State, Step, Whole};
+use crate::claims::VerifiedClaims;
+use crate::extproc::message::{Answer, BodyMode, Chunk, Encodings, Event, Setup, Violation};
+use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway, Unread};
+use crate::record::Record;
+
+impl Session {
+    /// Takes the first message.
+    pub(super) fn start(
+        &self,
+        gate: &Gate,
+        event: Event,
+        setup: Option<Setup>,
+        verified: VerifiedClaims,
+    ) -> Result<Step, Violation> {
+        let whole = match setup.map(|setup| setup.request_body) {
+            Some(BodyMode::Buffered) => Some(Whole::Always),
+            Some(BodyMode::BufferedPartial) => Some(Whole::AtEndOfStream),
+            Some(BodyMode::FullDuplexStreamed) => None,
+            Some(mode) => return Ok(misconfigured(gate, Misconfiguration::BodyMode(mode))),
+            None => return Ok(misconfigured(gate, Misconfiguration::NoSetup)),
+        };
+        let (head, end_of_stream) = match event {
+            Event::RequestHeaders { head, end_of_stream } => (head, end_of_stream),
+            Event::RequestBody(_) | Event::RequestTrailers => {
+                return Ok(misconfigured(gate, Misconfiguration::NoHeaders));
+            }
+            // A filter in front of us answered the request itself.
+            Event::Response(part) => return Ok(self.pass_response(State::Responding, part)),
+            Event::Unknown => return Err(Violation("the first message is of an unknown kind")),
+        };
+        let admitted = match gate.admit(head, verified) {
+            Ok(admitted) => admitted,
+            Err(turned_away) => return Ok(turn_away(gate, *turned_away, !end_of_stream)),
+        };
+        let headers = |encodings| [Some(Answer::RequestHeaders(encodings)), None, None];
+        if end_of_stream {
+            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            return Ok(outcome.end(gate, admitted, false, headers));
+        }
+        if !self.room.for_body {
+            let judgement = gate.judge_unread(&admitted, Unread::Overloaded, &[]);
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            return Ok(outcome.end(gate, admitted, true, headers));
+        }
+        Ok(match whole {
+            // Envoy's filter holds the headers until it has the body's answer.
+            Some(whole) => Step::Go {
+                to: State::AwaitingBody { admitted, whole },
+                answers: headers(Encodings::Accepted),
+            },
+            None => Step::Go {
+                to: State::Buffering { admitted, body: Vec::new(), chunks: 0 },
+                answers: NO_PARTS,
+            },
+        })
+    }
+
+    /// Forwards what is still to come of a request that may continue, in
+    /// `FULL_DUPLEX_STREAMED`.
+    pub(super) fn forward(&self, event: Event) -> Result<Step, Violation> {
+        let (answer, is_last) = match event {
+            Event::RequestBody(chunk) => {
+                let is_last = chunk.end_of_stream;
+                (Answer::StreamRequestBody(chunk), is_last)
+            }
+            Event::RequestTrailers => (Answer::RequestTrailers, true),
+            Event::RequestHeaders { .. } => return Err(Violation("request headers came twice")),
+            Event::Response(_) | Event::Unknown => {
+                return Err(Violation("a message of an unknown kind"));
+            }
+        };
+        let to = if is_last { self.released() } else { State::Forwarding };
+        Ok(Step::Go { to, answers: [Some(answer), None, None] })
+    }
+}
+
+/// Takes what comes of the request after its headers.
+pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
+    Ok(match (state, event) {
+        (State::AwaitingBody { admitted, whole }, Event::RequestBody(chunk)) => {
+            let is_cut_off = whole == Whole::AtEndOfStream && !chunk.end_of_stream;
+            let judgement = if is_cut_off {
+                gate.judge_unread(&admitted, Unread::CutOff, &chunk.bytes)
+            } else {
+                gate.judge(&admitted, &chunk.bytes)
+            };
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            outcome.end(gate, admitted, is_cut_off, |encodings| {
+                [Some(Answer::RequestBody(encodings)), None, None]
+            })
+        }
+        (State::AwaitingBody { admitted, .. }, Event::RequestTrailers) => {
+            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            outcome.end(gate, admitted, false, |_encodings| {
+                [Some(Answer::RequestTrailers), None, None]
+            })
+        }
+        (State::Buffering { admitted, body, chunks }, Event::RequestBody(chunk)) => {
+            buffer(gate, (admitted, body, chunks + 1), chunk)
+        }
+        (State::Buffering { admitted, body, .. }, Event::RequestTrailers) => {
+            let judgement = gate.judge_unread(&admitted, Unread::Trailers, &body);
+            let outcome = Outcome::of(gate, &admitted, judgement);
+            outcome.end(gate, admitted, false, |encodings| {
+                let headers = Some(Answer::RequestHeaders(encodings));
+                [headers, unless_empty(body), Some(Answer::RequestTrailers)]
+            })
+        }
+        // In BUFFERED, trailers come after the body.
+        (State::Filtering(filter), Event::RequestTrailers) => Step::Go {
+            to: State::Filtering(filter),
+            answers: [Some(Answer::RequestTrailers), None, None],
+        },
+        // A second end of stream means nothing (envoyproxy/envoy#46237).
+        (
+            state @ (State::Filtering(_) | State::Responding),
+            Event::RequestBody(Chunk { bytes, end_of_stream: true }),
+        ) if bytes.is_empty() => Step::Go { to: state, answers: NO_PARTS },
+        (State::Filtering(_) | State::Responding, Event::RequestBody(_)) => {
+            return Err(Violation("a part of the body came after the decision"));
+        }
+        (_, Event::RequestHeaders { .. }) => return Err(Violation("request headers came twice")),
+        (_, Event::Unknown) => return Err(Violation("a message of an unknown kind")),
+        _ => return Err(Violation("a message out of order")),
+    })
+}
+
+/// Adds a chunk to a body that comes in chunks, and decides if it is the last, or one too many.
+fn buffer(
+    gate: &Gate,
+    (admitted, mut body, chunks): (Admitted, Vec<u8>, usize),
+    chunk: Chunk,
+) -> Step {
+    let unread = if body.len() + chunk.bytes.len() > gate.most_body_bytes(&admitted) {
+        Some(Unread::TooLarge)
+    } else if chunks > gate.limits.max_body_parts {
+        Some(Unread::TooManyParts)
+    } else {
+        None
+    };
+    if body.is_empty() {
+        body = chunk.bytes.into();
+    } else {
+        body.extend_from_slice(&chunk.bytes);
+    }
+    let end_of_stream = chunk.end_of_stream;
+    let outcome = match unread {
+        Some(why) => Outcome::of(gate, &admitted, gate.judge_unread(&admitted, why, &body)),
+        None if end_of_stream => Outcome::of(gate, &admitted, gate.judge(&admitted, &body)),
+        None => {
+            let to = State::Buffering { admitted, body, chunks };
+            return Step::Go { to, answers: NO_PARTS };
+        }
+    };
+    outcome.end(gate, admitted, !end_of_stream, |encodings| {
+        let body = Answer::StreamRequestBody(Chunk { bytes: body.into(), end_of_stream });
+        [Some(Answer::RequestHeaders(encodings)), Some(body), None]
+    })
+}
+
+/// Returns what came of a body that has not ended; `None`: without a body Envoy waits for no
+/// part of it.
+pub(super) fn unless_empty(body: Vec<u8>) -> Option<Answer> {
+    let chunk = Chunk { bytes: body.into(), end_of_stream: false };
+    (!chunk.bytes.is_empty()).then_some(Answer::StreamRequestBody(chunk))
+}
+
+/// A decision and its record, which borrow nothing of the request.
+pub(super) struct Outcome {
+    answer: Result<Clearance, Refusal>,
+    record: Box<Record>,
+}
+
+impl Outcome {
+    pub(super) fn of(gate: &Gate, admitted: &Admitted, judgement: Judgement<'_, '_>) -> Self {
+        let record = Box::new(Record::judged(gate, admitted, &judgement));
+        Self { answer: judgement.answer, record }
+    }
+
+    /// Decides: `parts` are released if the request continues, with the encodings in which the
+    /// server may answer; `more` is true if parts of the body are still to come then.
+    pub(super) fn end(
+        self,
+        gate: &Gate,
+        admitted: Admitted,
+        more: bool,
+        parts: impl FnOnce(Encodings) -> Parts,
+    ) -> Step {
+        let Self { answer, record } = self;
+        let end = match answer {
+            Ok(clearance) => {
+                let filter = clearance.into_list_filter(gate, admitted);
+                let encodings =
+                    if filter.is_some() { Encodings::Identity } else { Encodings::Accepted };
+                End::Release { parts: parts(encodings), more, filter }
+            }
+            Err(refusal) => End::Refuse(refusal),
+        };
+        Step::Decide { end, record }
+    }
+}
+
+/// Decides by the headers alone.
+fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
+    let record = Box::new(Record::turned_away(gate, &turned_away));
+    let end = match turned_away.judgement.answer {
+        // Nothing was read that could oblige.
+        Ok(_clearance) => {
+            let parts = [Some(REQUEST_HEADERS), None, None];
+            End::Release { parts, more, filter: None }
+        }
+        Err(refusal) => End::Refuse(refusal),
+    };
+    Step::Decide { end, record }
+}
+
+fn misconfigured(gate: &Gate, what: Misconfiguration) -> Step {
+    turn_away(gate, Refusal::from(what).into(), false)
+}
