@@ -309,7 +309,7 @@ impl Session {
             Step::Go { to, answers } => (to, answers, None),
             Step::Decide { end: End::Release { parts, more, filter }, record } => {
                 let to = match filter {
-                    Some(filter) => match self.unfulfillable(gate, &filter) {
+                    Some(filter) => match self.unfulfillable(&filter) {
                         Some(refusal) => return Some(self.refuse(gate, &filter, refusal, answers)),
                         None => State::Filtering(filter),
                     },
@@ -336,16 +336,19 @@ impl Session {
     }
 
     /// Returns the refusal of a request whose response could not be filtered.
-    fn unfulfillable(&self, gate: &Gate, filter: &ListFilter) -> Option<Refusal> {
+    fn unfulfillable(&self, filter: &ListFilter) -> Option<Refusal> {
         let is_replay = *filter.obligation() == Obligation::FilterReplay;
-        match self.response_body {
-            BodyMode::Streamed | BodyMode::FullDuplexStreamed => {}
-            mode => {
-                return Some(filter.refusing(Misconfiguration::ResponseBodyMode(mode).into()));
+        let refusal = match self.response_body {
+            BodyMode::Streamed | BodyMode::FullDuplexStreamed if is_replay => {
+                if self.room.for_replay {
+                    return None;
+                }
+                Refusal::overloaded()
             }
-        }
-        let judgement = || gate.judge_unread(filter.admitted(), Unread::Overloaded, &[]);
-        (is_replay && !self.room.for_replay).then(judgement)?.answer.err()
+            BodyMode::Streamed | BodyMode::FullDuplexStreamed => return None,
+            mode => Misconfiguration::ResponseBodyMode(mode).into(),
+        };
+        Some(filter.refusing(refusal))
     }
 
     /// Refuses a request, or the rest of its response.

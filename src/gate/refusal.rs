@@ -300,7 +300,7 @@ impl Refusal {
     /// There is no room for the request ([RFC 9110, section 15.6.4]).
     ///
     /// [RFC 9110, section 15.6.4]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.4
-    pub(super) fn overloaded() -> Self {
+    pub fn overloaded() -> Self {
         Self::of_operator(
             503,
             "overloaded",
