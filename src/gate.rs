@@ -415,8 +415,7 @@ impl Gate {
             tasks: policy.tasks == Tasks::Continue,
             governed: policy.governed,
         };
-        let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
-        match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
+        match mcp::read(body, &mirrored, accept) {
             Ok(message) => messages::judge(admitted, message),
             Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Fault, Json, JsonError, Object};
+use super::{Fault, Json, JsonError, Object, has_duplicate};
 
 /// What kind of value was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +22,28 @@ pub(crate) struct Reader<'a> {
     at: usize,
     depth: usize,
     max_depth: usize,
+    /// How many values and keys may still be put into trees or compared.
+    allowance: usize,
 }
+
+/// Bytes of a key that is not ASCII for which as much is taken from the allowance as for a
+/// value: folding is slow.
+const FOLDED_AS_ONE: usize = 8;
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self { text, at: 0, depth: 0, max_depth }
+        Self { text, at: 0, depth: 0, max_depth, allowance: usize::MAX }
+    }
+
+    /// A reader that builds and compares no more values and keys than `allowance`.
+    pub(super) fn with_allowance(text: &'a str, max_depth: usize, allowance: usize) -> Self {
+        Self { allowance, ..Self::new(text, max_depth) }
     }
 
     /// A reader of the part of a text between two character boundaries.
     pub(crate) fn within(text: &'a str, start: usize, end: usize, max_depth: usize) -> Self {
-        Self { text: text.get(..end).unwrap_or_default(), at: start, depth: 0, max_depth }
+        let text = text.get(..end).unwrap_or_default();
+        Self { at: start, ..Self::new(text, max_depth) }
     }
 
     /// How far the text has been read, in bytes.
@@ -42,6 +54,31 @@ impl<'a> Reader<'a> {
     /// The deepest nesting that this reader accepts.
     pub(crate) fn max_depth(&self) -> usize {
         self.max_depth
+    }
+
+    /// Returns how many values and keys may still be put into trees or compared.
+    pub(super) fn allowance(&self) -> usize {
+        self.allowance
+    }
+
+    /// Takes values and keys from the allowance.
+    pub(super) fn take(&mut self, count: usize) -> Result<(), JsonError> {
+        match self.allowance.checked_sub(count) {
+            Some(left) => {
+                self.allowance = left;
+                Ok(())
+            }
+            None => {
+                self.allowance = 0;
+                self.fail(Fault::TooMany)
+            }
+        }
+    }
+
+    /// Takes a key that is put into a tree from the allowance.
+    pub(super) fn take_key(&mut self, key: &str) -> Result<(), JsonError> {
+        let folding = if key.is_ascii() { 0 } else { key.len() / FOLDED_AS_ONE };
+        self.take(1 + folding)
     }
 
     fn fail<T>(&self, fault: Fault) -> Result<T, JsonError> {
@@ -98,6 +135,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the next value into a tree.
     pub(crate) fn value(&mut self) -> Result<Json<'a>, JsonError> {
+        self.take(1)?;
         match self.peek()? {
             Kind::Null => self.word("null").map(|()| Json::Null),
             Kind::Bool => self.boolean().map(Json::Bool),
@@ -114,12 +152,34 @@ impl<'a> Reader<'a> {
             Kind::Object => {
                 let mut members = Vec::new();
                 self.object(|reader, key| {
+                    reader.take_key(&key)?;
                     let value = reader.value()?;
                     members.push((key.into(), value));
                     Ok(())
                 })?;
                 Object::new(members).map(Json::Object).or_else(|fault| self.fail(fault))
             }
+        }
+    }
+
+    /// Checks that the next value is well-formed, and that no object in it holds a key twice.
+    /// `keys` is room for those of the objects that are not at their end.
+    pub(super) fn check(&mut self, keys: &mut Vec<Cow<'a, str>>) -> Result<(), JsonError> {
+        match self.peek()? {
+            Kind::Array => self.array(|reader| reader.check(keys)),
+            Kind::Object => {
+                let first = keys.len();
+                self.object(|reader, key| {
+                    reader.take(1)?;
+                    keys.push(key);
+                    reader.check(keys)
+                })?;
+                let own = keys.get(first..).unwrap_or_default();
+                let is_duplicate = has_duplicate(own.iter().map(Cow::as_ref));
+                keys.truncate(first);
+                if is_duplicate { self.fail(Fault::DuplicateKey) } else { Ok(()) }
+            }
+            kind => self.skip(kind),
         }
     }
 

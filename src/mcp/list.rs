@@ -93,11 +93,11 @@ fn list<'a>(
         return Err(JsonError { fault: Fault::Syntax("not a message"), offset: reader.offset() });
     }
     reader.object(|reader, key| {
-        if keys.add(key, &KEYS).is_none() || reader.peek()? != Kind::Object {
+        if keys.add(reader, key, &KEYS)?.is_none() || reader.peek()? != Kind::Object {
             return reader.raw().map(drop);
         }
         reader.object(|reader, key| {
-            if result_keys.add(key, &[key_of_list]).is_none() {
+            if result_keys.add(reader, key, &[key_of_list])?.is_none() {
                 return reader.raw().map(drop);
             }
             if reader.peek()? != Kind::Array {

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{JsonError, Kind, Reader, fold_eq};
+use crate::json::{JsonError, Kind, Reader, find_folded};
 
 /// The members that decide whether a message is a request, and which one.
 const NAMES: [&str; 4] = ["id", "method", "result", "error"];
@@ -132,7 +132,7 @@ fn meant(key: &str) -> Option<&'static str> {
         true => key.replace(char::REPLACEMENT_CHARACTER, "").into(),
         false => Cow::Borrowed(key),
     };
-    NAMES.into_iter().find(|name| fold_eq(name, &key))
+    find_folded(NAMES.into_iter(), &key)
 }
 
 /// Returns where the string begins in or after which reading stopped: a key without a colon

@@ -197,7 +197,11 @@ fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Hea
         }
         match (reader.peek()?, &mut heard.resources) {
             (Kind::Array, Some(uris)) => reader.array(|reader| {
-                uris.push(string(reader)?);
+                let uri = string(reader)?;
+                // One more than are accepted shows that there are too many.
+                if uris.len() <= MOST_SUBSCRIPTIONS {
+                    uris.push(uri);
+                }
                 Ok(())
             }),
             (kind, resources) => {
