@@ -292,9 +292,10 @@ fn compare_folded(a: &str, b: &str) -> Ordering {
     // Callers write long keys that begin alike, so words are compared as a whole.
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
-    let same = a_words.iter().zip(b_words).take_while(|(a, b)| {
-        a == b || a.iter().zip(*b).all(|(a, b)| a.eq_ignore_ascii_case(b))
-    });
+    let same = a_words
+        .iter()
+        .zip(b_words)
+        .take_while(|(a, b)| a == b || a.iter().zip(*b).all(|(a, b)| a.eq_ignore_ascii_case(b)));
     let same = same.count() * 8;
     let [a, b] = [a, b].map(|of| of.get(same..).unwrap_or_default().iter());
     a.map(u8::to_ascii_lowercase).cmp(b.map(u8::to_ascii_lowercase))

@@ -30,6 +30,9 @@ pub(crate) struct Reader<'a> {
 /// value: folding is slow.
 const FOLDED_AS_ONE: usize = 8;
 
+/// Bytes of a number for which as much is taken, beyond what each value takes.
+const COMPARED_AS_ONE: usize = 16;
+
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
         Self { text, at: 0, depth: 0, max_depth, allowance: usize::MAX }
@@ -430,20 +433,24 @@ impl<'a> Reader<'a> {
 
     /// Reads a number.
     fn number(&mut self) -> Result<Json<'a>, JsonError> {
-        let (text, value) = self.number_text()?;
-        Ok(match (value, text.parse::<i64>()) {
-            (Number::Integer, Ok(int)) => Json::integer(int),
-            (Number::Double(double), _) if is_exact(text, double) => Json::double(double),
-            (Number::Double(double), _) => Json::Inexact(double),
-            (Number::Integer, Err(_)) => Json::Inexact(text.parse().unwrap_or(f64::MAX)),
+        let (text, is_integer) = self.number_text()?;
+        // To compare digits takes longer than to make a value.
+        self.take(text.len() / COMPARED_AS_ONE)?;
+        if is_integer && let Ok(int) = text.parse() {
+            return Ok(Json::integer(int));
+        }
+        // A number's text was seen, of which none overflows.
+        let double = text.parse().unwrap_or(f64::MAX);
+        Ok(if !is_integer && is_exact(text, double) {
+            Json::double(double)
+        } else {
+            Json::Inexact(double)
         })
     }
 
-    /// Reads a number's text; refuses what overflows to infinity.
-    fn number_text(&mut self) -> Result<(&'a str, Number), JsonError> {
-        /// No text of so few digits overflows.
-        const MAX_FINITE_DIGITS: usize = 300;
-
+    /// Reads a number's text, and whether it has neither fraction nor exponent; refuses what
+    /// overflows to infinity.
+    fn number_text(&mut self) -> Result<(&'a str, bool), JsonError> {
         let start = self.at;
         if self.byte() == Some(b'-') {
             self.at += 1;
@@ -453,42 +460,37 @@ impl<'a> Reader<'a> {
         if whole == 0 || (leading == Some(b'0') && whole > 1) {
             return self.syntax("malformed number");
         }
-        let mut integer = whole <= MAX_FINITE_DIGITS;
+        let (mut is_integer, mut exponent) = (true, Ok(0));
         if self.byte() == Some(b'.') {
-            integer = false;
+            is_integer = false;
             self.at += 1;
             if self.digits() == 0 {
                 return self.syntax("malformed number");
             }
         }
         if let Some(b'e' | b'E') = self.byte() {
-            integer = false;
+            is_integer = false;
             self.at += 1;
+            let start = self.at;
             if let Some(b'+' | b'-') = self.byte() {
                 self.at += 1;
             }
             if self.digits() == 0 {
                 return self.syntax("malformed number");
             }
+            exponent = self.since(start).parse::<i32>();
         }
         let text = self.since(start);
-        if integer {
-            return Ok((text, Number::Integer));
-        }
-        match text.parse::<f64>() {
-            Ok(double) if double.is_finite() => Ok((text, Number::Double(double))),
-            _ => self.syntax("number out of range"),
+        // Less than ten to the power of its whole digits and its exponent. To parse it is slow.
+        let is_small = i32::try_from(whole).is_ok_and(|whole| {
+            exponent.is_ok_and(|exponent| exponent <= f64::MAX_10_EXP.saturating_sub(whole))
+        });
+        if is_small || text.parse::<f64>().is_ok_and(f64::is_finite) {
+            Ok((text, is_integer))
+        } else {
+            self.syntax("number out of range")
         }
     }
-}
-
-/// The form of a number's text.
-#[derive(Debug, Clone, Copy)]
-enum Number {
-    /// Without fraction and exponent.
-    Integer,
-    /// Any other, or one of very many digits.
-    Double(f64),
 }
 
 /// Whether a double keeps every digit of a number's text, so that readers who have decimals
@@ -498,28 +500,32 @@ fn is_exact(text: &str, double: f64) -> bool {
     const KEPT_DIGITS: usize = 15;
 
     // A text of no more bytes has no more digits. What is subnormal keeps fewer.
-    (text.len() <= KEPT_DIGITS && double.is_normal())
-        || decimal(text) == decimal(&format!("{double:e}"))
+    if text.len() <= KEPT_DIGITS && double.is_normal() {
+        return true;
+    }
+    let kept = format!("{double:e}");
+    let (is_negative, power, digits) = decimal(text);
+    let (is_kept_negative, kept_power, kept_digits) = decimal(&kept);
+    (is_negative, power) == (is_kept_negative, kept_power) && digits.eq(kept_digits)
 }
 
-/// The digits of a number's text from the first to the last that is not zero, and the power
-/// of ten of the last.
-fn decimal(text: &str) -> (bool, String, i64) {
+/// Whether a number's text is negative, the digits from the first to the last that is not zero,
+/// and before them the power of ten of the last.
+fn decimal(text: &str) -> (bool, i64, impl Iterator<Item = u8>) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let is_negative = whole.starts_with('-');
-    let digits = format!("{}{fraction}", whole.trim_start_matches('-'));
-    let significant = digits.trim_end_matches('0');
-    let zeros = digits.len() - significant.len();
-    let significant = significant.trim_start_matches('0').to_owned();
-    if significant.is_empty() {
-        return (is_negative, significant, 0);
+    let is_negative = mantissa.starts_with('-');
+    let kept = mantissa.trim_end_matches(['0', '.']);
+    let digits = kept.bytes().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0');
+    if digits.clone().next().is_none() {
+        return (is_negative, 0, digits);
     }
+    let places = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+    let point = mantissa.find('.').unwrap_or(mantissa.len());
+    let is_fraction = kept.len() > point;
+    let power = places(point) - places(kept.len()) + i64::from(is_fraction);
     // An exponent of more digits than that is no double.
-    let exponent = exponent.parse().unwrap_or(i64::MAX);
-    let power =
-        i64::try_from(zeros).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0);
-    (is_negative, significant, exponent.saturating_add(power))
+    let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
+    (is_negative, exponent.saturating_add(power), digits)
 }
 
 /// Where the first quote, backslash or control character is. Most strings are longer than

@@ -169,6 +169,11 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// Returns true if the object was asked for and read.
+    pub fn is_read(&self) -> bool {
+        self.object.get().is_some()
+    }
+
     /// Returns the object, `{}` if there is none; `None` if it holds more keys than the
     /// allowance, from which they are taken.
     ///

@@ -284,11 +284,7 @@ enum Parameters<'a, 'b> {
 }
 
 impl<'a, 'b> Scope<'a, 'b> {
-    fn new(
-        condition: &'a Condition,
-        facts: &'a Facts<'a>,
-        parameters: Parameters<'a, 'b>,
-    ) -> Self {
+    fn new(condition: &'a Condition, facts: &'a Facts<'a>, parameters: Parameters<'a, 'b>) -> Self {
         Self {
             facts,
             parameters,

@@ -226,7 +226,8 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         }
         let granted: HashSet<&str> = self.facts.scopes().collect();
         let offering = self.candidates.iter().enumerate();
-        let offering = offering.filter(|(_, candidate)| offers_new_scopes(candidate.rule, &granted));
+        let offering =
+            offering.filter(|(_, candidate)| offers_new_scopes(candidate.rule, &granted));
         let mut offers: Vec<(usize, &'p RequiredScopes)> =
             offering.map(|(at, candidate)| (at, &candidate.rule.scopes)).collect();
         offers.sort_by_key(|(_, scopes)| scopes.names().len());

@@ -249,10 +249,13 @@ fn too_many_keys_are_refused() {
         (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"_meta":{"a":"t""#, "}}}", 1),
     ] {
         let body = |keys: usize| format!("{before}{}{after}", with(keys - own));
-        assert!(read(body(MAX_KEYS).as_bytes(), &MirroredHeaders::default(), Accept::USUAL).is_ok());
+        assert!(
+            read(body(MAX_KEYS).as_bytes(), &MirroredHeaders::default(), Accept::USUAL).is_ok()
+        );
         let more = body(MAX_KEYS + 1);
         assert_eq!(reason(more.as_bytes()), "json_too_many_keys");
-        let refused = read(more.as_bytes(), &MirroredHeaders::default(), Accept::USUAL).unwrap_err();
+        let refused =
+            read(more.as_bytes(), &MirroredHeaders::default(), Accept::USUAL).unwrap_err();
         assert_eq!(refused.problem.code(), -32700);
         assert_eq!(refused.id.unwrap().as_json(), "7");
     }

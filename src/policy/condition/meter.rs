@@ -58,6 +58,12 @@ impl Budget {
         self.left.load(Ordering::Relaxed) < 0
     }
 
+    /// What is left, in bytes.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> i64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
     /// How many steps of so many were taken, begun ones too.
     #[cfg(test)]
     pub(super) fn taken(&self, of: u64) -> u64 {
