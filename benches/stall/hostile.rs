@@ -12,7 +12,7 @@ pub const POLICIES: [(&str, &str); 5] = [
     ("unread", "{action: Allow}"),
     (
         "not theirs",
-        r#"{action: Allow, source: {jwt: {claims: [{name: sub, values: [other]}]}}, cel: "args == {}"}"#,
+        r#"{action: Allow, source: {jwt: {claims: [{name: sub, valueType: String, values: [other]}]}}, cel: "args == {}"}"#,
     ),
     ("one read", r#"{action: Allow, cel: "args.title == 'x'"}"#),
     ("list read", r#"{action: Allow, cel: "args.list.all(item, item == 1)"}"#),

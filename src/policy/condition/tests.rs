@@ -56,7 +56,7 @@ pub(super) fn evaluate_in(
         Accept { max_depth: 64, batches: false, ..Accept::USUAL },
     ) {
         Ok(Message::Calls(calls)) => {
-            budgets.iter().map(|budget| evaluate(&calls[0], budget)).next_back().unwrap()
+            budgets.iter().fold(None, |_, budget| Some(evaluate(&calls[0], budget))).unwrap()
         }
         other => panic!("{arguments}: {other:?}"),
     }

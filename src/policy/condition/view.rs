@@ -155,6 +155,17 @@ impl<'a, 'b> Members<'a, 'b> {
         }
     }
 
+    /// Returns true if there is a member called so, which need not be read for that.
+    fn contains(self, key: &str) -> bool {
+        match self {
+            Self::Parameters { object, writer, has_nulls } => {
+                let value = writer.found(key, || object.find(key));
+                value.is_some_and(|value| has_nulls || !value.is_null())
+            }
+            _ => self.find(key).is_some(),
+        }
+    }
+
     fn keys(self) -> Vec<&'a str> {
         match self {
             Self::Json { object, writer } => {
@@ -311,7 +322,7 @@ fn not_a_string_key(key: &dyn Val) -> Result<(), ExecutionError> {
 impl Container for MapView<'_, '_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
         match key.downcast_ref::<CelString>() {
-            Some(key) => Ok(self.members.find(key.inner()).is_some()),
+            Some(key) => Ok(self.members.contains(key.inner())),
             None => not_a_string_key(key).map(|()| false),
         }
     }
