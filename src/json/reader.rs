@@ -451,6 +451,9 @@ impl<'a> Reader<'a> {
     /// Reads a number's text, and whether it has neither fraction nor exponent; refuses what
     /// overflows to infinity.
     fn number_text(&mut self) -> Result<(&'a str, bool), JsonError> {
+        /// No text of so few digits overflows.
+        const MAX_DIGITS: usize = 300;
+
         let start = self.at;
         if self.byte() == Some(b'-') {
             self.at += 1;
@@ -459,6 +462,10 @@ impl<'a> Reader<'a> {
         let whole = self.digits();
         if whole == 0 || (leading == Some(b'0') && whole > 1) {
             return self.syntax("malformed number");
+        }
+        // Nearly all numbers are that short.
+        if whole <= MAX_DIGITS && !matches!(self.byte(), Some(b'.' | b'e' | b'E')) {
+            return Ok((self.since(start), true));
         }
         let (mut is_integer, mut exponent) = (true, Ok(0));
         if self.byte() == Some(b'.') {

@@ -146,10 +146,20 @@ fn string_start(text: &str, stopped_at: usize) -> usize {
 
 /// Returns true if some reader may take a string, perhaps cut off, for one of the names.
 fn is_name(string: &str) -> bool {
+    /// Longer than any spelling of a name, without marks that readers drop.
+    const LONGEST: usize = 64;
+
     let mut chars = string.trim_ascii_end().trim_matches('"').chars();
     let mut key = String::new();
     while let Some(c) = chars.next() {
-        key.extend(if c == '\\' { unescaped(&mut chars) } else { Some(c) });
+        let c = if c == '\\' { unescaped(&mut chars) } else { Some(c) };
+        // What follows NUL is another's key no more, and marks are in none.
+        match c {
+            Some('\0') => break,
+            Some('\u{307}' | char::REPLACEMENT_CHARACTER) | None => {}
+            Some(_) if key.len() > LONGEST => return false,
+            Some(c) => key.push(c),
+        }
     }
     meant(&key).is_some()
 }
