@@ -4,7 +4,12 @@
 //! slowest ones to `mcp-authz serve` from four callers without pause, and measures the calls of
 //! a neighbor on the same thread. `-- --mcp-authz PATH` measures another binary beside it.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark fails by panicking"
+)]
 #![allow(dead_code, unreachable_pub, reason = "the benchmarks share modules")]
 
 mod allocator;

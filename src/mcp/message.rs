@@ -180,7 +180,7 @@ struct Params<'a> {
 }
 
 /// The value of a member, and where it is in the body.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
