@@ -418,8 +418,7 @@ impl Gate {
             tasks: policy.tasks == Tasks::Continue,
             governed: policy.governed,
         };
-        let asks_for_arguments = |tool: &str| policy.reads_arguments(tool);
-        match mcp::read_for(body, &mirrored, accept, &asks_for_arguments) {
+        match mcp::read(body, &mirrored, accept) {
             Ok(message) if needs::lacks_headers(&admitted.head) => {
                 let refusal = Refusal::no_headers().answering(messages::id_of(&message));
                 Judgement::refused(policy, refusal)

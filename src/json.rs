@@ -9,12 +9,15 @@
 //!
 //! [RFC 8259]: https://www.rfc-editor.org/rfc/rfc8259
 
+mod lazy;
 mod reader;
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt;
 
+pub use lazy::{Lazy, LazyObject};
 pub(crate) use reader::{Kind, Reader};
 
 /// A JSON value that borrows from the text it was read from.
@@ -68,8 +71,14 @@ impl Json<'_> {
 
 /// The members of an object. Invariant: no two keys are equal, each key that is not ASCII is
 /// folded, and above [`Object::SORTED_ABOVE`] members they are sorted by [`compare_folded`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Object<'a>(Vec<(Key<'a>, Json<'a>)>);
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object<'a, V = Json<'a>>(Vec<(Key<'a>, V)>);
+
+impl<V> Default for Object<'_, V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 /// The key of a member. Folding is slow, so [`Object`] does it once for each key that is not
 /// ASCII, and not at each look-up.
@@ -115,21 +124,21 @@ impl Key<'_> {
 
 /// What [`Object::find`] found under a name.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Found<'j, 'a> {
+pub enum Found<'j, V> {
     /// No key is equal to the name, nor to it in other letters' case.
     Nothing,
     /// The one key that is equal to the name.
-    Member(&'j Json<'a>),
+    Member(&'j V),
     /// This key differs from the name only in letters' case: readers disagree
     /// about which member the name means.
     CaseVariant(&'j str),
 }
 
-impl<'a> Object<'a> {
+impl<'a, V> Object<'a, V> {
     /// Up to this size a scan is faster than keeping order.
     const SORTED_ABOVE: usize = 8;
 
-    pub(crate) fn new(members: Vec<(Key<'a>, Json<'a>)>) -> Result<Self, Fault> {
+    pub(crate) fn new(members: Vec<(Key<'a>, V)>) -> Result<Self, Fault> {
         let object = Self::of_different(members);
         let keys = object.0.iter().map(|(key, _)| key.as_str());
         let duplicate = if object.0.len() > Self::SORTED_ABOVE {
@@ -141,10 +150,10 @@ impl<'a> Object<'a> {
     }
 
     /// An object of members whose names differ.
-    fn of_different(mut members: Vec<(Key<'a>, Json<'a>)>) -> Self {
+    fn of_different(mut members: Vec<(Key<'a>, V)>) -> Self {
         members.iter_mut().for_each(|(key, _)| key.fold());
         if members.len() > Self::SORTED_ABOVE {
-            members.sort_by(|(a, _), (b, _)| {
+            members.sort_unstable_by(|(a, _), (b, _)| {
                 compare_folded(a.folded(), b.folded()).then_with(|| a.as_str().cmp(b.as_str()))
             });
         }
@@ -152,19 +161,19 @@ impl<'a> Object<'a> {
     }
 
     /// The members of a map, whose names differ.
-    pub fn from_map(members: impl IntoIterator<Item = (String, Json<'a>)>) -> Self {
+    pub fn from_map(members: impl IntoIterator<Item = (String, V)>) -> Self {
         let members = members.into_iter();
         Self::of_different(members.map(|(key, value)| (Key::Plain(key.into()), value)).collect())
     }
 
     /// The member called just `name`, for objects that no client has written.
-    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+    pub fn get(&self, name: &str) -> Option<&V> {
         self.0.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
     }
 
     /// The member called `name`. Any key that is equal to it but for letters'
     /// case makes the result [`Found::CaseVariant`], present or not.
-    pub fn find<'j>(&'j self, name: &str) -> Found<'j, 'a> {
+    pub fn find<'j>(&'j self, name: &str) -> Found<'j, V> {
         let folded: Cow<'_, str> =
             if name.is_ascii() { name.into() } else { fold_letters(name).collect() };
         let sorted = self.0.len() > Self::SORTED_ABOVE;
@@ -202,7 +211,7 @@ impl<'a> Object<'a> {
     }
 
     /// The members, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
@@ -229,12 +238,9 @@ pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> 
         }
         return false;
     }
-    let mut sorted: Vec<&str> = keys.collect();
-    sorted.sort_unstable();
-    sorted.windows(2).any(|pair| match pair {
-        [a, b] => a == b,
-        _ => false,
-    })
+    // Keys that begin alike would make a sort slow.
+    let mut seen = HashSet::new();
+    !keys.into_iter().all(|key| seen.insert(key))
 }
 
 /// Whether two keys are the same to a reader that ignores letters' case, such
@@ -254,6 +260,28 @@ pub fn fold_eq(a: &str, b: &str) -> bool {
     may_be_equal && fold_letters(a).eq(fold_letters(b))
 }
 
+/// Finds the name that [`fold_eq`] takes a key for. All names are ASCII. The key is folded once,
+/// and only as far as it can be a name: callers choose its length.
+pub(crate) fn find_folded<'n>(
+    mut names: impl Iterator<Item = &'n str>,
+    key: &str,
+) -> Option<&'n str> {
+    /// Longer than any name.
+    const LONGEST: usize = 64;
+
+    if key.is_ascii() {
+        return names.find(|name| name.eq_ignore_ascii_case(key));
+    }
+    let mut folded = String::new();
+    for c in fold_letters(key) {
+        if !c.is_ascii() || folded.len() == LONGEST {
+            return None;
+        }
+        folded.push(c);
+    }
+    names.find(|name| name.eq_ignore_ascii_case(&folded))
+}
+
 /// Whether [`fold_letters`] leaves only ASCII, or nothing, of a character beyond ASCII.
 fn folds_to_ascii(c: char) -> bool {
     matches!(c, 'ß' | 'ı' | 'İ' | 'ſ' | 'ẞ' | '\u{212a}' | '\u{307}' | '\u{fb00}'..='\u{fb06}')
@@ -261,19 +289,30 @@ fn folds_to_ascii(c: char) -> bool {
 
 /// Compares two texts, each of which is ASCII or folded. Texts that [`fold_eq`] unites are equal.
 fn compare_folded(a: &str, b: &str) -> Ordering {
-    let lower = |byte: u8| byte.to_ascii_lowercase();
-    a.bytes().map(lower).cmp(b.bytes().map(lower))
+    // Callers write long keys that begin alike, so words are compared as a whole.
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    let same = a_words
+        .iter()
+        .zip(b_words)
+        .take_while(|(a, b)| a == b || a.iter().zip(*b).all(|(a, b)| a.eq_ignore_ascii_case(b)));
+    let same = same.count() * 8;
+    let [a, b] = [a, b].map(|of| of.get(same..).unwrap_or_default().iter());
+    a.map(u8::to_ascii_lowercase).cmp(b.map(u8::to_ascii_lowercase))
 }
 
 /// Replaces letters by one of those that differ from them only in case. Each of the three
 /// steps unites letters that the others leave apart. The dot is what `İ` has in lower case,
 /// but not to Java, which goes character by character.
 pub(crate) fn fold_letters(text: &str) -> impl Iterator<Item = char> {
+    const DOT: char = '\u{307}';
+
     text.chars()
+        .filter(|&c| c != DOT)
         .flat_map(char::to_lowercase)
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
-        .filter(|&c| c != '\u{307}')
+        .filter(|&c| c != DOT)
 }
 
 /// Why a text is not JSON, and where.
@@ -294,6 +333,8 @@ pub enum Fault {
     TooDeep,
     /// An object holds the same key twice.
     DuplicateKey,
+    /// An object has more keys, or a value more values in it, than are read.
+    TooMany,
 }
 
 impl fmt::Display for JsonError {
@@ -302,6 +343,7 @@ impl fmt::Display for JsonError {
             Fault::Syntax(what) => what,
             Fault::TooDeep => "nested too deep",
             Fault::DuplicateKey => "an object holds a key twice",
+            Fault::TooMany => "an object holds too many keys",
         };
         write!(f, "{what} at byte {}", self.offset)
     }

@@ -17,6 +17,7 @@
 //! | `1e400`, `NaN`, `01`, `+1` | reads infinity, or a number ([RFC 8259, section 6]) |
 //! | lone surrogates in escapes | replaces or keeps them ([RFC 8259, section 8.2]) |
 //! | comments, single quotes, trailing commas | accepts them (JSON5) |
+//! | more than 1024 keys in a message, `params` or `_meta` | takes long (so would this one) |
 //! | deep nesting, before, within or after what matters | exhausts its stack, or stops there |
 //! | a batch, unless the policy accepts them | calls each (MCP 2025-03-26), or takes the first |
 //! | a message that is a request and a response | takes it for either |
@@ -37,8 +38,7 @@
 //! [RFC 8259, section 8.2]: https://www.rfc-editor.org/rfc/rfc8259#section-8.2
 //!
 //! Arguments are only checked to be well-formed here; [`Arguments`] reads them
-//! when a condition asks for them, and refuses duplicate keys then. Whoever knows that
-//! one will can have both in one pass ([`read_for`]).
+//! when a condition asks for them, and refuses duplicate keys then.
 
 mod call;
 mod events;
@@ -55,7 +55,7 @@ pub use events::{Events, Rewritten};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{CaseVariant, Malformed, Problem};
-pub use message::{Accept, Message, NotGoverned, read, read_for};
+pub use message::{Accept, Message, NotGoverned, read};
 pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};
 pub use request_id::RequestId;
 pub use uri::is_ambiguous;

@@ -317,13 +317,6 @@ pub struct Policy {
     pub scopes: ScopeTable,
 }
 
-impl Policy {
-    /// Whether a decision about a tool of this name may depend on its arguments.
-    pub fn reads_arguments(&self, name: &str) -> bool {
-        self.rules.index.reads_arguments(&self.backend.tool(self.dialect, name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

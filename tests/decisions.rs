@@ -11,13 +11,22 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "the fuzz targets share some of these modules")]
 
+#[path = "../benches/stall/allocator.rs"]
+mod allocator;
+#[path = "../benches/stall/hostile.rs"]
+mod hostile;
+
 mod choices;
 mod corpus;
 mod differential;
 mod doubts;
 mod folding;
 mod lenient;
+mod memory;
 mod model;
 mod properties;
 mod strictness;
 mod templates;
+
+#[global_allocator]
+static ALLOCATOR: allocator::Counting = allocator::Counting;

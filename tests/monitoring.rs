@@ -40,7 +40,7 @@ const DECISIONS: [&str; 12] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 26] = [
+const REFUSALS: [&str; 27] = [
     "ambiguous_host",
     "ambiguous_path",
     "not_utf8",
@@ -48,6 +48,7 @@ const REFUSALS: [&str; 26] = [
     "duplicate_key",
     "case_variant_key",
     "json_too_deep",
+    "json_too_many_keys",
     "batch",
     "not_json_rpc",
     "no_usable_call",

@@ -181,3 +181,83 @@ fn headers_that_envoy_sends_are_those_that_are_read() {
         assert!(headers(more).iter().any(|found| found == name), "{more}");
     }
 }
+
+/// The reason and the scopes of a denial.
+fn denied(policy: &str, token: Option<&str>, body: &str) -> (&'static str, Option<Vec<String>>) {
+    let gate = config::parse(&format!("jwt: {{from: authorizationHeader}}\n{policy}")).unwrap();
+    let header = |token: &str| ("authorization".to_owned(), token.as_bytes().to_vec());
+    let headers = token.map(header).into_iter().collect();
+    let head = Head { method: "POST".into(), has_body: true, headers, ..Head::default() };
+    let admitted = gate.admit(head.with_usual_headers(), None).unwrap();
+    let judgement = gate.judge(&admitted, body.as_bytes());
+    let decision = &judgement.decisive().unwrap().evaluation.decision;
+    let scopes = decision.permit().unwrap_err();
+    (decision.reason().as_str(), scopes.map(<[String]>::to_vec))
+}
+
+const CALL: &str =
+    r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{"a":0}}}"#;
+
+#[test]
+fn search_for_scopes_ends_within_budget() {
+    let rules = |cel: &str| -> String {
+        let rule = |n| {
+            format!("  - {{action: Allow, source: {{jwt: {{scopes: [s{n}]}}}}, cel: '{cel}'}}\n")
+        };
+        (0..100).map(rule).collect()
+    };
+    let of_another_tool = "  - {action: Deny, target: {tools: [{tool: other}]}, \
+                           cel: '\"s\" in request.auth.jwt.scopes'}\n";
+    for (rules, enough, too_few) in [
+        // Conditions that are evaluated again with each scope.
+        (rules("\"other\" in request.auth.jwt.scopes"), 50_000, 100),
+        // One condition for all rules: what remains are looks at each rule with each scope.
+        (rules("args.a == 1") + of_another_tool, 1000, 50),
+    ] {
+        let with = |steps: usize| {
+            let policy = format!(
+                "limits: {{conditionCost: {steps}}}\npolicies:\n- name: p\n  rules:\n{rules}"
+            );
+            denied(&policy, Some(A), CALL)
+        };
+        assert_eq!(with(enough), ("deny_default", None));
+        assert_eq!(with(too_few), ("condition_cost", None));
+    }
+}
+
+#[test]
+fn spent_budget_still_finds_unconditional_scopes() {
+    let list = vec!["1"; 1000].join(",");
+    let body = CALL.replace(r#"{"a":0}"#, &format!(r#"{{"l":[{list}]}}"#));
+    let policy = "limits: {conditionCost: 100}\npolicies:\n- name: p\n  rules:\n  \
+                  - {action: Allow, cel: 'args.l.all(x, x == 2)'}\n";
+    assert_eq!(denied(policy, Some(A), &body), ("condition_cost", None));
+    let more = "  - {action: Allow, source: {jwt: {scopes: [c]}}}\n";
+    let found = denied(&format!("{policy}{more}"), Some(A), &body);
+    assert_eq!(found, ("insufficient_scope", Some(vec!["c".to_owned()])));
+}
+
+#[test]
+fn source_that_differs_leaves_arguments_unread() {
+    let body = CALL.replace(r#"{"a":0}"#, r#"{"a":[[],[],{"b":1}]}"#);
+    for (source, reads) in [
+        ("{claims: [{name: sub, valueType: String, values: [x]}]}", false),
+        ("{claims: [{name: tenant, valueType: String, values: [x]}], scopes: [c]}", false),
+        // To know that these scopes help, the arguments must be read.
+        ("{scopes: [c]}", true),
+        ("{scopes: [a]}", true),
+    ] {
+        let policy = format!(
+            "jwt: {{from: authorizationHeader}}\npolicies:\n- name: p\n  rules:\n  \
+             - {{action: Allow, source: {{jwt: {source}}}, cel: 'args.a == []'}}\n"
+        );
+        let gate = config::parse(&policy).unwrap();
+        let headers = vec![("authorization".to_owned(), A.as_bytes().to_vec())];
+        let head = Head { method: "POST".into(), has_body: true, headers, ..Head::default() };
+        let admitted = gate.admit(head.with_usual_headers(), None).unwrap();
+        let judgement = gate.judge(&admitted, body.as_bytes());
+        assert!(judgement.answer.is_err());
+        let arguments = &judgement.calls[0].call.parameters.arguments;
+        assert_eq!(arguments.is_read(), reads, "{source}");
+    }
+}

@@ -1,8 +1,10 @@
 //! The reader itself: one pass over the text, no look-ahead beyond a byte.
 
+mod number;
+
 use std::borrow::Cow;
 
-use super::{Fault, Json, JsonError, Object};
+use super::{Fault, Json, JsonError, Object, has_duplicate};
 
 /// What kind of value was skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,16 +24,28 @@ pub(crate) struct Reader<'a> {
     at: usize,
     depth: usize,
     max_depth: usize,
+    /// How many values and keys may still be put into trees or compared.
+    allowance: usize,
 }
+
+/// Bytes of a key that is not ASCII for which as much is taken from the allowance as for a
+/// value: folding is slow.
+const FOLDED_AS_ONE: usize = 8;
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(text: &'a str, max_depth: usize) -> Self {
-        Self { text, at: 0, depth: 0, max_depth }
+        Self { text, at: 0, depth: 0, max_depth, allowance: usize::MAX }
+    }
+
+    /// A reader that builds and compares no more values and keys than `allowance`.
+    pub(super) fn with_allowance(text: &'a str, max_depth: usize, allowance: usize) -> Self {
+        Self { allowance, ..Self::new(text, max_depth) }
     }
 
     /// A reader of the part of a text between two character boundaries.
     pub(crate) fn within(text: &'a str, start: usize, end: usize, max_depth: usize) -> Self {
-        Self { text: text.get(..end).unwrap_or_default(), at: start, depth: 0, max_depth }
+        let text = text.get(..end).unwrap_or_default();
+        Self { at: start, ..Self::new(text, max_depth) }
     }
 
     /// How far the text has been read, in bytes.
@@ -42,6 +56,31 @@ impl<'a> Reader<'a> {
     /// The deepest nesting that this reader accepts.
     pub(crate) fn max_depth(&self) -> usize {
         self.max_depth
+    }
+
+    /// Returns how many values and keys may still be put into trees or compared.
+    pub(super) fn allowance(&self) -> usize {
+        self.allowance
+    }
+
+    /// Takes values and keys from the allowance.
+    pub(super) fn take(&mut self, count: usize) -> Result<(), JsonError> {
+        match self.allowance.checked_sub(count) {
+            Some(left) => {
+                self.allowance = left;
+                Ok(())
+            }
+            None => {
+                self.allowance = 0;
+                self.fail(Fault::TooMany)
+            }
+        }
+    }
+
+    /// Takes a key that is put into a tree from the allowance.
+    pub(super) fn take_key(&mut self, key: &str) -> Result<(), JsonError> {
+        let folding = if key.is_ascii() { 0 } else { key.len() / FOLDED_AS_ONE };
+        self.take(1 + folding)
     }
 
     fn fail<T>(&self, fault: Fault) -> Result<T, JsonError> {
@@ -98,6 +137,7 @@ impl<'a> Reader<'a> {
 
     /// Reads the next value into a tree.
     pub(crate) fn value(&mut self) -> Result<Json<'a>, JsonError> {
+        self.take(1)?;
         match self.peek()? {
             Kind::Null => self.word("null").map(|()| Json::Null),
             Kind::Bool => self.boolean().map(Json::Bool),
@@ -114,12 +154,34 @@ impl<'a> Reader<'a> {
             Kind::Object => {
                 let mut members = Vec::new();
                 self.object(|reader, key| {
+                    reader.take_key(&key)?;
                     let value = reader.value()?;
                     members.push((key.into(), value));
                     Ok(())
                 })?;
                 Object::new(members).map(Json::Object).or_else(|fault| self.fail(fault))
             }
+        }
+    }
+
+    /// Checks that the next value is well-formed, and that no object in it holds a key twice.
+    /// `keys` is room for those of the objects that are not at their end.
+    pub(super) fn check(&mut self, keys: &mut Vec<Cow<'a, str>>) -> Result<(), JsonError> {
+        match self.peek()? {
+            Kind::Array => self.array(|reader| reader.check(keys)),
+            Kind::Object => {
+                let first = keys.len();
+                self.object(|reader, key| {
+                    reader.take(1)?;
+                    keys.push(key);
+                    reader.check(keys)
+                })?;
+                let own = keys.get(first..).unwrap_or_default();
+                let is_duplicate = has_duplicate(own.iter().map(Cow::as_ref));
+                keys.truncate(first);
+                if is_duplicate { self.fail(Fault::DuplicateKey) } else { Ok(()) }
+            }
+            kind => self.skip(kind),
         }
     }
 
@@ -367,99 +429,6 @@ impl<'a> Reader<'a> {
         self.at += count;
         count
     }
-
-    /// Reads a number.
-    fn number(&mut self) -> Result<Json<'a>, JsonError> {
-        let (text, value) = self.number_text()?;
-        Ok(match (value, text.parse::<i64>()) {
-            (Number::Integer, Ok(int)) => Json::integer(int),
-            (Number::Double(double), _) if is_exact(text, double) => Json::double(double),
-            (Number::Double(double), _) => Json::Inexact(double),
-            (Number::Integer, Err(_)) => Json::Inexact(text.parse().unwrap_or(f64::MAX)),
-        })
-    }
-
-    /// Reads a number's text; refuses what overflows to infinity.
-    fn number_text(&mut self) -> Result<(&'a str, Number), JsonError> {
-        /// No text of so few digits overflows.
-        const MAX_FINITE_DIGITS: usize = 300;
-
-        let start = self.at;
-        if self.byte() == Some(b'-') {
-            self.at += 1;
-        }
-        let leading = self.byte();
-        let whole = self.digits();
-        if whole == 0 || (leading == Some(b'0') && whole > 1) {
-            return self.syntax("malformed number");
-        }
-        let mut integer = whole <= MAX_FINITE_DIGITS;
-        if self.byte() == Some(b'.') {
-            integer = false;
-            self.at += 1;
-            if self.digits() == 0 {
-                return self.syntax("malformed number");
-            }
-        }
-        if let Some(b'e' | b'E') = self.byte() {
-            integer = false;
-            self.at += 1;
-            if let Some(b'+' | b'-') = self.byte() {
-                self.at += 1;
-            }
-            if self.digits() == 0 {
-                return self.syntax("malformed number");
-            }
-        }
-        let text = self.since(start);
-        if integer {
-            return Ok((text, Number::Integer));
-        }
-        match text.parse::<f64>() {
-            Ok(double) if double.is_finite() => Ok((text, Number::Double(double))),
-            _ => self.syntax("number out of range"),
-        }
-    }
-}
-
-/// The form of a number's text.
-#[derive(Debug, Clone, Copy)]
-enum Number {
-    /// Without fraction and exponent.
-    Integer,
-    /// Any other, or one of very many digits.
-    Double(f64),
-}
-
-/// Whether a double keeps every digit of a number's text, so that readers who have decimals
-/// take it for the same number.
-fn is_exact(text: &str, double: f64) -> bool {
-    /// Doubles keep so many digits, whichever they are (`DBL_DIG`).
-    const KEPT_DIGITS: usize = 15;
-
-    // A text of no more bytes has no more digits. What is subnormal keeps fewer.
-    (text.len() <= KEPT_DIGITS && double.is_normal())
-        || decimal(text) == decimal(&format!("{double:e}"))
-}
-
-/// The digits of a number's text from the first to the last that is not zero, and the power
-/// of ten of the last.
-fn decimal(text: &str) -> (bool, String, i64) {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let is_negative = whole.starts_with('-');
-    let digits = format!("{}{fraction}", whole.trim_start_matches('-'));
-    let significant = digits.trim_end_matches('0');
-    let zeros = digits.len() - significant.len();
-    let significant = significant.trim_start_matches('0').to_owned();
-    if significant.is_empty() {
-        return (is_negative, significant, 0);
-    }
-    // An exponent of more digits than that is no double.
-    let exponent = exponent.parse().unwrap_or(i64::MAX);
-    let power =
-        i64::try_from(zeros).unwrap_or(i64::MAX) - i64::try_from(fraction.len()).unwrap_or(0);
-    (is_negative, significant, exponent.saturating_add(power))
 }
 
 /// Where the first quote, backslash or control character is. Most strings are longer than

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::malformed::Problem;
 use super::message::Member;
 use super::{RequestId, uri};
-use crate::json::{self, Json, JsonError, Kind, Object};
+use crate::json::{Fault, JsonError, Kind, LazyObject};
 
 /// The longest name that is judged, in bytes. Twice what the specification recommends at
 /// most (2025-11-25, "Tool Names"): gateways put a backend's name in front. Names are
@@ -148,36 +148,53 @@ pub struct Parameters<'a> {
 #[derive(Debug)]
 pub struct Arguments<'a> {
     /// The object's text and its offset in the body; `None` if there is none.
-    pub(super) text: Option<(&'a str, usize)>,
+    text: Option<(&'a str, usize)>,
     max_depth: usize,
-    pub(super) tree: OnceCell<Result<Json<'a>, JsonError>>,
+    object: OnceCell<Result<LazyObject<'a>, JsonError>>,
 }
 
 impl<'a> Arguments<'a> {
     pub(super) fn new(text: Option<(&'a str, usize)>, max_depth: usize) -> Self {
-        Self { text, max_depth, tree: OnceCell::new() }
+        Self { text, max_depth, object: OnceCell::new() }
     }
 
     /// Of a member of `params`. Some clients write null where there is nothing.
     pub(super) fn of(member: Option<Member<'a>>, max_depth: usize) -> Option<Self> {
         match member {
             None | Some(Member { kind: Kind::Null, .. }) => Some(Self::new(None, max_depth)),
-            Some(Member { kind: Kind::Object, text, offset, tree }) => {
-                let tree = tree.map_or_else(OnceCell::new, |tree| Ok(tree).into());
-                Some(Self { text: Some((text, offset)), max_depth, tree })
+            Some(Member { kind: Kind::Object, text, offset }) => {
+                Some(Self::new(Some((text, offset)), max_depth))
             }
             Some(_) => None,
         }
     }
 
-    /// The object, `{}` if there is none. It is an error if a key occurs twice
-    /// in it or in an object within.
-    pub fn get(&self) -> Result<&Json<'a>, Problem> {
-        let read = || match self.text {
-            None => Ok(Json::Object(Object::default())),
-            Some((text, offset)) => json::read(text, self.max_depth)
-                .map_err(|error| JsonError { offset: error.offset + offset, ..error }),
-        };
-        self.tree.get_or_init(read).as_ref().map_err(|&error| Problem::NotJson(error))
+    /// Returns true if the object was asked for and read.
+    pub fn is_read(&self) -> bool {
+        self.object.get().is_some()
     }
+
+    /// Returns the object, `{}` if there is none; `None` if it holds more keys than the
+    /// allowance, from which they are taken.
+    ///
+    /// # Errors
+    /// If a key occurs twice in it or in an object within.
+    pub fn get(&self, allowance: &mut usize) -> Result<Option<&LazyObject<'a>>, Problem> {
+        if self.object.get().is_none() {
+            let read = match self.text {
+                None => Ok(LazyObject::default()),
+                Some((text, offset)) => LazyObject::read(text, self.max_depth, allowance)
+                    .map_err(|error| JsonError { offset: error.offset + offset, ..error }),
+            };
+            if let Err(JsonError { fault: Fault::TooMany, .. }) = read {
+                return Ok(None);
+            }
+            return self.object.get_or_init(|| read).as_ref().map(Some).map_err(not_json);
+        }
+        self.object.get().map(Result::as_ref).transpose().map_err(not_json)
+    }
+}
+
+fn not_json(&error: &JsonError) -> Problem {
+    Problem::NotJson(error)
 }

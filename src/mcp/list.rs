@@ -139,12 +139,14 @@ fn lists<'a>(
         return Err(JsonError { fault: Fault::Syntax("not a message"), offset: reader.offset() });
     }
     reader.object(|reader, key| {
-        if keys.add(key, &KEYS).is_none() || reader.peek()? != Kind::Object {
+        if keys.add(reader, key, &KEYS)?.is_none() || reader.peek()? != Kind::Object {
             return reader.raw().map(drop);
         }
         found.result_start = reader.offset() + 1;
         reader.object(|reader, key| {
-            let Some(key) = result_keys.add(key, &known) else { return reader.raw().map(drop) };
+            let Some(key) = result_keys.add(reader, key, &known)? else {
+                return reader.raw().map(drop);
+            };
             let Some(listing) = listings().find(|listing| listing.keys().0 == key) else {
                 found.cache_scope = Some(member(reader)?);
                 return Ok(());

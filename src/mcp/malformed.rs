@@ -101,6 +101,7 @@ impl Problem {
             Self::NotUtf8(_) => "not_utf8",
             Self::NotJson(JsonError { fault: Fault::TooDeep, .. }) => "json_too_deep",
             Self::NotJson(JsonError { fault: Fault::DuplicateKey, .. }) => "duplicate_key",
+            Self::NotJson(JsonError { fault: Fault::TooMany, .. }) => "json_too_many_keys",
             Self::NotJson(_) => "not_json",
             Self::CaseVariantKey(_) | Self::CaseVariantArgument(_) => "case_variant_key",
             Self::Batch => "batch",

@@ -5,11 +5,11 @@ mod calls;
 use std::borrow::Cow;
 
 use super::RequestId;
-use super::call::{Call, LONGEST_NAME};
+use super::call::Call;
 use super::headers::{Declared, Mirror, MirroredHeaders};
 use super::malformed::{Malformed, Problem};
 use super::methods::{self, Asks, Governed};
-use crate::json::{self, Json, JsonError, Kind, Reader, fold_eq, has_duplicate};
+use crate::json::{Fault, JsonError, Kind, Reader, find_folded, has_duplicate};
 
 /// Longer ids are refused. Only those that make a [`RequestId`] are repeated.
 const MAX_ID_BYTES: usize = 1024;
@@ -17,6 +17,9 @@ const MAX_ID_BYTES: usize = 1024;
 const MAX_BATCH: usize = 100;
 /// They are compared with patterns.
 const MAX_BATCH_NAMES: usize = 32 << 10;
+/// More keys than a message, its parameters or their `_meta` have. All are compared with each
+/// other, and for nothing but this message.
+const MAX_KEYS: usize = 1024;
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
@@ -81,19 +84,7 @@ pub fn read<'a>(
     headers: &MirroredHeaders<'_>,
     accept: Accept,
 ) -> Result<Message<'a>, Malformed> {
-    read_for(body, headers, accept, &|_| false)
-}
-
-/// The same for a reader who knows of which tools the arguments will be asked for: if
-/// the name comes first, they are read in the same pass (also those of a prompt that is
-/// called so).
-pub fn read_for<'a>(
-    body: &'a [u8],
-    headers: &MirroredHeaders<'_>,
-    accept: Accept,
-    asks_for_arguments: &dyn Fn(&str) -> bool,
-) -> Result<Message<'a>, Malformed> {
-    let read = one_or_several(body, headers, accept, asks_for_arguments);
+    let read = one_or_several(body, headers, accept);
     read.map_err(|problem| Malformed { problem, id: RequestId::read(body) })
 }
 
@@ -101,29 +92,31 @@ fn one_or_several<'a>(
     body: &'a [u8],
     headers: &MirroredHeaders<'_>,
     accept: Accept,
-    asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Message<'a>, Problem> {
     let text = std::str::from_utf8(body).map_err(|error| Problem::NotUtf8(error.valid_up_to()))?;
     let mut reader = Reader::new(text, accept.max_depth);
     if reader.peek().map_err(Problem::NotJson)? != Kind::Array {
         let reader = Reader::new(text, accept.max_depth);
-        return message(reader, headers, accept, asks_for_arguments);
+        return message(reader, headers, accept);
     }
-    let mut messages = Vec::new();
+    let (mut messages, mut count) = (Vec::new(), 0);
     let items = reader.array(|reader| {
         let Member { text, offset, .. } = member(reader)?;
-        messages.push((offset, offset + text.len()));
+        count += 1;
+        if count <= MAX_BATCH {
+            messages.push((offset, offset + text.len()));
+        }
         Ok(())
     });
     items.and_then(|()| reader.end()).map_err(Problem::NotJson)?;
     let invalid = |what| Err(Problem::NotJsonRpc(what));
-    match messages.len() {
+    match count {
         _ if !accept.batches => Err(Problem::Batch),
         0 => invalid("the batch is empty"),
         1..=MAX_BATCH => {
             let each = messages.into_iter().map(|(start, end)| {
                 let reader = Reader::within(text, start, end, accept.max_depth);
-                message(reader, headers, accept, asks_for_arguments)
+                message(reader, headers, accept)
             });
             let messages = each.collect::<Result<Vec<_>, _>>()?;
             let calls = messages.iter().flat_map(|message| match message {
@@ -146,9 +139,8 @@ fn message<'a>(
     reader: Reader<'a>,
     headers: &MirroredHeaders<'_>,
     accept: Accept,
-    asks_for_arguments: &dyn Fn(&str) -> bool,
 ) -> Result<Message<'a>, Problem> {
-    let envelope = envelope(reader, asks_for_arguments)?;
+    let envelope = envelope(reader)?;
     let id = envelope.id.and_then(|(kind, text)| {
         (matches!(kind, Kind::String | Kind::Number) && text.len() <= MAX_ID_BYTES).then_some(text)
     });
@@ -187,13 +179,12 @@ struct Params<'a> {
     keys: Keys<'a>,
 }
 
-/// The value of a member, where it is in the body, and perhaps the tree of it.
-#[derive(Debug)]
+/// The value of a member, and where it is in the body.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) kind: Kind,
     pub(super) text: &'a str,
     pub(super) offset: usize,
-    pub(super) tree: Option<Json<'a>>,
 }
 
 /// A value that should be a string.
@@ -220,19 +211,26 @@ pub(super) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Takes note of a key; answers which of the known ones it is.
+    /// Takes note of a key. Returns the known one that it is.
+    ///
+    /// # Errors
+    /// If there are too many keys.
     pub(super) fn add(
         &mut self,
+        reader: &Reader<'_>,
         key: Cow<'a, str>,
         known: &[&'static str],
-    ) -> Option<&'static str> {
+    ) -> Result<Option<&'static str>, JsonError> {
+        if self.seen.len() == MAX_KEYS {
+            return Err(JsonError { fault: Fault::TooMany, offset: reader.offset() });
+        }
         let mut known = known.iter().copied();
         let exact = known.clone().find(|name| *name == key);
         if exact.is_none() && self.variant_of.is_none() {
-            self.variant_of = known.find(|name| fold_eq(name, &key));
+            self.variant_of = find_folded(&mut known, &key);
         }
         self.seen.push(key);
-        exact
+        Ok(exact)
     }
 
     pub(super) fn check(&self) -> Result<(), Problem> {
@@ -244,16 +242,13 @@ impl<'a> Keys<'a> {
 
     pub(super) fn refuse_duplicates(&self, offset: usize) -> Result<(), JsonError> {
         if has_duplicate(self.seen.iter().map(Cow::as_ref)) {
-            return Err(JsonError { fault: json::Fault::DuplicateKey, offset });
+            return Err(JsonError { fault: Fault::DuplicateKey, offset });
         }
         Ok(())
     }
 }
 
-fn envelope<'a>(
-    mut reader: Reader<'a>,
-    asks_for_arguments: &dyn Fn(&str) -> bool,
-) -> Result<Envelope<'a>, Problem> {
+fn envelope(mut reader: Reader<'_>) -> Result<Envelope<'_>, Problem> {
     const KEYS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
     if reader.peek().map_err(Problem::NotJson)? != Kind::Object {
@@ -263,11 +258,11 @@ fn envelope<'a>(
     let mut envelope = Envelope::default();
     reader
         .object(|reader, key| {
-            match envelope.keys.add(key, &KEYS) {
+            match envelope.keys.add(reader, key, &KEYS)? {
                 Some("jsonrpc") => envelope.jsonrpc = Some(string(reader)?),
                 Some("id") => envelope.id = Some(reader.raw()?),
                 Some("method") => envelope.method = Some(string(reader)?),
-                Some("params") => envelope.params = Some(params(reader, asks_for_arguments)?),
+                Some("params") => envelope.params = Some(params(reader)?),
                 known => {
                     envelope.result |= known == Some("result");
                     envelope.error |= known == Some("error");
@@ -282,10 +277,7 @@ fn envelope<'a>(
     Ok(envelope)
 }
 
-fn params<'a>(
-    reader: &mut Reader<'a>,
-    asks_for_arguments: &dyn Fn(&str) -> bool,
-) -> Result<Params<'a>, JsonError> {
+fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
     const KEYS: [&str; 7] = ["name", "uri", "taskId", "arguments", "_meta", "ref", "notifications"];
 
     let mut params = Params::default();
@@ -297,23 +289,13 @@ fn params<'a>(
     }
     let start = reader.offset();
     reader.object(|reader, key| {
-        match params.keys.add(key, &KEYS) {
+        match params.keys.add(reader, key, &KEYS)? {
             Some("name") => params.name = Some(string(reader)?),
             Some("uri") => params.uri = Some(string(reader)?),
             Some("taskId") => params.task_id = Some(string(reader)?),
             Some("ref") => params.reference = Some(member(reader)?),
             Some("notifications") => params.notifications = Some(member(reader)?),
-            Some("arguments") => {
-                let tool = params.name.as_ref().and_then(Text::as_str);
-                // Asked once, and of nothing long: whoever repeats the key would have it
-                // asked as often as the body has room.
-                let tool = tool.filter(|tool| tool.len() <= LONGEST_NAME);
-                let is_first = params.arguments.is_none();
-                params.arguments = Some(match is_first && tool.is_some_and(asks_for_arguments) {
-                    true => member_with_tree(reader)?,
-                    false => member(reader)?,
-                });
-            }
+            Some("arguments") => params.arguments = Some(member(reader)?),
             Some("_meta") => {
                 let meta = member(reader)?;
                 if meta.kind == Kind::Object {
@@ -359,7 +341,7 @@ pub(super) fn members<'a>(
 ) -> Result<Keys<'a>, JsonError> {
     let mut keys = Keys::default();
     let mut reader = Reader::new(text, max_depth);
-    let read = reader.object(|reader, key| match keys.add(key, known) {
+    let read = reader.object(|reader, key| match keys.add(reader, key, known)? {
         Some(known) => each(reader, known),
         None => reader.raw().map(drop),
     });
@@ -379,21 +361,7 @@ fn string<'a>(reader: &mut Reader<'a>) -> Result<Text<'a>, JsonError> {
 pub(super) fn member<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
     reader.peek()?;
     let offset = reader.offset();
-    reader.raw().map(|(kind, text)| Member { kind, text, offset, tree: None })
-}
-
-/// Reads a tree too, if one can be made: why it cannot is told to who asks for it.
-fn member_with_tree<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonError> {
-    let kind = reader.peek()?;
-    let offset = reader.offset();
-    let mut ahead = reader.clone();
-    match ahead.value() {
-        Ok(tree) => {
-            *reader = ahead;
-            Ok(Member { kind, text: reader.since(offset), offset, tree: Some(tree) })
-        }
-        Err(_) => member(reader),
-    }
+    reader.raw().map(|(kind, text)| Member { kind, text, offset })
 }
 
 impl<'a> Envelope<'a> {

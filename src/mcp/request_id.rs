@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use crate::json::{JsonError, Kind, Reader, fold_eq};
+use crate::json::{JsonError, Kind, Reader, find_folded};
 
 /// The members that decide whether a message is a request, and which one.
 const NAMES: [&str; 4] = ["id", "method", "result", "error"];
@@ -36,10 +36,11 @@ impl RequestId {
     /// for whatever reason. `None` unless the body holds one object with a `method` and one
     /// valid `id` to all readers: not a batch, not a response, no second `id` in any spelling.
     pub fn read(body: &[u8]) -> Option<Self> {
-        if has_overlong_utf8(body) {
-            return None;
-        }
-        let text = String::from_utf8_lossy(body);
+        let text = match std::str::from_utf8(body) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) if has_overlong_utf8(body) => return None,
+            Err(_) => String::from_utf8_lossy(body),
+        };
         let mut members = Members::default();
         let mut reader = Reader::new(&text, MAX_DEPTH);
         if reader.peek().ok()? != Kind::Object {
@@ -132,7 +133,7 @@ fn meant(key: &str) -> Option<&'static str> {
         true => key.replace(char::REPLACEMENT_CHARACTER, "").into(),
         false => Cow::Borrowed(key),
     };
-    NAMES.into_iter().find(|name| fold_eq(name, &key))
+    find_folded(NAMES.into_iter(), &key)
 }
 
 /// Returns where the string begins in or after which reading stopped: a key without a colon
@@ -145,20 +146,46 @@ fn string_start(text: &str, stopped_at: usize) -> usize {
 
 /// Returns true if some reader may take a string, perhaps cut off, for one of the names.
 fn is_name(string: &str) -> bool {
+    /// Longer than any spelling of a name, without marks that readers drop.
+    const LONGEST: usize = 64;
+
     let mut chars = string.trim_ascii_end().trim_matches('"').chars();
     let mut key = String::new();
     while let Some(c) = chars.next() {
-        key.extend(if c == '\\' { unescaped(&mut chars) } else { Some(c) });
+        let c = if c == '\\' { unescaped(&mut chars) } else { Some(c) };
+        // What follows NUL is another's key no more, and marks are in none.
+        match c {
+            Some('\0') => break,
+            Some('\u{307}' | char::REPLACEMENT_CHARACTER) | None => {}
+            Some(_) if key.len() > LONGEST => return false,
+            Some(c) => key.push(c),
+        }
     }
     meant(&key).is_some()
 }
 
 /// Returns true if some reader may find one of the names as a key in a text that is not JSON.
 fn may_hold_name(text: &str) -> bool {
+    // What is ASCII, and neither letter, digit nor backslash, is in no name and no escape.
+    let is_between = |byte: &u8| byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'\\';
+    let mut word = String::new();
+    text.as_bytes().split(is_between).any(|run| {
+        let is_plain = run.iter().all(u8::is_ascii_alphanumeric);
+        let mut plain = run.split(u8::is_ascii_digit);
+        match (is_plain, std::str::from_utf8(run)) {
+            (false, Ok(run)) => holds_name(run, &mut word),
+            _ => plain
+                .any(|word| NAMES.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))),
+        }
+    })
+}
+
+/// The same for a text without spaces. `word` is room for a part of it.
+fn holds_name(text: &str, word: &mut String) -> bool {
     /// Longer than any spelling of a name.
     const LONGEST: usize = 32;
 
-    let mut word = String::new();
+    word.clear();
     let mut ends_name = |c: Option<char>| match c {
         Some(char::REPLACEMENT_CHARACTER) => false,
         // U+0307 belongs to a spelling of `i`.
@@ -169,7 +196,7 @@ fn may_hold_name(text: &str) -> bool {
             false
         }
         _ => {
-            let found = meant(&word).is_some();
+            let found = meant(word).is_some();
             word.clear();
             found
         }
@@ -186,17 +213,18 @@ fn may_hold_name(text: &str) -> bool {
 
 /// Reads what follows a backslash, as lenient readers do. `None`: no letter.
 fn unescaped(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    const DIGITS: usize = 4;
+
     match chars.next()? {
         'b' | 'f' | 'n' | 'r' | 't' => None,
         'u' => {
-            let mut ahead = chars.clone();
-            let digits: String = ahead.by_ref().take(4).collect();
-            match u32::from_str_radix(&digits, 16) {
-                Ok(code) => {
-                    *chars = ahead;
+            let digits = chars.as_str().get(..DIGITS);
+            match digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()) {
+                Some(code) => {
+                    chars.nth(DIGITS - 1);
                     char::from_u32(code)
                 }
-                Err(_) => Some('u'),
+                None => Some('u'),
             }
         }
         other => Some(other),

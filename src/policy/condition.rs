@@ -47,8 +47,8 @@ pub use self::possible::Possible;
 pub use self::reads::Reads;
 use self::view::Writer;
 use super::{Dialect, Facts};
-use crate::json::{Json, Object};
-use crate::mcp::{Call, Feature, Problem};
+use crate::json::LazyObject;
+use crate::mcp::{Arguments, Call, Feature, Problem};
 
 /// The longest expression that is accepted, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -196,17 +196,22 @@ impl Condition {
     /// Evaluates the condition for a call. It is an error if what it reads is
     /// ambiguous: a key that occurs twice, or in several cases of letters.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
-        let nothing = Json::Object(Object::default());
         if self.reads.resource && facts.subject.feature == Feature::ResourceTemplate {
             return Ok(Outcome::Failed(Failure::Template));
         }
-        let given = &call.parameters;
-        let parameters = Parameters::Known {
-            method: &call.method,
-            args: if self.reads.args { given.arguments.get()? } else { &nothing },
-            meta: if self.reads.meta { given.meta.get()? } else { &nothing },
-            params: if self.reads.params { given.params.get()? } else { &nothing },
+        if facts.budget.is_spent() {
+            return Ok(Outcome::Failed(Failure::Spent));
+        }
+        let (reads, given, nothing) = (&self.reads, &call.parameters, LazyObject::default());
+        let read = |is_read, object| if is_read { read(object, facts) } else { Ok(Some(&nothing)) };
+        let (Some(args), Some(meta), Some(params)) = (
+            read(reads.args, &given.arguments)?,
+            read(reads.meta, &given.meta)?,
+            read(reads.params, &given.params)?,
+        ) else {
+            return Ok(Outcome::Failed(Failure::Spent));
         };
+        let parameters = Parameters::Known { method: &call.method, args, meta, params };
         let scope = Scope::new(self, facts, parameters);
         let budget = facts.budget;
         let outcome = match budget.spend_steps(self.steps) {
@@ -223,7 +228,7 @@ impl Condition {
         Ok(outcome)
     }
 
-    fn outcome(&self, scope: &Scope<'_>) -> Outcome {
+    fn outcome(&self, scope: &Scope<'_, '_>) -> Outcome {
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(scope);
         match Value::resolve_val(&self.expr, &context) {
@@ -243,10 +248,23 @@ impl Condition {
     }
 }
 
-/// The variables of one evaluation.
-struct Scope<'a> {
+/// Reads an object among the parameters of a call, and pays for that; `None` if there is too
+/// little left.
+fn read<'r, 'b>(
+    object: &'r Arguments<'b>,
+    facts: &Facts<'_>,
+) -> Result<Option<&'r LazyObject<'b>>, Problem> {
+    let read = facts.budget.pay_for_nodes(|allowance| object.get(allowance))?;
+    if read.is_none() {
+        facts.budget.exhaust();
+    }
+    Ok(read)
+}
+
+/// The variables of one evaluation. What a client has written lives as long as `'b`.
+struct Scope<'a, 'b> {
     facts: &'a Facts<'a>,
-    parameters: Parameters<'a>,
+    parameters: Parameters<'a, 'b>,
     patterns: &'a [Pattern],
     places: &'a [Place],
     dialect: Dialect,
@@ -255,13 +273,18 @@ struct Scope<'a> {
 
 /// What a call is made with.
 #[derive(Clone, Copy)]
-enum Parameters<'a> {
-    Known { method: &'a str, args: &'a Json<'a>, meta: &'a Json<'a>, params: &'a Json<'a> },
+enum Parameters<'a, 'b> {
+    Known {
+        method: &'a str,
+        args: &'a LazyObject<'b>,
+        meta: &'a LazyObject<'b>,
+        params: &'a LazyObject<'b>,
+    },
     Unknown,
 }
 
-impl<'a> Scope<'a> {
-    fn new(condition: &'a Condition, facts: &'a Facts<'a>, parameters: Parameters<'a>) -> Self {
+impl<'a, 'b> Scope<'a, 'b> {
+    fn new(condition: &'a Condition, facts: &'a Facts<'a>, parameters: Parameters<'a, 'b>) -> Self {
         Self {
             facts,
             parameters,
@@ -273,16 +296,16 @@ impl<'a> Scope<'a> {
     }
 }
 
-impl Scope<'_> {
+impl<'b> Scope<'_, 'b> {
     /// `None` if it is not known.
-    fn part(&self, variable: Variable) -> Option<Part<'_>> {
+    fn part(&self, variable: Variable) -> Option<Part<'_, 'b>> {
         let client = self.client();
         let params = match (variable, self.parameters) {
             (Variable::Args, Parameters::Known { args, .. }) => {
-                return Some(Part::Json(args, client));
+                return Some(Part::Object(args, client));
             }
             (Variable::Meta, Parameters::Known { meta, .. }) => {
-                return Some(Part::Json(meta, client));
+                return Some(Part::Object(meta, client));
             }
             (Variable::Args | Variable::Meta, Parameters::Unknown) => {
                 self.notes.unknown.set();
@@ -312,7 +335,7 @@ impl Scope<'_> {
     }
 }
 
-impl VariableResolver for Scope<'_> {
+impl VariableResolver for Scope<'_, '_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
         if let Some(place) = numbered(part::PLACE_PREFIX, variable, self.places) {
             return Some(CowVal::Owned(place.find(self).ok()?.val()));

@@ -63,7 +63,8 @@ pub enum Reason {
     DenyRule,
     /// The condition of a Deny rule could not be evaluated.
     ConditionError,
-    /// The conditions would have taken more steps than they may.
+    /// The conditions would have taken more steps than they may, or the search for scopes that
+    /// would help.
     ConditionCost,
     /// No rule matched, and the default action is Deny.
     DenyDefault,
@@ -121,11 +122,11 @@ impl Policy {
             let reason = if is_default { Reason::AllowDefault } else { Reason::AllowRule };
             Decision { verdict: Verdict::Allow, reason, rule }
         } else {
-            let was_spent = facts.budget.is_spent();
             let remedy = search.step_up_scopes()?;
+            let is_proven = !facts.budget.is_spent() && !search.is_cut_short();
             let reason = match remedy {
                 Some(_) => Reason::InsufficientScope,
-                None if was_spent => Reason::ConditionCost,
+                None if !is_proven => Reason::ConditionCost,
                 None if is_default => Reason::DenyDefault,
                 None if failed => Reason::ConditionError,
                 None => Reason::DenyRule,

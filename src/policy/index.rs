@@ -30,31 +30,26 @@ struct Table {
 
 /// The numbers of some rules, in order.
 #[derive(Debug, Default)]
-struct Numbers {
-    list: Vec<usize>,
-    /// Whether a condition of theirs reads arguments.
-    read_arguments: bool,
-}
+struct Numbers(Vec<usize>);
 
 impl Numbers {
-    fn push(&mut self, number: usize, rule: &Rule) {
-        if self.list.last() != Some(&number) {
-            self.list.push(number);
+    fn push(&mut self, number: usize) {
+        if self.0.last() != Some(&number) {
+            self.0.push(number);
         }
-        self.read_arguments |= rule.conditions().any(|condition| condition.reads().args);
     }
 }
 
 impl Table {
     fn add(&mut self, number: usize, rule: &Rule, feature: Feature, dialect: Dialect) {
-        let Some(targets) = &rule.targets else { return self.of_any.push(number, rule) };
+        let Some(targets) = &rule.targets else { return self.of_any.push(number) };
         let targets = || targets.iter().filter(|target| target.feature == feature);
         if targets().any(|target| !target.name.is_exact()) {
-            return self.of_any.push(number, rule);
+            return self.of_any.push(number);
         }
         for target in targets() {
             let name = indexed_name(target, dialect).into_owned();
-            self.by_name.entry(name).or_default().push(number, rule);
+            self.by_name.entry(name).or_default().push(number);
         }
     }
 }
@@ -97,31 +92,20 @@ impl Index {
             for feature in Feature::OF_TARGETS {
                 index.tables.get_mut(feature).add(number, rule, feature, dialect);
             }
-            index.all.push(number, rule);
+            index.all.push(number);
         }
         index
     }
 
     /// Returns the rules that can be for the target of a call.
     pub(super) fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
-        let (named, any) = self.lists(subject);
-        let named = named.map(|named| named.list.as_slice()).unwrap_or_default();
-        Candidates { named, any: &any.list }
-    }
-
-    /// Whether a condition of a rule that can be for a target reads arguments.
-    pub(super) fn reads_arguments(&self, subject: &Subject<'_>) -> bool {
-        let (named, any) = self.lists(subject);
-        any.read_arguments || named.is_some_and(|named| named.read_arguments)
-    }
-
-    /// Returns the rules that name a target in full, and those that can be for any.
-    fn lists(&self, subject: &Subject<'_>) -> (Option<&Numbers>, &Numbers) {
         let table = self.tables.get(subject.feature);
-        match subject.folded_name() {
+        let (named, any) = match subject.folded_name() {
             Some(name) => (table.by_name.get(name), &table.of_any),
             None => (None, &self.all),
-        }
+        };
+        let named = named.map(|named| named.0.as_slice()).unwrap_or_default();
+        Candidates { named, any: &any.0 }
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Search<'p, 'e, 'c> {
     rest: Candidates<'p>,
     candidates: Vec<Candidate<'p>>,
     cache: ConditionCache,
+    /// True if the search for scopes ended early, because it takes too long.
+    is_cut_short: bool,
 }
 
 /// A rule whose target and claims may be those of the call.
@@ -135,7 +137,12 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     ) -> Self {
         let rest = policy.rules.candidates(facts.subject);
         let (candidates, cache) = (Vec::new(), ConditionCache::default());
-        Self { policy, call, facts, grants, rest, candidates, cache }
+        Self { policy, call, facts, grants, rest, candidates, cache, is_cut_short: false }
+    }
+
+    /// Returns true if scopes that were not tried may allow what is denied.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 
     pub(super) fn into_candidates(self) -> Vec<Candidate<'p>> {
@@ -152,6 +159,9 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         let mut at = 0;
         while self.look_at(at) {
             let Some(&Candidate { index, rule, .. }) = self.candidates.get(at) else { break };
+            if extra.is_some() && self.is_over_after_another_try() {
+                return Ok(Ended { allowed: false, rule: None, failed: false });
+            }
             let outcome = self.outcome(at, scopes)?;
             let range = self.range(rule.action, outcome);
             let ended = |allowed| Ended { allowed, rule: Some(index), failed: !outcome.truth };
@@ -214,12 +224,17 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         if self.policy.rules.reads().scopes || self.call.is_none() {
             while self.look_at(self.candidates.len()) {}
         }
+        let granted: HashSet<&str> = self.facts.scopes().collect();
         let offering = self.candidates.iter().enumerate();
-        let offering = offering.filter(|(_, candidate)| self.offers_new_scopes(candidate.rule));
+        let offering =
+            offering.filter(|(_, candidate)| offers_new_scopes(candidate.rule, &granted));
         let mut offers: Vec<(usize, &'p RequiredScopes)> =
             offering.map(|(at, candidate)| (at, &candidate.rule.scopes)).collect();
         offers.sort_by_key(|(_, scopes)| scopes.names().len());
         for (at, scopes) in offers {
+            if self.is_over_after_another_try() {
+                return Ok(None);
+            }
             // Most do not apply, which takes one look each.
             let outcome = self.outcome(at, Some(scopes))?;
             let granting_rule = self.candidates.get(at).map(|candidate| candidate.index);
@@ -229,29 +244,37 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
                 return Ok(Some(scopes.names()));
             }
         }
-        for scopes in self.fallback_scopes() {
+        for scopes in self.fallback_scopes(&granted) {
             if self.run(Some(ExtraScopes { scopes, granting_rule: None }))?.allowed {
                 return Ok(Some(scopes.names()));
+            }
+            if self.is_cut_short {
+                return Ok(None);
             }
         }
         Ok(None)
     }
 
-    /// Whether the scopes of a rule could allow what is not allowed. What is granted by way of
-    /// a broader scope is new, too: a condition sees only the scopes that the token itself
-    /// names.
-    fn offers_new_scopes(&self, rule: &Rule) -> bool {
-        let is_new = |scope: &String| !self.facts.scopes().any(|named| named == scope);
-        rule.action == Action::Allow && rule.scopes.names().iter().any(is_new)
+    /// Pays for trying a rule with extra scopes. Returns true once there is too little left for
+    /// that: the search then ends without scopes.
+    fn is_over_after_another_try(&mut self) -> bool {
+        if self.is_cut_short || self.facts.budget.spend_a_try() {
+            self.is_cut_short = true;
+            // An entry of a list that may be within reach must not be left out.
+            if self.call.is_none() {
+                self.facts.budget.exhaust();
+            }
+        }
+        self.is_cut_short
     }
 
     /// Returns the scopes of all rules that may be what a condition looks for, the fewest first.
-    fn fallback_scopes(&self) -> Vec<&'p RequiredScopes> {
+    fn fallback_scopes(&self, granted: &HashSet<&str>) -> Vec<&'p RequiredScopes> {
         if !self.policy.rules.reads().scopes {
             return Vec::new();
         }
         let mut seen = HashSet::new();
-        let rules = self.policy.rules.iter().filter(|rule| self.offers_new_scopes(rule));
+        let rules = self.policy.rules.iter().filter(|rule| offers_new_scopes(rule, granted));
         let mut others: Vec<&RequiredScopes> =
             rules.map(|rule| &rule.scopes).filter(|scopes| seen.insert(scopes.names())).collect();
         others.sort_by_key(|scopes| scopes.names().len());
@@ -398,6 +421,14 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         let mut possible = outcomes.into_iter().filter(|(is_possible, _)| *is_possible);
         MatchRange { may: possible.clone().any(applies), must: possible.all(applies) }
     }
+}
+
+/// Returns true if the scopes of a rule could allow what is not allowed with those that the
+/// token itself names. What is granted by way of a broader scope is new, too: a condition sees
+/// only those.
+fn offers_new_scopes(rule: &Rule, granted: &HashSet<&str>) -> bool {
+    rule.action == Action::Allow
+        && rule.scopes.names().iter().any(|scope| !granted.contains(scope.as_str()))
 }
 
 /// Returns the targets of a rule that match that of a call, or a part of it, each with whether

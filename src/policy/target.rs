@@ -142,13 +142,6 @@ impl BackendFrom {
         Ok(self.read(dialect, (feature, whole), (backend, name)))
     }
 
-    /// Returns the target of a call for a tool of any backend, if names do not tell it.
-    pub(super) fn tool<'c>(&self, dialect: Dialect, whole: &'c str) -> Subject<'c> {
-        let (prefix, name) = self.split(Feature::Tool, whole);
-        let backend = prefix.map_or(Backend::None, Backend::Named);
-        self.read(dialect, (Feature::Tool, whole), (backend, name))
-    }
-
     /// Returns a target with its readings. Lenient servers fold its parts, and lenient gateways
     /// fold the whole name before they split it: they may see a separator where another
     /// character is.

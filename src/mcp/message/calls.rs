@@ -59,7 +59,7 @@ pub(super) fn message<'a>(
         let proof = NotGoverned { _made_by_read: () };
         return Ok(Message::NotGoverned { proof, method: Some(method), id });
     }
-    let parameters = Rc::new(parameters(params, asks, accept.max_depth)?);
+    let parameters = Rc::new(parameters(&params, asks, accept.max_depth)?);
     let call = |(feature, name)| {
         let (method, parameters) = (method.clone(), Rc::clone(&parameters));
         Call { id, method, feature, name, parameters }
@@ -98,7 +98,7 @@ fn usable<'a>(
 }
 
 fn parameters<'a>(
-    params: Params<'a>,
+    params: &Params<'a>,
     asks: Option<Asks>,
     max_depth: usize,
 ) -> Result<Parameters<'a>, Problem> {
@@ -197,7 +197,11 @@ fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Hea
         }
         match (reader.peek()?, &mut heard.resources) {
             (Kind::Array, Some(uris)) => reader.array(|reader| {
-                uris.push(string(reader)?);
+                let uri = string(reader)?;
+                // One more than are accepted shows that there are too many.
+                if uris.len() <= MOST_SUBSCRIPTIONS {
+                    uris.push(uri);
+                }
                 Ok(())
             }),
             (kind, resources) => {

@@ -240,26 +240,39 @@ fn keys_that_servers_read_alike_are_refused() {
     }
 }
 
-/// What is asked may take as long as the name is.
 #[test]
-fn whose_arguments_are_read_is_asked_once_and_of_nothing_long() {
-    let asked = |name: &str, arguments: usize| {
-        let asked = std::cell::Cell::new(0);
-        let body = format!(
-            r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"{name}"{}}}}}"#,
-            r#","arguments":0"#.repeat(arguments)
+fn too_many_keys_are_refused() {
+    let with = |keys: usize| (0..keys).map(|n| format!(",\"{n:x}\":0")).collect::<String>();
+    for (before, after, own) in [
+        (r#"{"jsonrpc":"2.0","id":7,"method":"x""#, "}", 3),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"name":"t""#, "}}", 1),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"x","params":{"_meta":{"x":"t""#, "}}}", 1),
+    ] {
+        let body = |keys: usize| format!("{before}{}{after}", with(keys - own));
+        assert!(
+            read(body(MAX_KEYS).as_bytes(), &MirroredHeaders::default(), Accept::USUAL).is_ok()
         );
-        let accept = Accept { max_depth: 16, batches: false, ..Accept::USUAL };
-        let asks = |_: &str| {
-            asked.set(asked.get() + 1);
-            true
-        };
-        let read = read_for(body.as_bytes(), &MirroredHeaders::default(), accept, &asks);
-        assert!(read.is_err());
-        asked.get()
-    };
-    assert_eq!(asked("t", 1), 1);
-    assert_eq!(asked("t", 1000), 1);
-    assert_eq!(asked(&"t".repeat(LONGEST_NAME), 1), 1);
-    assert_eq!(asked(&"t".repeat(LONGEST_NAME + 1), 1), 0);
+        let more = body(MAX_KEYS + 1);
+        assert_eq!(reason(more.as_bytes()), "json_too_many_keys");
+        let refused =
+            read(more.as_bytes(), &MirroredHeaders::default(), Accept::USUAL).unwrap_err();
+        assert_eq!(refused.problem.code(), -32700);
+        assert_eq!(refused.id.unwrap().as_json(), "7");
+    }
+    // The keys of arguments are not compared here.
+    let arguments = format!(r#""echo","arguments":{{"a":0{}}}"#, with(MAX_KEYS));
+    assert_eq!(reason(CALL.replace(r#""echo""#, &arguments).as_bytes()), "a call");
+}
+
+#[test]
+fn key_with_many_marks_is_variant() {
+    let marks = "\u{307}".repeat(1 << 20);
+    for (key, expected) in [
+        (format!("param{marks}s"), "case_variant_key"),
+        (format!("{marks}NAM\u{307}E"), "not governed"),
+        (format!("{marks}paramsparams"), "not governed"),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"x","{key}":0}}"#);
+        assert_eq!(reason(body.as_bytes()), expected);
+    }
 }

@@ -1,12 +1,12 @@
 //! What conditions cost.
 
-use super::tests::evaluate_with;
+use super::tests::{evaluate_in, evaluate_with};
 use super::*;
 
-/// How many steps a condition takes for a call.
+/// How many steps a condition takes for a call whose arguments were read before.
 fn steps(source: &str, arguments: &str) -> u64 {
-    let budget = Budget::of(1_000_000);
-    let outcome = evaluate_with(&budget, source, arguments);
+    let (first, budget) = (Budget::of(1_000_000), Budget::of(1_000_000));
+    let outcome = evaluate_in(Dialect::Native, &[&first, &budget], source, arguments);
     assert!(!matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}");
     budget.taken(1_000_000)
 }
@@ -287,4 +287,71 @@ fn folding_looked_up_key_is_paid_for() {
         let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
         assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}");
     }
+}
+
+#[test]
+fn read_values_are_paid_for_once() {
+    for (source, arguments, expected) in [
+        ("'x' == 'x'", r#"{"a":1}"#, 0),
+        // A key and its value are two.
+        ("args.a == 1", r#"{"a":1}"#, 2),
+        ("args.a == 1", r#"{"a":1,"b":2}"#, 4),
+        ("has(args.c)", r#"{"a":1,"b":2}"#, 4),
+        // Lists that are not read are not built, and keys are compared wherever they are.
+        ("args.a == 1", r#"{"a":1,"b":[1,[2],{}]}"#, 4),
+        ("args.a == 1", r#"{"a":1,"b":[{"c":{"d":1}}]}"#, 4 + 2),
+        ("args.a == 1 || args.b == [1]", r#"{"a":1,"b":[1,2,3]}"#, 4),
+        ("args.a == 1 && args.b.size() == 3", r#"{"a":1,"b":[1,2,3]}"#, 4 + 4),
+        ("args.b.c == 1", r#"{"b":{"c":1,"d":[]}}"#, 2 + 2 + 5),
+        ("args == {'b': [1]}", r#"{"b":[1]}"#, 2 + 2),
+        // Where folding a key or comparing digits takes long, more.
+        ("args.a == 1", "{\"a\":1,\"éééé\":2}", 4 + 1),
+        ("args.a == 1", r#"{"a":1,"b":1234567890123456}"#, 4 + 1),
+    ] {
+        let (first, second) = (Budget::of(1000), Budget::of(1000));
+        assert!(evaluate_in(Dialect::Native, &[&first, &second], source, arguments).is_ok());
+        let values = (second.left() - first.left()) / 128;
+        assert_eq!(values, expected, "{source} {arguments}");
+    }
+}
+
+#[test]
+fn values_above_the_budget_are_not_read() {
+    let list = |item: &str| vec![item; 100_000].join(",");
+    let members: Vec<String> = (0..100_000).map(|n| format!("\"{n}\":0")).collect();
+    for (arguments, unread) in [
+        (format!(r#"{{"a":1,"b":[{}]}}"#, list("[]")), Some("args.a == 1")),
+        (format!(r#"{{"a":1,"b":[{}]}}"#, list("0.25")), Some("'b' in args")),
+        (format!(r#"{{"a":1,"b":{{{}}}}}"#, members.join(",")), None),
+        (format!(r#"{{"a":1,"b":1,{}}}"#, members.join(",")), None),
+    ] {
+        if let Some(unread) = unread {
+            let outcome = evaluate_with(&Budget::of(10_000), unread, &arguments);
+            assert!(!matches!(outcome, Ok(Outcome::Failed(_))), "{unread}: {outcome:?}");
+        }
+        for source in ["args.b == 7 || true", "!has(args.b.x)", "args == {}", "'b' in args"] {
+            let is_read = unread.is_none() || source != "'b' in args";
+            let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
+            let is_spent = matches!(outcome, Ok(Outcome::Failed(Failure::Spent)));
+            assert_eq!(is_spent, is_read, "{source}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn duplicate_in_unread_member_is_refused() {
+    for arguments in [
+        r#"{"a":1,"b":{"c":1,"c":2}}"#,
+        r#"{"b":[[{"c":1,"\u0063":2}]],"a":1}"#,
+        r#"{"a":1,"b":{"c\u0000":1}}"#,
+        r#"{"a":1,"b":1,"b":2}"#,
+    ] {
+        let outcome = evaluate_with(&Budget::of(10_000), "args.a == 1", arguments);
+        assert!(matches!(outcome, Err(Problem::NotJson(_))), "{arguments}: {outcome:?}");
+    }
+    let many: String = (0..20).map(|n| format!("\"{n}\":0,")).collect();
+    let arguments = format!(r#"{{"a":1,"b":{{{many}"7":1}}}}"#);
+    assert!(evaluate_with(&Budget::of(10_000), "args.a == 1", &arguments).is_err());
+    let arguments = format!(r#"{{"a":1,"b":{{{many}"70":1}}}}"#);
+    assert!(evaluate_with(&Budget::of(10_000), "args.a == 1", &arguments).is_ok());
 }

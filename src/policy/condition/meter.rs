@@ -18,6 +18,13 @@ pub(super) const STEP: u64 = 1024;
 /// What an element of a list or a map costs beside what is in it, in bytes.
 pub(super) const ELEMENT: u64 = 64;
 
+/// What a value or a key costs that is put into a tree or compared with others, in bytes. Never
+/// less than the room that it takes.
+const NODE: i64 = 128;
+
+/// How many rules may be tried with other scopes for each step that conditions may take.
+const TRIES: i64 = 64;
+
 /// What folding a byte of a text that is not ASCII costs, in bytes of text that are read.
 const FOLDING: u64 = 16;
 
@@ -26,25 +33,35 @@ static BUDGET_TYPE: Type = Type::new_unspecified_type("budget");
 /// What the conditions of one request may still cost, all together.
 ///
 /// A step is the evaluation of a function or comparison, again for each element of
-/// a comprehension around it; the element itself; or 1024 bytes of text that a
-/// function reads or builds. What is spent stays spent: once it is too much, every
+/// a comprehension around it; the element itself; 1024 bytes of text that a
+/// function reads or builds; or 8 values and keys of arguments that are read. What is spent stays spent: once it is too much, every
 /// condition of the request fails.
 #[derive(Debug)]
 pub struct Budget {
     /// In bytes, negative once more was asked for than there was.
     left: AtomicI64,
+    /// How often a rule may still be tried with other scopes. Kept apart, so that a caller who
+    /// has spent the rest is still told the scopes of rules without conditions.
+    tries: AtomicI64,
 }
 
 impl Budget {
     /// So many steps.
     pub fn of(steps: usize) -> Self {
-        let bytes = i64::try_from(steps).unwrap_or(i64::MAX).saturating_mul(STEP as i64);
-        Self { left: AtomicI64::new(bytes) }
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
+        let times = |each: i64| AtomicI64::new(steps.saturating_mul(each));
+        Self { left: times(STEP as i64), tries: times(TRIES) }
     }
 
     /// Whether more was asked for than there was.
     pub fn is_spent(&self) -> bool {
         self.left.load(Ordering::Relaxed) < 0
+    }
+
+    /// What is left, in bytes.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> i64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// How many steps of so many were taken, begun ones too.
@@ -65,6 +82,23 @@ impl Budget {
         if self.is_spent() { Err(spent()) } else { Ok(()) }
     }
 
+    /// Reads what takes values and keys from an allowance, and pays for them. No more room is
+    /// made than was paid for, because the allowance is all that the budget can pay.
+    pub(super) fn pay_for_nodes<T>(&self, read: impl FnOnce(&mut usize) -> T) -> T {
+        let left = self.left.load(Ordering::Relaxed);
+        let most = usize::try_from(left / NODE).unwrap_or(0);
+        let mut allowance = most;
+        let read = read(&mut allowance);
+        let nodes = i64::try_from(most - allowance).unwrap_or(i64::MAX);
+        self.left.store(left.saturating_sub(nodes.saturating_mul(NODE)), Ordering::Relaxed);
+        read
+    }
+
+    /// Spends all that is left, and more.
+    pub(in crate::policy) fn exhaust(&self) {
+        self.left.store(-1, Ordering::Relaxed);
+    }
+
     /// Pays for so many elements of a list or a map. Answers whether there is too little
     /// left.
     pub(super) fn spend_elements(&self, elements: usize) -> bool {
@@ -76,6 +110,14 @@ impl Budget {
     pub(in crate::policy) fn spend_a_look(&self, name: &str) -> bool {
         let long = (name.len() as u64).saturating_sub(ELEMENT);
         self.spend(ELEMENT.saturating_add(long.saturating_mul(8))).is_err()
+    }
+
+    /// Pays for trying a rule with other scopes than those of the caller. Answers whether there is
+    /// too little left.
+    pub(in crate::policy) fn spend_a_try(&self) -> bool {
+        let left = self.tries.load(Ordering::Relaxed).saturating_sub(1);
+        self.tries.store(left, Ordering::Relaxed);
+        left < 0
     }
 
     /// Pays for folding a key that is looked up, which reading it does not cover.

@@ -17,7 +17,7 @@ use super::view::{MapView, Members, Writer, to_val};
 use super::{Scope, check};
 use crate::claims::Claims;
 use crate::head::{Head, Unclear};
-use crate::json::Json;
+use crate::json::{Json, LazyObject};
 use crate::mcp::{Feature, TOOLS_CALL};
 use crate::policy::{Backend, Dialect, Facts};
 
@@ -75,8 +75,8 @@ impl Place {
     }
 
     /// What is there, or the first of its names that is not.
-    pub(super) fn find<'s>(&self, scope: &'s Scope<'_>) -> Result<Part<'s>, &str> {
-        let find = |part: Part<'s>, name| part.members().and_then(|members| members.find(name));
+    pub(super) fn find<'s, 'b>(&self, scope: &'s Scope<'_, 'b>) -> Result<Part<'s, 'b>, &str> {
+        let find = |part: Part<'s, 'b>, name| part.members().and_then(|members| members.find(name));
         let variable = scope.part(self.variable).ok_or("")?;
         self.names.iter().try_fold(variable, |part, name| find(part, name).ok_or(name.as_str()))
     }
@@ -84,45 +84,51 @@ impl Place {
 
 /// A variable, or a part of one.
 #[derive(Clone, Copy)]
-pub(super) enum Part<'a> {
+pub(super) enum Part<'a, 'b> {
     Json(&'a Json<'a>, Writer<'a>),
-    Request(RequestView<'a>, Node),
+    /// The arguments of a call, or its `_meta`.
+    Object(&'a LazyObject<'b>, Writer<'a>),
+    Request(RequestView<'a, 'b>, Node),
     /// The header of this name.
-    Header(RequestView<'a>, &'a str),
+    Header(RequestView<'a, 'b>, &'a str),
     /// All values of the header of this name.
-    HeaderList(RequestView<'a>, &'a str),
+    HeaderList(RequestView<'a, 'b>, &'a str),
 }
 
 /// What the variable `request` is made of.
 #[derive(Clone, Copy)]
-pub(super) struct RequestView<'a> {
+pub(super) struct RequestView<'a, 'b> {
     pub(super) facts: &'a Facts<'a>,
-    pub(super) params: Params<'a>,
+    pub(super) params: Params<'a, 'b>,
     /// Their author.
     pub(super) client: Writer<'a>,
 }
 
 /// The method of a call, and its parameters.
 #[derive(Clone, Copy)]
-pub(super) enum Params<'a> {
+pub(super) enum Params<'a, 'b> {
     /// Parameters are empty if the condition does not read them.
     Known {
         method: &'a str,
-        params: &'a Json<'a>,
+        params: &'a LazyObject<'b>,
     },
     Unknown,
 }
 
-impl<'a> Part<'a> {
+impl<'a, 'b> Part<'a, 'b> {
     /// Its members, if it is a map.
-    fn members(self) -> Option<Members<'a>> {
+    fn members(self) -> Option<Members<'a, 'b>> {
         match self {
             Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
+            Self::Object(object, writer) => {
+                Some(Members::Parameters { object, writer, has_nulls: true })
+            }
             Self::Request(view, Node::Params) => match view.params {
-                Params::Known { params: Json::Object(object), .. } => {
-                    Some(Members::Params { object, writer: view.client })
-                }
-                Params::Known { .. } => None,
+                Params::Known { params, .. } => Some(Members::Parameters {
+                    object: params,
+                    writer: view.client,
+                    has_nulls: false,
+                }),
                 Params::Unknown => view.unknown(),
             },
             Self::Request(view, node) => node.is_map().then_some(Members::Request { view, node }),
@@ -136,6 +142,9 @@ impl<'a> Part<'a> {
         }
         match self {
             Self::Json(json, writer) => to_val(json, writer),
+            Self::Object(object, writer) => {
+                MapView::boxed(Members::Parameters { object, writer, has_nulls: true })
+            }
             Self::Request(view, node) => view.text_or_list(node),
             Self::Header(view, name) => view.header(name),
             Self::HeaderList(view, name) => {
@@ -145,7 +154,7 @@ impl<'a> Part<'a> {
     }
 }
 
-impl<'a> RequestView<'a> {
+impl<'a> RequestView<'a, '_> {
     /// Notes that something unknown was read.
     fn unknown<T>(self) -> Option<T> {
         self.client.notes.unknown.set();

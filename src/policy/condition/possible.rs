@@ -104,7 +104,7 @@ impl Condition {
     }
 }
 
-impl Scope<'_> {
+impl Scope<'_, '_> {
     /// Whether the first that is evaluated of an expression, and can fail, is not known: to
     /// evaluate it would say no more.
     fn begins_unknown(&self, expr: &Expr) -> bool {
@@ -156,7 +156,7 @@ fn is_strict(function: &str) -> bool {
     .contains(&function)
 }
 
-fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_>) -> Possible {
+fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_, '_>) -> Possible {
     let of = |ided| possible(ided, context, scope);
     if let Expr::Call(call) = &ided.expr {
         match (call.func_name.as_str(), call.args.as_slice()) {

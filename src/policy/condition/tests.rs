@@ -13,12 +13,13 @@ pub(super) fn evaluate_with(
     source: &str,
     arguments: &str,
 ) -> Result<Outcome, Problem> {
-    evaluate_in(Dialect::Native, budget, source, arguments)
+    evaluate_in(Dialect::Native, &[budget], source, arguments)
 }
 
-fn evaluate_in(
+/// Evaluates a condition for the same call once with each budget. Returns the last outcome.
+pub(super) fn evaluate_in(
     dialect: Dialect,
-    budget: &Budget,
+    budgets: &[&Budget],
     source: &str,
     arguments: &str,
 ) -> Result<Outcome, Problem> {
@@ -45,14 +46,18 @@ fn evaluate_in(
         ..Head::default()
     };
     let subject = Subject::plain(Backend::Named("b"), Feature::Tool, "t");
-    let facts = Facts::new(dialect, &head, Some(&claims), &subject, budget);
-    let facts = Facts { more_scopes: &["w".to_owned()], ..facts };
+    let evaluate = |call: &Call<'_>, budget: &&Budget| {
+        let facts = Facts::new(dialect, &head, Some(&claims), &subject, budget);
+        condition.evaluate(call, &Facts { more_scopes: &["w".to_owned()], ..facts })
+    };
     match read(
         body.as_bytes(),
         &MirroredHeaders::default(),
         Accept { max_depth: 64, batches: false, ..Accept::USUAL },
     ) {
-        Ok(Message::Calls(calls)) => condition.evaluate(&calls[0], &facts),
+        Ok(Message::Calls(calls)) => {
+            budgets.iter().fold(None, |_, budget| Some(evaluate(&calls[0], budget))).unwrap()
+        }
         other => panic!("{arguments}: {other:?}"),
     }
 }
@@ -62,7 +67,7 @@ pub(super) fn outcome(source: &str, arguments: &str) -> &'static str {
 }
 
 fn outcome_in(dialect: Dialect, source: &str, arguments: &str) -> &'static str {
-    match evaluate_in(dialect, &Budget::of(10_000), source, arguments) {
+    match evaluate_in(dialect, &[&Budget::of(10_000)], source, arguments) {
         Ok(Outcome::True) => "true",
         Ok(Outcome::False) => "false",
         Ok(Outcome::Failed(_)) => "failed",

@@ -19,7 +19,7 @@ use super::notes::{Doubt, Notes};
 use super::part::{Part, RequestView, text};
 use super::reads::Node;
 use crate::claims::Claims;
-use crate::json::{Found, Json, Object};
+use crate::json::{Found, Json, LazyObject, Object};
 use crate::policy::Dialect;
 
 /// Who wrote a JSON value, and how it is read.
@@ -37,11 +37,23 @@ pub(super) struct Writer<'a> {
 
 impl Writer<'_> {
     /// Notes two keys of a client's object that some servers see as one.
-    fn meet_variants_in(self, object: &Object<'_>) {
-        if self.is_client
-            && let Some((key, name)) = object.case_variants()
-        {
+    fn meet(self, variants: Option<(&str, &str)>) {
+        if let Some((key, name)) = variants {
             self.notes.note_ambiguity(key, name);
+        }
+    }
+
+    /// Passes on what was found under a key of a client's object. `None`, too, if the look-up
+    /// cannot be paid for, which fails the whole condition.
+    fn found<'v, V>(self, key: &str, find: impl FnOnce() -> Found<'v, V>) -> Option<&'v V> {
+        self.budget.spend_folding(key).ok()?;
+        match find() {
+            Found::Member(value) => Some(value),
+            Found::Nothing => None,
+            Found::CaseVariant(variant) => {
+                self.notes.note_ambiguity(variant, key);
+                None
+            }
         }
     }
 }
@@ -86,45 +98,44 @@ impl<'b, 'v, 'a: 'v> Iterator<'b, 'v> for SliceIterator<'b, 'a> {
 
 /// Where a map's members are.
 #[derive(Clone, Copy)]
-pub(super) enum Members<'a> {
+pub(super) enum Members<'a, 'b> {
     Json {
         object: &'a Object<'a>,
         writer: Writer<'a>,
     },
-    /// The parameters of a call: what is null of them is not there.
-    Params {
-        object: &'a Object<'a>,
+    /// An object among the parameters of a call, which is read as far as a condition does.
+    Parameters {
+        object: &'a LazyObject<'b>,
         writer: Writer<'a>,
+        /// False for the parameters themselves: what is null of them is not there.
+        has_nulls: bool,
     },
     Request {
-        view: RequestView<'a>,
+        view: RequestView<'a, 'b>,
         node: Node,
     },
 }
 
-impl<'a> Members<'a> {
-    pub(super) fn find(self, key: &str) -> Option<Part<'a>> {
+impl<'a, 'b> Members<'a, 'b> {
+    pub(super) fn find(self, key: &str) -> Option<Part<'a, 'b>> {
         match self {
             Self::Json { object, writer } => {
-                if !writer.is_client {
-                    return object.get(key).map(|value| Part::Json(value, writer));
-                }
-                // One that cannot be paid for fails the whole condition.
-                if writer.budget.spend_folding(key).is_err() {
+                let value = match writer.is_client {
+                    true => writer.found(key, || object.find(key)),
+                    false => object.get(key),
+                };
+                value.map(|value| Part::Json(value, writer))
+            }
+            Self::Parameters { object, writer, has_nulls } => {
+                let value = writer.found(key, || object.find(key))?;
+                if value.is_null() && !has_nulls {
                     return None;
                 }
-                match object.find(key) {
-                    Found::Member(value) => Some(Part::Json(value, writer)),
-                    Found::Nothing => None,
-                    Found::CaseVariant(variant) => {
-                        writer.notes.note_ambiguity(variant, key);
-                        None
-                    }
+                let tree = writer.budget.pay_for_nodes(|allowance| value.tree(allowance));
+                if tree.is_none() {
+                    writer.budget.exhaust();
                 }
-            }
-            Self::Params { object, writer } => {
-                let value = Self::Json { object, writer }.find(key);
-                value.filter(|value| !matches!(value, Part::Json(Json::Null, _)))
+                tree.map(|tree| Part::Json(tree, writer))
             }
             Self::Request { view, node } => {
                 let header = || {
@@ -144,15 +155,26 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// Returns true if there is a member called so, which need not be read for that.
+    fn contains(self, key: &str) -> bool {
+        match self {
+            Self::Parameters { object, writer, has_nulls } => {
+                let value = writer.found(key, || object.find(key));
+                value.is_some_and(|value| has_nulls || !value.is_null())
+            }
+            _ => self.find(key).is_some(),
+        }
+    }
+
     fn keys(self) -> Vec<&'a str> {
         match self {
             Self::Json { object, writer } => {
-                writer.meet_variants_in(object);
+                writer.meet(if writer.is_client { object.case_variants() } else { None });
                 object.iter().map(|(key, _)| key).collect()
             }
-            Self::Params { object, writer } => {
-                writer.meet_variants_in(object);
-                let members = object.iter().filter(|(_, value)| **value != Json::Null);
+            Self::Parameters { object, writer, has_nulls } => {
+                writer.meet(object.case_variants());
+                let members = object.iter().filter(|(_, value)| has_nulls || !value.is_null());
                 members.map(|(key, _)| key).collect()
             }
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
@@ -169,7 +191,7 @@ impl<'a> Members<'a> {
 
     fn budget(self) -> &'a Budget {
         match self {
-            Self::Json { writer, .. } | Self::Params { writer, .. } => writer.budget,
+            Self::Json { writer, .. } | Self::Parameters { writer, .. } => writer.budget,
             Self::Request { view, .. } => view.client.budget,
         }
     }
@@ -177,7 +199,8 @@ impl<'a> Members<'a> {
     /// No more members than this are there.
     fn most(self) -> usize {
         match self {
-            Self::Json { object, .. } | Self::Params { object, .. } => object.len(),
+            Self::Json { object, .. } => object.len(),
+            Self::Parameters { object, .. } => object.len(),
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
                 view.facts.head.headers.len()
             }
@@ -188,8 +211,9 @@ impl<'a> Members<'a> {
     fn len(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
-            Self::Params { object, .. } => {
-                object.iter().filter(|(_, value)| **value != Json::Null).count()
+            Self::Parameters { object, has_nulls: true, .. } => object.len(),
+            Self::Parameters { object, .. } => {
+                object.iter().filter(|(_, value)| !value.is_null()).count()
             }
             Self::Request { .. } => self.keys().len(),
         }
@@ -197,18 +221,18 @@ impl<'a> Members<'a> {
 }
 
 /// An object as a CEL map.
-pub(super) struct MapView<'a> {
-    members: Members<'a>,
+pub(super) struct MapView<'a, 'b> {
+    members: Members<'a, 'b>,
     /// The keys as values, made for the first iteration.
     keys: OnceLock<Vec<Box<dyn Val + 'a>>>,
 }
 
-impl<'a> MapView<'a> {
-    fn new(members: Members<'a>) -> Self {
+impl<'a, 'b: 'a> MapView<'a, 'b> {
+    fn new(members: Members<'a, 'b>) -> Self {
         Self { members, keys: OnceLock::new() }
     }
 
-    pub(super) fn boxed(members: Members<'a>) -> Box<dyn Val + 'a> {
+    pub(super) fn boxed(members: Members<'a, 'b>) -> Box<dyn Val + 'a> {
         Box::new(Self::new(members))
     }
 
@@ -221,13 +245,13 @@ impl<'a> MapView<'a> {
     }
 }
 
-impl fmt::Debug for MapView<'_> {
+impl fmt::Debug for MapView<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a map of {}", self.members.len())
     }
 }
 
-impl<'a> Val for MapView<'a> {
+impl Val for MapView<'_, '_> {
     fn get_type(&self) -> &Type {
         Self::cel_type()
     }
@@ -295,16 +319,16 @@ fn not_a_string_key(key: &dyn Val) -> Result<(), ExecutionError> {
     }
 }
 
-impl Container for MapView<'_> {
+impl Container for MapView<'_, '_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
         match key.downcast_ref::<CelString>() {
-            Some(key) => Ok(self.members.find(key.inner()).is_some()),
+            Some(key) => Ok(self.members.contains(key.inner())),
             None => not_a_string_key(key).map(|()| false),
         }
     }
 }
 
-impl Indexer for MapView<'_> {
+impl Indexer for MapView<'_, '_> {
     fn get<'b, 'v>(&'b self, key: &dyn Val) -> Result<CowVal<'b, 'v>, ExecutionError>
     where
         Self: 'v,
@@ -327,7 +351,7 @@ impl Indexer for MapView<'_> {
     }
 }
 
-impl Iterable for MapView<'_> {
+impl Iterable for MapView<'_, '_> {
     fn iter<'b, 'v>(&'b self) -> Box<dyn Iterator<'b, 'v> + 'b>
     where
         Self: 'v,
@@ -336,13 +360,13 @@ impl Iterable for MapView<'_> {
     }
 }
 
-impl Sizer for MapView<'_> {
+impl Sizer for MapView<'_, '_> {
     fn size(&self) -> CelInt {
         length(self.members.len())
     }
 }
 
-impl Zeroer for MapView<'_> {
+impl Zeroer for MapView<'_, '_> {
     fn is_zero_value(&self) -> bool {
         self.members.len() == 0
     }
