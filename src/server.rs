@@ -191,8 +191,13 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     })
 }
 
+/// Returns the runtime of a thread, with another thread for large bodies.
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .thread_stack_size(STACK_BYTES)
+        .build()
 }
 
 /// Says in the log which policies are in force, and what an operator must know of

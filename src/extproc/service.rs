@@ -2,7 +2,8 @@
 //!
 //! The answers are polled straight from the requests. A task and a channel for
 //! each stream would cost three times as much processor time as the whole
-//! decision.
+//! decision. Only a large body is worked on in another thread, so that small requests do not
+//! wait for it.
 
 use std::collections::VecDeque;
 use std::future::{self, Ready};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_core::Stream;
 use prost::bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Sleep, sleep};
 use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec};
@@ -25,8 +28,8 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::capacity::{Capacity, Counted};
 use super::convert::{self, Named, Reads};
-use super::message::{Answer, Violation};
-use super::session::Session;
+use super::message::{Answer, Message, Violation};
+use super::session::{Room, Session};
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
 use crate::gate::{Gate, LiveGate, Obligation, TurnedAway, Unread};
 use crate::record::Record;
@@ -130,6 +133,7 @@ impl StreamingService<ProcessingRequest> for OneStream {
             requests: request.into_inner(),
             session: Session::new(room),
             answers: VecDeque::new(),
+            working: None,
             metadata: None,
             is_observed: false,
             deadline: Deadline::NotSet,
@@ -151,12 +155,31 @@ struct Conversation {
     requests: Streaming<ProcessingRequest>,
     session: Session,
     answers: VecDeque<Answer>,
+    /// The session, while another thread works on a large body with it.
+    working: Option<JoinHandle<Worked>>,
     /// What Envoy shall know of the decision: goes with the next answer.
     metadata: Option<Bytes>,
     /// Whether Envoy only watched when it sent the last message.
     is_observed: bool,
     /// When the request must have come, from when it is first waited for.
     deadline: Deadline,
+}
+
+/// A session after a message, with what came of it.
+#[derive(Debug)]
+struct Worked {
+    session: Session,
+    answers: VecDeque<Answer>,
+    record: Result<Option<Box<Record>>, Violation>,
+    took: Duration,
+}
+
+impl Worked {
+    fn on(mut session: Session, gate: &Gate, message: Message) -> Self {
+        let (started, mut answers) = (Instant::now(), VecDeque::new());
+        let record = session.on(gate, message, &mut answers);
+        Self { session, answers, record, took: started.elapsed() }
+    }
 }
 
 #[derive(Debug)]
@@ -175,6 +198,14 @@ impl Stream for Conversation {
             if let Some(answer) = this.answers.pop_front() {
                 let metadata = this.metadata.take();
                 return Poll::Ready(Some(Ok(convert::response(answer, metadata))));
+            }
+            if let Some(working) = &mut this.working {
+                let worked = ready!(Pin::new(working).poll(context));
+                this.working = None;
+                if let Err(status) = this.worked(worked) {
+                    return Poll::Ready(Some(Err(status)));
+                }
+                continue;
             }
             // To wait for Envoy would tie the response to this stream.
             if this.session.is_over() {
@@ -234,6 +265,9 @@ impl Stream for Conversation {
 /// Envoy breaks a stream off once it needs it no more.
 impl Drop for Conversation {
     fn drop(&mut self) {
+        if let Some(working) = &self.working {
+            working.abort();
+        }
         if self.session.obligation().is_some() {
             self.open.listed(ListOutcome::Interrupted);
         }
@@ -257,9 +291,40 @@ impl Conversation {
         };
         let message = convert::message(request, &self.gate, &self.named, reads);
         let message = message.map_err(|violation| self.violated(violation))?;
+        if self.session.is_costly(&self.gate, &message.event)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            // Nobody looks at the other session until this one is back.
+            let session = std::mem::replace(&mut self.session, Session::new(Room::NONE));
+            let (gate, held) = (Arc::clone(&self.gate), self.open.held());
+            self.working = Some(runtime.spawn_blocking(move || {
+                // It counts as held, though the stream may be gone.
+                let _held = held;
+                Worked::on(session, &gate, message)
+            }));
+            return Ok(());
+        }
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);
-        let took = started.elapsed();
+        self.took(record, started.elapsed(), is_first)
+    }
+
+    /// Takes back the session from another thread.
+    fn worked(&mut self, worked: Result<Worked, JoinError>) -> Result<(), Status> {
+        let Ok(Worked { session, answers, record, took }) = worked else {
+            return Err(Status::internal("a decision was not made"));
+        };
+        (self.session, self.answers) = (session, answers);
+        self.took(record, took, false)
+    }
+
+    /// Reports what came of a message.
+    fn took(
+        &mut self,
+        record: Result<Option<Box<Record>>, Violation>,
+        took: Duration,
+        is_first: bool,
+    ) -> Result<(), Status> {
         let held = self.open.holds(self.session.held_bytes());
         let record = record.map_err(|violation| self.violated(violation))?;
         if let Some(record) = record {

@@ -15,7 +15,7 @@ mod response;
 use std::fmt;
 
 use self::request::{Outcome, continued, unless_empty};
-use super::message::{Answer, BodyMode, Chunk, Encodings, Event, Message, Violation};
+use super::message::{Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Violation};
 use crate::gate::{Admitted, Gate, ListFilter, Obligation, Refusal, Unread};
 use crate::record::Record;
 use crate::telemetry::ListOutcome;
@@ -82,6 +82,11 @@ pub(super) struct Room {
     pub(super) for_body: bool,
     /// False: a stream that is resumed is not filtered, and so refused.
     pub(super) for_replay: bool,
+}
+
+impl Room {
+    /// No room.
+    pub(super) const NONE: Self = Self { for_body: false, for_replay: false };
 }
 
 #[derive(Debug)]
@@ -152,6 +157,10 @@ const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
 /// more than 128 KiB.
 const MAX_PART_BYTES: usize = 64 << 10;
 
+/// Bodies above this size are worked on in a thread of their own, in bytes: a smaller one takes a
+/// millisecond at most.
+const LARGE_BODY_BYTES: usize = 64 << 10;
+
 impl Session {
     /// Returns a session that has not begun, with the room that others leave to it.
     pub(super) fn new(room: Room) -> Self {
@@ -221,6 +230,23 @@ impl Session {
             | State::Done
             | State::Refused => 0,
         }
+    }
+
+    /// Returns true if a message leads to work on a large body, which would keep others waiting.
+    pub(super) fn is_costly(&self, gate: &Gate, event: &Event) -> bool {
+        let (bytes, is_decisive) = match (&self.state, event) {
+            (State::AwaitingBody { .. }, Event::RequestBody(chunk)) => (chunk.bytes.len(), true),
+            (State::Buffering { body, .. }, Event::RequestBody(chunk)) => {
+                let bytes = body.len() + chunk.bytes.len();
+                (bytes, chunk.end_of_stream || bytes > gate.limits.max_body_bytes)
+            }
+            (State::Buffering { body, .. }, Event::RequestTrailers) => (body.len(), true),
+            (State::Filtering(filter), Event::Response(ResponsePart::Body(chunk))) => {
+                (filter.held_bytes() + chunk.bytes.len(), true)
+            }
+            _ => return false,
+        };
+        is_decisive && bytes > LARGE_BODY_BYTES
     }
 
     /// Takes a message and appends the answers to it. If it decides, the record of the

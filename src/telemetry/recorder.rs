@@ -193,6 +193,11 @@ impl OpenStream {
         Self { held, others, is_replay: false }
     }
 
+    /// Returns the count of what is held, for work that may outlive the stream.
+    pub fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held)
+    }
+
     /// Where its decision is recorded.
     pub fn recorder(&self) -> &Recorder {
         &self.held.recorder

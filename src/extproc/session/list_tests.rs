@@ -4,7 +4,6 @@ use super::tests::{POLICY, ROOM, body, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
-use crate::extproc::message::ResponsePart;
 use crate::extproc::message::Setup;
 use crate::gate::ResponseHead;
 use crate::head::Head;

@@ -3,7 +3,6 @@
 use super::tests::{ROOM, body, call, challenging, gate, headers};
 use super::*;
 use crate::claims::VerifiedClaims;
-use crate::extproc::message::ResponsePart;
 use crate::extproc::message::Setup;
 
 /// Every sequence of up to four messages, in every mode: each has an outcome, and none

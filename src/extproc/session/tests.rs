@@ -3,7 +3,7 @@ use prost::bytes::Bytes;
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
-use crate::extproc::message::{ResponsePart, Setup};
+use crate::extproc::message::Setup;
 use crate::head::Head;
 
 pub(super) const POLICY: &str = "
