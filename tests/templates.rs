@@ -79,14 +79,14 @@ fn listed(gate: &Gate, template: &str) -> Option<Value> {
     let admitted = admitted(gate);
     let method = "resources/templates/list";
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();
-    let asked = gate.judge(&admitted, body.as_bytes()).list.unwrap();
-    let mut list = gate.awaited(admitted, asked);
+    let clearance = gate.judge(&admitted, body.as_bytes()).answer.unwrap();
+    let mut filter = clearance.into_list_filter(gate, admitted).unwrap();
     let content_type = "application/json".to_owned();
-    list.begin(&ResponseHead { status: 200, content_type, is_compressed: false, is_all: false });
+    filter.on_headers(&ResponseHead { status: 200, content_type, ..ResponseHead::default() });
     let result = json!({"resourceTemplates": [{"uriTemplate": template, "name": "n"}]});
     let message = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
-    let part = list.push(message.as_bytes(), true);
-    assert!(part.broken.is_none());
+    let part = filter.on_body(message.as_bytes(), true);
+    assert!(part.error.is_none());
     let answer: Value = serde_json::from_slice(&part.bytes).unwrap();
     answer["result"]["resourceTemplates"].get(0).cloned()
 }
