@@ -226,7 +226,7 @@ impl<'p, 'b> Judgement<'p, 'b> {
         self.answer.as_ref().err().or(self.shadowed.as_ref())
     }
 
-    /// Returns the judgement with an obligation, if it lets the request continue without one.
+    /// Returns the judgement with an obligation, if it lets the request continue.
     fn obliged(self, obligation: Option<Obligation>) -> Self {
         Self { answer: self.answer.map(|clearance| clearance.obliged(obligation)), ..self }
     }

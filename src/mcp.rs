@@ -51,7 +51,7 @@ mod request_id;
 mod uri;
 
 pub use call::{Arguments, Call, Feature, Parameters};
-pub use events::{Events, Rewritten};
+pub use events::{Data, Events};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{CaseVariant, Malformed, Problem};

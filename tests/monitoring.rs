@@ -40,7 +40,7 @@ const DECISIONS: [&str; 12] = [
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 27] = [
+const REFUSALS: [&str; 28] = [
     "ambiguous_host",
     "ambiguous_path",
     "not_utf8",
@@ -65,6 +65,7 @@ const REFUSALS: [&str; 27] = [
     "timed_out",
     "overloaded",
     "misconfigured",
+    "no_headers",
     "observability_mode",
     "list_in_batch",
     "unreadable_list",

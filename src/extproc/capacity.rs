@@ -8,7 +8,6 @@ use std::time::Duration;
 use http_body::{Frame, SizeHint};
 use tonic::codegen::Bytes;
 
-use super::session::Room;
 use crate::telemetry::{Held, HeldBytes, OpenStream};
 
 /// As much is held for each stream, whatever the others hold: more than most calls are.
@@ -26,13 +25,15 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Returns the room that other streams leave to one that has just been opened.
-    pub(super) fn room(&self, open: &OpenStream) -> Room {
-        let is_below = |count: i64, limit| usize::try_from(count).is_ok_and(|count| count < limit);
-        let for_body = is_below(open.others(), self.streams);
-        // They stay open as long as clients like.
-        let most_replays = (self.streams / 4).max(1);
-        Room { for_body, for_replay: for_body && is_below(open.replays(), most_replays) }
+    /// Returns true if other streams leave room to one that has just been opened.
+    pub(super) fn has_room(&self, open: &OpenStream) -> bool {
+        usize::try_from(open.others()).is_ok_and(|others| others < self.streams)
+    }
+
+    /// Returns the number of resumed streams that may be open: clients keep them open as long as
+    /// they like.
+    pub(super) fn max_replays(&self) -> usize {
+        (self.streams / 4).max(1)
     }
 
     /// Whether more is held than may be, and this stream has a part in it: who holds

@@ -359,7 +359,7 @@ fn accepting(encodings: Encodings) -> CommonResponseHolder {
 ///
 /// [RFC 9213]: https://www.rfc-editor.org/rfc/rfc9213
 /// [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
-const NOT_OF_FILTERED_LISTS: [&str; 8] = [
+const NOT_OF_FILTERED_LISTS: [&str; 10] = [
     "content-length",
     "content-digest",
     "repr-digest",
@@ -367,7 +367,9 @@ const NOT_OF_FILTERED_LISTS: [&str; 8] = [
     "content-md5",
     "etag",
     "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
     "surrogate-control",
+    "x-accel-expires",
 ];
 
 /// Continues with the headers of a filtered list.

@@ -29,7 +29,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 use super::capacity::{Capacity, Counted};
 use super::convert::{self, Named, Reads};
 use super::message::{Answer, Message, Violation};
-use super::session::{Room, Session};
+use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
 use crate::gate::{Gate, LiveGate, Obligation, TurnedAway, Unread};
 use crate::record::Record;
@@ -124,14 +124,14 @@ impl StreamingService<ProcessingRequest> for OneStream {
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
         let open = OpenStream::new(Arc::clone(&self.held));
-        let room = self.capacity.room(&open);
+        let has_room = self.capacity.has_room(&open);
         future::ready(Ok(Response::new(Conversation {
             gate: Arc::clone(&self.gate),
             open,
             capacity: self.capacity,
             named: Named { policy, traceparent },
             requests: request.into_inner(),
-            session: Session::new(room),
+            session: Session::new(has_room),
             answers: VecDeque::new(),
             working: None,
             metadata: None,
@@ -295,7 +295,7 @@ impl Conversation {
             && let Ok(runtime) = Handle::try_current()
         {
             // Nobody looks at the other session until this one is back.
-            let session = std::mem::replace(&mut self.session, Session::new(Room::NONE));
+            let session = std::mem::replace(&mut self.session, Session::new(false));
             let (gate, held) = (Arc::clone(&self.gate), self.open.held());
             self.working = Some(runtime.spawn_blocking(move || {
                 // It counts as held, though the stream may be gone.
@@ -327,11 +327,15 @@ impl Conversation {
     ) -> Result<(), Status> {
         let held = self.open.holds(self.session.held_bytes());
         let record = record.map_err(|violation| self.violated(violation))?;
+        let mut record = record;
+        if self.session.obligation() == Some(&Obligation::FilterReplay)
+            && !self.open.replays_lists(self.capacity.max_replays())
+        {
+            self.answers.clear();
+            record = self.session.refuse_filter(&self.gate, &mut self.answers);
+        }
         if let Some(record) = record {
             self.decided(*record, took);
-        }
-        if self.session.obligation() == Some(&Obligation::FilterReplay) {
-            self.open.replays_lists();
         }
         if let Some(outcome) = self.session.take_list_outcome() {
             if outcome == ListOutcome::Elsewhere {
@@ -400,8 +404,9 @@ impl Conversation {
             self.open.failed(failure);
             return Err(status);
         }
-        if let Some(record) = self.session.give_up(&self.gate, why, &mut self.answers) {
-            self.open.holds(self.session.held_bytes());
+        let record = self.session.give_up(&self.gate, why, &mut self.answers);
+        self.open.holds(self.session.held_bytes());
+        if let Some(record) = record {
             self.decided(*record, Duration::ZERO);
         }
         Ok(())

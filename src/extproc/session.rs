@@ -70,23 +70,10 @@ pub(super) struct Session {
     state: State,
     request_body: BodyMode,
     response_body: BodyMode,
-    room: Room,
+    /// False: there are too many other streams, so that a body is not waited for.
+    has_room: bool,
     /// The outcome of a list, until it is counted.
     list_outcome: Option<ListOutcome>,
-}
-
-/// The room that other streams leave to a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
-    /// False: a body is not waited for.
-    pub(super) for_body: bool,
-    /// False: a stream that is resumed is not filtered, and so refused.
-    pub(super) for_replay: bool,
-}
-
-impl Room {
-    /// No room.
-    pub(super) const NONE: Self = Self { for_body: false, for_replay: false };
 }
 
 #[derive(Debug)]
@@ -162,13 +149,13 @@ const MAX_PART_BYTES: usize = 64 << 10;
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
 impl Session {
-    /// Returns a session that has not begun, with the room that others leave to it.
-    pub(super) fn new(room: Room) -> Self {
+    /// Returns a session that has not begun; `has_room` is false if there are too many others.
+    pub(super) fn new(has_room: bool) -> Self {
         Self {
             state: State::Start,
             request_body: BodyMode::None,
             response_body: BodyMode::None,
-            room,
+            has_room,
             list_outcome: None,
         }
     }
@@ -213,7 +200,7 @@ impl Session {
     /// Returns the obligation that remains.
     pub(super) fn obligation(&self) -> Option<&Obligation> {
         match &self.state {
-            State::Filtering(filter) => Some(filter.obligation()),
+            State::Filtering(filter) if !filter.is_broken() => Some(filter.obligation()),
             _ => None,
         }
     }
@@ -363,18 +350,29 @@ impl Session {
 
     /// Returns the refusal of a request whose response could not be filtered.
     fn unfulfillable(&self, filter: &ListFilter) -> Option<Refusal> {
-        let is_replay = *filter.obligation() == Obligation::FilterReplay;
-        let refusal = match self.response_body {
-            BodyMode::Streamed | BodyMode::FullDuplexStreamed if is_replay => {
-                if self.room.for_replay {
-                    return None;
-                }
-                Refusal::overloaded()
+        match self.response_body {
+            BodyMode::Streamed | BodyMode::FullDuplexStreamed => None,
+            mode => Some(filter.refusing(Misconfiguration::ResponseBodyMode(mode).into())),
+        }
+    }
+
+    /// Refuses a request that has just been released, because there is no room to filter its
+    /// response. None of the answers to the message was sent.
+    pub(super) fn refuse_filter(
+        &mut self,
+        gate: &Gate,
+        answers: &mut impl Extend<Answer>,
+    ) -> Option<Box<Record>> {
+        match std::mem::replace(&mut self.state, State::Refused) {
+            State::Filtering(filter) => {
+                let refusal = filter.refusing(Refusal::overloaded());
+                Some(self.refuse(gate, &filter, refusal, answers))
             }
-            BodyMode::Streamed | BodyMode::FullDuplexStreamed => return None,
-            mode => Misconfiguration::ResponseBodyMode(mode).into(),
-        };
-        Some(filter.refusing(refusal))
+            state => {
+                self.state = state;
+                None
+            }
+        }
     }
 
     /// Refuses a request, or the rest of its response.

@@ -36,7 +36,7 @@ pub enum Obligation {
         id: Option<RequestId>,
     },
     /// Filter every list that the server sends again to a client that resumes a stream (MCP
-    /// 2025-11-25, "Resumability and Redelivery").
+    /// 2025-11-25, "Resumability and Redelivery"), whatever the request asks for.
     FilterReplay,
 }
 
@@ -45,9 +45,9 @@ impl Clearance {
         Self { proof, obligation: None }
     }
 
-    /// Returns the proof with an obligation, unless it has one.
+    /// Returns the proof with an obligation, which takes the place of one that it has.
     pub(super) fn obliged(self, obligation: Option<Obligation>) -> Self {
-        Self { obligation: self.obligation.or(obligation), ..self }
+        Self { obligation: obligation.or(self.obligation), ..self }
     }
 
     /// Returns the obligation, if there is one.

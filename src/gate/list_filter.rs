@@ -5,7 +5,7 @@ mod value_end;
 use std::borrow::Cow;
 
 use super::{Admitted, Limits, Obligation, Refusal, is_not_utf8};
-use crate::mcp::{Entry, Events, Listing, filter};
+use crate::mcp::{Data, Entry, Events, Listing, filter};
 use crate::policy::{Budget, Facts, Grants, Shown, Standing};
 
 use self::value_end::ValueEnd;
@@ -36,6 +36,7 @@ pub struct ListFilter {
     grants: Grants,
     obligation: Obligation,
     state: BodyState,
+    is_elsewhere: bool,
 }
 
 /// The form of the body, with the part of it that has not been filtered.
@@ -45,7 +46,7 @@ enum BodyState {
     Unknown,
     /// One JSON value.
     Json { body: Vec<u8>, end: ValueEnd },
-    /// Nothing more: the JSON value was complete and has been sent.
+    /// Nothing more: the JSON value was complete and has been sent, or there is none.
     Complete,
     /// Server-sent events.
     Events(Events),
@@ -60,9 +61,6 @@ enum BodyState {
 pub enum Disposition {
     /// It holds no list, and is not read.
     PassThrough,
-    /// The server accepted the request, and answers it on another stream (MCP 2024-11-05,
-    /// "HTTP with SSE"), which is not filtered.
-    Elsewhere,
     /// Its body is filtered.
     Filter {
         /// The `Cache-Control` that the response gets: a list that differs by caller must not be
@@ -85,7 +83,8 @@ pub struct FilteredPart {
 impl ListFilter {
     pub(super) fn new(admitted: Admitted, limits: Limits, obligation: Obligation) -> Self {
         let grants = Grants::of(&admitted.policy, admitted.claims.as_ref());
-        Self { admitted, limits, grants, obligation, state: BodyState::Unknown }
+        let (state, is_elsewhere) = (BodyState::Unknown, false);
+        Self { admitted, limits, grants, obligation, state, is_elsewhere }
     }
 
     /// Returns the obligation that this fulfills.
@@ -127,11 +126,9 @@ impl ListFilter {
                            forward_rules that are needed";
                 return Disposition::Reject(self.unreadable(why));
             }
-            202 if self.is_list() && (head.end_of_stream || head.content_type.is_empty()) => {
-                return Disposition::Elsewhere;
-            }
             // A client that reads a list in an error reads more than there is.
             status if head.end_of_stream || !(200..300).contains(&status) => {
+                self.is_elsewhere = status == 202 && self.is_list();
                 return Disposition::PassThrough;
             }
             _ => {}
@@ -146,12 +143,23 @@ impl ListFilter {
             }
             "application/json" => BodyState::Json { body: Vec::new(), end: ValueEnd::default() },
             "text/event-stream" => BodyState::Events(Events::default()),
+            // Accepted, and nothing more: the client is sent no body.
+            _ if head.status == 202 => {
+                self.is_elsewhere = self.is_list();
+                BodyState::Complete
+            }
             _ => {
                 let why = "it is neither application/json nor text/event-stream";
                 return Disposition::Reject(self.unreadable(why));
             }
         };
         Disposition::Filter { cache_control: private(&head.cache_control) }
+    }
+
+    /// Returns true if the server accepted a request for a list, and answers it on another stream
+    /// (MCP 2024-11-05, "HTTP with SSE"), which is not filtered.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_elsewhere
     }
 
     /// Returns true if the headers of the response have not come.
@@ -198,12 +206,12 @@ impl ListFilter {
             }
             BodyState::Events(mut events) => {
                 let ambiguous = "clients could split its events differently";
-                let filtered = |data: &str| self.filtered(data);
+                let filtered = |data: &str| self.filtered_event(data);
                 let result = events.push(part, is_last, &mut bytes, ambiguous, filtered);
                 (BodyState::Events(events), result)
             }
-            BodyState::Complete if part.trim_ascii().is_empty() => (BodyState::Complete, Ok(())),
-            BodyState::Complete => (BodyState::Complete, Err("more follows the JSON value")),
+            // White space may follow a JSON value, and what else follows nobody needs.
+            BodyState::Complete => (BodyState::Complete, Ok(())),
             state @ BodyState::Discarded { .. } => {
                 (state, Err("there is no room for it (--max-held-bytes)"))
             }
@@ -212,13 +220,9 @@ impl ListFilter {
                 return FilteredPart { bytes, error: None };
             }
         };
-        let format = match state {
-            BodyState::Events(_) | BodyState::Discarded { in_events: true } => {
-                Some(("data: ", "\n\n"))
-            }
-            // An error after the value would be a second one.
-            BodyState::Complete => None,
-            _ => Some(("", "")),
+        let (before, after) = match state {
+            BodyState::Events(_) | BodyState::Discarded { in_events: true } => ("data: ", "\n\n"),
+            _ => ("", ""),
         };
         self.state = state;
         let result = match result {
@@ -232,7 +236,7 @@ impl ListFilter {
         if let Some(refusal) = &error {
             self.state = BodyState::Broken;
             // Without the id there is no error that a client could read here.
-            if let (Some((before, after)), true) = (format, refusal.id.is_some()) {
+            if refusal.id.is_some() {
                 bytes.extend(format!("{before}{}{after}", refusal.content().body).into_bytes());
             }
         }
@@ -244,18 +248,27 @@ impl ListFilter {
         matches!(self.obligation, Obligation::FilterList { .. })
     }
 
-    /// Returns true if a list may be in the response.
+    /// Returns true if the policy filters a list, wherever it is found.
     fn filters(&self, listing: Listing) -> bool {
-        match &self.obligation {
-            Obligation::FilterList { listing: asked, .. } => *asked == listing,
-            Obligation::FilterReplay => {
-                self.admitted.policy.lists.of(listing.feature()) != Shown::Unfiltered
-            }
-        }
+        self.admitted.policy.lists.of(listing.feature()) != Shown::Unfiltered
     }
 
     fn filtered_bytes(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
         self.filtered(std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?)
+    }
+
+    /// Filters the data of an event. On a resumed stream, data that cannot be read is withheld and
+    /// the stream goes on: it belongs to another request than this one.
+    fn filtered_event(&self, data: &str) -> Result<Data, &'static str> {
+        // Without an object there is no message in any reading.
+        if !data.contains('{') {
+            return Ok(Data::Keep);
+        }
+        match self.filtered(data) {
+            Ok(filtered) => Ok(filtered.map_or(Data::Keep, Data::Replace)),
+            Err(_unreadable) if !self.is_list() => Ok(Data::Withhold),
+            Err(why) => Err(why),
+        }
     }
 
     /// Returns a message without the entries that the caller may not see; `None`: the message

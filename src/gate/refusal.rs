@@ -378,13 +378,15 @@ impl Refusal {
         )
     }
 
-    /// Envoy sends no headers of a message, and so none that the version of MCP requires.
+    /// Envoy sends no headers of a message, and so none that the version of MCP requires. The
+    /// reason is one of its own: a client can cause it, too.
     pub(super) fn no_headers() -> Self {
-        Self::misconfigured(
+        let refusal = Self::misconfigured(
             "Envoy sent a message without any of the headers `content-type`, `accept` and `mcp-*`, of \
              which every client sends some: `mcp-authz envoy-config` prints the forward_rules that \
              are needed",
-        )
+        );
+        Self { reason: "no_headers", ..refusal }
     }
 
     /// Envoy asks nothing, and only tells.

@@ -24,8 +24,16 @@ pub struct Events {
     is_begun: bool,
 }
 
-/// The data of an event that is rewritten.
-pub type Rewritten<E> = Result<Option<String>, E>;
+/// The decision about the data of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// The data stays as it is.
+    Keep,
+    /// Other data takes its place.
+    Replace(String),
+    /// The event goes on without data, so that clients see nothing but its id.
+    Withhold,
+}
 
 impl Events {
     /// How many bytes wait for the rest of their event.
@@ -34,7 +42,7 @@ impl Events {
     }
 
     /// Takes a part of the stream, perhaps the last one, and appends what goes on. The
-    /// data of each event is handed to `rewrite`; `None`: it stays as it is.
+    /// data of each event is handed to `rewrite`.
     ///
     /// # Errors
     /// What `rewrite` says, or `ambiguous`, if clients could split the stream differently.
@@ -45,7 +53,7 @@ impl Events {
         is_last: bool,
         goes_on: &mut Vec<u8>,
         ambiguous: E,
-        mut rewrite: impl FnMut(&str) -> Rewritten<E>,
+        mut rewrite: impl FnMut(&str) -> Result<Data, E>,
     ) -> Result<(), E> {
         self.buffer.extend_from_slice(part);
         let mut begin = 0;
@@ -94,7 +102,7 @@ impl Events {
         end: usize,
         goes_on: &mut Vec<u8>,
         ambiguous: E,
-        rewrite: &mut impl FnMut(&str) -> Rewritten<E>,
+        rewrite: &mut impl FnMut(&str) -> Result<Data, E>,
     ) -> Result<(), E> {
         let event = self.buffer.get(begin..end).unwrap_or_default();
         let event = std::str::from_utf8(event).map_err(|_not_text| ambiguous)?;
@@ -106,7 +114,6 @@ impl Events {
             match Field::of(line.text) {
                 _ if line.end == "\r" => return Err(ambiguous),
                 Field::Data(value) => data.push(value),
-                Field::Known if line.text.contains(splits_lines) => return Err(ambiguous),
                 Field::Known | Field::Unknown => {}
             }
         }
@@ -114,7 +121,11 @@ impl Events {
             true => None,
             false => {
                 let data = data.join("\n");
-                Some(rewrite(&data)?.unwrap_or(data))
+                match rewrite(&data)? {
+                    Data::Keep => Some(data),
+                    Data::Replace(data) => Some(data),
+                    Data::Withhold => None,
+                }
             }
         };
         for line in split(lines) {
@@ -124,6 +135,8 @@ impl Events {
                         write_data(&data, line, goes_on);
                     }
                 }
+                // Some client would find data in the rest of it.
+                Field::Known if line.text.contains(splits_lines) => {}
                 Field::Known => {
                     goes_on.extend_from_slice(line.text.as_bytes());
                     goes_on.extend_from_slice(line.end.as_bytes());
@@ -210,12 +223,14 @@ impl<'e> Field<'e> {
 mod tests {
     use super::*;
 
-    /// Makes each `a` of data a `b`, and refuses data with an `x`.
-    fn upper(text: &str) -> Rewritten<()> {
-        if text.contains('x') {
-            return Err(());
+    /// Makes each `a` of data a `b`, withholds data with a `w`, and refuses data with an `x`.
+    fn upper(text: &str) -> Result<Data, ()> {
+        match text {
+            _ if text.contains('x') => Err(()),
+            _ if text.contains('w') => Ok(Data::Withhold),
+            _ if text.contains('a') => Ok(Data::Replace(text.replace('a', "b"))),
+            _ => Ok(Data::Keep),
         }
-        Ok(text.contains('a').then(|| text.replace('a', "b")))
     }
 
     fn rewritten(parts: &[&[u8]]) -> (String, bool) {
@@ -248,6 +263,9 @@ mod tests {
             ("database: a\ndata : c\nDATA: c\nï»¿data: c\n data: c\n\n", "\n"),
             ("data: c\u{2028}d\u{85}\n\n", "data: c\\u2028d\\u0085\n\n"),
             ("\n\n\ndata: a\n\n\n", "\n\n\ndata: b\n\n\n"),
+            ("id: 7\ndata: w\ndata: a\n\ndata: c\n\n", "id: 7\n\ndata: c\n\n"),
+            // Some client would split these lines, and take the rest for data.
+            (": \u{2028}\nid: \u{c}\nevent: \u{1e}\nretry: \u{85}\ndata: c\n\n", "data: c\n\n"),
             ("data: a", "data: b\n"),
             ("data: a\r\n", "data: b\r\n"),
             ("data: a\n\r\n", "data: b\n\r\n"),
@@ -269,14 +287,7 @@ mod tests {
         let (mut events, mut goes_on) = (Events::default(), Vec::new());
         events.push(b"data: c\n\ndata: c", false, &mut goes_on, (), upper).unwrap();
         assert_eq!((goes_on.as_slice(), events.held_bytes()), (b"data: c\n\n".as_slice(), 7));
-        for broken in [
-            "data: x",
-            "data: c\rdata: d",
-            ": \u{2028}",
-            "id: \u{c}",
-            "event: \u{1e}",
-            "retry: \u{85}",
-        ] {
+        for broken in ["data: x", "data: c\rdata: d"] {
             let stream = format!("data: c\n\n{broken}\n\ndata: c\n\n");
             assert_eq!(
                 rewritten(&[stream.as_bytes()]),

@@ -55,23 +55,23 @@ pub fn filter<'s>(
     max_depth: usize,
     mut judge: impl FnMut(Listing, &str) -> Entry<'s>,
 ) -> Result<Option<String>, JsonError> {
-    let Lists { lists, result_start, cache_scope } = lists(response, filters, max_depth)?;
-    if lists.is_empty() {
-        return Ok(None);
-    }
     let mut edits: Vec<Edit> = Vec::new();
-    for (listing, entries) in &lists {
-        edits.extend(filter_entries(response, *listing, entries, max_depth, &mut judge));
-    }
-    match cache_scope {
-        Some(scope) if scope.text == "\"private\"" => {}
-        Some(scope) => {
-            edits.push((scope.offset..scope.offset + scope.text.len(), "\"private\"".to_owned()));
+    for Lists { lists, result_start, cache_scope } in responses(response, &filters, max_depth)? {
+        for (listing, entries) in &lists {
+            edits.extend(filter_entries(response, *listing, entries, max_depth, &mut judge));
         }
-        None => {
-            // The list is a member, so that another one follows.
-            let member = format!("\"{CACHE_SCOPE}\":\"private\",");
-            edits.push((result_start..result_start, member));
+        match cache_scope {
+            _ if lists.is_empty() => {}
+            Some(scope) if scope.text == "\"private\"" => {}
+            Some(scope) => {
+                let range = scope.offset..scope.offset + scope.text.len();
+                edits.push((range, "\"private\"".to_owned()));
+            }
+            None => {
+                // The list is a member, so that another one follows.
+                let member = format!("\"{CACHE_SCOPE}\":\"private\",");
+                edits.push((result_start..result_start, member));
+            }
         }
     }
     if edits.is_empty() {
@@ -122,25 +122,51 @@ fn filter_entries<'s>(
     is_changed.then_some((first.offset..last.offset + last.text.len(), kept))
 }
 
+/// Reads the lists in a response, or in each response of a batch (MCP 2025-03-26).
+fn responses<'a>(
+    text: &'a str,
+    filters: &impl Fn(Listing) -> bool,
+    max_depth: usize,
+) -> Result<Vec<Lists<'a>>, JsonError> {
+    let mut reader = Reader::new(text, max_depth);
+    let mut responses = Vec::new();
+    if reader.peek()? == Kind::Array {
+        reader.array(|reader| {
+            responses.push(lists(reader, filters)?);
+            Ok(())
+        })?;
+    } else {
+        responses.push(lists(&mut reader, filters)?);
+    }
+    reader.end()?;
+    Ok(responses)
+}
+
 /// Reads the lists in a response's `result`.
 fn lists<'a>(
-    response: &'a str,
-    filters: impl Fn(Listing) -> bool,
-    max_depth: usize,
+    reader: &mut Reader<'a>,
+    filters: &impl Fn(Listing) -> bool,
 ) -> Result<Lists<'a>, JsonError> {
     const KEYS: [&str; 1] = ["result"];
 
     let listings = || Listing::ALL.into_iter().filter(|listing| filters(*listing));
     let known: Vec<_> = listings().map(|listing| listing.keys().0).chain([CACHE_SCOPE]).collect();
-    let mut reader = Reader::new(response, max_depth);
     let (mut keys, mut result_keys) = (Keys::default(), Keys::default());
     let mut found = Lists::default();
     if reader.peek()? != Kind::Object {
         return Err(JsonError { fault: Fault::Syntax("not a message"), offset: reader.offset() });
     }
     reader.object(|reader, key| {
-        if keys.add(reader, key, &KEYS)?.is_none() || reader.peek()? != Kind::Object {
+        if keys.add(reader, key, &KEYS)?.is_none() {
             return reader.raw().map(drop);
+        }
+        match reader.peek()? {
+            Kind::Object => {}
+            Kind::Array => {
+                let fault = Fault::Syntax("a result that is no object");
+                return Err(JsonError { fault, offset: reader.offset() });
+            }
+            _ => return reader.raw().map(drop),
         }
         found.result_start = reader.offset() + 1;
         reader.object(|reader, key| {
@@ -164,7 +190,6 @@ fn lists<'a>(
             Ok(())
         })
     })?;
-    reader.end()?;
     for keys in [&keys, &result_keys] {
         keys.refuse_duplicates(reader.offset())?;
         if keys.check().is_err() {
@@ -324,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn each_response_of_a_batch_is_filtered() {
+        let list = |cache: &str, tools: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{{cache}"tools":[{tools}]}}}}"#)
+        };
+        let other = r#"{"jsonrpc":"2.0","id":2,"result":{"content":[]}}"#;
+        let batch = |one: &str| format!("[{other}, {one}]");
+        let (private, all) = ("\"cacheScope\":\"private\",", r#"{"name":"go"},{"name":"s"}"#);
+        let filtered = filtered(&batch(&list("", all)));
+        assert_eq!(filtered, Some(batch(&list(private, r#"{"name":"s"}"#))));
+        for same in [batch(other), "[]".to_owned()] {
+            assert_eq!(filter(&same, |_| true, 16, |_, _| Entry::Goes), Ok(None));
+        }
+    }
+
+    #[test]
     fn several_lists_are_filtered_together() {
         let response = r#"{"result":{"prompts":[{"name":"go"}],"x":1,"tools":[{"name":"s"},{"name":"go"}],"resources":[{"uri":"go"}]}}"#;
         let judge = |listing, name: &str| match (listing, name) {
@@ -376,9 +416,10 @@ mod tests {
         }
         for unclear in [
             "",
-            "[]",
             "{",
-            r#"[{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}]"#,
+            "[7]",
+            "[{},[]]",
+            r#"{"result":[{"tools":[{"name":"go"}]}]}"#,
             r#"{"result":{"tools":[]},"result":{}}"#,
             r#"{"result":{"tools":[],"tools":[]}}"#,
             r#"{"Result":{"tools":[]}}"#,

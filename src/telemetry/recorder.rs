@@ -213,21 +213,20 @@ impl OpenStream {
         self.held.is_full()
     }
 
-    /// Counts the stream among those that clients have resumed, once.
-    pub fn replays_lists(&mut self) {
-        if !std::mem::replace(&mut self.is_replay, true) {
-            self.recorder().metrics.replays.inc();
+    /// Counts the stream among those that clients have resumed, once. Returns false if there are
+    /// `most` others.
+    pub fn replays_lists(&mut self, most: usize) -> bool {
+        if self.is_replay {
+            return true;
         }
+        self.is_replay = true;
+        let others = self.recorder().metrics.replays.inc();
+        usize::try_from(others).is_ok_and(|others| others < most)
     }
 
     /// Counts the outcome of a list.
     pub fn listed(&self, outcome: ListOutcome) {
         self.recorder().metrics.listed(outcome);
-    }
-
-    /// Returns the number of streams that clients have resumed and that are filtered.
-    pub fn replays(&self) -> i64 {
-        self.recorder().metrics.replays.get()
     }
 
     /// How many others were open when it came.

@@ -1,6 +1,6 @@
 //! Refusals with the id of the request, and those that wait for it.
 
-use super::tests::{POLICY, ROOM, body, call, challenging, headers, word};
+use super::tests::{POLICY, body, call, challenging, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
@@ -10,7 +10,7 @@ use crate::mcp::RequestId;
 
 /// A refusal in one word, with the id that it answers to.
 fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<String> {
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let mut answers = Vec::new();
     let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
     let event = Event::RequestHeaders { end_of_stream: !head.has_body, head };
@@ -139,7 +139,7 @@ fn waiting_refusal_holds_a_small_body() {
     let mut rest = call("good");
     rest.extend(std::iter::repeat_n(b' ', 200_000));
     for size in [1000, 10_000, 65_536, 65_537, 200_000] {
-        let mut session = Session::new(ROOM);
+        let mut session = Session::new(true);
         let response_body = BodyMode::None;
         let mut setup = Some(Setup { request_body: BodyMode::FullDuplexStreamed, response_body });
         let mut answers = Vec::new();

@@ -1,6 +1,6 @@
 //! Answers to lists.
 
-use super::tests::{POLICY, ROOM, body, headers, word};
+use super::tests::{POLICY, body, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
@@ -37,7 +37,7 @@ fn listed_in(response_body: BodyMode, tools_list: &str, response: Vec<Event>) ->
     let gate = config::parse(&format!("{POLICY}  toolsList: {tools_list}\n")).unwrap();
     let mut events = vec![headers(false), list_request()];
     events.extend(response);
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let mut setup = Some(Setup { request_body: BodyMode::Buffered, response_body });
     let mut words = Vec::new();
     for event in events {
@@ -76,8 +76,12 @@ fn the_answer_to_a_list_is_filtered() {
     // What is not filtered is not fetched.
     let words = listed("Unfiltered", vec![json(), response_body(TOOLS, true)]);
     assert_eq!(words, ["RequestBody"]);
-    for no_list in [response(404, "application/json"), response(202, "")] {
-        assert_eq!(listed("Permitted", vec![no_list]), [asked, "ResponseHeaders"]);
+    let no_list = response(404, "application/json");
+    assert_eq!(listed("Permitted", vec![no_list]), [asked, "ResponseHeaders"]);
+    // Accepted, so that the client needs no body.
+    for content_type in ["", "text/plain"] {
+        let parts = vec![response(202, content_type), response_body(TOOLS, true)];
+        assert_eq!(listed("Permitted", parts), [fetched.as_slice(), &[""]].concat());
     }
 }
 
@@ -97,14 +101,14 @@ fn a_list_that_cannot_be_read_does_not_go_on() {
     }
     let error = |word: &str| word.contains(r#""id":"7","error":{"code":-32603,"#);
     let json = || response(200, "application/json");
-    for unreadable in ["[]", "{", "\u{feff}{}", &format!("{TOOLS}{TOOLS}"), &" ".repeat(301)] {
+    for unreadable in ["[7]", "{", "\u{feff}{}", &format!("{TOOLS}{TOOLS}"), &" ".repeat(301)] {
         let words = listed("Permitted", vec![json(), response_body(unreadable, true)]);
         assert!(error(&words[2]), "{unreadable}: {words:?}");
     }
     let events = || response(200, "text/event-stream");
     let parts = vec![
         events(),
-        response_body("data: {}\n\ndata: x\n\ndata: {}\n\n", false),
+        response_body("data: {}\n\ndata: {x\n\ndata: {}\n\n", false),
         response_body(&format!("data: {TOOLS}\n\n"), true),
     ];
     let words = listed("Permitted", parts);
@@ -172,8 +176,8 @@ fn resumed_stream_is_filtered_by_its_form() {
         headers: vec![("last-event-id".to_owned(), b"7".to_vec())],
         ..Head::default()
     };
-    let answered = |gate: &Gate, head: Head, room, response: Vec<Event>| {
-        let mut session = Session::new(room);
+    let answered = |gate: &Gate, head: Head, response: Vec<Event>| {
+        let mut session = Session::new(true);
         let (request_body, response_body) = (BodyMode::Buffered, BodyMode::Streamed);
         let mut setup = Some(Setup { request_body, response_body });
         let mut answers = Vec::new();
@@ -187,23 +191,28 @@ fn resumed_stream_is_filtered_by_its_form() {
     let result = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
     let data = format!("data: {TOOLS}\n\ndata: {result}\n\n");
     let filtered = format!("data: {GOOD}\n\ndata: {result}\n\n");
-    let response = || vec![response(200, "text/event-stream"), response_body(&data, false)];
-    let words = answered(&gate, resume(), ROOM, response());
+    let events = || response(200, "text/event-stream");
+    let stream = || vec![events(), response_body(&data, false)];
+    let words = answered(&gate, resume(), stream());
     let begun = ["RequestHeaders(Identity)", "FilteredResponseHeaders"];
     assert_eq!(words, [begun.as_slice(), &[&filtered]].concat());
     // A stream that ends with its request needs no filter.
     let get = Head { headers: Vec::new(), ..resume() };
-    assert_eq!(answered(&gate, get, ROOM, response()), ["RequestHeaders"]);
+    assert_eq!(answered(&gate, get, stream()), ["RequestHeaders"]);
     let unfiltered = config::parse(POLICY).unwrap();
-    assert_eq!(answered(&unfiltered, resume(), ROOM, response()), ["RequestHeaders"]);
-    let full = Room { for_replay: false, ..ROOM };
-    assert_eq!(answered(&gate, resume(), full, Vec::new()), ["503 overloaded"]);
+    assert_eq!(answered(&unfiltered, resume(), stream()), ["RequestHeaders"]);
+    // What cannot be read is withheld, and the rest goes on.
+    let odd = "id: 8\ndata: {\n\nevent: ping\ndata: now\n\n: \u{2028}\n\n";
+    let body = response_body(&format!("{odd}{data}"), false);
+    let words = answered(&gate, resume(), vec![events(), body]);
+    let rest = format!("id: 8\n\nevent: ping\ndata: now\n\n\n{filtered}");
+    assert_eq!(words, [begun.as_slice(), &[&rest]].concat());
 }
 
 #[test]
 fn second_end_of_stream_changes_nothing() {
     let gate = config::parse(&format!("{POLICY}  toolsList: Permitted\n")).unwrap();
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let (request_body, response_body) = (BodyMode::FullDuplexStreamed, BodyMode::Streamed);
     let mut setup = Some(Setup { request_body, response_body });
     let mut send = |event| {
@@ -226,7 +235,7 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         ("application/json", "{", "{\"jsonrpc"),
         ("text/event-stream", "data: {", "data: {\"jsonrpc"),
     ] {
-        let mut session = Session::new(ROOM);
+        let mut session = Session::new(true);
         let mut setup =
             Some(Setup { request_body: BodyMode::Buffered, response_body: BodyMode::Streamed });
         let mut answers = Vec::new();
@@ -250,4 +259,70 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         let told = word(answers.remove(0));
         assert!(told.starts_with(before) && !told.contains("bad"), "{told}");
     }
+}
+
+/// What a session answers to a head, a body and a response, in these modes.
+fn exchanged(lists: &str, modes: (BodyMode, BodyMode), events: Vec<Event>) -> Vec<String> {
+    let gate = config::parse(&format!("{POLICY}{lists}")).unwrap();
+    let mut session = Session::new(true);
+    let (request_body, response_body) = modes;
+    let mut setup = Some(Setup { request_body, response_body });
+    let mut words = Vec::new();
+    for event in events {
+        let mut answers = Vec::new();
+        let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
+        if let Err(violation) = session.on(&gate, message, &mut answers) {
+            words.push(format!("{violation:?}"));
+        }
+        words.extend(answers.into_iter().map(word));
+    }
+    words
+}
+
+fn resuming(method: &str) -> Event {
+    let headers = [("last-event-id", "7"), ("content-type", "application/json")];
+    let header = |(name, value): (&str, &str)| (name.to_owned(), value.into());
+    let headers = headers.map(header).to_vec();
+    let head =
+        Head { method: method.into(), headers, has_body: method == "POST", ..Head::default() };
+    Event::RequestHeaders { end_of_stream: !head.has_body, head }
+}
+
+#[test]
+fn resuming_list_request_is_filtered_by_form() {
+    let list = body(br#"{"jsonrpc":"2.0","id":"8","method":"prompts/list"}"#, true);
+    let lists = "  toolsList: Permitted\n  promptsList: Permitted\n  enforce: [tools, prompts]\n";
+    let events = vec![
+        resuming("POST"),
+        list,
+        response(200, "text/event-stream"),
+        response_body(&format!("data: {TOOLS}\n\n"), false),
+    ];
+    let words = exchanged(lists, (BodyMode::Buffered, BodyMode::Streamed), events);
+    assert_eq!(words.last(), Some(&format!("data: {GOOD}\n\n")));
+}
+
+#[test]
+fn harmless_events_of_resumed_stream_continue() {
+    let result = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+    for harmless in [format!("data: [{result}]\n\n"), "event: ping\ndata: now\n\n".to_owned()] {
+        let events = vec![
+            resuming("GET"),
+            response(200, "text/event-stream"),
+            response_body(&harmless, false),
+            response_body(&format!("data: {result}\n\n"), false),
+        ];
+        let modes = (BodyMode::Buffered, BodyMode::Streamed);
+        let words = exchanged("  toolsList: Permitted\n", modes, events);
+        assert_eq!(words.last(), Some(&format!("data: {result}\n\n")), "{harmless}");
+    }
+}
+
+#[test]
+fn request_trailers_after_release_are_answered() {
+    let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"good"}}"#;
+    let events = vec![headers(false), body(call, false), Event::RequestTrailers];
+    let modes = (BodyMode::Buffered, BodyMode::FullDuplexStreamed);
+    let words = exchanged("  toolsList: Permitted\n", modes, events);
+    assert_eq!(words, ["RequestHeaders", "RequestBody", "RequestTrailers"]);
 }

@@ -1,6 +1,6 @@
 //! Every order of messages, whether Envoy can send it or not.
 
-use super::tests::{ROOM, body, call, challenging, gate, headers};
+use super::tests::{body, call, challenging, gate, headers};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::extproc::message::Setup;
@@ -52,7 +52,7 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
 fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     let description = format!("{mode:?} {events:?}");
     let bad = call("bad");
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
     let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
     let (mut went_on, mut has_body, mut is_response) = (false, false, None);

@@ -40,7 +40,7 @@ impl Session {
             let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
             return Ok(outcome.end(gate, admitted, false, headers));
         }
-        if !self.room.for_body {
+        if !self.has_room {
             let judgement = gate.judge_unread(&admitted, Unread::Overloaded, &[]);
             let outcome = Outcome::of(gate, &admitted, judgement);
             return Ok(outcome.end(gate, admitted, true, headers));
@@ -110,10 +110,9 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
             })
         }
         // In BUFFERED, trailers come after the body.
-        (State::Filtering(filter), Event::RequestTrailers) => Step::Go {
-            to: State::Filtering(filter),
-            answers: [Some(Answer::RequestTrailers), None, None],
-        },
+        (state @ (State::Filtering(_) | State::Responding), Event::RequestTrailers) => {
+            Step::Go { to: state, answers: [Some(Answer::RequestTrailers), None, None] }
+        }
         // A second end of stream means nothing (envoyproxy/envoy#46237).
         (
             state @ (State::Filtering(_) | State::Responding),

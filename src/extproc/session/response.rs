@@ -17,11 +17,7 @@ impl Session {
         match part {
             ResponsePart::Headers(Some(head)) => match filter.on_headers(&head) {
                 Disposition::PassThrough => {
-                    self.list_outcome = Some(ListOutcome::NoList);
-                    self.pass_response(self.released(), ResponsePart::Headers(None))
-                }
-                Disposition::Elsewhere => {
-                    self.list_outcome = Some(ListOutcome::Elsewhere);
+                    self.list_outcome = Some(outcome(&filter, ListOutcome::NoList));
                     self.pass_response(self.released(), ResponsePart::Headers(None))
                 }
                 Disposition::Filter { cache_control } => Step::Go {
@@ -74,13 +70,18 @@ impl Session {
         if error.is_some() {
             self.list_outcome = Some(ListOutcome::Unreadable);
         } else if is_last && !filter.is_broken() {
-            self.list_outcome = Some(ListOutcome::Filtered);
+            self.list_outcome = Some(outcome(&filter, ListOutcome::Filtered));
         }
-        let record = error.map(|error| Box::new(Record::unreadable_list(gate, &filter, &error)));
+        let record = |error| Box::new(Record::unreadable_list(gate, &filter, error));
+        let record = error.as_ref().map(record);
         let to = if is_last { State::Done } else { State::Filtering(filter) };
-        match record {
-            Some(record) => Step::Decide { end: End::Replace { answers, to }, record },
-            None => Step::Go { to, answers },
+        match (record, error) {
+            (Some(record), Some(error)) if error.id.is_none() => {
+                // Nothing in the body says so, and the client shall not wait for more.
+                Step::Decide { end: End::Refuse(error), record }
+            }
+            (Some(record), _) => Step::Decide { end: End::Replace { answers, to }, record },
+            (None, _) => Step::Go { to, answers },
         }
     }
 
@@ -101,6 +102,11 @@ impl Session {
     fn streams_response(&self) -> bool {
         self.response_body == BodyMode::FullDuplexStreamed
     }
+}
+
+/// Returns the outcome of a list, unless the server sends it on another stream.
+fn outcome(filter: &ListFilter, here: ListOutcome) -> ListOutcome {
+    if filter.is_elsewhere() { ListOutcome::Elsewhere } else { here }
 }
 
 fn one(answer: Answer) -> Parts {

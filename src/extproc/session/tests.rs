@@ -18,8 +18,6 @@ policies:
     source: {jwt: {scopes: [more]}}
 ";
 
-pub(super) const ROOM: Room = Room { for_body: true, for_replay: true };
-
 pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
@@ -71,7 +69,7 @@ fn converse_in(
     (request_body, response_body): (Option<BodyMode>, BodyMode),
     events: Vec<Event>,
 ) -> (Vec<String>, bool) {
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let mut words = Vec::new();
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
     for event in events {
@@ -275,7 +273,7 @@ fn released_request_ends_the_stream() {
             (vec![Event::Response(ResponsePart::Headers(None))], false),
         ] {
             let description = format!("{mode:?} {events:?}");
-            let mut session = Session::new(ROOM);
+            let mut session = Session::new(true);
             let modes = Setup { request_body: mode, response_body: BodyMode::Streamed };
             let mut setup = Some(modes);
             for event in events {
@@ -398,7 +396,7 @@ fn in_shadow_everything_goes_on_as_it_came() {
 
 /// What is given up, and what comes of it afterwards.
 fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     let mut answers = Vec::new();
     let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
     let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
@@ -442,7 +440,7 @@ fn what_does_not_come_whole_is_given_up() {
             assert!(!words.iter().any(|word| word.contains("timed_out")), "{words:?}");
         }
     }
-    let mut session = Session::new(ROOM);
+    let mut session = Session::new(true);
     assert!(session.give_up(&gate, Unread::TimedOut, &mut Vec::new()).is_none());
     assert!(!session.is_begun() && !session.is_decided());
 }
@@ -485,7 +483,7 @@ fn in_shadow_it_goes_on_as_it_comes() {
 fn one_too_many_is_answered_at_its_head() {
     for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
         for (gate, expected) in [(gate(), "503 overloaded"), (shadow(), "RequestHeaders")] {
-            let mut session = Session::new(Room { for_body: false, for_replay: false });
+            let mut session = Session::new(false);
             let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
             let mut answers = Vec::new();
             let message = Message { event: headers(false), setup, verified: VerifiedClaims::None };
