@@ -77,7 +77,6 @@ pub(super) struct Session {
 }
 
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a stream, and a box costs each")]
 enum State {
     /// Nothing came yet.
     Start,
