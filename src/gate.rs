@@ -2,7 +2,7 @@
 //! Envoy and the policy. `serve` and `check` ask the same gate.
 //!
 //! A request goes on only with a [`Clearance`], and only the gate makes one:
-//! from [`Permit`]s, from the proof that a message asks for nothing judged, because there
+//! from [`Permit`](policy::Permit)s, from the proof that a message asks for nothing judged, because there
 //! is no message, or because the policy is in Shadow. Every other path ends in a
 //! [`Refusal`].
 

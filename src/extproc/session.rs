@@ -1,7 +1,7 @@
 //! The state machine of one stream.
 //!
 //! Envoy holds the request while it waits for us, and goes on without us if the
-//! stream ends cleanly. So a stream has one of three ends: a [`Clearance`] was
+//! stream ends cleanly. So a stream has one of three ends: a [`Clearance`](crate::gate::Clearance) was
 //! given, a refusal was sent, or a [`Violation`] fails the stream, which Envoy
 //! answers with a 500. Nothing else lets a request go on.
 //!

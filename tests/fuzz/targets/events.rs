@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_authz::mcp::{Entry, Events, Listing, Rewritten, filter};
+use mcp_authz::mcp::{Data, Entry, Events, Listing, filter};
 use serde_json::Value;
 
 /// The one tool that stays.
@@ -35,9 +35,12 @@ fn tools_by_line(stream: &str) -> Vec<String> {
 }
 
 fn tools_of(message: &str) -> Vec<String> {
-    let message = serde_json::from_str::<Value>(message.trim()).unwrap_or_default();
-    let tools = message["result"]["tools"].as_array().into_iter().flatten();
-    tools.filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
+    let messages = match serde_json::from_str::<Value>(message.trim()).unwrap_or_default() {
+        Value::Array(messages) => messages,
+        message => vec![message],
+    };
+    let tools = messages.iter().filter_map(|message| message["result"]["tools"].as_array());
+    tools.flatten().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// What goes on of a stream, and whether it was broken off.
@@ -52,9 +55,13 @@ fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
     (goes_on, is_broken)
 }
 
-fn rewrite(data: &str) -> Rewritten<()> {
-    let judge = |name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
-    filter(data, Listing::Tools, 64, judge).map_err(|_not_json| ())
+/// Filters the tools of an event, and withholds one that cannot be read.
+fn rewrite(data: &str) -> Result<Data, ()> {
+    let judge = |_, name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
+    Ok(match filter(data, |listing| listing == Listing::Tools, 64, judge) {
+        Ok(filtered) => filtered.map_or(Data::Keep, Data::Replace),
+        Err(_) => Data::Withhold,
+    })
 }
 
 /// The tools that a client finds, which takes each line end for the same.

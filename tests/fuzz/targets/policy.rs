@@ -53,8 +53,9 @@ fn ask(gate: &Gate, policy: &Policy) {
             (claims.clone(), call.to_string()),
             (claims.clone(), json!([call, call]).to_string()),
         ] {
-            let head = Head { policy: Some(policy.name.clone()), has_body: true, ..Head::default() }
-                .with_usual_headers();
+            let head =
+                Head { policy: Some(policy.name.clone()), has_body: true, ..Head::default() }
+                    .with_usual_headers();
             let Ok(admitted) = gate.admit(head, claims) else { continue };
             let judgement = gate.judge(&admitted, body.as_bytes());
             assert!(may_allow || judgement.answer.is_err(), "nothing here allows a call");
