@@ -120,7 +120,7 @@ async fn withheld_headers_are_misconfiguration() {
         let stack = start(POLICY, &config).await;
         let request = Http::new(&stack).post(Some(&token("")), call("countdown", &json!({})));
         let reply = send(request).await;
-        assert_eq!(reply.refusal(), (500, -32603, "misconfigured".to_owned()), "{mode:?}");
+        assert_eq!(reply.refusal(), (500, -32603, "no_headers".to_owned()), "{mode:?}");
         assert_eq!(stack.server.requests(), 0);
         assert!(stack.sidecar.logs("prints the forward_rules that are needed").await);
     }
