@@ -121,7 +121,7 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
     // that it filters: so Envoy sends it no other response.
     let response = match gate.filters_lists() {
         true => [
-            "      # To filter lists.",
+            "      # The policy filters lists: without these two lines, requests for them get 500.",
             "      response_header_mode: SEND",
             "      response_body_mode: STREAMED",
         ]

@@ -117,7 +117,8 @@ pub(super) struct Args {
     )]
     drain_timeout: Duration,
 
-    /// How many requests are judged at once; more are answered with 503
+    /// The most requests that are decided, and lists that are filtered, at once; more are
+    /// answered with 503
     #[arg(
         long,
         env = "MCP_AUTHZ_MAX_STREAMS",

@@ -33,9 +33,9 @@ pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
         judged_otherwise(policy, spots, problems);
     }
     if !mistakes.lists && policy.lists != Lists::UNFILTERED {
-        let message = "the answers to lists are filtered, so Envoy has to send them here: `mcp-authz \
-                       envoy-config` prints filters that do. In BUFFERED those of lists alone are \
-                       sent, in FULL_DUPLEX_STREAMED all";
+        let message = "the policy filters responses to lists, so Envoy has to send them to \
+                       mcp-authz; otherwise requests for lists get 500: use the filter that \
+                       `mcp-authz envoy-config` prints";
         problems.lint(Lint::FilteredLists, at.place, &at.keys, message);
     }
     let shadowed = if mistakes.scopes || mistakes.condition_errors {

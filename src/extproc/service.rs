@@ -294,7 +294,7 @@ impl Conversation {
         if self.session.is_costly(&self.gate, &message.event)
             && let Ok(runtime) = Handle::try_current()
         {
-            // Nobody looks at the other session until this one is back.
+            // A placeholder, unused until the other thread returns the session.
             let session = std::mem::replace(&mut self.session, Session::new(false));
             let (gate, held) = (Arc::clone(&self.gate), self.open.held());
             self.working = Some(runtime.spawn_blocking(move || {
@@ -312,7 +312,9 @@ impl Conversation {
     /// Takes back the session from another thread.
     fn worked(&mut self, worked: Result<Worked, JoinError>) -> Result<(), Status> {
         let Ok(Worked { session, answers, record, took }) = worked else {
-            return Err(Status::internal("a decision was not made"));
+            return Err(Status::internal(
+                "the thread that judged a large body ended without a decision",
+            ));
         };
         (self.session, self.answers) = (session, answers);
         self.took(record, took, false)
@@ -340,8 +342,8 @@ impl Conversation {
         if let Some(outcome) = self.session.take_list_outcome() {
             if outcome == ListOutcome::Elsewhere {
                 tracing::warn!(
-                    "the server accepted a request for a list (202) and answers it on another \
-                     stream, unfiltered: it speaks the transport of MCP 2024-11-05"
+                    "the server answered a request for a list with 202 and sends the list on another \
+                     stream, unfiltered (transport of MCP 2024-11-05): upgrade the server"
                 );
             }
             self.open.listed(outcome);

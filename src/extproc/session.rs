@@ -48,8 +48,8 @@ impl fmt::Display for Misconfiguration {
                  would continue as it is: set it to STREAMED, and response_header_mode to SEND"
             ),
             Self::NoResponseHeaders => f.write_str(
-                "processing_mode.response_header_mode is SKIP, so the form of a list that the \
-                 policy filters is not known: set it to SEND",
+                "processing_mode.response_header_mode is SKIP, so a list that the policy filters \
+                 cannot be read: set it to SEND",
             ),
             Self::NoSetup => f.write_str(
                 "Envoy does not tell its processing mode (protocol_config), so it cannot be known \
@@ -70,7 +70,7 @@ pub(super) struct Session {
     state: State,
     request_body: BodyMode,
     response_body: BodyMode,
-    /// False: there are too many other streams, so that a body is not waited for.
+    /// True if fewer other streams than --max-streams are open; otherwise a body is refused unread.
     has_room: bool,
     /// The outcome of a list, until it is counted.
     list_outcome: Option<ListOutcome>,
@@ -139,12 +139,11 @@ type Parts = [Option<Answer>; 3];
 const NO_PARTS: Parts = [None, None, None];
 const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
 
-/// The most bytes of a body that go back in one message: Envoy's gRPC client may accept no
-/// more than 128 KiB.
+/// The most bytes of a streamed body in one message: an operator may limit what Envoy's gRPC
+/// client accepts (`max_receive_message_length`).
 const MAX_PART_BYTES: usize = 64 << 10;
 
-/// Bodies above this size are worked on in a thread of their own, in bytes: a smaller one takes a
-/// millisecond at most.
+/// The size above which a body is judged in another thread, in bytes.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
 impl Session {
@@ -328,7 +327,7 @@ impl Session {
                     None if more && self.request_body == BodyMode::FullDuplexStreamed => {
                         State::Forwarding
                     }
-                    // What is still to come, Envoy sends on without us.
+                    // Envoy forwards the rest of the body itself.
                     None => self.released(),
                 };
                 (to, parts, Some(record))

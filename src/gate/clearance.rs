@@ -35,8 +35,8 @@ pub enum Obligation {
         /// The request's id, if an error can answer to it.
         id: Option<RequestId>,
     },
-    /// Filter every list that the server sends again to a client that resumes a stream (MCP
-    /// 2025-11-25, "Resumability and Redelivery"), whatever the request asks for.
+    /// Filter every list in the response to a request with `Last-Event-ID`: the server sends again
+    /// what the client missed (MCP 2025-11-25, "Resumability and Redelivery").
     FilterReplay,
 }
 

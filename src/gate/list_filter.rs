@@ -50,7 +50,7 @@ enum BodyState {
     Complete,
     /// Server-sent events.
     Events(Events),
-    /// A body that was discarded to free memory; an error takes the place of what comes next.
+    /// A body that was dropped to free memory; an error takes the place of the next part.
     Discarded { in_events: bool },
     /// A body that could not be read: nothing more of it is sent.
     Broken,
@@ -59,15 +59,15 @@ enum BodyState {
 /// The decision about a response by its headers.
 #[derive(Debug)]
 pub enum Disposition {
-    /// It holds no list, and is not read.
+    /// A response that is forwarded unread: it holds no list.
     PassThrough,
-    /// Its body is filtered.
+    /// A response whose body is filtered.
     Filter {
         /// The `Cache-Control` that the response gets: a list that differs by caller must not be
         /// stored by shared caches.
         cache_control: String,
     },
-    /// It cannot be filtered.
+    /// A response that cannot be filtered, with the refusal that takes its place.
     Reject(Refusal),
 }
 
@@ -122,7 +122,7 @@ impl ListFilter {
     pub fn on_headers(&mut self, head: &ResponseHead) -> Disposition {
         match head.status {
             0 => {
-                let why = "Envoy does not send its :status; `mcp-authz envoy-config` prints the \
+                let why = "Envoy does not send its `:status`: `mcp-authz envoy-config` prints the \
                            forward_rules that are needed";
                 return Disposition::Reject(self.unreadable(why));
             }
@@ -210,7 +210,7 @@ impl ListFilter {
                 let result = events.push(part, is_last, &mut bytes, ambiguous, filtered);
                 (BodyState::Events(events), result)
             }
-            // White space may follow a JSON value, and what else follows nobody needs.
+            // Only white space may follow a JSON value; anything else is dropped.
             BodyState::Complete => (BodyState::Complete, Ok(())),
             state @ BodyState::Discarded { .. } => {
                 (state, Err("there is no room for it (--max-held-bytes)"))

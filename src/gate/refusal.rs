@@ -382,9 +382,8 @@ impl Refusal {
     /// reason is one of its own: a client can cause it, too.
     pub(super) fn no_headers() -> Self {
         let refusal = Self::misconfigured(
-            "Envoy sent a message without any of the headers `content-type`, `accept` and `mcp-*`, of \
-             which every client sends some: `mcp-authz envoy-config` prints the forward_rules that \
-             are needed",
+            "Envoy sent a message with none of the headers `content-type`, `accept` and `mcp-*`, though \
+             every client sends some: `mcp-authz envoy-config` prints the forward_rules that are needed",
         );
         Self { reason: "no_headers", ..refusal }
     }

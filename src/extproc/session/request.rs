@@ -206,7 +206,7 @@ impl Outcome {
 fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
     let record = Box::new(Record::turned_away(gate, &turned_away));
     let end = match turned_away.judgement.answer {
-        // Nothing was read that could oblige.
+        // The body was not read, so there is no obligation.
         Ok(_clearance) => {
             let parts = [Some(REQUEST_HEADERS), None, None];
             End::Release { parts, more, filter: None }

@@ -59,7 +59,7 @@ impl Session {
         }
     }
 
-    /// Goes on after a part of a filtered body, which may be the last.
+    /// Returns the step after a filtered part of the body, which may be the last.
     fn filtered(
         &mut self,
         gate: &Gate,
