@@ -306,7 +306,7 @@ impl Conversation {
         }
         let started = Instant::now();
         let record = self.session.on(&self.gate, message, &mut self.answers);
-        self.took(record, started.elapsed(), is_first)
+        self.report(record, started.elapsed(), is_first)
     }
 
     /// Takes back the session from another thread.
@@ -317,19 +317,18 @@ impl Conversation {
             ));
         };
         (self.session, self.answers) = (session, answers);
-        self.took(record, took, false)
+        self.report(record, took, false)
     }
 
     /// Reports what came of a message.
-    fn took(
+    fn report(
         &mut self,
         record: Result<Option<Box<Record>>, Violation>,
         took: Duration,
         is_first: bool,
     ) -> Result<(), Status> {
         let held = self.open.holds(self.session.held_bytes());
-        let record = record.map_err(|violation| self.violated(violation))?;
-        let mut record = record;
+        let mut record = record.map_err(|violation| self.violated(violation))?;
         if self.session.obligation() == Some(&Obligation::FilterReplay)
             && !self.open.replays_lists(self.capacity.max_replays())
         {
