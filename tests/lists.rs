@@ -99,9 +99,13 @@ async fn server(form: Form) -> (JoinHandle<std::io::Result<()>>, u16) {
             Form::EventsInChunks(size) => chunked("text/event-stream", &events("\r\n"), size),
         }
     };
+    serve(Router::new().fallback(answer)).await
+}
+
+/// Serves a router on a free port, which is returned.
+async fn serve(router: Router) -> (JoinHandle<std::io::Result<()>>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let router = Router::new().fallback(answer);
     (tokio::spawn(async move { axum::serve(listener, router).await }), port)
 }
 
@@ -298,10 +302,7 @@ async fn cached_server() -> (JoinHandle<std::io::Result<()>>, u16) {
         };
         response.header("content-type", content_type).body(Body::from(body)).unwrap()
     };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let router = Router::new().fallback(answer);
-    (tokio::spawn(async move { axum::serve(listener, router).await }), port)
+    serve(Router::new().fallback(answer)).await
 }
 
 #[tokio::test]
@@ -343,14 +344,12 @@ async fn resumed_streams_leave_room_for_calls() {
         let body = Body::from_stream(first.chain(tokio_stream::pending()));
         Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move { axum::serve(listener, server).await });
+    let server = serve(server).await;
     let policy = POLICY.replace("@LIST@", "Permitted");
     let mut sidecar = mcp_authz();
     sidecar.env("MCP_AUTHZ_MAX_STREAMS", "8");
     let config = Mode::Buffered.config_for(&policy);
-    let stack = start_before((server, port), sidecar, &policy, &config).await;
+    let stack = start_before(server, sidecar, &policy, &config).await;
     let http = Http::new(&stack);
     let resume = || http.request("GET").bearer_auth(token("")).header("last-event-id", "6");
     let mut open = Vec::new();
@@ -382,12 +381,10 @@ async fn resumed_streams_leave_room_for_calls() {
 async fn list_answered_elsewhere_is_counted() {
     let server = Router::new()
         .fallback(async || Response::builder().status(202).body(Body::empty()).unwrap());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move { axum::serve(listener, server).await });
+    let server = serve(server).await;
     let policy = POLICY.replace("@LIST@", "Permitted");
     let config = Mode::Buffered.config_for(&policy);
-    let stack = start_before((server, port), mcp_authz(), &policy, &config).await;
+    let stack = start_before(server, mcp_authz(), &policy, &config).await;
     let reply = send(Http::new(&stack).post(Some(&token("")), LIST)).await;
     assert_eq!(reply.status, 202);
     assert!(stack.sidecar.logs("on another stream, unfiltered").await);
@@ -415,12 +412,10 @@ async fn a_list_that_cannot_be_read_is_not_passed_on() {
         let response = Response::builder().header("content-type", content_type);
         response.header("content-encoding", encoding).body(Body::from(body)).unwrap()
     });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = tokio::spawn(async move { axum::serve(listener, server).await });
+    let server = serve(server).await;
     let policy = POLICY.replace("@LIST@", "Permitted");
     let config = Mode::Buffered.config_for(&policy);
-    let stack = start_before((server, port), mcp_authz(), &policy, &config).await;
+    let stack = start_before(server, mcp_authz(), &policy, &config).await;
     for (kind, status) in [("compressed", 502), ("text", 502), ("broken", 200), ("events", 200)] {
         let request = Http::new(&stack).post(Some(&token("")), LIST).header("x-kind", kind);
         let reply = send(request).await;

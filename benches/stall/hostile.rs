@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// How large a body is, in bytes, within a kibibyte: `limits.maxBodyBytes` unless a file says
+/// The size of a body in bytes, within a kibibyte: `limits.maxBodyBytes` unless a file says
 /// otherwise.
 pub const BYTES: usize = 4 << 20;
 

@@ -30,7 +30,7 @@ use hostile::{NAMES, POLICIES, policy};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// How often each body is judged; the median counts.
+/// The number of turns in which each body is judged; the median counts.
 const TURNS: usize = 5;
 
 /// How long one caller keeps the others waiting

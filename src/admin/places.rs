@@ -22,7 +22,7 @@ const _: () = assert!(MOST_WATCHERS < PLACES, "watchers must leave places to pro
 #[derive(Debug, Default)]
 pub struct Places {
     taken: Vec<Weak<Place>>,
-    /// Counts what happens on all connections.
+    /// A logical clock: it counts the reads and writes of all connections.
     clock: Arc<AtomicU64>,
 }
 
@@ -83,7 +83,7 @@ impl Place {
         })
     }
 
-    /// Keeps the place until what is returned is dropped.
+    /// Returns a guard: while it exists, the connection keeps its place.
     pub(super) fn keep(self: Arc<Self>) -> Kept {
         self.with(|state| state.watchers += 1);
         Kept(self)

@@ -193,13 +193,13 @@ impl ListFilter {
                 body.extend_from_slice(part);
                 let is_complete = end.is_in(part) || is_last;
                 if is_complete && body.len() <= self.limits.max_body_bytes {
-                    let filtered = self.filtered_bytes(&body);
-                    let is_filtered = filtered.is_ok();
-                    let result = filtered.map(|filtered| {
-                        bytes = filtered.map_or(body, String::into_bytes);
-                    });
-                    let whole = BodyState::Json { body: Vec::new(), end };
-                    (if is_filtered { BodyState::Complete } else { whole }, result)
+                    match self.filtered_bytes(&body) {
+                        Ok(filtered) => {
+                            bytes = filtered.map_or(body, String::into_bytes);
+                            (BodyState::Complete, Ok(()))
+                        }
+                        Err(why) => (BodyState::Broken, Err(why)),
+                    }
                 } else {
                     (BodyState::Json { body, end }, Ok(()))
                 }

@@ -201,7 +201,7 @@ fn resumed_stream_is_filtered_by_its_form() {
     assert_eq!(answered(&gate, get, stream()), ["RequestHeaders"]);
     let unfiltered = config::parse(POLICY).unwrap();
     assert_eq!(answered(&unfiltered, resume(), stream()), ["RequestHeaders"]);
-    // What cannot be read is withheld, and the rest goes on.
+    // An event that cannot be read is withheld, and the rest is sent.
     let odd = "id: 8\ndata: {\n\nevent: ping\ndata: now\n\n: \u{2028}\n\n";
     let body = response_body(&format!("{odd}{data}"), false);
     let words = answered(&gate, resume(), vec![events(), body]);
@@ -261,7 +261,7 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
     }
 }
 
-/// What a session answers to a head, a body and a response, in these modes.
+/// Returns the answers of a session to these events, in these modes.
 fn exchanged(lists: &str, modes: (BodyMode, BodyMode), events: Vec<Event>) -> Vec<String> {
     let gate = config::parse(&format!("{POLICY}{lists}")).unwrap();
     let mut session = Session::new(true);

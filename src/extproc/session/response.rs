@@ -24,17 +24,11 @@ impl Session {
                     to: State::Filtering(filter),
                     answers: one(Answer::FilteredResponseHeaders { cache_control }),
                 },
-                Disposition::Reject(refusal) => {
-                    self.list_outcome = Some(ListOutcome::Unreadable);
-                    let record = Box::new(Record::unreadable_list(gate, &filter, &refusal));
-                    Step::Decide { end: End::Refuse(refusal), record }
-                }
+                Disposition::Reject(refusal) => self.reject(gate, &filter, refusal),
             },
             ResponsePart::Body(_) if filter.awaits_headers() => {
                 let refusal = filter.refusing(Misconfiguration::NoResponseHeaders.into());
-                self.list_outcome = Some(ListOutcome::Unreadable);
-                let record = Box::new(Record::unreadable_list(gate, &filter, &refusal));
-                Step::Decide { end: End::Refuse(refusal), record }
+                self.reject(gate, &filter, refusal)
             }
             ResponsePart::Body(Chunk { bytes, end_of_stream }) => {
                 let FilteredPart { bytes, error } = filter.on_body(&bytes, end_of_stream);
@@ -67,22 +61,28 @@ impl Session {
         error: Option<Refusal>,
         (answers, is_last): (Parts, bool),
     ) -> Step {
-        if error.is_some() {
-            self.list_outcome = Some(ListOutcome::Unreadable);
-        } else if is_last && !filter.is_broken() {
-            self.list_outcome = Some(outcome(&filter, ListOutcome::Filtered));
-        }
-        let record = |error| Box::new(Record::unreadable_list(gate, &filter, error));
-        let record = error.as_ref().map(record);
-        let to = if is_last { State::Done } else { State::Filtering(filter) };
-        match (record, error) {
-            (Some(record), Some(error)) if error.id.is_none() => {
-                // Nothing in the body says so, and the client shall not wait for more.
-                Step::Decide { end: End::Refuse(error), record }
+        let Some(error) = error else {
+            if is_last && !filter.is_broken() {
+                self.list_outcome = Some(outcome(&filter, ListOutcome::Filtered));
             }
-            (Some(record), _) => Step::Decide { end: End::Replace { answers, to }, record },
-            (None, _) => Step::Go { to, answers },
+            let to = if is_last { State::Done } else { State::Filtering(filter) };
+            return Step::Go { to, answers };
+        };
+        if error.id.is_none() {
+            // Nothing in the body says so, and the client shall not wait for more.
+            return self.reject(gate, &filter, error);
         }
+        self.list_outcome = Some(ListOutcome::Unreadable);
+        let record = Box::new(Record::unreadable_list(gate, &filter, &error));
+        let to = if is_last { State::Done } else { State::Filtering(filter) };
+        Step::Decide { end: End::Replace { answers, to }, record }
+    }
+
+    /// Returns the step that breaks a response off which cannot be filtered.
+    fn reject(&mut self, gate: &Gate, filter: &ListFilter, refusal: Refusal) -> Step {
+        self.list_outcome = Some(ListOutcome::Unreadable);
+        let record = Box::new(Record::unreadable_list(gate, filter, &refusal));
+        Step::Decide { end: End::Refuse(refusal), record }
     }
 
     /// Passes on a part of a response to which nothing remains to be done: Envoy waits for an
