@@ -124,6 +124,17 @@ impl Claims {
         self.all.get(name).and_then(text)
     }
 
+    /// Returns the audiences of the token: one string, or a list ([RFC 7519, section 4.1.3]).
+    ///
+    /// [RFC 7519, section 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3
+    pub fn audiences(&self) -> impl Iterator<Item = &str> {
+        let several = match self.all.get("aud") {
+            Some(Json::Array(items)) => items.as_slice(),
+            _ => &[],
+        };
+        self.text("aud").into_iter().chain(several.iter().filter_map(text))
+    }
+
     /// The names of the claims that do not hold scopes.
     pub fn names_other_than_scopes(&self) -> impl Iterator<Item = &str> {
         let names = self.all.iter().map(|(name, _)| name);

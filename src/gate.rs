@@ -27,10 +27,10 @@ use std::sync::Arc;
 use self::clearance::Proof;
 use crate::claims::{Claims, VerifiedClaims, is_bearer};
 use crate::head::{Head, Header};
-use crate::mcp::{self, Accept, Call, Malformed, MirroredHeaders, Problem, RequestId};
+use crate::mcp::{self, Accept, Call, Listing, Malformed, MirroredHeaders, Problem, RequestId};
 use crate::policy::{
-    self, Batches, Budget, Enforcement, Evaluation, Facts, Lists, NoSubject, Policy, Subject,
-    Tasks, Unauthenticated, Unselectable,
+    self, AcceptedTokens, Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Policy,
+    Subject, Tasks, Unauthenticated, Unselectable,
 };
 
 /// Where claims are taken from.
@@ -85,6 +85,18 @@ pub struct Admitted {
     budget: Budget,
     /// The refusal of a request without a token, which waits for the body to repeat its id.
     waiting: Option<Box<Refusal>>,
+}
+
+/// The token of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// No token came.
+    Missing,
+    /// A token came, and no claims of it.
+    NotVerified,
+    /// Its issuer or its audience is none that the policy accepts.
+    NotAccepted,
+    Accepted,
 }
 
 /// The largest body that a refusal waits for, in bytes.
@@ -255,7 +267,7 @@ impl Gate {
         head: Head,
         verified: impl Into<VerifiedClaims>,
     ) -> Result<Admitted, Box<TurnedAway>> {
-        let (claims, unclear) = self.claims(&head, verified.into());
+        let (mut claims, unclear) = self.claims(&head, verified.into());
         let origin = Origin::of(&head, claims.as_ref());
         let policy = match self.select(&head) {
             Ok(Some(policy)) => Ok(Arc::clone(policy)),
@@ -269,9 +281,18 @@ impl Gate {
                 return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
             }
         };
+        let token = match &claims {
+            None if head.authorization().any(is_bearer) => Token::NotVerified,
+            None => Token::Missing,
+            Some(claims) if policy.accepted_tokens.accept(claims) => Token::Accepted,
+            Some(_) => Token::NotAccepted,
+        };
+        if token != Token::Accepted {
+            claims = None;
+        }
         let admitted = match unclear {
             Some(refusal) => Err(refusal),
-            None => self.admit_by(&policy, &head, claims.is_some()),
+            None => self.admit_by(&policy, &head, token),
         };
         match admitted {
             Ok(waiting) => {
@@ -322,7 +343,7 @@ impl Gate {
         &self,
         policy: &Policy,
         head: &Head,
-        has_token: bool,
+        token: Token,
     ) -> Result<Option<Refusal>, Refusal> {
         if head.size() > self.limits.max_header_bytes {
             return Err(Refusal::headers_too_large(self.limits.max_header_bytes));
@@ -330,11 +351,11 @@ impl Gate {
         let readable = self.check_headers(head);
         // A CORS preflight cannot carry a token; it names no tool either, since it has no body.
         let is_preflight = head.method.is(messages::OPTIONS) && !head.has_body;
-        if has_token || policy.unauthenticated != Unauthenticated::Challenge || is_preflight {
+        let needs_token = policy.unauthenticated == Unauthenticated::Challenge;
+        if token == Token::Accepted || !needs_token || is_preflight {
             return readable.map(|()| None);
         }
-        let token_came = head.authorization().any(is_bearer);
-        let refusal = Refusal::unauthenticated(policy, token_came);
+        let refusal = Refusal::unauthenticated(policy, token != Token::Missing);
         // In Shadow it is not sent, so that nothing has to wait for it.
         let waits = policy.enforcement == Enforcement::Enforce
             && head.method.is(messages::POST)
@@ -416,7 +437,7 @@ impl Gate {
             max_depth: self.limits.max_json_depth,
             batches: policy.batches == Batches::Authorize,
             tasks: policy.tasks == Tasks::Continue,
-            governed: policy.governed,
+            governed: policy.decides(),
         };
         match mcp::read(body, &mirrored, accept) {
             Ok(message) if needs::lacks_headers(&admitted.head) => {
@@ -440,7 +461,9 @@ impl Gate {
 
     /// Whether a decision can depend on claims other than scopes.
     pub fn reads_claims(&self) -> bool {
-        self.policies.iter().any(|policy| policy.rules.reads().claims)
+        self.policies.iter().any(|policy| {
+            policy.rules.reads().claims || policy.accepted_tokens != AcceptedTokens::default()
+        })
     }
 
     fn too_large(&self) -> Refusal {
@@ -450,7 +473,8 @@ impl Gate {
 
 /// Whether the answers to some lists are filtered.
 fn filters_lists(policy: &Policy) -> bool {
-    policy.lists != Lists::UNFILTERED && policy.enforcement == Enforcement::Enforce
+    let mut filtered = Listing::ALL.into_iter().map(Listing::feature);
+    policy.enforcement == Enforcement::Enforce && filtered.any(|feature| policy.filters(feature))
 }
 
 /// Returns true if a request announces a body of more than so many bytes.

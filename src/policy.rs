@@ -11,6 +11,7 @@
 //!
 //! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 
+mod backends;
 mod by_feature;
 mod claim;
 pub mod condition;
@@ -32,9 +33,11 @@ mod trace;
 use std::sync::Arc;
 
 use self::index::{Candidates, Index};
+use crate::claims::Claims;
 use crate::mcp::{Feature, Governed};
+pub use backends::{Exposed, NameSelector, Names, RouteBackends, SharedName};
 pub use claim::{ClaimType, ClaimValue, RequiredClaim};
-pub use condition::{Budget, Condition, ConditionError, Possible, Reads, SuspicionKind};
+pub use condition::{Budget, Condition, ConditionError, Pattern, Possible, Reads, SuspicionKind};
 pub use decide::{Decision, Evaluation, Permit, Reason};
 pub use facts::{Facts, NoSubject, Unknown};
 pub use glob::{Extent, Glob};
@@ -74,6 +77,29 @@ pub enum Unauthenticated {
     Forbid,
     /// It gets a 401 that tells the client where to log in.
     Challenge,
+}
+
+/// The tokens that count as verified. Another one counts as none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AcceptedTokens {
+    /// `iss` must be one of these; empty: it is not checked.
+    pub issuers: Vec<String>,
+    /// `aud` must be or hold one of these; empty: it is not checked.
+    pub audiences: Vec<String>,
+}
+
+impl AcceptedTokens {
+    /// Returns true if a token with these claims counts. Both claims are compared as they are
+    /// written ([RFC 7519, sections 4.1.1 and 4.1.3]).
+    ///
+    /// [RFC 7519, sections 4.1.1 and 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1
+    pub fn accept(&self, claims: &Claims) -> bool {
+        let Self { issuers, audiences } = self;
+        let is_issuer = |issuer: &str| issuers.iter().any(|accepted| accepted == issuer);
+        let is_audience = |audience: &str| audiences.iter().any(|accepted| accepted == audience);
+        (issuers.is_empty() || claims.text("iss").is_some_and(is_issuer))
+            && (audiences.is_empty() || claims.audiences().any(is_audience))
+    }
 }
 
 /// What is done with a decision.
@@ -142,14 +168,15 @@ pub enum Tasks {
     Deny,
 }
 
-/// What a Deny rule is whose condition has no boolean value. In an Allow rule
-/// such a condition is never a match.
+/// The effect of a rule that applies but for a condition that cannot be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionErrors {
-    /// It denies.
+    /// A Deny rule denies, and an Allow rule does not match.
     Deny,
-    /// It does not match, so that rules after it can still allow the call.
+    /// The rule does not match, so that rules after it can still allow the call.
     NoMatch,
+    /// The rule denies, an Allow rule too.
+    DenyAny,
 }
 
 /// One rule: what is left out matches every call.
@@ -295,6 +322,8 @@ pub struct Policy {
     pub resource_metadata_url: Option<String>,
     /// The scopes that a 401 suggests.
     pub scopes_supported: Vec<String>,
+    /// The tokens that count.
+    pub accepted_tokens: AcceptedTokens,
     /// What becomes of a request without a verified token.
     pub unauthenticated: Unauthenticated,
     /// What is done with decisions.
@@ -307,7 +336,7 @@ pub struct Policy {
     pub lists: Lists,
     /// What becomes of a request for what a task has done.
     pub tasks: Tasks,
-    /// What a Deny rule is whose condition has no boolean value.
+    /// The effect of a rule that applies but for a condition that cannot be evaluated.
     pub condition_errors: ConditionErrors,
     /// What becomes of a call that no rule matches.
     pub default_action: Action,
@@ -315,6 +344,36 @@ pub struct Policy {
     pub rules: Rules,
     /// Every scope that a rule names.
     pub scopes: ScopeTable,
+}
+
+impl Policy {
+    /// Returns what is decided: by rules, and by the selectors of an `MCPRoute`.
+    pub fn decides(&self) -> Governed {
+        let prompts = self.governed.prompts || self.selects(Feature::Prompt);
+        Governed { prompts, ..self.governed }
+    }
+
+    /// Returns true if a list of these names is filtered.
+    pub fn filters(&self, feature: Feature) -> bool {
+        self.lists.of(feature) != Shown::Unfiltered || self.selects(feature)
+    }
+
+    /// Returns true if selectors of an `MCPRoute` hide targets of a kind.
+    fn selects(&self, feature: Feature) -> bool {
+        match (&self.backend, feature) {
+            (BackendFrom::Route(route), Feature::Tool) => route.select_tools(),
+            (BackendFrom::Route(route), Feature::Prompt) => route.select_prompts(),
+            _ => false,
+        }
+    }
+
+    /// Returns true unless a selector of an `MCPRoute` hides a target.
+    fn exposes(&self, subject: &Subject<'_>) -> bool {
+        match &self.backend {
+            BackendFrom::Route(route) => subject.is_pattern() || route.expose(subject),
+            _ => true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
 use crate::mcp::Governed;
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, HostPattern, Lists,
-    Matching, PathPrefix, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
+    AcceptedTokens, Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Exposed,
+    HostPattern, Lists, Matching, PathPrefix, Policy, RouteBackends, Rules, ScopeTable, Shown,
+    Tasks, Unauthenticated,
 };
 
 const GROUP: &str = "aigateway.envoyproxy.io";
@@ -164,9 +165,9 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
     let (spec, is_unclear) = problems
         .checked(|problems| spec_item.as_ref().and_then(|item| item.fields(&SPEC, problems)));
     let mut parts = Parts { conditions, problems, left: Left::default() };
-    let (matching, authorized, metadata) = match (&spec_item, &spec) {
+    let Spec { matching, backends, authorized, metadata } = match (&spec_item, &spec) {
         (Some(item), Some(spec)) => parts.read(item, spec),
-        _ => (None, Authorized::default(), ResourceMetadata::default()),
+        _ => Spec::default(),
     };
     let Authorized { default_action, rules, table } = authorized;
     let mistakes = Mistakes {
@@ -185,17 +186,17 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         name: name.unwrap_or_default(),
         dialect: Dialect::McpRoute,
         matching: matching.unwrap_or_default(),
-        backend: BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()),
+        backend: BackendFrom::Route(backends),
         resource_metadata_url: metadata.url,
         scopes_supported: metadata.scopes,
+        accepted_tokens: AcceptedTokens::default(),
         unauthenticated: Unauthenticated::Forbid,
         enforcement: Enforcement::Enforce,
         batches: Batches::Reject,
         governed: Governed::default(),
-        lists: Lists::UNFILTERED,
+        lists: Lists { tools: Shown::Permitted, ..Lists::UNFILTERED },
         tasks: Tasks::Continue,
-        // As the reference does it.
-        condition_errors: ConditionErrors::NoMatch,
+        condition_errors: ConditionErrors::DenyAny,
         default_action: default_action.unwrap_or(Action::Deny),
         rules,
         scopes: table,
@@ -213,6 +214,15 @@ struct Parts<'r> {
     left: Left,
 }
 
+/// What a `spec` says.
+#[derive(Default)]
+struct Spec {
+    matching: Option<Matching>,
+    backends: RouteBackends,
+    authorized: Authorized,
+    metadata: ResourceMetadata,
+}
+
 /// Who may call what; each `None` if it has a mistake.
 #[derive(Default)]
 struct Authorized {
@@ -222,11 +232,7 @@ struct Authorized {
 }
 
 impl Parts<'_> {
-    fn read(
-        &mut self,
-        item: &Item<'_>,
-        spec: &Fields<'_>,
-    ) -> (Option<Matching>, Authorized, ResourceMetadata) {
+    fn read(&mut self, item: &Item<'_>, spec: &Fields<'_>) -> Spec {
         let problems = &mut *self.problems;
         self.left.note(spec, &[("parentRefs", "parentRefs"), ("backendRefs", "backendRefs")]);
         refuse(spec, "headers", "policies are picked by host, path or route name", problems);
@@ -246,7 +252,10 @@ impl Parts<'_> {
             let message = format!("left to the configuration of Envoy: {left}");
             item.lint(Lint::LeftToOthers, self.problems, message);
         }
-        (matching, authorized, metadata)
+        let backends = backends.unwrap_or_default().into_iter();
+        let backends = backends.map(|name| (name, Exposed::default())).collect();
+        let backends = RouteBackends::new(DEFAULT_SEPARATOR.to_owned(), None, backends);
+        Spec { matching, backends: backends.unwrap_or_default(), authorized, metadata }
     }
 
     fn security(

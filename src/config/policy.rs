@@ -13,15 +13,18 @@ use super::shape::{Holds, Shape, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
-    Shown, Tasks, Unauthenticated,
+    AcceptedTokens, Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists,
+    Policy, Rules, Shown, Tasks, Unauthenticated,
 };
 
 /// The prefix that MCP gateways put between backend and tool.
 pub(super) const DEFAULT_SEPARATOR: &str = "__";
 
-const CONDITION_ERRORS: [(&str, ConditionErrors); 2] =
-    [("Deny", ConditionErrors::Deny), ("NoMatch", ConditionErrors::NoMatch)];
+const CONDITION_ERRORS: [(&str, ConditionErrors); 3] = [
+    ("Deny", ConditionErrors::Deny),
+    ("NoMatch", ConditionErrors::NoMatch),
+    ("DenyAny", ConditionErrors::DenyAny),
+];
 const ENFORCEMENTS: [(&str, Enforcement); 2] =
     [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
 const BATCHES: [(&str, Batches); 2] =
@@ -81,8 +84,8 @@ pub(super) static POLICY: Shape = Shape::new(
         ),
         field(
             "conditionErrors",
-            Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
-            "What a Deny rule does whose condition cannot be evaluated. Deny: it denies. NoMatch: later rules decide.",
+            Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0, CONDITION_ERRORS[2].0]),
+            "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. DenyAny: both deny. NoMatch: neither matches, and later rules decide.",
         ),
         field(
             "batches",
@@ -256,6 +259,7 @@ fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         backend: backend.unwrap_or_else(|| BackendFrom::Name(String::new())),
         resource_metadata_url,
         scopes_supported,
+        accepted_tokens: AcceptedTokens::default(),
         unauthenticated: unauthenticated.unwrap_or(Unauthenticated::Forbid),
         enforcement: enforcement.unwrap_or(Enforcement::Enforce),
         batches: batches.unwrap_or(Batches::Reject),

@@ -193,15 +193,20 @@ pub(super) fn backend_mistake(
             "`{backend}`: a backend is named in full; leave `backend` out to mean all of them"
         ));
     }
-    match from {
-        BackendFrom::Name(only) if only != backend => Some(format!(
+    if let BackendFrom::Name(only) = from
+        && only != backend
+    {
+        return Some(format!(
             "`{backend}` never matches: the policy says that everything is of the backend `{only}`"
-        )),
-        BackendFrom::ToolNamePrefix(_) if feature == Feature::Method => Some(format!(
+        ));
+    }
+    let separator = from.separator()?;
+    match feature {
+        Feature::Method => Some(format!(
             "`{backend}` never matches: backends are told by the names of tools, prompts and \
              resources, and a method has none"
         )),
-        BackendFrom::ToolNamePrefix(_) if feature == Feature::Resource => {
+        Feature::Resource | Feature::ResourceTemplate => {
             let is_prefix = |byte: u8| !byte.is_ascii_uppercase() && !b":+/".contains(&byte);
             // The backend of an app is a part of its URI.
             let app = name.and_then(|uri| uri.strip_prefix("ui://")?.split_once('/'));
@@ -218,13 +223,13 @@ pub(super) fn backend_mistake(
             })
         }
         // The separator is looked for from the start: it can begin within the backend.
-        BackendFrom::ToolNamePrefix(separator)
-            if from.split(feature, &format!("{backend}{separator}x")).0 != Some(backend) =>
-        {
-            Some(format!(
-                "`{backend}` never matches: a backend's name ends before the first `{separator}`"
-            ))
+        Feature::Tool | Feature::Prompt => {
+            let found = from.split(feature, &format!("{backend}{separator}x")).0 == Some(backend);
+            (!found).then(|| {
+                format!(
+                    "`{backend}` never matches: a backend's name ends before the first `{separator}`"
+                )
+            })
         }
-        _ => None,
     }
 }

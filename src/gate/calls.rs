@@ -56,6 +56,9 @@ fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p
     let malformed = |problem| Refusal::malformed(Malformed { problem, id: call.request_id() });
     let subject = admitted.subject(&call).map_err(|unclear| match unclear {
         NoSubject::Unclear => malformed(Problem::UnclearBackend),
+        NoSubject::UnknownBackend { separator } => {
+            malformed(Problem::unknown_backend(call.feature, separator))
+        }
         NoSubject::NoAttribute(name) => Refusal::no_attribute(name).answering(call.request_id()),
     })?;
     let facts = admitted.facts(&subject);

@@ -250,7 +250,7 @@ impl ListFilter {
 
     /// Returns true if the policy filters a list, wherever it is found.
     fn filters(&self, listing: Listing) -> bool {
-        self.admitted.policy.lists.of(listing.feature()) != Shown::Unfiltered
+        self.admitted.policy.filters(listing.feature())
     }
 
     fn filtered_bytes(&self, message: &[u8]) -> Result<Option<String>, &'static str> {
@@ -300,7 +300,7 @@ impl ListFilter {
         };
         let facts = Facts::new(policy.dialect, head, claims.as_ref(), &subject, budget);
         match (policy.standing(&facts, &self.grants), policy.lists.of(feature)) {
-            (Standing::Permitted, _) | (_, Shown::Unfiltered) => Entry::Stays,
+            (Standing::Permitted, _) => Entry::Stays,
             (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
             (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Admitted, Judgement, Obligation, Proof, Refusal, calls, filters_lists};
 use crate::head::Unclear;
 use crate::mcp::{Call, Feature, Listing, Malformed, Message, RequestId};
-use crate::policy::{Policy, Shown};
+use crate::policy::Policy;
 
 /// The HTTP method of requests that carry messages.
 pub(super) const POST: &str = "POST";
@@ -100,8 +100,9 @@ fn names_responses(policy: &Policy) -> bool {
 /// Returns the obligation of a method that asks for a list which the policy filters.
 fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obligation> {
     let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
-    let is_filtered = policy.lists.of(listing.feature()) != Shown::Unfiltered;
-    is_filtered.then(|| Obligation::FilterList { listing, id: id.and_then(RequestId::of) })
+    policy
+        .filters(listing.feature())
+        .then(|| Obligation::FilterList { listing, id: id.and_then(RequestId::of) })
 }
 
 /// Returns the obligation of a call that asks for a list which the policy filters.

@@ -31,7 +31,7 @@ impl Gate {
                 return None;
             }
             names.extend(reads.headers.iter().map(String::as_str));
-            if let BackendFrom::Header(name) = &policy.backend {
+            if let Some(BackendFrom::Header(name)) = policy.backend.of_bare_names() {
                 names.insert(name);
             }
         }
@@ -53,7 +53,7 @@ impl Gate {
             if !policy.matching.routes.is_empty() {
                 names.insert(Head::ROUTE_NAME);
             }
-            if let BackendFrom::Attribute(name) = &policy.backend {
+            if let Some(BackendFrom::Attribute(name)) = policy.backend.of_bare_names() {
                 names.insert(name.as_str());
             }
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::RequestId;
+use super::{Feature, RequestId};
 use crate::json::{Fault, JsonError};
 
 /// A body that cannot be judged, with the id to answer to where one was read.
@@ -42,6 +42,8 @@ pub enum Problem {
     /// The header that names the backend came several times, or is no text; or a template
     /// leaves it open.
     UnclearBackend,
+    /// A name that belongs to no backend of the route; names this form of those that do.
+    UnknownBackend(String),
 }
 
 /// A key that differs only in letters' case from another name.
@@ -72,6 +74,17 @@ impl fmt::Display for CaseVariant {
 }
 
 impl Problem {
+    /// Returns the problem of a name that belongs to no backend of a route.
+    pub fn unknown_backend(feature: Feature, separator: &str) -> Self {
+        Self::UnknownBackend(match feature {
+            Feature::Tool => format!("BACKEND{separator}TOOL"),
+            Feature::Prompt => format!("BACKEND{separator}PROMPT"),
+            Feature::Resource | Feature::ResourceTemplate | Feature::Method => {
+                "BACKEND+URI".to_owned()
+            }
+        })
+    }
+
     /// The JSON-RPC error code ([JSON-RPC 2.0, section 5.1], and -32020 of the
     /// MCP specification 2026-07-28, streamable HTTP).
     ///
@@ -83,7 +96,7 @@ impl Problem {
             | Self::CaseVariantKey(_)
             | Self::CaseVariantArgument(_) => -32700,
             Self::Batch | Self::NotJsonRpc(_) | Self::UnclearBackend => -32600,
-            Self::NoUsableCall(..) => -32602,
+            Self::NoUsableCall(..) | Self::UnknownBackend(_) => -32602,
             Self::HeaderMismatch(_) | Self::MissingHeader(_) => -32020,
             Self::RemovedMethod => -32601,
         }
@@ -111,6 +124,7 @@ impl Problem {
             Self::HeaderMismatch(_) | Self::MissingHeader(_) => "header_mismatch",
             Self::RemovedMethod => "removed_method",
             Self::UnclearBackend => "unclear_backend",
+            Self::UnknownBackend(_) => "unknown_backend",
         }
     }
 }
@@ -139,6 +153,9 @@ impl fmt::Display for Problem {
                 "method not found: MCP has it no more since 2026-07-28".into()
             }
             Self::UnclearBackend => "it is unclear which backend it is for: the header that names it does not come just once, or a URI template leaves it open".into(),
+            Self::UnknownBackend(form) => format!(
+                "the call names no server of this route: write `{form}`, as the list of the server does"
+            ).into(),
         };
         f.write_str(&text)
     }

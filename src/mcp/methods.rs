@@ -51,7 +51,8 @@ pub enum Listing {
 
 impl Listing {
     /// All lists.
-    pub(super) const ALL: [Self; 4] =
+    /// All of them.
+    pub const ALL: [Self; 4] =
         [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
 
     /// The list that a method asks for.

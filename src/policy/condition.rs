@@ -42,7 +42,7 @@ use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 pub use self::meter::Budget;
 use self::notes::{Doubt, Notes};
 use self::part::{Params, Part, Place, RequestView, Variable};
-use self::pattern::Pattern;
+pub use self::pattern::Pattern;
 pub use self::possible::Possible;
 pub use self::reads::Reads;
 use self::view::Writer;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::search::{Candidate, Ended, Search};
-use super::{Facts, Grants, Policy};
+use super::{Facts, Grants, Policy, Subject};
 use crate::mcp::{Call, Problem};
 
 /// Proof that a call was decided and may go on. Only a [`Decision`] gives one,
@@ -68,6 +68,10 @@ pub enum Reason {
     ConditionCost,
     /// No rule matched, and the default action is Deny.
     DenyDefault,
+    /// A selector of an `MCPRoute` exposes the target, and rules do not decide about its kind.
+    Selected,
+    /// A selector of an `MCPRoute` hides the target.
+    NotSelected,
 }
 
 impl Reason {
@@ -81,6 +85,8 @@ impl Reason {
             Self::ConditionError => "condition_error",
             Self::ConditionCost => "condition_cost",
             Self::DenyDefault => "deny_default",
+            Self::Selected => "selected",
+            Self::NotSelected => "not_selected",
         }
     }
 }
@@ -115,6 +121,9 @@ impl Policy {
     /// continue.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Evaluation<'_>, Problem> {
         let grants = Grants::with(self, facts.claims, facts.more_scopes);
+        if let Some(decision) = self.selected(facts.subject) {
+            return Ok(Evaluation { decision, policy: self, grants, candidates: Vec::new() });
+        }
         let mut search = Search::new(self, Some(call), facts, &grants);
         let Ended { allowed, rule, failed } = search.run(None)?;
         let is_default = rule.is_none();
@@ -135,5 +144,16 @@ impl Policy {
         };
         let candidates = search.into_candidates();
         Ok(Evaluation { decision, policy: self, grants, candidates })
+    }
+
+    /// Returns the decision about a target that the selectors of an `MCPRoute` decide alone.
+    /// `None`: the rules decide.
+    fn selected(&self, subject: &Subject<'_>) -> Option<Decision<'_>> {
+        let (verdict, reason) = match self.exposes(subject) {
+            false => (Verdict::Deny { remedy: None }, Reason::NotSelected),
+            true if self.governed.includes(subject.feature) => return None,
+            true => (Verdict::Allow, Reason::Selected),
+        };
+        Some(Decision { verdict, reason, rule: None })
     }
 }

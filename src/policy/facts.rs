@@ -50,6 +50,12 @@ pub enum NoSubject<'p> {
     Unclear,
     /// Envoy did not send this attribute.
     NoAttribute(&'p str),
+    /// The name belongs to no backend of the `MCPRoute`: `BACKEND`, this separator and the
+    /// backend's own name are expected.
+    UnknownBackend {
+        /// Between the two.
+        separator: &'p str,
+    },
 }
 
 impl<'f> Facts<'f> {

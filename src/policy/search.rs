@@ -63,24 +63,22 @@ pub(super) enum ConditionRef {
     When(usize),
 }
 
-/// The outcome of the parts of a rule together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RuleOutcome {
-    Match,
-    NoMatch,
-    /// A part cannot be evaluated, and no other part rules out a match.
-    Error,
-    /// The same, because the budget of conditions is spent.
-    Spent,
+/// What a rule does with the calls that are left open: at least one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Effects {
+    /// It allows some.
+    allows: bool,
+    /// It denies some.
+    denies: bool,
+    /// It does not apply to some.
+    passes: bool,
 }
 
-/// Which calls a rule applies to, of those that are left open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct MatchRange {
-    /// To some.
-    may: bool,
-    /// To all.
-    must: bool,
+impl Effects {
+    /// Returns true if the rule denies every call.
+    fn only_denies(self) -> bool {
+        self.denies && !self.allows && !self.passes
+    }
 }
 
 /// Scopes that could be granted.
@@ -149,9 +147,9 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         self.candidates
     }
 
-    /// Follows the rules in order, up to the one that decides. With extra scopes, a Deny rule
-    /// that applied without them still decides, whatever stands before it; and the rule that
-    /// names them must allow by itself.
+    /// Follows the rules in order, up to the one that decides. With extra scopes, a rule that
+    /// denied without them still decides, whatever stands before it; and the rule that names
+    /// them must allow by itself.
     pub(super) fn run(&mut self, extra: Option<ExtraScopes<'p>>) -> Result<Ended, Problem> {
         let (scopes, granting_rule) =
             extra.map_or((None, None), |extra| (Some(extra.scopes), extra.granting_rule));
@@ -163,25 +161,20 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
                 return Ok(Ended { allowed: false, rule: None, failed: false });
             }
             let outcome = self.outcome(at, scopes)?;
-            let range = self.range(rule.action, outcome);
+            let effects = self.effects(rule.action, outcome);
             let ended = |allowed| Ended { allowed, rule: Some(index), failed: !outcome.truth };
-            match rule.action {
-                Action::Allow => {
-                    allowed |= range.may;
-                    if granting_rule == Some(index) || (range.may && granting_rule.is_none()) {
-                        return Ok(ended(range.may));
-                    }
+            allowed |= effects.allows;
+            if granting_rule == Some(index) || (effects.allows && granting_rule.is_none()) {
+                return Ok(ended(effects.allows));
+            }
+            if effects.only_denies() {
+                let is_final = !allowed || {
+                    let before = self.outcome(at, None)?;
+                    self.effects(rule.action, before).only_denies()
+                };
+                if is_final {
+                    return Ok(ended(false));
                 }
-                Action::Deny if range.must => {
-                    let is_final = !allowed || {
-                        let before = self.outcome(at, None)?;
-                        self.range(rule.action, before).must
-                    };
-                    if is_final {
-                        return Ok(ended(false));
-                    }
-                }
-                Action::Deny => {}
             }
             at += 1;
         }
@@ -199,12 +192,15 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         while self.look_at(at) {
             let Some(&Candidate { index, rule, .. }) = self.candidates.get(at) else { break };
             let outcome = self.outcome(at, None)?;
-            let range = self.range(rule.action, outcome);
-            match rule.action {
-                Action::Deny if range.must || (index == denying && range.may) => return Ok(false),
-                Action::Allow if index < denying && range.must => return Ok(false),
-                Action::Allow if index > denying && range.may => return Ok(true),
-                Action::Allow | Action::Deny => {}
+            let Effects { allows, denies, passes } = self.effects(rule.action, outcome);
+            if !allows && (!passes || (index == denying && denies)) {
+                return Ok(false);
+            }
+            if allows && index > denying {
+                return Ok(true);
+            }
+            if allows && !passes && !denies && index < denying {
+                return Ok(false);
             }
             at += 1;
         }
@@ -238,7 +234,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
             // Most do not apply, which takes one look each.
             let outcome = self.outcome(at, Some(scopes))?;
             let granting_rule = self.candidates.get(at).map(|candidate| candidate.index);
-            if self.range(Action::Allow, outcome).may
+            if self.effects(Action::Allow, outcome).allows
                 && self.run(Some(ExtraScopes { scopes, granting_rule }))?.allowed
             {
                 return Ok(Some(scopes.names()));
@@ -395,31 +391,25 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(possible)
     }
 
-    /// Whether a rule of this action applies if its parts have this outcome.
-    fn applies(&self, action: Action, outcome: RuleOutcome) -> bool {
-        match outcome {
-            RuleOutcome::Match => true,
-            RuleOutcome::NoMatch => false,
-            // It must not allow what a Deny rule would deny, unless the policy says so.
-            RuleOutcome::Error => {
-                action == Action::Deny && self.policy.condition_errors == ConditionErrors::Deny
-            }
-            // A caller could spend the budget before the rule that would deny.
-            RuleOutcome::Spent => action == Action::Deny,
-        }
-    }
-
-    fn range(&self, action: Action, outcome: Possible) -> MatchRange {
+    /// Returns what a rule of this action does if its parts have these outcomes.
+    fn effects(&self, action: Action, outcome: Possible) -> Effects {
         let Possible { truth, falsity, failure, spent } = outcome;
-        let outcomes = [
-            (truth, RuleOutcome::Match),
-            (falsity, RuleOutcome::NoMatch),
-            (failure, RuleOutcome::Error),
-            (spent, RuleOutcome::Spent),
-        ];
-        let applies = |(_, outcome)| self.applies(action, outcome);
-        let mut possible = outcomes.into_iter().filter(|(is_possible, _)| *is_possible);
-        MatchRange { may: possible.clone().any(applies), must: possible.all(applies) }
+        let errors = self.policy.condition_errors;
+        let (is_allow, is_deny) = (action == Action::Allow, action == Action::Deny);
+        // A Deny rule must not be evaded by a condition that cannot be evaluated, unless the
+        // policy says so.
+        let error_denies = match errors {
+            ConditionErrors::NoMatch => false,
+            ConditionErrors::Deny => is_deny,
+            ConditionErrors::DenyAny => true,
+        };
+        // A caller could spend the budget before the rule that would deny.
+        let spent_denies = is_deny || errors == ConditionErrors::DenyAny;
+        Effects {
+            allows: truth && is_allow,
+            denies: (truth && is_deny) || (failure && error_denies) || (spent && spent_denies),
+            passes: falsity || (failure && !error_denies) || (spent && !spent_denies),
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::fold::{fold, is_folded};
-use super::{Action, Condition, Dialect, Extent, Glob, NoSubject};
+use super::{Action, Condition, Dialect, Extent, Glob, NoSubject, RouteBackends};
 use crate::head::Head;
 use crate::mcp::Feature;
 
 /// Where a call's backend is taken from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum BackendFrom {
     /// The name up to this separator: `github__create_issue`. A resource's URI up to `+`:
     /// `github+https://…`.
@@ -19,6 +19,8 @@ pub enum BackendFrom {
     Header(String),
     /// The value of this attribute of Envoy.
     Attribute(String),
+    /// The name up to the separator, if that is one of the backends of an `MCPRoute`.
+    Route(RouteBackends),
 }
 
 /// The backend of a call.
@@ -118,7 +120,7 @@ impl BackendFrom {
         head: &'c Head,
     ) -> Result<Subject<'c>, NoSubject<'c>> {
         let is_template = feature == Feature::ResourceTemplate;
-        if is_template && matches!(self, Self::ToolNamePrefix(_)) && leaves_backend_open(whole) {
+        if is_template && self.separator().is_some() && leaves_backend_open(whole) {
             return Err(NoSubject::Unclear);
         }
         let (prefix, name) = self.split(feature, whole);
@@ -138,6 +140,7 @@ impl BackendFrom {
             Self::Attribute(attribute) => {
                 Backend::Named(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
             }
+            Self::Route(route) => return route.subject((feature, whole), head),
         };
         Ok(self.read(dialect, (feature, whole), (backend, name)))
     }
@@ -184,12 +187,37 @@ impl BackendFrom {
 
     /// A name or URI, after the backend in front of it, if that is where backends are.
     pub fn split<'n>(&self, feature: Feature, name: &'n str) -> (Option<&'n str>, &'n str) {
-        let Self::ToolNamePrefix(separator) = self else { return (None, name) };
-        match feature {
-            Feature::Tool | Feature::Prompt => split_name(name, separator),
-            Feature::Resource | Feature::ResourceTemplate => both_parts(split_uri(name), name),
-            Feature::Method => (None, name),
+        self.separator().map_or((None, name), |separator| split(separator, feature, name))
+    }
+
+    /// Returns the separator between a backend's name and a tool's, if backends are told so.
+    pub fn separator(&self) -> Option<&str> {
+        match self {
+            Self::ToolNamePrefix(separator) => Some(separator),
+            Self::Route(route) => Some(route.separator()),
+            Self::Name(_) | Self::Header(_) | Self::Attribute(_) => None,
         }
+    }
+
+    /// Returns the way in which names without a prefix tell their backend.
+    pub fn of_bare_names(&self) -> Option<&Self> {
+        match self {
+            Self::Route(route) => route.fallback(),
+            _ => Some(self),
+        }
+    }
+}
+
+/// Splits a name or URI into the backend in front of it, and the rest.
+pub(super) fn split<'n>(
+    separator: &str,
+    feature: Feature,
+    name: &'n str,
+) -> (Option<&'n str>, &'n str) {
+    match feature {
+        Feature::Tool | Feature::Prompt => split_name(name, separator),
+        Feature::Resource | Feature::ResourceTemplate => both_parts(split_uri(name), name),
+        Feature::Method => (None, name),
     }
 }
 

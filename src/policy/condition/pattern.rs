@@ -26,9 +26,9 @@ const PATTERN_SIZE_LIMIT: usize = 1 << 20;
 
 static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
 
-/// A regular expression as a CEL value.
+/// A regular expression in RE2's syntax.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub struct Pattern {
     regex: Regex,
     /// What a byte of text costs.
     weight: u64,
@@ -36,7 +36,10 @@ pub(super) struct Pattern {
 
 impl Pattern {
     /// Compiles a pattern as RE2, which CEL has, would read it.
-    pub(super) fn compile(source: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// The reason why it is not a pattern of RE2, or too large.
+    pub fn compile(source: &str) -> Result<Self, String> {
         let source = as_re2(source)?;
         let compiled = RegexBuilder::new(&source).size_limit(PATTERN_SIZE_LIMIT).build();
         let regex = compiled.map_err(|error| match error {
@@ -54,7 +57,8 @@ impl Pattern {
         self.weight.saturating_mul(text.len() as u64)
     }
 
-    pub(super) fn is_match(&self, text: &str) -> bool {
+    /// Returns true if the pattern matches anywhere in a text.
+    pub fn is_match(&self, text: &str) -> bool {
         self.regex.is_match(text)
     }
 }

@@ -81,8 +81,9 @@ impl Oracle {
                 self.is_whole |= end_of_stream || first.mode == Some(BodySendMode::Buffered);
             }
             Some(Request::RequestTrailers(_)) => {
+                // After the end of the stream they end no body: Envoy never sends them there.
+                self.has_trailers |= !self.is_whole;
                 self.is_whole = true;
-                self.has_trailers = true;
             }
             Some(_) => self.response_parts += 1,
             None => {}

@@ -1,0 +1,312 @@
+//! The backends of an `MCPRoute`, and what the route exposes of each.
+//!
+//! Envoy AI Gateway (Agent Router) presents many servers as one: clients see the tool `search`
+//! of the backend `github` as `github__search`. A name without a known backend reaches no server
+//! there, so it is refused here before any rule is tried.
+
+use rustc_hash::FxHashMap;
+
+use super::condition::Pattern;
+use super::target::split;
+use super::{Backend, BackendFrom, Dialect, NoSubject, Subject};
+use crate::head::Head;
+use crate::mcp::Feature;
+
+/// The backends of an `MCPRoute`.
+#[derive(Debug, Default)]
+pub struct RouteBackends {
+    separator: String,
+    /// The backend of a name without a prefix. `None`: such a name is refused.
+    fallback: Option<Box<BackendFrom>>,
+    backends: FxHashMap<String, Exposed>,
+    /// The backends of tools whose names need no prefix, by the tool's name.
+    bare_tools: FxHashMap<String, String>,
+    /// The same for prompts.
+    bare_prompts: FxHashMap<String, String>,
+}
+
+/// What a route exposes of one of its backends.
+#[derive(Debug, Default)]
+pub struct Exposed {
+    /// True if names that a selector includes need no prefix (`prefixMode: Never`).
+    pub bare_names: bool,
+    /// The selector of tools; `None` exposes all.
+    pub tools: Option<NameSelector>,
+    /// The selector of prompts; `None` exposes all.
+    pub prompts: Option<NameSelector>,
+}
+
+/// A selector of names. An excluded name is never selected.
+#[derive(Debug, Default)]
+pub struct NameSelector {
+    /// The names that are selected; `None`: all.
+    pub include: Option<Names>,
+    /// The names that are not selected, even if they are included.
+    pub exclude: Option<Names>,
+}
+
+/// A list of names.
+#[derive(Debug)]
+pub enum Names {
+    /// These names.
+    Exact(Vec<String>),
+    /// Names in which one of these patterns matches anywhere.
+    Matching(Vec<Pattern>),
+}
+
+/// Two backends whose tools, or prompts, have the same name without a prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedName {
+    /// The name.
+    pub name: String,
+    /// The backend that has it first.
+    pub first: String,
+    /// The other one.
+    pub second: String,
+}
+
+impl Names {
+    fn contain(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(names) => names.iter().any(|exact| exact == name),
+            Self::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(name)),
+        }
+    }
+}
+
+impl NameSelector {
+    /// Returns true if the selector exposes a name.
+    pub fn selects(&self, name: &str) -> bool {
+        let is_excluded = self.exclude.as_ref().is_some_and(|names| names.contain(name));
+        !is_excluded && self.include.as_ref().is_none_or(|names| names.contain(name))
+    }
+
+    /// Returns the names that the selector lists and exposes.
+    fn listed(&self) -> impl Iterator<Item = &String> {
+        let names = match &self.include {
+            Some(Names::Exact(names)) => names.as_slice(),
+            Some(Names::Matching(_)) | None => &[],
+        };
+        names.iter().filter(|name| self.selects(name))
+    }
+}
+
+impl RouteBackends {
+    /// Collects the backends of a route. `fallback` tells the backend of names without a prefix.
+    ///
+    /// # Errors
+    /// All names that need no prefix and that two backends have.
+    pub fn new(
+        separator: String,
+        fallback: Option<BackendFrom>,
+        backends: Vec<(String, Exposed)>,
+    ) -> Result<Self, Vec<SharedName>> {
+        let mut shared = Vec::new();
+        let mut bare = |selector: fn(&Exposed) -> Option<&NameSelector>| {
+            let mut names: FxHashMap<String, String> = FxHashMap::default();
+            for (backend, exposed) in backends.iter().filter(|(_, exposed)| exposed.bare_names) {
+                for name in selector(exposed).into_iter().flat_map(NameSelector::listed) {
+                    let first = names.entry(name.clone()).or_insert_with(|| backend.clone());
+                    if first != backend {
+                        let (first, second) = (first.clone(), backend.clone());
+                        shared.push(SharedName { name: name.clone(), first, second });
+                    }
+                }
+            }
+            names
+        };
+        let bare_tools = bare(|exposed| exposed.tools.as_ref());
+        let bare_prompts = bare(|exposed| exposed.prompts.as_ref());
+        if !shared.is_empty() {
+            return Err(shared);
+        }
+        let (fallback, backends) = (fallback.map(Box::new), backends.into_iter().collect());
+        Ok(Self { separator, fallback, backends, bare_tools, bare_prompts })
+    }
+
+    /// Returns the separator between a backend's name and that of its tool.
+    pub fn separator(&self) -> &str {
+        &self.separator
+    }
+
+    /// Returns where the backend of a name without a prefix is taken from.
+    pub fn fallback(&self) -> Option<&BackendFrom> {
+        self.fallback.as_deref()
+    }
+
+    /// Returns true if some backend has a selector of prompts.
+    pub(super) fn select_prompts(&self) -> bool {
+        self.backends.values().any(|exposed| exposed.prompts.is_some())
+    }
+
+    /// Returns true if some backend has a selector of tools.
+    pub(super) fn select_tools(&self) -> bool {
+        self.backends.values().any(|exposed| exposed.tools.is_some())
+    }
+
+    /// Returns true unless a selector of its backend hides a target.
+    pub(super) fn expose(&self, subject: &Subject<'_>) -> bool {
+        let Some(exposed) = subject.backend.name().and_then(|name| self.backends.get(name)) else {
+            return true;
+        };
+        let selector = match subject.feature {
+            Feature::Tool => &exposed.tools,
+            Feature::Prompt => &exposed.prompts,
+            Feature::Resource | Feature::ResourceTemplate | Feature::Method => &None,
+        };
+        selector.as_ref().is_none_or(|selector| selector.selects(subject.name))
+    }
+
+    /// Returns the target of a call: a name that needs no prefix, one with the prefix of a
+    /// backend of the route, or one of the fallback's.
+    ///
+    /// # Errors
+    /// If the name belongs to no backend of the route, or it cannot be known to which.
+    pub(super) fn subject<'c>(
+        &'c self,
+        (feature, whole): (Feature, &'c str),
+        head: &'c Head,
+    ) -> Result<Subject<'c>, NoSubject<'c>> {
+        let bare = match feature {
+            Feature::Tool => self.bare_tools.get(whole),
+            Feature::Prompt => self.bare_prompts.get(whole),
+            Feature::Resource | Feature::ResourceTemplate | Feature::Method => None,
+        };
+        if let Some(backend) = bare {
+            return Ok(Subject::plain(Backend::Named(backend), feature, whole));
+        }
+        if let (Some(prefix), name) = split(&self.separator, feature, whole) {
+            return self.known(Subject::plain(Backend::Named(prefix), feature, name));
+        }
+        let Some(fallback) = &self.fallback else {
+            return self.known(Subject::plain(Backend::None, feature, whole));
+        };
+        let subject = fallback.subject(Dialect::McpRoute, (feature, whole), head)?;
+        self.known(subject)
+    }
+
+    /// Returns a target if its backend is one of the route. A method needs none.
+    fn known<'c>(&'c self, subject: Subject<'c>) -> Result<Subject<'c>, NoSubject<'c>> {
+        let is_known = subject.backend.name().is_some_and(|name| self.backends.contains_key(name));
+        match is_known || subject.feature == Feature::Method {
+            true => Ok(subject),
+            false => Err(NoSubject::UnknownBackend { separator: &self.separator }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(names: &[&str]) -> Option<Names> {
+        Some(Names::Exact(names.iter().map(|&name| name.to_owned()).collect()))
+    }
+
+    fn matching(pattern: &str) -> Option<Names> {
+        Some(Names::Matching(vec![Pattern::compile(pattern).unwrap()]))
+    }
+
+    fn bare(include: &[&str], exclude: &[&str]) -> Exposed {
+        let exclude = if exclude.is_empty() { None } else { exact(exclude) };
+        let tools = Some(NameSelector { include: exact(include), exclude });
+        Exposed { bare_names: true, tools, prompts: None }
+    }
+
+    fn route(backends: Vec<(&str, Exposed)>) -> Result<RouteBackends, Vec<SharedName>> {
+        let backends = backends.into_iter().map(|(name, exposed)| (name.to_owned(), exposed));
+        RouteBackends::new("__".to_owned(), None, backends.collect())
+    }
+
+    /// The backend and the name of a call, or the form that is expected.
+    fn read(route: &RouteBackends, feature: Feature, name: &str) -> String {
+        match route.subject((feature, name), &Head::default()) {
+            Ok(subject) => {
+                format!("{}/{}", subject.backend.name().unwrap_or("-"), subject.name)
+            }
+            Err(NoSubject::UnknownBackend { separator }) => format!("BACKEND{separator}TOOL"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn unknown_backend_is_refused() {
+        let route = route(vec![("b1", Exposed::default()), ("b2", Exposed::default())]).unwrap();
+        for (name, expected) in [
+            ("b1__del", "b1/del"),
+            ("b2__del__x", "b2/del__x"),
+            ("b1___del", "b1/_del"),
+            ("del", "BACKEND__TOOL"),
+            ("zz__del", "BACKEND__TOOL"),
+            ("B1__del", "BACKEND__TOOL"),
+            ("__del", "BACKEND__TOOL"),
+            ("b1__", "BACKEND__TOOL"),
+            ("b1_del", "BACKEND__TOOL"),
+            ("x__b1__del", "BACKEND__TOOL"),
+        ] {
+            for feature in [Feature::Tool, Feature::Prompt] {
+                assert_eq!(read(&route, feature, name), expected, "{feature:?} {name}");
+            }
+        }
+        assert_eq!(read(&route, Feature::Resource, "b1+file:///a"), "b1/file:///a");
+        assert_eq!(read(&route, Feature::Resource, "zz+file:///a"), "BACKEND__TOOL");
+        assert_eq!(read(&route, Feature::Resource, "file:///a"), "BACKEND__TOOL");
+        assert_eq!(read(&route, Feature::Method, "ping"), "-/ping");
+    }
+
+    #[test]
+    fn bare_name_is_found_first() {
+        let backends = vec![
+            ("b1", bare(&["a", "b", "b2__c"], &["b"])),
+            ("b2", Exposed { bare_names: false, ..bare(&["x"], &[]) }),
+        ];
+        let route = route(backends).unwrap();
+        for (name, expected) in [
+            ("a", "b1/a"),
+            ("b1__a", "b1/a"),
+            ("b2__c", "b1/b2__c"),
+            ("b2__x", "b2/x"),
+            // Excluded, so the name counts for nothing.
+            ("b", "BACKEND__TOOL"),
+            ("b1__b", "b1/b"),
+            // The backend's names have a prefix.
+            ("x", "BACKEND__TOOL"),
+        ] {
+            assert_eq!(read(&route, Feature::Tool, name), expected, "{name}");
+        }
+        assert_eq!(read(&route, Feature::Prompt, "a"), "BACKEND__TOOL");
+    }
+
+    #[test]
+    fn shared_bare_name_is_refused() {
+        let shared = route(vec![("b1", bare(&["a", "b"], &[])), ("b2", bare(&["b", "c"], &[]))]);
+        let expected = SharedName { name: "b".into(), first: "b1".into(), second: "b2".into() };
+        assert_eq!(shared.unwrap_err(), [expected]);
+        assert!(route(vec![("b1", bare(&["a"], &[])), ("b2", bare(&["a"], &["a"]))]).is_ok());
+        assert!(route(vec![("b1", bare(&["a", "a"], &[]))]).is_ok());
+    }
+
+    #[test]
+    fn excluded_name_is_never_selected() {
+        let selects = |include, exclude, name| NameSelector { include, exclude }.selects(name);
+        assert!(selects(None, None, "a"));
+        assert!(selects(exact(&["a"]), None, "a") && !selects(exact(&["a"]), None, "b"));
+        assert!(!selects(exact(&["a"]), exact(&["a"]), "a"));
+        assert!(!selects(None, matching("^del"), "delete") && selects(None, matching("^del"), "a"));
+        assert!(selects(matching("ist"), None, "list_x") && !selects(matching("ist"), None, "x"));
+        assert!(!selects(matching("."), matching("secret"), "get_secret"));
+    }
+
+    #[test]
+    fn fallback_names_the_backend_of_bare_names() {
+        let backends = || vec![("b1".to_owned(), Exposed::default())];
+        let with = |name: &str| {
+            let fallback = Some(BackendFrom::Name(name.to_owned()));
+            RouteBackends::new("__".to_owned(), fallback, backends()).unwrap()
+        };
+        assert_eq!(read(&with("b1"), Feature::Tool, "del"), "b1/del");
+        assert_eq!(read(&with("b1"), Feature::Tool, "b1__del"), "b1/del");
+        assert_eq!(read(&with("b1"), Feature::Tool, "zz__del"), "BACKEND__TOOL");
+        assert_eq!(read(&with("zz"), Feature::Tool, "del"), "BACKEND__TOOL");
+    }
+}
