@@ -368,7 +368,7 @@ impl Policy {
     }
 
     /// Returns true unless a selector of an `MCPRoute` hides a target.
-    fn exposes(&self, subject: &Subject<'_>) -> bool {
+    pub fn exposes(&self, subject: &Subject<'_>) -> bool {
         match &self.backend {
             BackendFrom::Route(route) => subject.is_pattern() || route.expose(subject),
             _ => true,

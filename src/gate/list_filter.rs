@@ -298,8 +298,12 @@ impl ListFilter {
         let Ok(subject) = policy.backend.subject(policy.dialect, (feature, name), head) else {
             return Entry::Goes;
         };
+        let shown = policy.lists.of(feature);
+        if shown == Shown::Unfiltered {
+            return if policy.exposes(&subject) { Entry::Stays } else { Entry::Goes };
+        }
         let facts = Facts::new(policy.dialect, head, claims.as_ref(), &subject, budget);
-        match (policy.standing(&facts, &self.grants), policy.lists.of(feature)) {
+        match (policy.standing(&facts, &self.grants), shown) {
             (Standing::Permitted, _) => Entry::Stays,
             (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
             (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,

@@ -61,7 +61,7 @@ pub enum Reason {
     InsufficientScope,
     /// A Deny rule matched.
     DenyRule,
-    /// The condition of a Deny rule could not be evaluated.
+    /// The condition of the rule that denied could not be evaluated.
     ConditionError,
     /// The conditions would have taken more steps than they may, or the search for scopes that
     /// would help.

@@ -2,7 +2,7 @@
 //! lists are filtered by it.
 
 use super::search::Search;
-use super::{Facts, Grants, Policy, Shown};
+use super::{Facts, Grants, Policy};
 
 /// What a caller can make of a target that a list names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +20,6 @@ impl Policy {
     pub fn standing(&self, facts: &Facts<'_>, grants: &Grants) -> Standing<'_> {
         if !self.exposes(facts.subject) {
             return Standing::Closed;
-        }
-        // The list is filtered by selectors alone.
-        if self.lists.of(facts.subject.feature) == Shown::Unfiltered {
-            return Standing::Permitted;
         }
         let mut search = Search::new(self, None, facts, grants);
         if search.run(None).is_ok_and(|ended| ended.allowed) {

@@ -36,8 +36,8 @@ fn an_mcproute_is_read_as_it_is() {
     let gate = parse(ROUTE).unwrap();
     let policy = &gate.policies[0];
     assert_eq!(policy.name, "default/r");
-    assert_eq!(policy.backend, BackendFrom::ToolNamePrefix("__".to_owned()));
-    assert_eq!(policy.condition_errors, ConditionErrors::NoMatch);
+    assert_eq!(policy.backend.separator(), Some("__"));
+    assert_eq!(policy.condition_errors, ConditionErrors::DenyAny);
     assert_eq!(policy.default_action, Action::Deny);
     assert_eq!(policy.scopes_supported, ["read", "write"]);
     assert_eq!(
@@ -54,8 +54,8 @@ fn an_mcproute_is_read_as_it_is() {
     assert!(is_for("mcp.example.com", "/tools"));
     assert!(!is_for("mcp.example.com", "/tools/x") && !is_for("example.com", "/tools"));
     let notices = doubts(ROUTE);
-    assert_eq!(notices.len(), 1, "{notices:?}");
-    assert!(notices[0].contains("parentRefs, backendRefs, oauth.issuer"), "{notices:?}");
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices[1].contains("parentRefs, backendRefs, oauth.issuer"), "{notices:?}");
 }
 
 #[test]
