@@ -69,12 +69,17 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 struct Around {
     default_allow: bool,
     hierarchy: bool,
-    errors_deny: bool,
+    condition_errors: &'static str,
 }
 
 fn around() -> impl Strategy<Value = Around> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(default_allow, hierarchy, errors_deny)| Around { default_allow, hierarchy, errors_deny },
+    let condition_errors = prop::sample::select(vec!["Deny", "NoMatch", "DenyAny"]);
+    (any::<bool>(), any::<bool>(), condition_errors).prop_map(
+        |(default_allow, hierarchy, condition_errors)| Around {
+            default_allow,
+            hierarchy,
+            condition_errors,
+        },
     )
 }
 
@@ -121,7 +126,7 @@ fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -
         "name": "p",
         "rules": rules,
         "defaultAction": action(around.default_allow),
-        "conditionErrors": if around.errors_deny { "Deny" } else { "NoMatch" },
+        "conditionErrors": around.condition_errors,
     });
     if around.hierarchy {
         let names = |scopes: &[usize]| scopes.iter().map(|&n| SCOPES[n]).collect::<Vec<_>>();
@@ -146,9 +151,9 @@ fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
     }
 }
 
-/// The rules' meaning, in the words of the documentation: what a rule makes of
-/// the call of a caller with these scopes, apart from the scopes that it requires.
-fn takes(rule: &Rule, around: Around, granted: &[usize]) -> bool {
+/// The rules' meaning, in the words of the documentation: the effect of a rule on the call of a
+/// caller with these scopes, apart from the scopes that the rule requires. `Some(true)` allows.
+fn effect(rule: &Rule, around: Around, granted: &[usize]) -> Option<bool> {
     let said = |condition: &Option<usize>| {
         condition.map_or(Some(true), |condition| CONDITIONS[condition].1(granted))
     };
@@ -160,11 +165,20 @@ fn takes(rule: &Rule, around: Around, granted: &[usize]) -> bool {
     };
     let own = said(&rule.cel);
     if rule.claim == Some(false) {
-        return false;
+        return None;
     }
     let matches = own == Some(true) && targets.contains(&Some(true));
     let is_false = own == Some(false) || !targets.iter().any(|said| *said != Some(false));
-    matches || (!is_false && !rule.allow && around.errors_deny)
+    let error_denies = match around.condition_errors {
+        "DenyAny" => true,
+        "Deny" => !rule.allow,
+        _ => false,
+    };
+    match matches {
+        true => Some(rule.allow),
+        false if !is_false && error_denies => Some(false),
+        false => None,
+    }
 }
 
 /// Scopes with all that they imply.
@@ -188,16 +202,14 @@ fn closed(scopes: &[usize], around: Around) -> Vec<usize> {
     }
 }
 
-/// The rule that decides, if one does.
-fn decider(rules: &[Rule], around: Around, granted: &[usize]) -> Option<usize> {
-    let closed = closed(granted, around);
-    rules.iter().position(|rule| {
-        rule.scopes.iter().all(|scope| closed.contains(scope)) && takes(rule, around, granted)
-    })
-}
-
+/// The effect of the first rule that applies.
 fn allowed(rules: &[Rule], around: Around, granted: &[usize]) -> bool {
-    decider(rules, around, granted).map_or(around.default_allow, |index| rules[index].allow)
+    let closed = closed(granted, around);
+    let mut effects = rules.iter().filter_map(|rule| {
+        let is_granted = rule.scopes.iter().all(|scope| closed.contains(scope));
+        effect(rule, around, granted).filter(|_| is_granted)
+    });
+    effects.next().unwrap_or(around.default_allow)
 }
 
 proptest! {
@@ -232,16 +244,17 @@ proptest! {
         // It is all that one rule asks for which takes the call then, and stands
         // before whatever denied it and still would. None such asks for less. Only
         // if there is none, it is what any other rule asks for.
-        let decides = |rule: &Rule, token: &[usize]| {
+        let decides = |rule: &Rule, token: &[usize], allows: bool| {
             let has = closed(token, around);
-            rule.scopes.iter().all(|scope| has.contains(scope)) && takes(rule, around, token)
+            rule.scopes.iter().all(|scope| has.contains(scope))
+                && effect(rule, around, token) == Some(allows)
         };
         let is_enough = |index: usize| {
             let token = with(&rules[index].scopes);
             let denies =
-                |rule: &Rule| !rule.allow && decides(rule, &granted) && decides(rule, &token);
+                |rule: &Rule| decides(rule, &granted, false) && decides(rule, &token, false);
             allowed(&rules, around, &token)
-                && decides(&rules[index], &token)
+                && decides(&rules[index], &token, true)
                 && !rules[..index].iter().any(denies)
         };
         let by_itself: Vec<&Rule> = (0..rules.len())
