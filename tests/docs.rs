@@ -54,6 +54,35 @@ fn the_language_page_is_true() {
     }
 }
 
+/// Each document of the page about MCPRoutes loads, alone and with the settings beside it.
+#[test]
+fn mcproute_examples_load() {
+    const FOLDER: &str = "examples/mcproute";
+
+    let page = read("examples/mcproute/README.md");
+    let settings = blocks_of("examples/mcproute/README.md", "yaml");
+    let mut count = 0;
+    for entry in fs::read_dir(root().join(FOLDER)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        count += 1;
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(page.contains(&format!("[{name}]({name})")), "{name}");
+        let dir = tempfile::tempdir().unwrap();
+        fs::copy(&path, dir.path().join(name)).unwrap();
+        config::load(dir.path()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        for (number, settings) in settings.iter().enumerate() {
+            let file = dir.path().join("settings.yaml");
+            fs::write(&file, settings).unwrap();
+            let gate = config::load(dir.path());
+            gate.unwrap_or_else(|error| panic!("{name} with block {number}: {error}"));
+        }
+    }
+    assert_eq!((count, settings.len()), (4, 1));
+}
+
 /// The table of warnings names all that there are.
 #[test]
 fn every_warning_is_explained() {

@@ -103,7 +103,7 @@ async fn server(form: Form) -> (JoinHandle<std::io::Result<()>>, u16) {
 }
 
 /// Serves a router on a free port, which is returned.
-async fn serve(router: Router) -> (JoinHandle<std::io::Result<()>>, u16) {
+pub async fn serve(router: Router) -> (JoinHandle<std::io::Result<()>>, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     (tokio::spawn(async move { axum::serve(listener, router).await }), port)

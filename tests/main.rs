@@ -43,6 +43,7 @@ mod http_methods;
 mod kubernetes;
 mod limits;
 mod lists;
+mod mcproute;
 mod monitoring;
 mod observe;
 mod policy_tests;

@@ -25,7 +25,7 @@ const DASHBOARD: &str = "deploy/grafana/dashboard.json";
 const RUNBOOK: &str = "deploy/RUNBOOK.md";
 
 /// Why requests are judged as they are.
-const DECISIONS: [&str; 12] = [
+const DECISIONS: [&str; 14] = [
     "allow_rule",
     "allow_default",
     "not_governed",
@@ -34,13 +34,15 @@ const DECISIONS: [&str; 12] = [
     "condition_cost",
     "condition_error",
     "deny_default",
+    "selected",
+    "not_selected",
     "tasks_denied",
     "no_policy",
     "no_token",
     "invalid_token",
 ];
 /// Why requests cannot be judged.
-const REFUSALS: [&str; 28] = [
+const REFUSALS: [&str; 29] = [
     "ambiguous_host",
     "ambiguous_path",
     "not_utf8",
@@ -54,6 +56,7 @@ const REFUSALS: [&str; 28] = [
     "no_usable_call",
     "header_mismatch",
     "unclear_backend",
+    "unknown_backend",
     "compressed_body",
     "unsupported_charset",
     "body_too_large",

@@ -154,7 +154,7 @@ impl fmt::Display for Problem {
             }
             Self::UnclearBackend => "it is unclear which backend it is for: the header that names it does not come just once, or a URI template leaves it open".into(),
             Self::UnknownBackend(form) => format!(
-                "the call names no server of this route: write `{form}`, as the list of the server does"
+                "the call names no backend of this route: write `{form}`, as the lists do"
             ).into(),
         };
         f.write_str(&text)
