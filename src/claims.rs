@@ -41,7 +41,7 @@ impl From<Option<Claims>> for VerifiedClaims {
 struct UnclearScopes {
     /// Each part between any white space.
     possible: Vec<String>,
-    /// The scopes of texts that are split at any ASCII white space, as the reference does.
+    /// The scopes of texts that are split at any white space of Unicode, as the reference does.
     reference: Vec<String>,
     /// Whether a claim that should hold scopes has another type.
     is_unreadable: bool,
@@ -100,13 +100,14 @@ impl Claims {
         each_reading(&self.all, path, visit);
     }
 
-    /// The claim at a dotted path, each part of which is a name: as in the reference.
+    /// Returns the claim at a dotted path, each part of which is a name: as in the reference,
+    /// where claims that hold scopes are none.
     pub fn find_by_path(&self, path: &str) -> Option<&Json<'static>> {
         let (first, rest) = match path.split_once('.') {
             Some((first, rest)) => (first, Some(rest)),
             None => (path, None),
         };
-        let found = self.all.get(first)?;
+        let found = self.other_than_scopes(first)?;
         rest.into_iter().flat_map(|rest| rest.split('.')).try_fold(found, |found, name| match found
         {
             Json::Object(object) => object.get(name),
@@ -177,11 +178,11 @@ impl Claims {
         self.scopes.iter().map(String::as_str)
     }
 
-    /// The scopes that the token grants if its strings are split at any ASCII white space, as
-    /// the reference splits them.
+    /// Returns the scopes that the token grants as the reference reads them: strings are split
+    /// at any white space of Unicode, and empty elements of a list are no scopes.
     pub fn scopes_of_reference(&self) -> impl Iterator<Item = &str> {
         let scopes = self.unclear.as_ref().map_or(&self.scopes, |unclear| &unclear.reference);
-        scopes.iter().map(String::as_str)
+        scopes.iter().map(String::as_str).filter(|scope| !scope.is_empty())
     }
 
     /// Whether readers disagree about the scopes.
@@ -207,7 +208,7 @@ impl UnclearScopes {
             match claim {
                 Json::String(text) => {
                     unclear.add(text);
-                    unclear.reference.extend(text.split_ascii_whitespace().map(str::to_owned));
+                    unclear.reference.extend(text.split_whitespace().map(str::to_owned));
                 }
                 Json::Array(items) => {
                     unclear.is_unreadable |= items.iter().any(|item| text(item).is_none());
@@ -342,11 +343,36 @@ mod tests {
             assert_eq!(claims.possible_scopes().collect::<Vec<_>>(), possible, "{json}");
             assert_eq!(claims.scopes_are_unreadable(), is_unreadable, "{json}");
         }
-        let reference = claims(r#"{"scope":"a\tb c\u00a0d"}"#);
-        assert_eq!(reference.scopes_of_reference().collect::<Vec<_>>(), ["a", "b", "c\u{a0}d"]);
         for clear in [r#"{"scope":" a  b "}"#, r#"{"scope":null,"scp":["a"]}"#, "{}"] {
             assert!(!claims(clear).scopes_are_unclear(), "{clear}");
         }
+    }
+
+    #[test]
+    fn reference_splits_scopes_at_any_blank() {
+        for (json, expected) in [
+            (
+                r#"{"scope":"a\tb\u000bc\u00a0d\u0085e\u3000f"}"#,
+                &["a", "b", "c", "d", "e", "f"][..],
+            ),
+            // Separators of records and a space of no width are no white space.
+            (r#"{"scope":"a\u001fb\u200bc"}"#, &["a\u{1f}b\u{200b}c"]),
+            (r#"{"scope":["","a b","\u00a0",""],"scp":""}"#, &["a b", "\u{a0}"]),
+            (r#"{"scope":["a",""]}"#, &["a"]),
+            (r#"{"scp":["a",7,null]}"#, &["a"]),
+        ] {
+            let claims = Claims::from_json(&serde_json::from_str(json).unwrap());
+            assert_eq!(claims.scopes_of_reference().collect::<Vec<_>>(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn reference_finds_no_claim_among_scopes() {
+        let json = r#"{"a":{"b":"1","scope":"2"},"a.b":"3","scp":{"b":"4"},"scope":"5"}"#;
+        let claims = Claims::from_json(&serde_json::from_str(json).unwrap());
+        let found = |path| claims.find_by_path(path).and_then(text);
+        assert_eq!((found("a.b"), found("a.scope")), (Some("1"), Some("2")));
+        assert_eq!((found("scp.b"), found("scope"), found("a.b.c")), (None, None, None));
     }
 
     fn readings<'c>(claims: &'c Claims, path: &str) -> Vec<Option<&'c Json<'static>>> {
