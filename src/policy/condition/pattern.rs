@@ -12,8 +12,8 @@ use cel::common::value::{StaticVal, Val};
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
-    self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem, Group,
-    GroupKind, Span, Visitor,
+    self, AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetBinaryOp, ClassSetItem,
+    ClassUnicodeKind, Group, GroupKind, Span, Visitor,
 };
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -119,14 +119,18 @@ fn as_re2(source: &str) -> Result<String, String> {
     let parsed = Parser::new().parse(source);
     let parsed = parsed
         .map_err(|error| format!("the pattern is not a regular expression: {}", error.kind()))?;
-    let found = ast::visit(&parsed, Differences::default());
-    let Differences { replacements, sets } = found.unwrap_or_default();
+    let found = ast::visit(&parsed, Differences { source, ..Differences::default() });
+    let Differences { replacements, sets, others, source: _ } = found.unwrap_or_default();
     if let Some(span) = sets.first() {
         let text = source.get(span.start.offset..span.end.offset).unwrap_or_default();
         return Err(format!(
             "`{text}`: within [ ] the characters [ && -- ~~ are plain in RE2 and would be operators \
              here: escape them, as in `\\[` and `\\&&`"
         ));
+    }
+    if let Some((span, instead)) = others.first() {
+        let text = source.get(span.start.offset..span.end.offset).unwrap_or_default();
+        return Err(format!("`{text}` means something else in RE2: {instead}"));
     }
     let mut rewritten = String::with_capacity(source.len());
     let mut copied = 0;
@@ -140,12 +144,41 @@ fn as_re2(source: &str) -> Result<String, String> {
 }
 
 #[derive(Default)]
-struct Differences {
+struct Differences<'p> {
+    source: &'p str,
     /// In the order of the pattern.
     replacements: Vec<(Span, String)>,
     /// Operators and classes in classes.
     sets: Vec<Span>,
+    /// Parts of a pattern that RE2 reads as something else, each with the fix.
+    others: Vec<(Span, &'static str)>,
 }
+
+impl Differences<'_> {
+    fn text(&self, span: Span) -> &str {
+        self.source.get(span.start.offset..span.end.offset).unwrap_or_default()
+    }
+}
+
+/// Returns true for the bounds of a repetition that RE2 takes for characters, because of
+/// blanks or leading zeros.
+fn is_literal_in_re2(bounds: &str) -> bool {
+    let is_padded = |bound: &str| bound.len() > 1 && bound.starts_with('0');
+    let inner = bounds.trim_start_matches('{').split('}').next().unwrap_or_default();
+    bounds.starts_with('{')
+        && (inner.contains(char::is_whitespace) || inner.split(',').any(is_padded))
+}
+
+/// Returns true for the class of other characters, which holds unassigned ones only here.
+fn is_other(kind: &ClassUnicodeKind) -> bool {
+    match kind {
+        ClassUnicodeKind::OneLetter(name) => name.eq_ignore_ascii_case(&'c'),
+        ClassUnicodeKind::Named(name) => name.eq_ignore_ascii_case("c"),
+        ClassUnicodeKind::NamedValue { .. } => false,
+    }
+}
+
+const WITHOUT_OTHER: &str = "name the classes that it should hold, as in `\\p{Cc}`";
 
 /// What RE2 has in a class, as it is written within brackets.
 fn members(kind: &ClassPerlKind) -> &'static str {
@@ -161,7 +194,7 @@ fn bracketed(class: &ClassPerl) -> String {
     format!("[{}{}]", if class.negated { "^" } else { "" }, members(&class.kind))
 }
 
-impl Visitor for Differences {
+impl Visitor for Differences<'_> {
     type Output = Self;
     type Err = Infallible;
 
@@ -188,9 +221,33 @@ impl Visitor for Differences {
                 let instead = match assertion.kind {
                     AssertionKind::WordBoundary => r"(?-u:\b)",
                     AssertionKind::NotWordBoundary => r"(?-u:\B)",
-                    _ => return Ok(()),
+                    AssertionKind::WordBoundaryStartAngle => "<",
+                    AssertionKind::WordBoundaryEndAngle => ">",
+                    AssertionKind::WordBoundaryStart
+                    | AssertionKind::WordBoundaryEnd
+                    | AssertionKind::WordBoundaryStartHalf
+                    | AssertionKind::WordBoundaryEndHalf => {
+                        self.others.push((assertion.span, "write `\\b`"));
+                        return Ok(());
+                    }
+                    AssertionKind::StartLine
+                    | AssertionKind::EndLine
+                    | AssertionKind::StartText
+                    | AssertionKind::EndText => return Ok(()),
                 };
                 self.replacements.push((assertion.span, instead.to_owned()));
+            }
+            Ast::Repetition(repetition) if is_literal_in_re2(self.text(repetition.op.span)) => {
+                let instead = "write the counts without blanks and leading zeros";
+                self.others.push((repetition.op.span, instead));
+            }
+            Ast::ClassBracketed(class)
+                if ["[--", "[^--"].iter().any(|start| self.text(class.span).starts_with(start)) =>
+            {
+                self.others.push((class.span, "escape the dashes, as in `\\-`"));
+            }
+            Ast::ClassUnicode(class) if is_other(&class.kind) => {
+                self.others.push((class.span, WITHOUT_OTHER));
             }
             _ => {}
         }
@@ -205,6 +262,9 @@ impl Visitor for Differences {
                 self.replacements.push((class.span, instead));
             }
             ClassSetItem::Bracketed(class) => self.sets.push(class.span),
+            ClassSetItem::Unicode(class) if is_other(&class.kind) => {
+                self.others.push((class.span, WITHOUT_OTHER));
+            }
             _ => {}
         }
         Ok(())
@@ -268,10 +328,39 @@ mod tests {
             (r"^\pL+$", "админ", true),
             ("^[[:alpha:]]+$", "ab", true),
             (r"^[;\&&|]$", "&", true),
+            (r"\<\?php", "<?php", true),
+            (r"^\<[a-z]+\>$", "<abc>", true),
+            (r"^\<[a-z]+\>$", "abc", false),
         ] {
             let rewritten = as_re2(pattern).unwrap();
             let matches = Regex::new(&rewritten).unwrap().is_match(text);
             assert_eq!(matches, expected, "{pattern} ({rewritten}) {text:?}");
+        }
+    }
+
+    #[test]
+    fn part_unlike_re2_is_refused() {
+        for pattern in [
+            r"\b{start}",
+            r"x\b{end-half}",
+            "[--9]",
+            "[^--9]",
+            "[--/]",
+            "a{ 2}",
+            "a{2 }",
+            "a{2, 3}",
+            "a{02}",
+            "a{1,03}",
+            r"^\PC*$",
+            r"\pC",
+            r"[^\pC]",
+            r"\p{C}",
+        ] {
+            let error = as_re2(pattern).unwrap_err();
+            assert!(error.contains("in RE2"), "{pattern}: {error}");
+        }
+        for pattern in ["a{2}", "a{0,10}", "a{2,}?", "[-a]", "[a-]", r"[\--9]", r"\p{Cc}", r"\pL"] {
+            assert!(as_re2(pattern).is_ok(), "{pattern}");
         }
     }
 
