@@ -88,6 +88,27 @@ impl<'a> Lazy<'a> {
         matches!(self.tree.get(), Some(Json::Null))
     }
 
+    /// Returns true for a string.
+    pub fn is_string(&self) -> bool {
+        matches!(self.tree.get(), Some(Json::String(_)))
+    }
+
+    /// Returns true for `null` and for a string, list or object with nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match self.tree.get() {
+            Some(Json::Null) => true,
+            Some(Json::String(text)) => text.is_empty(),
+            Some(Json::Array(items)) => items.is_empty(),
+            Some(Json::Object(members)) => members.is_empty(),
+            Some(_) => false,
+            // A list or an object that is not read yet.
+            None => {
+                let inner = self.text.trim_start_matches(['[', '{']).trim_start();
+                matches!(inner, "]" | "}")
+            }
+        }
+    }
+
     /// Returns true if the member was read into a tree.
     pub fn is_built(&self) -> bool {
         self.tree.get().is_some()

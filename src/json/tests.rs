@@ -288,3 +288,20 @@ fn characters_that_fold_to_ascii_are_listed() {
         assert_eq!(folds_to_ascii(c), folded, "{c:?}");
     }
 }
+
+#[test]
+fn lazy_member_with_nothing_is_empty() {
+    let text = r#"{"a":null,"b":"","c":{},"d":[ ],"e":{ "x":1},"f":[[]],"g":" ","h":0,"i":false,"j":[{}]}"#;
+    let object = LazyObject::read(text, 64, &mut 100).unwrap();
+    for is_built in [false, true] {
+        let empty: String = object
+            .iter()
+            .filter(|(_, member)| {
+                assert!(!is_built || member.tree(&mut 100).is_some());
+                member.is_empty()
+            })
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(empty, "abcd", "{is_built}");
+    }
+}

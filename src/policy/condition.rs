@@ -16,6 +16,7 @@
 
 mod check;
 mod comparison;
+mod conversions;
 mod functions;
 mod list;
 mod literals;
@@ -27,6 +28,7 @@ mod part;
 mod pattern;
 mod possible;
 mod reads;
+mod reference;
 mod syntax;
 mod view;
 
@@ -34,8 +36,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use cel::common::ast::IdedExpr;
-use cel::common::types::CelBool;
-use cel::common::value::CowVal;
+use cel::common::types::{CelBool, CelOptional};
+use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
@@ -225,16 +227,26 @@ impl Condition {
         if budget.is_spent() {
             return Ok(Outcome::Failed(Failure::Spent));
         }
+        if let Some(doubt) = scope.notes.unreadable.get()
+            && self.dialect == Dialect::McpRoute
+        {
+            return Ok(Outcome::Failed(Failure::Unreadable(*doubt)));
+        }
         Ok(outcome)
+    }
+
+    /// Returns true if an optional boolean counts as the boolean, as in the reference.
+    fn unwraps(&self) -> bool {
+        self.dialect == Dialect::McpRoute
     }
 
     fn outcome(&self, scope: &Scope<'_, '_>) -> Outcome {
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(scope);
         match Value::resolve_val(&self.expr, &context) {
-            Ok(value) => match value.downcast_ref::<CelBool>() {
-                Some(value) if *value.inner() => Outcome::True,
-                Some(_) => Outcome::False,
+            Ok(value) => match boolean(value.as_ref(), self.unwraps()) {
+                Some(true) => Outcome::True,
+                Some(false) => Outcome::False,
                 None => Outcome::Failed(Failure::NotBoolean(value.get_type().name().to_owned())),
             },
             Err(error) => Outcome::Failed(match scope.notes.unreadable.get() {
@@ -246,6 +258,13 @@ impl Condition {
             }),
         }
     }
+}
+
+/// Returns the boolean that a value is, or, if `unwraps`, that it optionally holds.
+fn boolean(value: &dyn Val, unwraps: bool) -> Option<bool> {
+    let held = value.downcast_ref::<CelOptional>().and_then(CelOptional::inner);
+    let value = held.filter(|_| unwraps).unwrap_or(value);
+    value.downcast_ref::<CelBool>().map(|value| *value.inner())
 }
 
 /// Reads an object among the parameters of a call, and pays for that; `None` if there is too
@@ -297,7 +316,7 @@ impl<'a, 'b> Scope<'a, 'b> {
 }
 
 impl<'b> Scope<'_, 'b> {
-    /// `None` if it is not known.
+    /// `None` if it is not known, or not there.
     fn part(&self, variable: Variable) -> Option<Part<'_, 'b>> {
         let client = self.client();
         let params = match (variable, self.parameters) {
@@ -318,7 +337,7 @@ impl<'b> Scope<'_, 'b> {
         };
         let view = RequestView { facts: self.facts, params, client };
         let Variable::Request(node) = variable else { return None };
-        Some(Part::Request(view, node))
+        view.has(node).then_some(Part::Request(view, node))
     }
 
     /// The error that there is nothing at a place.
@@ -361,5 +380,7 @@ fn numbered<'a, T>(prefix: &str, name: &str, things: &'a [T]) -> Option<&'a T> {
 mod cost_tests;
 #[cfg(test)]
 mod load_tests;
+#[cfg(test)]
+mod reference_tests;
 #[cfg(test)]
 mod tests;

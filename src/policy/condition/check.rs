@@ -12,7 +12,9 @@ use super::functions;
 use super::pattern::Pattern;
 use super::reads::{Node, Reads};
 use super::syntax::{is_never_boolean, qualified_name, syntax_errors, trailing_comment};
-use super::{Condition, ConditionError, Suspicion, SuspicionKind, comparison, literals, metering};
+use super::{
+    Condition, ConditionError, Suspicion, SuspicionKind, comparison, literals, metering, reference,
+};
 use crate::claims::Claims;
 use crate::policy::Dialect;
 
@@ -384,12 +386,15 @@ impl Check<'_> {
             return None;
         }
         let function = functions::called(call);
+        let deeper = !self.is_native() && reference::is_lazy(call) && self.depth < MAX_DEPTH;
+        self.depth += usize::from(deeper);
         if let Some(target) = &mut call.target
             && function.is_none_or(|(_, takes_target)| takes_target)
         {
             self.argument(&call.func_name, target);
         }
         call.args.iter_mut().for_each(|argument| self.argument(&call.func_name, argument));
+        self.depth -= usize::from(deeper);
         if is_operator(&call.func_name) {
             if comparison::with_optional(call) {
                 self.error(id, OPTIONAL_AND_PLAIN.to_owned());

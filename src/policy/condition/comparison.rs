@@ -3,7 +3,7 @@
 use std::any::Any;
 
 use cel::ExecutionError;
-use cel::common::ast::{CallExpr, Expr, operators};
+use cel::common::ast::{CallExpr, Expr, LiteralValue, operators};
 use cel::common::traits::{Iterable, Zeroer};
 use cel::common::types::{CelDouble, CelMap, CelNull, CelOptional, Kind, Type};
 use cel::common::value::{StaticVal, Val};
@@ -50,7 +50,8 @@ pub(super) fn function(call: &CallExpr, typing: Typing, is_repeated: bool) -> Op
         (operators::EQUALS, Typing::Lenient) if !scalars => overloads::EQUALS,
         (operators::NOT_EQUALS, Typing::Lenient) if !scalars => overloads::DIFFERS,
         (operators::IN, Typing::Lenient)
-            if (is_repeated || !is_scalar(&left.expr)) && !is_list_of_scalars(&right.expr) =>
+            if (is_repeated || !is_scalar(&left.expr) || is_null(&left.expr))
+                && !is_list_of_scalars(&right.expr) =>
         {
             overloads::CONTAINS
         }
@@ -128,6 +129,10 @@ fn is_optional(expr: &Expr) -> bool {
 
 fn is_scalar(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(_))
+}
+
+fn is_null(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(LiteralValue::Null))
 }
 
 fn is_list_of_scalars(expr: &Expr) -> bool {
@@ -284,6 +289,9 @@ pub(super) fn contains(
             vec![value.get_type().name().to_owned(), container.get_type().name().to_owned()],
         ));
     };
+    if typing == Typing::Lenient && container.get_type().kind() == Kind::Map && !may_be_key(value) {
+        return Ok(false);
+    }
     let is_found = found.contains(value)?;
     match (typing, container.as_iterable()) {
         // A key that is found in a view by its name is not looked for again.
@@ -294,6 +302,12 @@ pub(super) fn contains(
         }
         _ => Ok(is_found),
     }
+}
+
+/// Whether some map of the crate has a key of this type.
+fn may_be_key(value: &dyn Val) -> bool {
+    let kind = value.get_type().kind();
+    matches!(kind, Kind::Boolean | Kind::Int | Kind::UInt | Kind::Double | Kind::String)
 }
 
 /// Whether a map has keys of no type but string.

@@ -17,6 +17,7 @@ use super::overloads::{
     READABLE, SCALAR, TEXT,
 };
 use super::part::{PLACE_PREFIX, Place, Variable};
+use super::reference;
 use crate::policy::Dialect;
 
 /// The name of the [`Budget`](super::Budget); none in an expression can be so.
@@ -83,19 +84,32 @@ impl Metering {
             Expr::Select(select) => {
                 let steps = self.expr(&mut select.operand);
                 self.members(&mut select.operand, select.test, MemberKind::Field);
+                self.members_of_reference(select);
                 if let Some(place) = self.place(select) {
                     ided.expr = place;
                 }
                 steps + u64::from(self.is_repeated())
             }
-            Expr::List(list) => list.elements.iter_mut().map(|element| self.copied(element)).sum(),
+            Expr::List(list) => {
+                let steps = list.elements.iter_mut().map(|element| self.copied(element)).sum();
+                let optional = &list.optional_indices;
+                let elements = list.elements.iter_mut().enumerate();
+                elements
+                    .filter(|(index, _)| optional.contains(index))
+                    .for_each(|(_, element)| self.optional_entry(element));
+                steps
+            }
             Expr::Map(map) => {
                 let entries = map.entries.iter_mut();
                 entries
                     .map(|entry| match &mut entry.expr {
                         EntryExpr::StructField(field) => self.copied(&mut field.value),
                         EntryExpr::MapEntry(entry) => {
-                            self.copied(&mut entry.key) + self.copied(&mut entry.value)
+                            let steps = self.copied(&mut entry.key) + self.copied(&mut entry.value);
+                            if entry.optional {
+                                self.optional_entry(&mut entry.value);
+                            }
+                            steps
                         }
                     })
                     .sum()
@@ -117,7 +131,15 @@ impl Metering {
                 pays(EACH, &mut comprehension.iter_range, [each]);
                 outside + 1
             }
-            Expr::Call(call) => self.call(call),
+            Expr::Call(call) => {
+                let steps = self.call(call);
+                if self.typing == Typing::Lenient
+                    && let Some(lazily) = reference::lazily(call)
+                {
+                    ided.expr = lazily;
+                }
+                steps
+            }
         }
     }
 
@@ -137,6 +159,27 @@ impl Metering {
             (true, false, MemberKind::Field | MemberKind::NamedItem) => FIELDS,
         };
         pays(function, operand, []);
+    }
+
+    /// Reads a member as the reference does, where types are not strict.
+    fn members_of_reference(&self, select: &mut SelectExpr) {
+        if self.typing == Typing::Strict {
+            return;
+        }
+        let operand = &mut select.operand;
+        let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
+        if select.test && !is_variable {
+            wrap(reference::PRESENCE, operand);
+        } else if !select.test && self.may_be_copied(&operand.expr) {
+            wrap(reference::OPTIONAL_FIELDS, operand);
+        }
+    }
+
+    /// Refuses a plain value where an optional one belongs, where types are not strict.
+    fn optional_entry(&self, entry: &mut IdedExpr) {
+        if self.typing == Typing::Lenient {
+            wrap(reference::OPTIONAL_ENTRY, entry);
+        }
     }
 
     /// A member of a variable, or of what is at a place, as one.
@@ -180,6 +223,12 @@ impl Metering {
                     call.args.iter_mut().for_each(|argument| pays(READABLE, argument, []));
                 }
                 Self::function(call, function, takes_target);
+                if self.typing == Typing::Lenient
+                    && let (Some(conversion), [argument]) =
+                        (reference::conversion(function.name), call.args.as_mut_slice())
+                {
+                    wrap(conversion, argument);
+                }
             }
             None => self.operator(call),
         }
@@ -203,12 +252,19 @@ impl Metering {
                 let is_name = matches!(key.expr, Expr::Literal(LiteralValue::String(_)));
                 let kind = if is_name { MemberKind::NamedItem } else { MemberKind::Item };
                 let is_optional = name != operators::INDEX;
-                let may_hide_errors =
-                    self.may_be_copied(&operand.expr) || (is_optional && !is_name);
+                let may_be_copied = self.may_be_copied(&operand.expr);
                 self.members(operand, is_optional, kind);
                 pays(TEXT, key, []);
-                if self.typing == Typing::Strict && may_hide_errors {
-                    take(call, if is_optional { OPTIONAL_ITEM } else { ITEM }, []);
+                let hides_errors = match self.typing {
+                    Typing::Strict => may_be_copied || (is_optional && !is_name),
+                    Typing::Lenient => may_be_copied || is_optional,
+                };
+                let (optional_item, item) = match self.typing {
+                    Typing::Strict => (OPTIONAL_ITEM, ITEM),
+                    Typing::Lenient => (reference::OPTIONAL_ITEM, reference::ITEM),
+                };
+                if hides_errors {
+                    take(call, if is_optional { optional_item } else { item }, []);
                 }
             }
             _ => {}
@@ -258,9 +314,17 @@ fn is_literal(ided: &IdedExpr) -> bool {
 /// Makes a value, unless it is a literal, one that is paid for: the argument of a
 /// function that takes the budget, and perhaps more.
 fn pays<const N: usize>(function: &str, ided: &mut IdedExpr, more: [Expr; N]) {
-    if is_literal(ided) {
-        return;
+    if !is_literal(ided) {
+        called_with(function, ided, more);
     }
+}
+
+/// Makes a value, a literal too, the argument of a function that takes the budget.
+fn wrap(function: &str, ided: &mut IdedExpr) {
+    called_with(function, ided, []);
+}
+
+fn called_with<const N: usize>(function: &str, ided: &mut IdedExpr, more: [Expr; N]) {
     let id = ided.id;
     let here = |expr| IdedExpr { id, expr };
     let value = here(std::mem::take(&mut ided.expr));

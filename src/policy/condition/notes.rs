@@ -56,6 +56,8 @@ pub enum Doubt {
     Scopes,
     /// A backend that no header names.
     Backend,
+    /// A parameter of a tool call that the reference of MCPRoute documents rewrites or rejects.
+    Parameter,
 }
 
 impl fmt::Display for Doubt {
@@ -74,6 +76,9 @@ impl fmt::Display for Doubt {
             Self::NotSent => "it reads a part of the request that Envoy did not send",
             Self::Scopes => "the token's scopes could be split in several ways",
             Self::Backend => "no header names the backend",
+            Self::Parameter => {
+                "it reads `params.inputResponses`, or a `params.requestState` that is no string"
+            }
         })
     }
 }

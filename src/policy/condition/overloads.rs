@@ -18,7 +18,7 @@ use super::comparison::Typing;
 use super::functions::{MEMBER, Price};
 use super::meter::{self, Budget, ELEMENT};
 use super::pattern::Pattern;
-use super::{ENV, comparison};
+use super::{ENV, comparison, reference};
 
 /// Called instead of `==` where an operand may be a list or a map.
 pub(super) const EQUALS: &str = "@equals";
@@ -71,6 +71,7 @@ pub(super) fn environment() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     env.add_extension(extensions::strings)?;
     declare(&mut env)?;
+    reference::declare(&mut env)?;
     Ok(env)
 }
 
@@ -101,8 +102,8 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
         (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
         (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
-        (OPTIONAL_ITEM, 2, |arguments| item(arguments, true)),
-        (ITEM, 2, |arguments| item(arguments, false)),
+        (OPTIONAL_ITEM, 2, |arguments| item(arguments, true, Strict)),
+        (ITEM, 2, |arguments| item(arguments, false, Strict)),
         (READABLE, 1, |arguments| handed_on(arguments, |value, _| comparison::readable(value))),
         (FIELDS, 1, |arguments| {
             handed_on(arguments, |value, _| comparison::with_members(value, false))
@@ -129,12 +130,12 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
 }
 
 /// So many arguments of any type.
-fn any(arguments: usize) -> Vec<Type> {
+pub(super) fn any(arguments: usize) -> Vec<Type> {
     (0..arguments).map(|_| DYN_TYPE).collect()
 }
 
-type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
-type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
+pub(super) type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
+pub(super) type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
 /// What a function of two values gets.
 struct Pair<'a> {
@@ -177,7 +178,10 @@ fn paid<'b, 'v>(
     wrong_arguments(name, arguments)
 }
 
-fn wrong_arguments<T>(name: &str, arguments: &[CowVal<'_, '_>]) -> Result<T, ExecutionError> {
+pub(super) fn wrong_arguments<T>(
+    name: &str,
+    arguments: &[CowVal<'_, '_>],
+) -> Result<T, ExecutionError> {
     let values = arguments.iter().filter(|value| value.get_type() != Budget::cel_type());
     let types = values.map(|value| value.get_type().name().to_owned()).collect();
     Err(ExecutionError::no_such_overload(name.trim_start_matches('@'), types))
@@ -248,7 +252,7 @@ fn is_list_or_map(value: &dyn Val) -> bool {
 }
 
 /// Pays for a value and hands it on.
-fn handed_on<'b, 'v>(
+pub(super) fn handed_on<'b, 'v>(
     mut arguments: Arguments<'b, 'v>,
     pay: impl Fn(&dyn Val, &Budget) -> Result<(), ExecutionError>,
 ) -> Answer<'b, 'v> {
@@ -265,7 +269,11 @@ fn handed_on<'b, 'v>(
 }
 
 /// Returns a member of a list or a map, as an optional value if `is_optional`.
-fn item<'b, 'v>(mut arguments: Arguments<'b, 'v>, is_optional: bool) -> Answer<'b, 'v> {
+pub(super) fn item<'b, 'v>(
+    mut arguments: Arguments<'b, 'v>,
+    is_optional: bool,
+    typing: Typing,
+) -> Answer<'b, 'v> {
     let (Some(key), Some(operand), Some(budget)) =
         (arguments.pop(), arguments.pop(), arguments.pop())
     else {
@@ -274,9 +282,10 @@ fn item<'b, 'v>(mut arguments: Arguments<'b, 'v>, is_optional: bool) -> Answer<'
     let Some(budget) = budget.downcast_ref::<Budget>() else {
         return wrong_arguments(ITEM, &[operand, key]);
     };
+    let how = (is_optional, typing);
     match operand {
-        CowVal::Borrowed(operand) => item_of(operand, key.as_ref(), is_optional, budget),
-        CowVal::Owned(operand) => item_of(operand.as_ref(), key.as_ref(), is_optional, budget)
+        CowVal::Borrowed(operand) => item_of(operand, key.as_ref(), how, budget),
+        CowVal::Owned(operand) => item_of(operand.as_ref(), key.as_ref(), how, budget)
             .map(|item| CowVal::Owned(item.into_owned())),
     }
 }
@@ -284,7 +293,7 @@ fn item<'b, 'v>(mut arguments: Arguments<'b, 'v>, is_optional: bool) -> Answer<'
 fn item_of<'b, 'v>(
     operand: &'b (dyn Val + 'v),
     key: &dyn Val,
-    is_optional: bool,
+    (is_optional, typing): (bool, Typing),
     budget: &Budget,
 ) -> Answer<'b, 'v> {
     let (held, is_optional) = match operand.downcast_ref::<CelOptional>().map(CelOptional::inner) {
@@ -293,13 +302,19 @@ fn item_of<'b, 'v>(
         None => (operand, is_optional),
     };
     let Some(members) = held.as_indexer() else {
+        if is_optional && typing == Typing::Lenient {
+            return Ok(CowVal::owned(CelOptional::none()));
+        }
         let types = [held, key].map(|value| value.get_type().name().to_owned());
         return Err(ExecutionError::no_such_overload("_[_]", types.to_vec()));
     };
     match members.get(key) {
         Ok(item) if is_optional => Ok(CowVal::owned(CelOptional::of(item.into_owned()))),
         Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) if is_optional => {
-            comparison::absent(held, key, budget)?;
+            match typing {
+                Typing::Strict => comparison::absent(held, key, budget)?,
+                Typing::Lenient => reference::absent(held, key)?,
+            }
             Ok(CowVal::owned(CelOptional::none()))
         }
         item => item,

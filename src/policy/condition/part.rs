@@ -13,7 +13,7 @@ use percent_encoding::percent_decode_str;
 
 use super::notes::Doubt;
 use super::reads::Node;
-use super::view::{MapView, Members, Writer, to_val};
+use super::view::{MapView, Members, Present, Writer, to_val};
 use super::{Scope, check};
 use crate::claims::Claims;
 use crate::head::{Head, Unclear};
@@ -51,6 +51,17 @@ impl Variable {
     }
 }
 
+impl Variable {
+    /// Returns the name of a part that may be missing.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Request(Node::Prompt) => "prompt",
+            Self::Request(Node::Resource) => "resource",
+            _ => "",
+        }
+    }
+}
+
 impl Place {
     /// The variable itself.
     pub(super) fn new(variable: Variable) -> Self {
@@ -77,7 +88,7 @@ impl Place {
     /// What is there, or the first of its names that is not.
     pub(super) fn find<'s, 'b>(&self, scope: &'s Scope<'_, 'b>) -> Result<Part<'s, 'b>, &str> {
         let find = |part: Part<'s, 'b>, name| part.members().and_then(|members| members.find(name));
-        let variable = scope.part(self.variable).ok_or("")?;
+        let variable = scope.part(self.variable).ok_or(self.variable.name())?;
         self.names.iter().try_fold(variable, |part, name| find(part, name).ok_or(name.as_str()))
     }
 }
@@ -121,13 +132,13 @@ impl<'a, 'b> Part<'a, 'b> {
         match self {
             Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
             Self::Object(object, writer) => {
-                Some(Members::Parameters { object, writer, has_nulls: true })
+                Some(Members::Parameters { object, writer, present: Present::All })
             }
             Self::Request(view, Node::Params) => match view.params {
                 Params::Known { params, .. } => Some(Members::Parameters {
                     object: params,
                     writer: view.client,
-                    has_nulls: false,
+                    present: view.present(),
                 }),
                 Params::Unknown => view.unknown(),
             },
@@ -143,7 +154,7 @@ impl<'a, 'b> Part<'a, 'b> {
         match self {
             Self::Json(json, writer) => to_val(json, writer),
             Self::Object(object, writer) => {
-                MapView::boxed(Members::Parameters { object, writer, has_nulls: true })
+                MapView::boxed(Members::Parameters { object, writer, present: Present::All })
             }
             Self::Request(view, node) => view.text_or_list(node),
             Self::Header(view, name) => view.header(name),
@@ -169,6 +180,22 @@ impl<'a> RequestView<'a, '_> {
     /// The claims of the token, if there is one and they are known.
     pub(super) fn known_claims(self) -> Option<&'a Claims> {
         if self.facts.unknown.claims { self.unknown() } else { self.facts.claims }
+    }
+
+    /// Returns true if a part of `request` is there: in the reference, a call of a tool has
+    /// neither prompt nor resource.
+    pub(super) fn has(self, node: Node) -> bool {
+        let is_of_tool = self.facts.subject.feature == Feature::Tool;
+        let is_other_name = matches!(node, Node::Prompt | Node::Resource);
+        !(is_other_name && is_of_tool && self.client.dialect == Dialect::McpRoute)
+    }
+
+    /// The parameters that are there.
+    fn present(self) -> Present {
+        match (self.client.dialect, self.facts.subject.feature) {
+            (Dialect::McpRoute, Feature::Tool) => Present::OfToolCall,
+            _ => Present::NotNull,
+        }
     }
 
     /// Of a call that is not made yet, the one that all have in common.

@@ -7,14 +7,13 @@
 use std::sync::Arc;
 
 use cel::common::ast::{Expr, IdedExpr, operators};
-use cel::common::types::CelBool;
 use cel::{Context, Value};
 
 use super::check::PATTERN_PREFIX;
 use super::metering::{BUDGET, NULL};
 use super::part::{PLACE_PREFIX, Place, Variable};
 use super::reads::Node;
-use super::{Condition, Failure, Outcome, Parameters, Scope, numbered};
+use super::{Condition, Failure, Outcome, Parameters, Scope, boolean, numbered};
 use crate::policy::Facts;
 
 /// What a condition may say: at least one of these.
@@ -99,7 +98,7 @@ impl Condition {
         }
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(&scope);
-        let possible = possible(&self.expr, &context, &scope);
+        let possible = possible(&self.expr, &context, &scope, self.unwraps());
         if facts.budget.is_spent() { Possible::SPENT } else { possible }
     }
 }
@@ -156,8 +155,16 @@ fn is_strict(function: &str) -> bool {
     .contains(&function)
 }
 
-fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_, '_>) -> Possible {
-    let of = |ided| possible(ided, context, scope);
+/// Returns what an expression may say. `unwraps`: an optional boolean counts as the boolean,
+/// which is so of no operand of `&&`, `||` and `!`.
+fn possible(
+    ided: &IdedExpr,
+    context: &Context<'_, '_>,
+    scope: &Scope<'_, '_>,
+    unwraps: bool,
+) -> Possible {
+    let of = |ided| possible(ided, context, scope, false);
+    let result = |ided| possible(ided, context, scope, unwraps);
     if let Expr::Call(call) = &ided.expr {
         match (call.func_name.as_str(), call.args.as_slice()) {
             (operators::LOGICAL_AND, [left, right]) => return of(left).and(of(right)),
@@ -165,8 +172,8 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_, '_>) -
             (operators::LOGICAL_NOT, [operand]) => return of(operand).not(),
             (operators::CONDITIONAL, [condition, yes, no]) => {
                 let condition = of(condition);
-                let yes = if condition.truth { of(yes) } else { Possible::default() };
-                let no = if condition.falsity { of(no) } else { Possible::default() };
+                let yes = if condition.truth { result(yes) } else { Possible::default() };
+                let no = if condition.falsity { result(no) } else { Possible::default() };
                 let failed = Possible { truth: false, falsity: false, ..condition };
                 return yes.union(no).union(failed);
             }
@@ -181,11 +188,8 @@ fn possible(ided: &IdedExpr, context: &Context<'_, '_>, scope: &Scope<'_, '_>) -
     if scope.notes.unknown.take() {
         return Possible::ANY;
     }
-    match value.as_ref().ok().and_then(|value| value.downcast_ref::<CelBool>()) {
-        Some(value) if *value.inner() => Possible::TRUE,
-        Some(_) => Possible::FALSE,
-        None => Possible::FAILURE,
-    }
+    let boolean = value.as_ref().ok().and_then(|value| boolean(value.as_ref(), unwraps));
+    boolean.map_or(Possible::FAILURE, Possible::of)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use super::notes::{Doubt, Notes};
 use super::part::{Part, RequestView, text};
 use super::reads::Node;
 use crate::claims::Claims;
-use crate::json::{Found, Json, LazyObject, Object};
+use crate::json::{Found, Json, Lazy, LazyObject, Object};
 use crate::policy::Dialect;
 
 /// Who wrote a JSON value, and how it is read.
@@ -96,6 +96,39 @@ impl<'b, 'v, 'a: 'v> Iterator<'b, 'v> for SliceIterator<'b, 'a> {
     }
 }
 
+/// The members that are there of an object among the parameters of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Present {
+    /// Every member.
+    All,
+    /// Every member that is not null: some clients write null where there is nothing.
+    NotNull,
+    /// The members of a tool call that the reference reads and writes again, which are those
+    /// that `CallToolParams` of the Go SDK for MCP has. It omits empty ones.
+    OfToolCall,
+}
+
+impl Present {
+    fn includes(self, key: &str, value: &Lazy<'_>) -> bool {
+        match (self, key) {
+            (Self::All, _) => true,
+            (Self::NotNull, _) | (Self::OfToolCall, "name" | "arguments") => !value.is_null(),
+            (Self::OfToolCall, "_meta" | "inputResponses" | "requestState") => !value.is_empty(),
+            (Self::OfToolCall, _) => false,
+        }
+    }
+
+    /// Returns true for a member that the reference does not show as the client wrote it: it
+    /// rejects a state that is no string, and keeps of responses what it knows.
+    fn is_rewritten(self, key: &str, value: &Lazy<'_>) -> bool {
+        match (self, key) {
+            (Self::OfToolCall, "inputResponses") => true,
+            (Self::OfToolCall, "requestState") => !value.is_string(),
+            _ => false,
+        }
+    }
+}
+
 /// Where a map's members are.
 #[derive(Clone, Copy)]
 pub(super) enum Members<'a, 'b> {
@@ -107,8 +140,7 @@ pub(super) enum Members<'a, 'b> {
     Parameters {
         object: &'a LazyObject<'b>,
         writer: Writer<'a>,
-        /// False for the parameters themselves: what is null of them is not there.
-        has_nulls: bool,
+        present: Present,
     },
     Request {
         view: RequestView<'a, 'b>,
@@ -126,10 +158,13 @@ impl<'a, 'b> Members<'a, 'b> {
                 };
                 value.map(|value| Part::Json(value, writer))
             }
-            Self::Parameters { object, writer, has_nulls } => {
+            Self::Parameters { object, writer, present } => {
                 let value = writer.found(key, || object.find(key))?;
-                if value.is_null() && !has_nulls {
+                if !present.includes(key, value) {
                     return None;
+                }
+                if present.is_rewritten(key, value) {
+                    writer.notes.unreadable.get_or_init(|| Doubt::Parameter);
                 }
                 let tree = writer.budget.pay_for_nodes(|allowance| value.tree(allowance));
                 if tree.is_none() {
@@ -149,7 +184,10 @@ impl<'a, 'b> Members<'a, 'b> {
                         let claim = view.known_claims()?.other_than_scopes(key)?;
                         Some(Part::Json(claim, Writer { is_client: false, ..view.client }))
                     }
-                    record => record.member(key).map(|member| Part::Request(view, member)),
+                    record => {
+                        let member = record.member(key).filter(|member| view.has(*member));
+                        member.map(|member| Part::Request(view, member))
+                    }
                 }
             }
         }
@@ -158,9 +196,9 @@ impl<'a, 'b> Members<'a, 'b> {
     /// Returns true if there is a member called so, which need not be read for that.
     fn contains(self, key: &str) -> bool {
         match self {
-            Self::Parameters { object, writer, has_nulls } => {
+            Self::Parameters { object, writer, present } => {
                 let value = writer.found(key, || object.find(key));
-                value.is_some_and(|value| has_nulls || !value.is_null())
+                value.is_some_and(|value| present.includes(key, value))
             }
             _ => self.find(key).is_some(),
         }
@@ -172,9 +210,9 @@ impl<'a, 'b> Members<'a, 'b> {
                 writer.meet(if writer.is_client { object.case_variants() } else { None });
                 object.iter().map(|(key, _)| key).collect()
             }
-            Self::Parameters { object, writer, has_nulls } => {
+            Self::Parameters { object, writer, present } => {
                 writer.meet(object.case_variants());
-                let members = object.iter().filter(|(_, value)| has_nulls || !value.is_null());
+                let members = object.iter().filter(|(key, value)| present.includes(key, value));
                 members.map(|(key, _)| key).collect()
             }
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
@@ -185,15 +223,22 @@ impl<'a, 'b> Members<'a, 'b> {
             Self::Request { view, node: Node::Claims } => {
                 view.known_claims().into_iter().flat_map(Claims::names_other_than_scopes).collect()
             }
-            Self::Request { node, .. } => node.members().iter().map(|(name, _)| *name).collect(),
+            Self::Request { view, node } => {
+                let members = node.members().iter().filter(|(_, member)| view.has(*member));
+                members.map(|(name, _)| *name).collect()
+            }
+        }
+    }
+
+    fn writer(self) -> Writer<'a> {
+        match self {
+            Self::Json { writer, .. } | Self::Parameters { writer, .. } => writer,
+            Self::Request { view, .. } => view.client,
         }
     }
 
     fn budget(self) -> &'a Budget {
-        match self {
-            Self::Json { writer, .. } | Self::Parameters { writer, .. } => writer.budget,
-            Self::Request { view, .. } => view.client.budget,
-        }
+        self.writer().budget
     }
 
     /// No more members than this are there.
@@ -211,9 +256,9 @@ impl<'a, 'b> Members<'a, 'b> {
     fn len(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
-            Self::Parameters { object, has_nulls: true, .. } => object.len(),
-            Self::Parameters { object, .. } => {
-                object.iter().filter(|(_, value)| !value.is_null()).count()
+            Self::Parameters { object, present: Present::All, .. } => object.len(),
+            Self::Parameters { object, present, .. } => {
+                object.iter().filter(|(key, value)| present.includes(key, value)).count()
             }
             Self::Request { .. } => self.keys().len(),
         }
@@ -323,6 +368,8 @@ impl Container for MapView<'_, '_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
         match key.downcast_ref::<CelString>() {
             Some(key) => Ok(self.members.contains(key.inner())),
+            // In the reference no value is too strange to be looked for.
+            None if self.members.writer().dialect == Dialect::McpRoute => Ok(false),
             None => not_a_string_key(key).map(|()| false),
         }
     }
