@@ -22,6 +22,7 @@ mod differential;
 mod doubts;
 mod folding;
 mod lenient;
+mod mcproute_decisions;
 mod memory;
 mod model;
 mod properties;
