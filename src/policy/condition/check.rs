@@ -409,7 +409,7 @@ impl Check<'_> {
                     Ok(())
                 }
             }),
-            None => Err(unknown_function(&call.func_name, call.target.is_some())),
+            None => Err(functions::unknown(&call.func_name, call.target.is_some())),
         };
         if let Err(message) = checked {
             self.error(id, message);
@@ -430,21 +430,6 @@ impl Check<'_> {
         self.patterns.push(compiled);
         Ok(())
     }
-}
-
-fn unknown_function(name: &str, is_member: bool) -> String {
-    let (here, elsewhere, instead) = if is_member {
-        (functions::MEMBER, functions::GLOBAL, format!("{name}(x)"))
-    } else {
-        (functions::GLOBAL, functions::MEMBER, format!("x.{name}(…)"))
-    };
-    let known = here.iter().map(|function| function.name).chain(functions::MACROS.iter().copied());
-    let hint = match crate::words::nearest(name, known) {
-        _ if functions::find(elsewhere, name).is_some() => format!("; call it as `{instead}`"),
-        Some(word) => format!("; did you mean `{word}`?"),
-        None => String::new(),
-    };
-    format!("unknown function `{name}`{hint}")
 }
 
 fn is_operator(name: &str) -> bool {

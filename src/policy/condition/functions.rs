@@ -135,3 +135,19 @@ pub(super) fn called(call: &CallExpr) -> Option<(Function, bool)> {
 /// wrong number of arguments.
 pub(super) const MACROS: &[&str] =
     &["all", "exists", "exists_one", "existsOne", "filter", "has", "map"];
+
+/// Returns the message for a name that no function has, with the one that may be meant.
+pub(super) fn unknown(name: &str, is_member: bool) -> String {
+    let (here, elsewhere, instead) = if is_member {
+        (MEMBER, GLOBAL, format!("{name}(x)"))
+    } else {
+        (GLOBAL, MEMBER, format!("x.{name}(…)"))
+    };
+    let known = here.iter().map(|function| function.name).chain(MACROS.iter().copied());
+    let hint = match crate::words::nearest(name, known) {
+        _ if find(elsewhere, name).is_some() => format!("; call it as `{instead}`"),
+        Some(word) => format!("; did you mean `{word}`?"),
+        None => String::new(),
+    };
+    format!("unknown function `{name}`{hint}")
+}
