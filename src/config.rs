@@ -15,6 +15,7 @@ mod policy;
 pub(crate) mod problem;
 mod rules;
 mod scopes;
+mod settings;
 pub(crate) mod shape;
 pub(crate) mod source;
 mod targets;
@@ -29,9 +30,11 @@ pub use problem::{Finding, Lint, LoadError, Place, Severity};
 use self::conditions::Conditions;
 use self::decode::Item;
 use self::found::{Found, Mistakes};
+use self::mcproute::RouteDefaults;
 use self::policy::POLICY;
 use self::problem::Problems;
 use self::rules::RuleSpots;
+use self::settings::MCP_ROUTE_DEFAULTS;
 use self::shape::{Holds, Shape, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
@@ -66,13 +69,18 @@ static FILE: Shape = Shape::new(
         field("jwt", Holds::Mapping(&JWT), "Where claims are taken from."),
         field("limits", Holds::Mapping(&LIMITS), "What a request may cost."),
         field(
+            "mcpRouteDefaults",
+            Holds::Mapping(&MCP_ROUTE_DEFAULTS),
+            "Settings of the MCPRoute documents in all files that are loaded together.",
+        ),
+        field(
             "policies",
             Holds::Mappings(&POLICY),
             "The first that matches a request judges it; if none does, it is refused.",
-        )
-        .required(),
+        ),
     ],
-);
+)
+.any_of(&["jwt", "limits", "mcpRouteDefaults", "policies"]);
 
 static JWT: Shape = Shape::new(
     "Where claims are taken from.",
@@ -199,6 +207,7 @@ struct Draft {
     /// Each `None` within if it has a mistake.
     claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
     limits: Option<(Option<Limits>, Arc<Path>)>,
+    route_defaults: Option<(Option<RouteDefaults>, Arc<Path>)>,
     policies: Vec<Placed>,
 }
 
@@ -232,6 +241,7 @@ fn gate(
 ) -> (Option<Gate>, Vec<Finding>) {
     let mut draft = Draft::default();
     let mut files: Vec<(Problems, String)> = Vec::new();
+    let mut parsed = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
             Ok(source) => source,
@@ -242,13 +252,21 @@ fn gate(
         };
         let mut problems = Problems::new(Arc::clone(&path));
         let documents = yaml::parse(&text, &mut problems);
-        for document in &documents.nodes {
-            draft.document(&Item::root(document), (file, &path), &mut problems);
-        }
         if documents.is_complete && documents.nodes.is_empty() {
             problems.add(Place::START, "", "the file is empty");
         }
+        // They apply to the documents of all files, whatever the order.
+        for document in &documents.nodes {
+            draft.find_route_defaults(&Item::root(document), (file, &path), &mut problems);
+        }
+        parsed.push((file, path, documents.nodes));
         files.push((problems, text));
+    }
+    for (file, path, documents) in &parsed {
+        let Some((problems, _)) = files.get_mut(*file) else { continue };
+        for document in documents {
+            draft.document(&Item::root(document), (*file, path), problems);
+        }
     }
     let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
     if draft.policies.is_empty()
@@ -257,6 +275,7 @@ fn gate(
     {
         problems.add(Place::START, "", "there is neither a policy nor an MCPRoute here");
     }
+    draft.find_unused_defaults(&mut files);
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
         lints::selected_by_address(&draft.policies, &mut files);
@@ -273,16 +292,42 @@ fn gate(
 }
 
 impl Draft {
+    /// Reads the settings for `MCPRoute` documents, if a document holds them.
+    fn find_route_defaults(
+        &mut self,
+        item: &Item<'_>,
+        (file, path): (usize, &Arc<Path>),
+        problems: &mut Problems,
+    ) {
+        if is_kubernetes(item) {
+            return;
+        }
+        // The mistakes of the document are reported when all of it is read.
+        let fields = item.fields(&FILE, &mut Problems::new(Arc::clone(path)));
+        if let Some(item) = fields.and_then(|fields| fields.get("mcpRouteDefaults")) {
+            let found = Some(mcproute::route_defaults(&item, file, problems));
+            given_once(&mut self.route_defaults, found, path, &item, problems);
+        }
+    }
+
     /// Takes in a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
-        let is_kubernetes = item.peek("kind").is_some() && item.peek("apiVersion").is_some();
+        let is_kubernetes = is_kubernetes(item);
         let dialect = if is_kubernetes { Dialect::McpRoute } else { Dialect::Native };
         let mut conditions = Conditions::of(item.node(), dialect);
         if is_kubernetes {
             let (number, _) = file;
-            mcproute::read(item, &mut conditions, problems, &mut |found, spot| {
+            let none = RouteDefaults::default();
+            let defaults = match &self.route_defaults {
+                Some((Some(defaults), _)) => defaults,
+                _ => &none,
+            };
+            let mut routes = Vec::new();
+            let context = (defaults, &mut conditions);
+            mcproute::read(item, context, problems, &mut |found, spot| routes.push((found, spot)));
+            for (found, spot) in routes {
                 self.place(found, number, spot);
-            });
+            }
         } else {
             self.policy_file(item, file, &mut conditions, problems);
         }
@@ -304,7 +349,13 @@ impl Draft {
             let found = limits(&limits_item, problems);
             given_once(&mut self.limits, found, path, &limits_item, problems);
         }
-        let Some(list) = fields.required("policies", problems) else { return };
+        let Some(list) = fields.get("policies") else {
+            let others = ["jwt", "limits", "mcpRouteDefaults"];
+            if others.iter().all(|key| fields.get(key).is_none()) {
+                fields.required("policies", problems);
+            }
+            return;
+        };
         for item in &list.items(problems).unwrap_or_default() {
             if let Some(found) = policy::policy(item, conditions, problems) {
                 self.place(found, file, item.into());
@@ -314,6 +365,22 @@ impl Draft {
 
     fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Spot) {
         self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
+    }
+
+    /// Finds settings for `MCPRoute` documents where there is none.
+    fn find_unused_defaults(&self, files: &mut [(Problems, String)]) {
+        let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
+        let is_route = |placed: &Placed| placed.policy.dialect == Dialect::McpRoute;
+        if has_errors || self.policies.iter().any(is_route) {
+            return;
+        }
+        if let Some((Some(RouteDefaults { spot: Some((file, spot)), .. }), _)) =
+            &self.route_defaults
+            && let Some((problems, _)) = files.get_mut(*file)
+        {
+            let message = "there is no MCPRoute that these settings could apply to";
+            problems.lint(Lint::NoEffect, spot.place, &spot.keys, message);
+        }
     }
 
     /// Finds policies that no request can reach.
@@ -371,6 +438,11 @@ impl Draft {
             policies: self.policies.into_iter().map(policy).collect::<Option<_>>()?,
         })
     }
+}
+
+/// Returns true for an object of Kubernetes, such as an `MCPRoute`.
+fn is_kubernetes(item: &Item<'_>) -> bool {
+    item.peek("kind").is_some() && item.peek("apiVersion").is_some()
 }
 
 /// Takes what may stand in one document only.

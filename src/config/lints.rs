@@ -162,7 +162,7 @@ fn may_be_allowed(policy: &Policy, method: &str) -> bool {
 
 /// Finds Deny rules that an argument left out can get past.
 fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
-    if policy.condition_errors == ConditionErrors::Deny {
+    if policy.condition_errors != ConditionErrors::NoMatch {
         return;
     }
     for (rule, spots) in policy.rules.iter().zip(spots) {
