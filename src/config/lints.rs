@@ -190,6 +190,7 @@ fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
             let Some(first) = seen.insert(key, when) else { continue };
             let noun = feature.as_str();
             let message = match (first, when) {
+                (None, None) => format!("the {noun} `{name}` stands here already"),
                 (first, when) if first == when => {
                     format!("the {noun} `{name}` stands here already, with the same condition")
                 }

@@ -236,9 +236,9 @@ impl Parts<'_> {
         );
         if spec.get("headers").is_some_and(|item| !item.is_empty_list()) {
             let instead = "requests are not selected by their headers, so this route would decide \
-                           about others, too: remove it, and deny these by a first rule, such as \
-                           `{action: Deny, cel: '!(\"NAME\" in request.headers && \
-                           request.headers[\"NAME\"] == \"VALUE\")'}`";
+                           about others, too: remove it, and deny these by a first rule for each \
+                           header, such as `{action: Deny, cel: 'request.headers[?\"NAME\"]\
+                           .orValue(\"\") != \"VALUE\"'}`";
             refuse(spec, "headers", instead, problems);
         }
         let instead = "sessions are not restricted to some backends: remove it, and say in \

@@ -1,7 +1,7 @@
 //! What rules are about.
 
 use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous};
+use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous, name_fault};
 use crate::policy::BackendFrom;
 
 pub(super) static TARGET: Shape = Shape {
@@ -129,13 +129,10 @@ pub(super) fn name_mistake(
 /// Returns what the author of a name in an `MCPRoute`, where each name stands for itself, may not
 /// know. `instead` says what to write for several names.
 pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
-    if name.is_empty() {
-        return Some("no call names an empty name, so this never matches".to_owned());
-    }
-    if name.trim() != name || name.contains(char::is_control) {
+    if let Some(fault) = name_fault(Feature::Tool, name) {
         return Some(format!(
-            "`{}` never matches here, unlike in Envoy AI Gateway: calls with such a name are \
-             refused, because some servers ignore the spaces around it and control characters",
+            "`{}` never matches here, unlike in Envoy AI Gateway: calls of a name that {fault} are \
+             refused",
             name.escape_debug()
         ));
     }

@@ -25,7 +25,7 @@ fn what_is_left_out_has_the_documented_default() {
             condition_cost: 10_000,
         }
     );
-    assert_eq!(gate.policies[0].backend, BackendFrom::ToolNamePrefix("__".to_owned()));
+    assert!(matches!(&gate.policies[0].backend, BackendFrom::ToolNamePrefix(text) if text == "__"));
     assert_eq!(gate.policies[0].unauthenticated, Unauthenticated::Forbid);
     assert_eq!(gate.policies[0].default_action, Action::Deny);
     assert_eq!(Reason::DenyDefault.to_string(), "deny_default");

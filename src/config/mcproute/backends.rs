@@ -127,7 +127,8 @@ impl Backends {
                 let hint = crate::words::nearest(backend, known)
                     .map(|known| format!("; did you mean `{known}`?"))
                     .unwrap_or_default();
-                let message = format!("`{backend}` is none of the backendRefs{hint}");
+                let message =
+                    format!("`{backend}` is none of the backendRefs, so no call matches{hint}");
                 problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
             }
         }
