@@ -141,7 +141,7 @@ fn unsupported_part_is_an_error() {
         ("      issuer:", "      tokens: x\n      issuer:", "unknown key `tokens`"),
         ("      issuer: https://idp.example.com\n", "", "the key `issuer` is missing"),
         ("https://mcp.example.com/tools/", "mcp.example.com/tools", "is not a URI"),
-        ("https://mcp.example.com/tools/", "no url: at all", "is not a URI"),
+        ("https://mcp.example.com/tools/", "no-url:at all", "is not a URI"),
         ("backend: github, tool: search", "tool: search", "the key `backend` is missing"),
         ("backend: github, tool: search", "backend: github", "the key `tool` is missing"),
         ("scopes: [read]", "scopes: ['']", "expected a text"),
@@ -160,6 +160,20 @@ fn unsupported_part_is_an_error() {
         changed(&[("  hostnames: [mcp.example.com]\n", ""), ("resource:", "resourceName:")]);
     let found = problems(&without);
     assert!(found[0].contains("without `hostnames` it cannot be derived"), "{found:?}");
+}
+
+#[test]
+fn remedy_for_headers_denies_other_requests() {
+    let instead = problems(&changed(&[("  path: /tools", "  headers: [{name: a, value: b}]")]));
+    let rule = instead[0].split('`').find(|part| part.starts_with("{action: Deny")).unwrap();
+    let rule = rule.replace("NAME", "x-tenant");
+    let open = ROUTE[..ROUTE.find("      - source:").unwrap()].to_owned();
+    for (value, status) in [("a", 403), ("", 200)] {
+        let rule = rule.replace("VALUE", value);
+        let text = format!("{open}      - {rule}\n      - action: Allow\n");
+        let claims = Some(json!({"iss": ISSUER}));
+        assert_eq!(called(&text, claims, ("tools/call", "github__a")).0, status, "{rule}");
+    }
 }
 
 #[test]
