@@ -162,8 +162,16 @@ fn what_is_no_policy_file_gets_a_clear_error() {
         ("large", &large, "the file is larger than 8 MiB"),
         ("binary", &binary[..1 << 20], "the file is not text in UTF-8"),
         ("latin-1", b"policies:\n- name: caf\xe9\n", "the file is not text in UTF-8"),
-        ("text", b"hello", "expected a mapping with `jwt`, `limits` or `policies`"),
-        ("list", b"- a", "expected a mapping with `jwt`, `limits` or `policies`, found a list"),
+        (
+            "text",
+            b"hello",
+            "expected a mapping with `jwt`, `limits`, `mcpRouteDefaults` or `policies`",
+        ),
+        (
+            "list",
+            b"- a",
+            "expected a mapping with `jwt`, `limits`, `mcpRouteDefaults` or `policies`, found a list",
+        ),
     ] {
         let shown = error(name, bytes);
         assert!(shown.contains(expected), "{name}: {shown}");

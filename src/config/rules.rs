@@ -242,7 +242,8 @@ impl Reading<'_> {
         let name = name_item.as_ref().and_then(|item| self.string(item));
         let backend = backend_item.as_ref().and_then(|item| self.string(item));
         if self.dialect == Dialect::McpRoute {
-            return self.route_target(&fields, feature, (backend, name?), comparison);
+            let target = self.route_target(&fields, feature, (backend, name?))?;
+            return Some(Target::new(target, when, comparison));
         }
         let problems = &mut *self.problems;
         if let (Some(item), Some(name)) = (&name_item, &name) {
@@ -271,15 +272,15 @@ impl Reading<'_> {
         fields: &Fields<'_>,
         feature: Feature,
         (backend, name): (Option<String>, String),
-        comparison: Comparison,
-    ) -> Option<Target> {
+    ) -> Option<(Feature, Option<String>, Glob)> {
         fields.required("backend", self.problems);
-        let name_item = fields.get(feature.as_str());
         let instead = "leave `target` out to mean every tool";
-        if let (Some(item), Some(doubt)) = (name_item, route_name_doubt(&name, instead)) {
+        if let (Some(item), Some(doubt)) =
+            (fields.get(feature.as_str()), route_name_doubt(&name, instead))
+        {
             item.lint(Lint::NoEffect, self.problems, doubt);
         }
-        Some(Target::new((feature, Some(backend?), Glob::exactly(name)), None, comparison))
+        Some((feature, Some(backend?), Glob::exactly(name)))
     }
 
     fn condition(&mut self, item: &Item<'_>, comparison: Comparison) -> Option<Arc<Condition>> {
