@@ -23,7 +23,7 @@ use super::decode::{Fields, Item};
 use super::found::{Found, Mistakes};
 use super::problem::{Lint, Problems};
 use super::rules::{self, RuleSpots};
-use super::settings::given;
+use super::settings::{Settings, given};
 use super::shape::{Field, Holds, Shape, field};
 use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
@@ -144,9 +144,8 @@ fn route(
         spec_item.as_ref().and_then(|item| item.fields_or_null(&SPEC, problems))
     });
     let mut table = settings.hierarchy.clone();
-    let default_backend = settings.backend.as_ref().ok().and_then(Option::as_ref);
     let mut parts =
-        Parts { conditions, problems, default_backend, table: &mut table, left: Left::default() };
+        Parts { conditions, problems, settings, table: &mut table, left: Left::default() };
     let Spec { address, backends, security } = match (&spec_item, &spec) {
         (Some(item), Some(spec)) => parts.read(item, spec),
         _ => Spec::default(),
@@ -201,8 +200,8 @@ fn route(
 struct Parts<'r> {
     conditions: &'r mut Conditions,
     problems: &'r mut Problems,
-    /// How `mcpRouteDefaults` tells backends.
-    default_backend: Option<&'r BackendFrom>,
+    /// Those of `mcpRouteDefaults`.
+    settings: &'r Settings,
     table: &'r mut ScopeTable,
     left: Left,
 }
@@ -247,13 +246,14 @@ impl Parts<'_> {
         refuse(spec, "backendSelector", instead, problems);
         let address = Address::read(spec, problems);
         let (backends, is_bad_backend) = problems.checked(|problems| {
-            Backends::read(spec, self.default_backend, &mut self.left, problems)
+            let default = self.settings.backend.as_ref().ok().and_then(Option::as_ref);
+            Backends::read(spec, default, &mut self.left, problems)
         });
         let security = self.security(item, spec, &address);
         if let Some((rules, spots)) = &security.rules
             && !is_bad_backend
         {
-            backends.find_unknown(rules, spots, self.problems);
+            backends.find_unreachable(rules, spots, self.problems);
         }
         self.left.notice(item, self.problems);
         Spec { address, backends, security }
@@ -275,8 +275,10 @@ impl Parts<'_> {
             item.lint(Lint::OtherCredentials, problems, message);
         }
         let oauth_item = part("oauth");
-        let oauth =
-            oauth_item.as_ref().map(|item| Oauth::read(item, address, &mut self.left, problems));
+        let default_url = self.settings.resource_metadata_url.as_deref();
+        let oauth = oauth_item
+            .as_ref()
+            .map(|item| Oauth::read(item, (address, default_url), &mut self.left, problems));
         let Some(item) = part("authorization") else {
             if is_unclear {
                 return Security { oauth, ..Security::default() };

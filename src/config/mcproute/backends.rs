@@ -115,14 +115,22 @@ impl Backends {
         }
     }
 
-    /// Warns of rules over backends to which no call can be routed.
-    pub(super) fn find_unknown(&self, rules: &Rules, spots: &[RuleSpots], problems: &mut Problems) {
-        for (rule, spots) in rules.iter().zip(spots) {
-            for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
-                let Some(backend) = &target.backend else { continue };
-                if self.names.contains(backend) {
-                    continue;
-                }
+    /// Warns of targets that no call of the route can have: those of other backends, and tools that
+    /// a selector hides.
+    pub(super) fn find_unreachable(
+        &self,
+        rules: &Rules,
+        spots: &[RuleSpots],
+        problems: &mut Problems,
+    ) {
+        let targets = rules
+            .iter()
+            .zip(spots)
+            .flat_map(|(rule, spots)| rule.targets.iter().flatten().zip(&spots.targets));
+        for (target, spot) in targets {
+            let Some(backend) = &target.backend else { continue };
+            let tool = target.name.as_str();
+            if !self.names.contains(backend) {
                 let known = self.names.iter().map(String::as_str);
                 let hint = crate::words::nearest(backend, known)
                     .map(|known| format!("; did you mean `{known}`?"))
@@ -130,6 +138,12 @@ impl Backends {
                 let message =
                     format!("`{backend}` is none of the backendRefs, so no call matches{hint}");
                 problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
+            } else if !self.route.exposes_tool(backend, tool) {
+                let message = format!(
+                    "the `toolSelector` of `{backend}` hides `{tool}`, so no call matches: remove \
+                     this target, or expose the tool"
+                );
+                problems.lint(Lint::NoEffect, spot.place, &spot.keys, message);
             }
         }
     }

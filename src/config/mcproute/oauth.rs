@@ -40,9 +40,10 @@ pub(super) struct Oauth {
 }
 
 impl Oauth {
+    /// Reads `oauth`. `default_url` stands for a URL of metadata that cannot be derived.
     pub(super) fn read(
         item: &Item<'_>,
-        address: &Address,
+        (address, default_url): (&Address, Option<&str>),
         left: &mut Left,
         problems: &mut Problems,
     ) -> Self {
@@ -70,9 +71,9 @@ impl Oauth {
         };
         left.add("the protected resource metadata document");
         let metadata_url = match metadata.get("resource") {
-            Some(item) => of_resource(&item, problems),
+            Some(item) => of_resource(&item, default_url, problems),
             None if metadata.has_unclear_key() => None,
-            None => of_route(&item, &address.url, problems),
+            None => of_route(&item, &address.url, default_url, problems),
         };
         let scopes_supported =
             metadata.get("scopesSupported").map(|item| supported_scopes(&item, problems));
@@ -81,29 +82,39 @@ impl Oauth {
 }
 
 /// Returns the URL of the metadata of the resource that a document names.
-fn of_resource(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+fn of_resource(
+    item: &Item<'_>,
+    default_url: Option<&str>,
+    problems: &mut Problems,
+) -> Option<String> {
     let resource = item.string(problems)?;
     let url = metadata_url(&resource).filter(|url| is_metadata_url(url));
     if url.is_some() {
         return url;
     }
     let example = "such as `https://mcp.example.com/mcp` (RFC 9728, section 1.2)";
-    if is_uri(&resource) {
+    if !is_uri(&resource) {
+        item.problem(problems, format!("`{resource}` is not a URI, {example}"));
+    } else if default_url.is_none() {
         let message = format!(
             "`{resource}` is not the URL of an MCP server, {example}, so challenges do not tell \
              clients where to log in"
         );
         item.lint(Lint::NoResourceMetadata, problems, message);
-    } else {
-        item.problem(problems, format!("`{resource}` is not a URI, {example}"));
     }
     None
 }
 
 /// Returns the URL of the metadata of a route that names no resource: its own URL is the resource.
-fn of_route(item: &Item<'_>, url: &RouteUrl, problems: &mut Problems) -> Option<String> {
+fn of_route(
+    item: &Item<'_>,
+    url: &RouteUrl,
+    default_url: Option<&str>,
+    problems: &mut Problems,
+) -> Option<String> {
     match url {
         RouteUrl::One(url) => metadata_url(url).filter(|url| is_metadata_url(url)),
+        _ if default_url.is_some() => None,
         RouteUrl::Several => {
             let message = "without `resource` and with several host names the metadata are not \
                            at one place, so challenges do not tell clients where to log in: add \
@@ -113,7 +124,8 @@ fn of_route(item: &Item<'_>, url: &RouteUrl, problems: &mut Problems) -> Option<
         }
         RouteUrl::AnyHost => {
             let message = "the key `resource` is missing, and without `hostnames` it cannot be \
-                           derived: add `resource: https://HOST/PATH`, or the route's `hostnames`";
+                           derived: add `resource: https://HOST/PATH`, or the route's one host name to \
+                           `hostnames`";
             item.problem(problems, message);
             None
         }

@@ -250,6 +250,7 @@ fn part_without_effect_loads_with_warning() {
         ("separator in a backend", "name: jira", "name: ji__ra", "no-effect"),
         ("empty selector", "port: 80", "toolSelector: {include: []}", "no-effect"),
         ("star in a selector", "port: 80", "toolSelector: {exclude: ['a*']}", "no-effect"),
+        ("hidden tool", "port: 80", "toolSelector: {exclude: [drop]}", "no-effect"),
         ("null selector", "port: 80", "toolSelector: null", "no-effect"),
         ("no web resource", "https://mcp.example.com/tools/", "urn:x:y", "no-resource-metadata"),
         ("key", "    oauth:", "    apiKeyAuth: {}\n    oauth:", "other-credentials"),

@@ -101,3 +101,45 @@ fn file_without_policies_holds_other_settings() {
     let unused = doubts(&format!("mcpRouteDefaults: {{tasks: Deny}}\n{MINIMAL}\n"));
     assert!(unused.iter().any(|doubt| doubt.starts_with("no-effect:1:")), "{unused:?}");
 }
+
+#[test]
+fn default_url_stands_for_one_that_cannot_be_derived() {
+    let settings = "mcpRouteDefaults: {resourceMetadataURL: 'https://a/b'}";
+    let derived = ("resource:", "resourceName:");
+    let no_host = ("  hostnames: [mcp.example.com]\n", "");
+    for (label, changes, url) in [
+        ("no web URL", vec![("https://mcp.example.com/tools/", "urn:x:y")], "https://a/b"),
+        ("several hosts", vec![derived, ("[mcp.example.com]", "['*.example.com']")], "https://a/b"),
+        ("any host", vec![derived, no_host], "https://a/b"),
+        (
+            "one host",
+            vec![derived],
+            "https://mcp.example.com/.well-known/oauth-protected-resource/tools",
+        ),
+    ] {
+        let text = format!("{}---\n{settings}\n", changed(&changes));
+        assert_eq!(policy(&text).resource_metadata_url.as_deref(), Some(url), "{label}");
+        let found = doubts(&text);
+        assert!(!found.iter().any(|doubt| doubt.starts_with("no-resource")), "{label}: {found:?}");
+    }
+}
+
+#[test]
+fn default_applies_to_all_files_of_a_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("a.yaml", ROUTE);
+    write("b.yaml", "mcpRouteDefaults: {tasks: Deny}\n");
+    let other = ROUTE.replace("name: r,", "name: s,").replace("/tools\n", "/others\n");
+    write("c.yaml", &other);
+    let gate = crate::config::load(dir.path()).unwrap();
+    let tasks: Vec<_> = gate.policies.iter().map(|policy| policy.tasks).collect();
+    assert_eq!(tasks, [Tasks::Deny, Tasks::Deny]);
+    write("d.yaml", "mcpRouteDefaults: {tasks: Deny}\n");
+    let error = crate::config::load(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("d.yaml:1:19: mcpRouteDefaults: `mcpRouteDefaults` is given"),
+        "{error}"
+    );
+    assert!(error.contains("b.yaml") && error.lines().count() == 1, "{error}");
+}
