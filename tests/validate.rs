@@ -11,7 +11,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 15] = [
+const WARNINGS: [&str; 22] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -27,6 +27,13 @@ const WARNINGS: [&str; 15] = [
     "backend-in-uri",
     "no-rules",
     "open-rule",
+    "no-authorization",
+    "unknown-backend",
+    "no-effect",
+    "unusual-scope",
+    "no-oauth",
+    "other-credentials",
+    "no-resource-metadata",
 ];
 
 fn good(name: &str) -> String {

@@ -37,6 +37,9 @@ const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
 const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
     [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
 
+const ABOUT_CONDITION_ERRORS: &str = "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. DenyAny: both deny. NoMatch: neither matches, and later rules decide.";
+const ABOUT_TOOLS_LIST: &str = "What a caller sees in the answer to tools/list. Permitted: what a call with some arguments is allowed of. Reachable: that, too, which it would be of with more scopes, which are named in its _meta as mcp-authz/requiredScopes.";
+
 pub(super) const BACKEND_FROM: Field = field(
     "backend",
     Holds::Mapping(&BACKEND),
@@ -70,7 +73,7 @@ pub(super) const ENFORCEMENT: Field = field(
 pub(super) const ON_CONDITION_ERRORS: Field = field(
     "conditionErrors",
     Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0, CONDITION_ERRORS[2].0]),
-    "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. DenyAny: both deny. NoMatch: neither matches, and later rules decide.",
+    ABOUT_CONDITION_ERRORS,
 );
 pub(super) const ON_BATCHES: Field = field(
     "batches",
@@ -82,11 +85,7 @@ pub(super) const ENFORCED: Field = field(
     Holds::Words(&ENFORCE),
     "What is judged. Tools always are; prompts and resources (with completions and subscriptions for them) if they are named here; methods: whatever is not judged as one of the others, `initialize` and all else. What is not judged goes on. Default: [tools].",
 );
-pub(super) const TOOLS_LIST: Field = field(
-    "toolsList",
-    SHOWN_WORDS,
-    "What a caller sees in the answer to tools/list. Permitted: what a call with some arguments is allowed of. Reachable: that, too, which it would be of with more scopes, which are named in its _meta as mcp-authz/requiredScopes.",
-);
+pub(super) const TOOLS_LIST: Field = field("toolsList", SHOWN_WORDS, ABOUT_TOOLS_LIST);
 pub(super) const PROMPTS_LIST: Field = field(
     "promptsList",
     SHOWN_WORDS,
@@ -103,20 +102,34 @@ pub(super) const ON_TASKS: Field = field(
     "What becomes of tasks/get, tasks/result and the other methods of tasks, which tell what a tool has said without naming it. Continue: the server must know whose task it is. Deny: 403.",
 );
 
+// An `MCPRoute` has other defaults.
+const ROUTE_BACKEND_FROM: Field = field(
+    "backend",
+    Holds::Mapping(&BACKEND),
+    "toolNamePrefix: another separator than `__`. The others tell the backend of names without a prefix, which are refused otherwise.",
+);
+const ROUTE_CONDITION_ERRORS: Field = field(
+    "conditionErrors",
+    Holds::Word(&[CONDITION_ERRORS[2].0, CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
+    ABOUT_CONDITION_ERRORS,
+);
+const ROUTE_TOOLS_LIST: Field =
+    field("toolsList", Holds::Word(&[SHOWN[1].0, SHOWN[0].0, SHOWN[2].0]), ABOUT_TOOLS_LIST);
+
 /// The settings of `MCPRoute` documents.
 pub(super) static MCP_ROUTE_DEFAULTS: Shape = Shape::new(
     "Settings of a policy for the MCPRoute documents of all files; what such a document says itself wins.",
     &[
-        BACKEND_FROM,
+        ROUTE_BACKEND_FROM,
         RESOURCE_METADATA_URL,
         SCOPES_SUPPORTED,
         SCOPE_HIERARCHY,
         WITHOUT_TOKEN,
         ENFORCEMENT,
-        ON_CONDITION_ERRORS,
+        ROUTE_CONDITION_ERRORS,
         ON_BATCHES,
         ENFORCED,
-        TOOLS_LIST,
+        ROUTE_TOOLS_LIST,
         PROMPTS_LIST,
         RESOURCES_LIST,
         ON_TASKS,

@@ -33,7 +33,7 @@ impl Address {
         let (address, has_mistake) = problems.checked(|problems| {
             let hosts = spec.get("hostnames").map(|item| hosts(&item, problems));
             let hosts = hosts.unwrap_or_default();
-            let path = path(spec.get("path"), problems);
+            let path = path(spec.get("path").as_ref(), problems);
             Some((hosts, path?))
         });
         let Some((hosts, (path_text, path))) = address.filter(|_| !has_mistake) else {
@@ -74,13 +74,13 @@ fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)>
 }
 
 /// Reads the path of a route, which is for nothing below it.
-fn path(item: Option<Item<'_>>, problems: &mut Problems) -> Option<(String, PathPrefix)> {
-    let text = match &item {
+fn path(item: Option<&Item<'_>>, problems: &mut Problems) -> Option<(String, PathPrefix)> {
+    let text = match item {
         Some(item) => item.any_string(problems)?,
         None => DEFAULT_PATH.to_owned(),
     };
     let path = PathPrefix::exactly(&text);
-    if let (None, Some(item)) = (&path, &item) {
+    if let (None, Some(item)) = (&path, item) {
         let why = match text.starts_with('/') {
             true => {
                 "servers read it in different ways, and requests for it are refused: write a \

@@ -48,6 +48,13 @@ fn changed(changes: &[(&str, &str)]) -> String {
     })
 }
 
+/// The part of a text from some words up to others.
+fn part(text: &str, from: &str, to: &str) -> String {
+    let (_, rest) = text.split_once(from).unwrap();
+    let (part, _) = rest.split_once(to).unwrap();
+    format!("{from}{part}")
+}
+
 /// The only policy of a document.
 fn policy(text: &str) -> Arc<Policy> {
     let gate = parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
@@ -167,7 +174,7 @@ fn remedy_for_headers_denies_other_requests() {
     let instead = problems(&changed(&[("  path: /tools", "  headers: [{name: a, value: b}]")]));
     let rule = instead[0].split('`').find(|part| part.starts_with("{action: Deny")).unwrap();
     let rule = rule.replace("NAME", "x-tenant");
-    let open = ROUTE[..ROUTE.find("      - source:").unwrap()].to_owned();
+    let (open, _) = ROUTE.split_once("      - source:").unwrap();
     for (value, status) in [("a", 403), ("", 200)] {
         let rule = rule.replace("VALUE", value);
         let text = format!("{open}      - {rule}\n      - action: Allow\n");
@@ -285,17 +292,15 @@ fn part_without_effect_loads_with_warning() {
 
 #[test]
 fn rule_over_tokens_without_oauth_is_doubted() {
-    let oauth = ROUTE[ROUTE.find("    oauth:").unwrap()..ROUTE.find("    authorization:").unwrap()]
-        .to_owned();
+    let oauth = part(ROUTE, "    oauth:", "    authorization:");
     let text = ROUTE.replace(&oauth, "");
     let found = doubts(&text);
     assert!(found.iter().any(|doubt| doubt.starts_with("no-oauth:")), "{found:?}");
     let policy = policy(&text);
     assert_eq!(policy.unauthenticated, Unauthenticated::Forbid);
     assert_eq!(policy.accepted_tokens, AcceptedTokens::default());
-    let source =
-        &text[text.find("      - source:").unwrap()..text.find("        target:").unwrap()];
-    let open = text.replace(source, "      - action: Allow\n");
+    let source = part(&text, "      - source:", "        target:");
+    let open = text.replace(&source, "      - action: Allow\n");
     assert!(!doubts(&open).iter().any(|doubt| doubt.starts_with("no-oauth:")), "{open}");
 }
 
@@ -369,9 +374,7 @@ fn unusual_scope_is_never_in_a_challenge() {
 #[test]
 fn name_in_a_target_stands_for_itself() {
     let claims = || Some(json!({"iss": ISSUER, "scope": "read"}));
-    let source = ROUTE
-        [ROUTE.find("      - source:").unwrap()..ROUTE.find("        target:").unwrap()]
-        .to_owned();
+    let source = part(ROUTE, "      - source:", "        target:");
     let cel = "        cel: request.headers['x-a'] == 'b'\n";
     for (tool, call, status) in [
         ("'*'", "github__a", 403),
