@@ -8,6 +8,7 @@ mod conditions;
 pub(crate) mod decode;
 pub(crate) mod files;
 mod found;
+mod limits;
 mod lints;
 mod matching;
 mod mcproute;
@@ -15,6 +16,7 @@ mod policy;
 pub(crate) mod problem;
 mod rules;
 mod scopes;
+mod settings;
 pub(crate) mod shape;
 pub(crate) mod source;
 mod targets;
@@ -29,9 +31,13 @@ pub use problem::{Finding, Lint, LoadError, Place, Severity};
 use self::conditions::Conditions;
 use self::decode::Item;
 use self::found::{Found, Mistakes};
+pub(crate) use self::limits::LARGEST_BODY;
+use self::limits::{DEFAULT_LIMITS, LIMITS};
+use self::mcproute::RouteDefaults;
 use self::policy::POLICY;
 use self::problem::Problems;
 use self::rules::RuleSpots;
+use self::settings::MCP_ROUTE_DEFAULTS;
 use self::shape::{Holds, Shape, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
@@ -39,22 +45,6 @@ use crate::policy::{Action, Dialect, Policy};
 
 /// Where Envoy's `jwt_authn` filter puts what it verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
-const DEFAULT_LIMITS: Limits = Limits {
-    max_body_bytes: 4 << 20,
-    max_body_parts: 16_384,
-    max_header_bytes: 64 << 10,
-    max_json_depth: 64,
-    condition_cost: 10_000,
-};
-/// Bodies are held in memory, each request's at once.
-pub(crate) const LARGEST_BODY: usize = 1 << 30;
-/// Reading recurses as deep as a body is nested.
-const DEEPEST_JSON: usize = 512;
-/// More than Envoy accepts (8 MiB).
-const LARGEST_HEAD: usize = 8 << 20;
-/// As many take about as many seconds.
-const LARGEST_CONDITION_COST: usize = 10_000_000;
-
 const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action::Deny)];
 const ACTION_WORDS: [&str; 2] = [ACTIONS[0].0, ACTIONS[1].0];
 const FROM: [&str; 2] = ["metadata", "authorizationHeader"];
@@ -66,13 +56,18 @@ static FILE: Shape = Shape::new(
         field("jwt", Holds::Mapping(&JWT), "Where claims are taken from."),
         field("limits", Holds::Mapping(&LIMITS), "What a request may cost."),
         field(
+            "mcpRouteDefaults",
+            Holds::Mapping(&MCP_ROUTE_DEFAULTS),
+            "Settings of the MCPRoute documents in all files that are loaded together.",
+        ),
+        field(
             "policies",
             Holds::Mappings(&POLICY),
             "The first that matches a request judges it; if none does, it is refused.",
-        )
-        .required(),
+        ),
     ],
-);
+)
+.any_of(&["jwt", "limits", "mcpRouteDefaults", "policies"]);
 
 static JWT: Shape = Shape::new(
     "Where claims are taken from.",
@@ -98,46 +93,6 @@ static METADATA: Shape = Shape::new(
             "key",
             Holds::Text,
             "The provider's payload_in_metadata. Default: the only payload that is there.",
-        ),
-    ],
-);
-
-static LIMITS: Shape = Shape::new(
-    "What a request may cost.",
-    &[
-        field(
-            "maxBodyBytes",
-            Holds::Number { least: 1, most: LARGEST_BODY, default: DEFAULT_LIMITS.max_body_bytes },
-            "Larger bodies are refused with 413.",
-        ),
-        field(
-            "maxBodyParts",
-            Holds::Number { least: 1, most: LARGEST_BODY, default: DEFAULT_LIMITS.max_body_parts },
-            "Bodies that Envoy sends in more parts (FULL_DUPLEX_STREAMED) are refused with 413.",
-        ),
-        field(
-            "maxHeaderBytes",
-            Holds::Number {
-                least: 1,
-                most: LARGEST_HEAD,
-                default: DEFAULT_LIMITS.max_header_bytes,
-            },
-            "Requests of whose head Envoy sends more bytes are refused with 431.",
-        ),
-        field(
-            "maxJsonDepth",
-            Holds::Number { least: 4, most: DEEPEST_JSON, default: DEFAULT_LIMITS.max_json_depth },
-            "Bodies nested deeper are refused with 400.",
-        ),
-        field(
-            "conditionCost",
-            Holds::Number {
-                least: 1,
-                most: LARGEST_CONDITION_COST,
-                default: DEFAULT_LIMITS.condition_cost,
-            },
-            "How many steps all conditions may take for a request. Once they are spent, conditions \
-             fail: Allow rules do not match, and Deny rules deny.",
         ),
     ],
 );
@@ -199,6 +154,7 @@ struct Draft {
     /// Each `None` within if it has a mistake.
     claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
     limits: Option<(Option<Limits>, Arc<Path>)>,
+    route_defaults: Option<(Option<RouteDefaults>, Arc<Path>)>,
     policies: Vec<Placed>,
 }
 
@@ -232,6 +188,7 @@ fn gate(
 ) -> (Option<Gate>, Vec<Finding>) {
     let mut draft = Draft::default();
     let mut files: Vec<(Problems, String)> = Vec::new();
+    let mut parsed = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
             Ok(source) => source,
@@ -242,13 +199,21 @@ fn gate(
         };
         let mut problems = Problems::new(Arc::clone(&path));
         let documents = yaml::parse(&text, &mut problems);
-        for document in &documents.nodes {
-            draft.document(&Item::root(document), (file, &path), &mut problems);
-        }
         if documents.is_complete && documents.nodes.is_empty() {
             problems.add(Place::START, "", "the file is empty");
         }
+        // They apply to the documents of all files, whatever the order.
+        for document in &documents.nodes {
+            draft.find_route_defaults(&Item::root(document), (file, &path), &mut problems);
+        }
+        parsed.push((file, path, documents.nodes));
         files.push((problems, text));
+    }
+    for (file, path, documents) in &parsed {
+        let Some((problems, _)) = files.get_mut(*file) else { continue };
+        for document in documents {
+            draft.document(&Item::root(document), (*file, path), problems);
+        }
     }
     let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
     if draft.policies.is_empty()
@@ -257,6 +222,7 @@ fn gate(
     {
         problems.add(Place::START, "", "there is neither a policy nor an MCPRoute here");
     }
+    draft.find_unused_defaults(&mut files);
     draft.find_unreachable(&mut files);
     if thoroughness == Thoroughness::Everything {
         lints::selected_by_address(&draft.policies, &mut files);
@@ -273,16 +239,42 @@ fn gate(
 }
 
 impl Draft {
+    /// Reads the settings for `MCPRoute` documents, if a document holds them.
+    fn find_route_defaults(
+        &mut self,
+        item: &Item<'_>,
+        (file, path): (usize, &Arc<Path>),
+        problems: &mut Problems,
+    ) {
+        if is_kubernetes(item) {
+            return;
+        }
+        // The mistakes of the document are reported when all of it is read.
+        let fields = item.fields(&FILE, &mut Problems::new(Arc::clone(path)));
+        if let Some(item) = fields.and_then(|fields| fields.get("mcpRouteDefaults")) {
+            let found = Some(mcproute::route_defaults(&item, file, problems));
+            given_once(&mut self.route_defaults, found, path, &item, problems);
+        }
+    }
+
     /// Takes in a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
-        let is_kubernetes = item.peek("kind").is_some() && item.peek("apiVersion").is_some();
+        let is_kubernetes = is_kubernetes(item);
         let dialect = if is_kubernetes { Dialect::McpRoute } else { Dialect::Native };
         let mut conditions = Conditions::of(item.node(), dialect);
         if is_kubernetes {
             let (number, _) = file;
-            mcproute::read(item, &mut conditions, problems, &mut |found, spot| {
+            let none = RouteDefaults::default();
+            let defaults = match &self.route_defaults {
+                Some((Some(defaults), _)) => defaults,
+                _ => &none,
+            };
+            let mut routes = Vec::new();
+            let context = (defaults, &mut conditions);
+            mcproute::read(item, context, problems, &mut |found, spot| routes.push((found, spot)));
+            for (found, spot) in routes {
                 self.place(found, number, spot);
-            });
+            }
         } else {
             self.policy_file(item, file, &mut conditions, problems);
         }
@@ -301,10 +293,16 @@ impl Draft {
             given_once(&mut self.claims_from, found, path, &jwt, problems);
         }
         if let Some(limits_item) = fields.get("limits") {
-            let found = limits(&limits_item, problems);
+            let found = limits::limits(&limits_item, problems);
             given_once(&mut self.limits, found, path, &limits_item, problems);
         }
-        let Some(list) = fields.required("policies", problems) else { return };
+        let Some(list) = fields.get("policies") else {
+            let others = ["jwt", "limits", "mcpRouteDefaults"];
+            if others.iter().all(|key| fields.get(key).is_none()) {
+                fields.required("policies", problems);
+            }
+            return;
+        };
         for item in &list.items(problems).unwrap_or_default() {
             if let Some(found) = policy::policy(item, conditions, problems) {
                 self.place(found, file, item.into());
@@ -314,6 +312,22 @@ impl Draft {
 
     fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Spot) {
         self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
+    }
+
+    /// Finds settings for `MCPRoute` documents where there is none.
+    fn find_unused_defaults(&self, files: &mut [(Problems, String)]) {
+        let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
+        let is_route = |placed: &Placed| placed.policy.dialect == Dialect::McpRoute;
+        if has_errors || self.policies.iter().any(is_route) {
+            return;
+        }
+        if let Some((Some(RouteDefaults { spot: Some((file, spot)), .. }), _)) =
+            &self.route_defaults
+            && let Some((problems, _)) = files.get_mut(*file)
+        {
+            let message = "there is no MCPRoute that these settings could apply to";
+            problems.lint(Lint::NoEffect, spot.place, &spot.keys, message);
+        }
     }
 
     /// Finds policies that no request can reach.
@@ -373,6 +387,11 @@ impl Draft {
     }
 }
 
+/// Returns true for an object of Kubernetes, such as an `MCPRoute`.
+fn is_kubernetes(item: &Item<'_>) -> bool {
+    item.peek("kind").is_some() && item.peek("apiVersion").is_some()
+}
+
 /// Takes what may stand in one document only.
 fn given_once<T>(
     place: &mut Option<(Option<T>, Arc<Path>)>,
@@ -411,28 +430,6 @@ fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
         true => Some(metadata(namespace, key)),
         false => Some(ClaimsFrom::AuthorizationHeader),
     }
-}
-
-fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
-    let fields = item.fields(&LIMITS, problems)?;
-    let mut number = |key, range, default| match fields.get(key) {
-        Some(item) => item.number(range, problems),
-        None => Some(default),
-    };
-    let max_body_bytes = number("maxBodyBytes", 1..=LARGEST_BODY, DEFAULT_LIMITS.max_body_bytes);
-    let max_body_parts = number("maxBodyParts", 1..=LARGEST_BODY, DEFAULT_LIMITS.max_body_parts);
-    let max_header_bytes =
-        number("maxHeaderBytes", 1..=LARGEST_HEAD, DEFAULT_LIMITS.max_header_bytes);
-    let max_json_depth = number("maxJsonDepth", 4..=DEEPEST_JSON, DEFAULT_LIMITS.max_json_depth);
-    let condition_cost =
-        number("conditionCost", 1..=LARGEST_CONDITION_COST, DEFAULT_LIMITS.condition_cost);
-    Some(Limits {
-        max_body_bytes: max_body_bytes?,
-        max_body_parts: max_body_parts?,
-        max_header_bytes: max_header_bytes?,
-        max_json_depth: max_json_depth?,
-        condition_cost: condition_cost?,
-    })
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ mod methods;
 mod request_id;
 mod uri;
 
-pub use call::{Arguments, Call, Feature, Parameters};
+pub use call::{Arguments, Call, Feature, Parameters, name_fault};
 pub use events::{Data, Events};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};

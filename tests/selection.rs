@@ -43,6 +43,7 @@ metadata: {name: route}
 spec:
   hostnames: [mcp.example.com]
   path: /mcp
+  backendRefs: [{name: b}]
   securityPolicy: {authorization: {rules: [{action: Deny}]}}
 ---
 policies: [{name: public, rules: [{action: Allow}]}]

@@ -11,7 +11,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 15] = [
+const WARNINGS: [&str; 22] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -27,6 +27,13 @@ const WARNINGS: [&str; 15] = [
     "backend-in-uri",
     "no-rules",
     "open-rule",
+    "no-authorization",
+    "unknown-backend",
+    "no-effect",
+    "unusual-scope",
+    "no-oauth",
+    "other-credentials",
+    "no-resource-metadata",
 ];
 
 fn good(name: &str) -> String {
@@ -162,8 +169,16 @@ fn what_is_no_policy_file_gets_a_clear_error() {
         ("large", &large, "the file is larger than 8 MiB"),
         ("binary", &binary[..1 << 20], "the file is not text in UTF-8"),
         ("latin-1", b"policies:\n- name: caf\xe9\n", "the file is not text in UTF-8"),
-        ("text", b"hello", "expected a mapping with `jwt`, `limits` or `policies`"),
-        ("list", b"- a", "expected a mapping with `jwt`, `limits` or `policies`, found a list"),
+        (
+            "text",
+            b"hello",
+            "expected a mapping with `jwt`, `limits`, `mcpRouteDefaults` or `policies`",
+        ),
+        (
+            "list",
+            b"- a",
+            "expected a mapping with `jwt`, `limits`, `mcpRouteDefaults` or `policies`, found a list",
+        ),
     ] {
         let shown = error(name, bytes);
         assert!(shown.contains(expected), "{name}: {shown}");

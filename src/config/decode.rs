@@ -192,6 +192,17 @@ impl<'n> Item<'n> {
         self.scalar().map_or("", |scalar| scalar.text.as_str())
     }
 
+    /// Returns true for a text of nothing but white space.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.scalar().is_some_and(|scalar| {
+            scalar.kind == ScalarKind::String && scalar.text.trim().is_empty()
+        })
+    }
+
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::Sequence(items) if items.is_empty())
+    }
+
     pub(crate) fn is_list(&self) -> bool {
         matches!(self.node.value, Value::Sequence(_))
     }
@@ -209,10 +220,44 @@ impl<'n> Item<'n> {
 
     /// A text that may be empty, in a list of its own.
     pub(crate) fn any_text(&self, problems: &mut Problems) -> Option<Vec<String>> {
+        self.any_string(problems).map(|text| vec![text])
+    }
+
+    /// Returns a text that may be empty.
+    pub(crate) fn any_string(&self, problems: &mut Problems) -> Option<String> {
         match self.scalar() {
-            Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(vec![text.clone()]),
-            _ => self.string(problems).map(|text| vec![text]),
+            Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(text.clone()),
+            _ => self.string(problems),
         }
+    }
+
+    /// Returns the texts of a list that may be empty, as they may be, each with its item; without
+    /// those that are mistakes.
+    pub(crate) fn any_strings(&self, problems: &mut Problems) -> Option<Vec<(String, Self)>> {
+        let items = self.items_or_none(problems)?.into_iter();
+        Some(items.filter_map(|item| Some((item.any_string(problems)?, item))).collect())
+    }
+
+    /// Reads a mapping of an object of Kubernetes, in which `null` counts as left out.
+    pub(crate) fn fields_or_null(
+        &self,
+        shape: &Shape,
+        problems: &mut Problems,
+    ) -> Option<Fields<'n>> {
+        let mut fields = self.fields(shape, problems)?;
+        let path = &fields.path;
+        fields.members.retain(|(key, written, node)| {
+            let is_null =
+                matches!(&node.value, Value::Scalar(Scalar { kind: ScalarKind::Null, .. }));
+            if is_null {
+                let message = format!(
+                    "`{key}` has no value, so it counts as left out: give it one, or remove the key"
+                );
+                problems.lint(Lint::NoEffect, node.place, &join(path, written.as_str()), message);
+            }
+            !is_null
+        });
+        Some(fields)
     }
 
     /// A string that is not empty, a boolean or a number, as JSON.

@@ -162,7 +162,7 @@ fn may_be_allowed(policy: &Policy, method: &str) -> bool {
 
 /// Finds Deny rules that an argument left out can get past.
 fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
-    if policy.condition_errors == ConditionErrors::Deny {
+    if policy.condition_errors != ConditionErrors::NoMatch {
         return;
     }
     for (rule, spots) in policy.rules.iter().zip(spots) {
@@ -190,6 +190,7 @@ fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
             let Some(first) = seen.insert(key, when) else { continue };
             let noun = feature.as_str();
             let message = match (first, when) {
+                (None, None) => format!("the {noun} `{name}` stands here already"),
                 (first, when) if first == when => {
                     format!("the {noun} `{name}` stands here already, with the same condition")
                 }

@@ -1,33 +1,40 @@
-//! `MCPRoute` documents of Envoy AI Gateway, read as they are: v1alpha1 and
+//! `MCPRoute` documents of Envoy AI Gateway (Agent Router), read as they are: v1alpha1 and
 //! v1beta1, which differ in nothing but the `when` of early v1alpha1.
 //!
 //! What such a document says that others have to do (routing, verifying tokens)
 //! is left to them, with a notice. What it says that nobody would do any more is
 //! an error.
 
+mod address;
+mod backends;
+mod defaults;
+mod left;
+mod oauth;
+mod selectors;
+
+pub(super) use defaults::{RouteDefaults, route_defaults};
+
+use self::address::Address;
+use self::backends::Backends;
+use self::left::Left;
+use self::oauth::Oauth;
 use super::conditions::Conditions;
 use super::decode::{Fields, Item};
 use super::found::{Found, Mistakes};
-use super::policy::{DEFAULT_SEPARATOR, is_metadata_url};
 use super::problem::{Lint, Problems};
 use super::rules::{self, RuleSpots};
-use super::scopes::{Stars, scopes};
+use super::settings::{Settings, given};
 use super::shape::{Field, Holds, Shape, field};
 use super::yaml::Value;
 use super::{ACTION_WORDS, ACTIONS, Spot};
-use crate::mcp::Governed;
 use crate::policy::{
-    AcceptedTokens, Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Exposed,
-    HostPattern, Lists, Matching, PathPrefix, Policy, RouteBackends, Rules, ScopeTable, Shown,
-    Tasks, Unauthenticated,
+    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
+    ScopeTable, Shown, Tasks, Unauthenticated,
 };
 
 const GROUP: &str = "aigateway.envoyproxy.io";
 const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
 const KIND: &str = "MCPRoute";
-const DEFAULT_PATH: &str = "/mcp";
-/// RFC 9728, section 3.
-const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 // The descriptions are for errors only; the CRD has its own.
 const fn key(key: &'static str) -> Field {
@@ -47,36 +54,12 @@ static SPEC: Shape = shape(&[
     key("hostnames"),
     key("backendRefs"),
     key("backendSelector"),
+    key("backendTrafficPolicy"),
+    key("prefixMode"),
     key("securityPolicy"),
-]);
-static BACKEND_REF: Shape = shape(&[
-    key("group"),
-    key("kind"),
-    key("name"),
-    key("namespace"),
-    key("port"),
-    key("path"),
-    key("toolSelector"),
-    key("securityPolicy"),
-    key("forwardHeaders"),
 ]);
 static SECURITY_POLICY: Shape =
     shape(&[key("oauth"), key("apiKeyAuth"), key("extAuth"), key("authorization")]);
-static OAUTH: Shape = shape(&[
-    key("issuer"),
-    key("audiences"),
-    key("jwks"),
-    key("protectedResourceMetadata"),
-    key("claimToHeaders"),
-]);
-static RESOURCE_METADATA: Shape = shape(&[
-    key("resource"),
-    key("resourceName"),
-    key("scopesSupported"),
-    key("resourceSigningAlgValuesSupported"),
-    key("resourceDocumentation"),
-    key("resourcePolicyUri"),
-]);
 static AUTHORIZATION: Shape = shape(&[key("defaultAction"), key("rules")]);
 pub(super) static RULE: Shape = shape(&[
     field("action", Holds::Word(&ACTION_WORDS), ""),
@@ -90,7 +73,7 @@ pub(super) static TARGET: Shape = shape(&[key("tools")]);
 /// Others are skipped.
 pub(super) fn read(
     item: &Item<'_>,
-    conditions: &mut Conditions,
+    (defaults, conditions): (&RouteDefaults, &mut Conditions),
     problems: &mut Problems,
     add: &mut dyn FnMut(Found, Spot),
 ) {
@@ -110,7 +93,7 @@ pub(super) fn read(
         let is_empty = matches!(&items.node().value, Value::Sequence(items) if items.is_empty());
         if !is_empty {
             for item in &items.items(problems).unwrap_or_default() {
-                read(item, conditions, problems, add);
+                read(item, (defaults, conditions), problems, add);
             }
         }
         return;
@@ -133,19 +116,9 @@ pub(super) fn read(
         item.problem(problems, message);
         return;
     }
-    let (found, any) = problems.checked(|problems| route(item, conditions, problems));
+    let (found, any) = problems.checked(|problems| route(item, defaults, conditions, problems));
     if let Some(found) = found {
         add(found.with_mistakes(any), item.into());
-    }
-}
-
-/// Names what is left to others.
-#[derive(Default)]
-struct Left(Vec<&'static str>);
-
-impl Left {
-    fn note(&mut self, fields: &Fields<'_>, keys: &[(&str, &'static str)]) {
-        self.0.extend(keys.iter().filter(|(key, _)| fields.get(key).is_some()).map(|(_, as_)| as_));
     }
 }
 
@@ -158,45 +131,61 @@ fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems
 
 /// Reads a document. `None` if it is no mapping. Every part is read, whatever is wrong with others;
 /// the strictest value stands for what has a mistake.
-fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
+fn route(
+    item: &Item<'_>,
+    RouteDefaults { settings, mistakes: defaults, .. }: &RouteDefaults,
+    conditions: &mut Conditions,
+    problems: &mut Problems,
+) -> Option<Found> {
     let fields = item.fields(&OBJECT, problems)?;
     let name = name(&fields, problems);
     let spec_item = fields.required("spec", problems);
-    let (spec, is_unclear) = problems
-        .checked(|problems| spec_item.as_ref().and_then(|item| item.fields(&SPEC, problems)));
-    let mut parts = Parts { conditions, problems, left: Left::default() };
-    let Spec { matching, backends, authorized, metadata } = match (&spec_item, &spec) {
+    let (spec, is_unclear) = problems.checked(|problems| {
+        spec_item.as_ref().and_then(|item| item.fields_or_null(&SPEC, problems))
+    });
+    let mut table = settings.hierarchy.clone();
+    let mut parts =
+        Parts { conditions, problems, settings, table: &mut table, left: Left::default() };
+    let Spec { address, backends, security } = match (&spec_item, &spec) {
         (Some(item), Some(spec)) => parts.read(item, spec),
         _ => Spec::default(),
     };
-    let Authorized { default_action, rules, table } = authorized;
+    let Security { oauth, default_action, rules } = security;
     let mistakes = Mistakes {
         name: name.is_none(),
-        matching: matching.is_none(),
-        governed: false,
-        lists: false,
-        scopes: false,
-        condition_errors: false,
+        matching: address.matching.is_none(),
         default_action: default_action.is_none(),
         rules: rules.is_none(),
-        any: name.is_none() || matching.is_none() || default_action.is_none() || rules.is_none(),
+        any: defaults.any
+            || name.is_none()
+            || address.matching.is_none()
+            || default_action.is_none()
+            || rules.is_none(),
+        ..*defaults
     };
     let (rules, spots) = rules.unwrap_or_default();
+    let unauthenticated = match &oauth {
+        Some(_) => Unauthenticated::Challenge,
+        None => given(settings.unauthenticated).unwrap_or(Unauthenticated::Forbid),
+    };
+    let Oauth { accepted_tokens, metadata_url, scopes_supported } = oauth.unwrap_or_default();
     let policy = Policy {
         name: name.unwrap_or_default(),
         dialect: Dialect::McpRoute,
-        matching: matching.unwrap_or_default(),
-        backend: BackendFrom::Route(backends),
-        resource_metadata_url: metadata.url,
-        scopes_supported: metadata.scopes,
-        accepted_tokens: AcceptedTokens::default(),
-        unauthenticated: Unauthenticated::Forbid,
-        enforcement: Enforcement::Enforce,
-        batches: Batches::Reject,
-        governed: Governed::default(),
-        lists: Lists { tools: Shown::Permitted, ..Lists::UNFILTERED },
-        tasks: Tasks::Continue,
-        condition_errors: ConditionErrors::DenyAny,
+        matching: address.matching.unwrap_or_default(),
+        backend: BackendFrom::Route(backends.route),
+        resource_metadata_url: metadata_url.or_else(|| settings.resource_metadata_url.clone()),
+        scopes_supported: scopes_supported
+            .or_else(|| settings.scopes_supported.clone())
+            .unwrap_or_default(),
+        accepted_tokens,
+        unauthenticated,
+        enforcement: given(settings.enforcement).unwrap_or(Enforcement::Enforce),
+        batches: given(settings.batches).unwrap_or(Batches::Reject),
+        governed: given(settings.governed).unwrap_or_default(),
+        lists: settings.lists(Lists { tools: Shown::Permitted, ..Lists::UNFILTERED }),
+        tasks: given(settings.tasks).unwrap_or(Tasks::Continue),
+        condition_errors: given(settings.condition_errors).unwrap_or(ConditionErrors::DenyAny),
         default_action: default_action.unwrap_or(Action::Deny),
         rules,
         scopes: table,
@@ -211,87 +200,144 @@ fn route(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
 struct Parts<'r> {
     conditions: &'r mut Conditions,
     problems: &'r mut Problems,
+    /// Those of `mcpRouteDefaults`.
+    settings: &'r Settings,
+    table: &'r mut ScopeTable,
     left: Left,
 }
 
 /// What a `spec` says.
 #[derive(Default)]
 struct Spec {
-    matching: Option<Matching>,
-    backends: RouteBackends,
-    authorized: Authorized,
-    metadata: ResourceMetadata,
+    address: Address,
+    backends: Backends,
+    security: Security,
 }
 
-/// Who may call what; each `None` if it has a mistake.
+/// Who may call what; each `None` if it is not given, or has a mistake.
 #[derive(Default)]
-struct Authorized {
+struct Security {
+    oauth: Option<Oauth>,
     default_action: Option<Action>,
     rules: Option<(Rules, Vec<RuleSpots>)>,
-    table: ScopeTable,
 }
 
 impl Parts<'_> {
     fn read(&mut self, item: &Item<'_>, spec: &Fields<'_>) -> Spec {
         let problems = &mut *self.problems;
-        self.left.note(spec, &[("parentRefs", "parentRefs"), ("backendRefs", "backendRefs")]);
-        refuse(spec, "headers", "policies are picked by host, path or route name", problems);
-        refuse(spec, "backendSelector", "say in `authorization` who may call what", problems);
-        let (matching, is_bad_matching) = problems.checked(|problems| matching(spec, problems));
-        let matching = matching.filter(|_| !is_bad_matching);
-        let (backends, is_bad_backend) = problems
-            .checked(|problems| spec.get("backendRefs").map(|item| backends(&item, problems)));
-        let (authorized, metadata) = self.security(item, spec);
-        if let (Some(backends), Some((rules, spots))) = (&backends, &authorized.rules)
+        self.left.note(
+            spec,
+            &[
+                ("parentRefs", "parentRefs"),
+                ("backendRefs", "backendRefs"),
+                ("backendTrafficPolicy", "backendTrafficPolicy"),
+            ],
+        );
+        if spec.get("headers").is_some_and(|item| !item.is_empty_list()) {
+            let instead = "requests are not selected by their headers, so this route would decide \
+                           about others, too: remove it, and deny these by a first rule for each \
+                           header, such as `{action: Deny, cel: 'request.headers[?\"NAME\"]\
+                           .orValue(\"\") != \"VALUE\"'}`";
+            refuse(spec, "headers", instead, problems);
+        }
+        let instead = "sessions are not restricted to some backends: remove it, and say in \
+                       `authorization` who may call the tools of which backend, as in `cel: \
+                       request.mcp.backend == \"NAME\"`";
+        refuse(spec, "backendSelector", instead, problems);
+        let address = Address::read(spec, problems);
+        let (backends, is_bad_backend) = problems.checked(|problems| {
+            let default = self.settings.backend.as_ref().ok().and_then(Option::as_ref);
+            Backends::read(spec, default, &mut self.left, problems)
+        });
+        let security = self.security(item, spec, &address);
+        if let Some((rules, spots)) = &security.rules
             && !is_bad_backend
         {
-            unknown_backends(rules, spots, backends, self.problems);
+            backends.find_unreachable(rules, spots, self.problems);
         }
-        if !self.left.0.is_empty() {
-            let left = self.left.0.join(", ");
-            let message = format!("left to the configuration of Envoy: {left}");
-            item.lint(Lint::LeftToOthers, self.problems, message);
-        }
-        let backends = backends.unwrap_or_default().into_iter();
-        let backends = backends.map(|name| (name, Exposed::default())).collect();
-        let backends = RouteBackends::new(DEFAULT_SEPARATOR.to_owned(), None, backends);
-        Spec { matching, backends: backends.unwrap_or_default(), authorized, metadata }
+        self.left.notice(item, self.problems);
+        Spec { address, backends, security }
     }
 
-    fn security(
-        &mut self,
-        spec_item: &Item<'_>,
-        spec: &Fields<'_>,
-    ) -> (Authorized, ResourceMetadata) {
+    fn security(&mut self, spec_item: &Item<'_>, spec: &Fields<'_>, address: &Address) -> Security {
         let problems = &mut *self.problems;
         let item = spec.get("securityPolicy");
         let (fields, is_unclear) = problems.checked(|problems| {
-            item.as_ref().and_then(|item| item.fields(&SECURITY_POLICY, problems))
+            item.as_ref().and_then(|item| item.fields_or_null(&SECURITY_POLICY, problems))
         });
-        let mut metadata = ResourceMetadata::default();
-        if let Some(fields) = &fields {
-            for key in ["apiKeyAuth", "extAuth"] {
-                let instead = "put that filter of Envoy's in front and leave it out here";
-                refuse(fields, key, instead, problems);
-            }
-            if let Some(oauth) = fields.get("oauth") {
-                metadata = resource_metadata(&oauth, &mut self.left, problems);
-            }
+        let part = |key| fields.as_ref().and_then(|fields| fields.get(key));
+        for (key, item) in ["apiKeyAuth", "extAuth"].map(|key| (key, part(key))) {
+            let Some(item) = item else { continue };
+            let message = format!(
+                "`{key}` is left to Envoy, and rules see only what a token says: a caller without \
+                 one has no scopes and no claims"
+            );
+            item.lint(Lint::OtherCredentials, problems, message);
         }
-        let authorized = match fields.and_then(|fields| fields.get("authorization")) {
-            Some(item) => authorized(&item, self.conditions, problems),
-            None if is_unclear => Authorized::default(),
-            None => {
-                let message = "without `securityPolicy.authorization` every call is allowed";
-                spec_item.lint(Lint::NoAuthorization, problems, message);
-                Authorized {
-                    default_action: Some(Action::Allow),
-                    rules: Some((Rules::default(), Vec::new())),
-                    table: ScopeTable::default(),
-                }
+        let oauth_item = part("oauth");
+        let default_url = self.settings.resource_metadata_url.as_deref();
+        let oauth = oauth_item
+            .as_ref()
+            .map(|item| Oauth::read(item, (address, default_url), &mut self.left, problems));
+        let Some(item) = part("authorization") else {
+            if is_unclear {
+                return Security { oauth, ..Security::default() };
             }
+            let message = "without `securityPolicy.authorization` every call is allowed";
+            spec_item.lint(Lint::NoAuthorization, problems, message);
+            let rules = Some((Rules::default(), Vec::new()));
+            return Security { oauth, default_action: Some(Action::Allow), rules };
         };
-        (authorized, metadata)
+        let security = Security { oauth, ..self.authorization(&item) };
+        if let Some((rules, spots)) = &security.rules
+            && oauth_item.is_none()
+            && !is_unclear
+        {
+            requires_no_token(rules, spots, self.problems);
+        }
+        security
+    }
+
+    fn authorization(&mut self, item: &Item<'_>) -> Security {
+        let problems = &mut *self.problems;
+        let (fields, is_unclear) =
+            problems.checked(|problems| item.fields_or_null(&AUTHORIZATION, problems));
+        let Some(fields) = fields else { return Security::default() };
+        let default_action = match fields.get("defaultAction") {
+            Some(item) => item.word(&ACTIONS, problems),
+            None => Some(Action::Deny),
+        };
+        let rules = match fields.get("rules") {
+            Some(item) => {
+                let state = (&mut *self.table, &mut *self.conditions);
+                rules::rules(&item, Dialect::McpRoute, (None, None), state, problems)
+            }
+            None => Some((Rules::default(), Vec::new())),
+        };
+        if let (Some((rules, _)), Some(default_action)) = (&rules, default_action)
+            && rules.is_empty()
+            && !is_unclear
+        {
+            rules::no_rules(fields.get("rules").as_ref().unwrap_or(item), default_action, problems);
+        }
+        // A key that is not known may have been meant as either.
+        let rules = rules.filter(|_| !is_unclear || fields.get("rules").is_some());
+        let default_action = default_action.filter(|_| !is_unclear);
+        Security { oauth: None, default_action, rules }
+    }
+}
+
+/// Warns of the first rule that requires scopes or claims where the document says nothing about
+/// tokens.
+fn requires_no_token(rules: &Rules, spots: &[RuleSpots], problems: &mut Problems) {
+    let mut requiring = rules.iter().zip(spots);
+    let requires =
+        |rule: &crate::policy::Rule| !rule.scopes.names().is_empty() || !rule.claims.is_empty();
+    if let Some((_, spots)) = requiring.find(|(rule, _)| requires(rule)) {
+        let message = "this rule requires scopes or claims, but without `securityPolicy.oauth` \
+                       (which the CRD demands then) nothing says which tokens count: any that \
+                       Envoy verifies does; add `oauth` with `issuer` and `audiences`";
+        problems.lint(Lint::NoOauth, spots.rule.place, &spots.rule.keys, message);
     }
 }
 
@@ -309,156 +355,6 @@ fn name(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
             Some(format!("{}/{}", namespace?, name?))
         }
         None => name,
-    }
-}
-
-fn matching(spec: &Fields<'_>, problems: &mut Problems) -> Option<Matching> {
-    let hosts = spec.get("hostnames").and_then(|item| item.strings(problems)).unwrap_or_default();
-    let mut matching = Matching::default();
-    for item in &hosts {
-        match HostPattern::parse(item.as_text()) {
-            Some(host) => matching.hosts.push(host),
-            None => item.problem(problems, format!("`{}` is not a host name", item.as_text())),
-        }
-    }
-    let path = match spec.get("path") {
-        Some(item) => {
-            let text = item.string(problems)?;
-            let path = PathPrefix::exactly(&text);
-            if path.is_none() {
-                item.problem(problems, format!("`{text}` is not a plain path, such as `/mcp`"));
-            }
-            path?
-        }
-        None => PathPrefix::exactly(DEFAULT_PATH)?,
-    };
-    matching.path_prefixes.push(path);
-    Some(matching)
-}
-
-/// The names of the backends.
-fn backends(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
-    let mut names = Vec::new();
-    for item in &item.items(problems).unwrap_or_default() {
-        let Some(fields) = item.fields(&BACKEND_REF, problems) else { continue };
-        let name = fields.required("name", problems).and_then(|item| item.string(problems));
-        names.extend(name);
-        let selected = "name the tools that may be called in `authorization`";
-        refuse(&fields, "toolSelector", selected, problems);
-        for key in ["securityPolicy", "forwardHeaders"] {
-            let instead = "what a backend is sent is for Envoy's route to say; leave it out here";
-            refuse(&fields, key, instead, problems);
-        }
-    }
-    names
-}
-
-#[derive(Default)]
-struct ResourceMetadata {
-    url: Option<String>,
-    scopes: Vec<String>,
-}
-
-fn resource_metadata(
-    oauth: &Item<'_>,
-    left: &mut Left,
-    problems: &mut Problems,
-) -> ResourceMetadata {
-    let Some(fields) = oauth.fields(&OAUTH, problems) else { return ResourceMetadata::default() };
-    left.note(
-        &fields,
-        &[
-            ("issuer", "oauth.issuer"),
-            ("audiences", "oauth.audiences"),
-            ("jwks", "oauth.jwks"),
-            ("claimToHeaders", "oauth.claimToHeaders"),
-        ],
-    );
-    let Some(fields) = fields
-        .required("protectedResourceMetadata", problems)
-        .and_then(|item| item.fields(&RESOURCE_METADATA, problems))
-    else {
-        return ResourceMetadata::default();
-    };
-    left.0.push("the protected resource metadata document");
-    let resource = fields.required("resource", problems);
-    let url = resource.and_then(|item| {
-        let resource = item.string(problems)?;
-        let url = metadata_url(&resource).filter(|url| is_metadata_url(url));
-        if url.is_none() {
-            let message = format!(
-                "`{resource}` is not the URL of an MCP server, such as \
-                 `https://mcp.example.com/mcp` (RFC 9728, section 1.2)"
-            );
-            item.problem(problems, message);
-        }
-        url
-    });
-    let scopes = fields
-        .get("scopesSupported")
-        .map(|item| scopes(&item, Stars::Literal, problems).0)
-        .unwrap_or_default();
-    ResourceMetadata { url, scopes }
-}
-
-/// Where the metadata of a protected resource are found ([RFC 9728, section
-/// 3.1]): the well-known part comes between host and path.
-///
-/// [RFC 9728, section 3.1]: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
-fn metadata_url(resource: &str) -> Option<String> {
-    let resource = resource.strip_suffix('/').unwrap_or(resource);
-    let scheme = ["https://", "http://"].into_iter().find(|scheme| resource.starts_with(scheme))?;
-    let rest = resource.strip_prefix(scheme)?;
-    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    (!rest.contains('#')).then(|| format!("{scheme}{host}{WELL_KNOWN}{path}"))
-}
-
-fn authorized(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Authorized {
-    let (fields, is_unclear) = problems.checked(|problems| item.fields(&AUTHORIZATION, problems));
-    let Some(fields) = fields else { return Authorized::default() };
-    let default_action = match fields.get("defaultAction") {
-        Some(item) => item.word(&ACTIONS, problems),
-        None => Some(Action::Deny),
-    };
-    let backend = BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned());
-    let about = (Some(&backend), Some(Governed::default()));
-    let mut table = ScopeTable::default();
-    let rules = match fields.get("rules") {
-        Some(item) => {
-            rules::rules(&item, Dialect::McpRoute, about, (&mut table, conditions), problems)
-        }
-        None => Some((Rules::default(), Vec::new())),
-    };
-    if let (Some((rules, _)), Some(default_action)) = (&rules, default_action)
-        && rules.is_empty()
-        && !is_unclear
-    {
-        rules::no_rules(fields.get("rules").as_ref().unwrap_or(item), default_action, problems);
-    }
-    // A key that is not known may have been meant as either.
-    let rules = rules.filter(|_| !is_unclear || fields.get("rules").is_some());
-    Authorized { default_action: default_action.filter(|_| !is_unclear), rules, table }
-}
-
-/// Rules over backends to which no call can be routed.
-fn unknown_backends(
-    rules: &Rules,
-    spots: &[RuleSpots],
-    backends: &[String],
-    problems: &mut Problems,
-) {
-    for (rule, spots) in rules.iter().zip(spots) {
-        for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
-            let Some(backend) = &target.backend else { continue };
-            if backends.contains(backend) {
-                continue;
-            }
-            let hint = crate::words::nearest(backend, backends.iter().map(String::as_str))
-                .map(|known| format!("; did you mean `{known}`?"))
-                .unwrap_or_default();
-            let message = format!("`{backend}` is none of the backendRefs{hint}");
-            problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
-        }
     }
 }
 

@@ -13,6 +13,20 @@ use super::*;
 const NATIVE: &str = r#"
 jwt: {from: metadata, metadata: {namespace: n, key: k}}
 limits: {maxBodyBytes: 10, maxBodyParts: 9, maxHeaderBytes: 8, maxJsonDepth: 7, conditionCost: 6}
+mcpRouteDefaults:
+  backend: {toolNamePrefix: __}
+  resourceMetadataURL: https://a/b
+  scopesSupported: [a, b]
+  scopeHierarchy: {repo: [read, write]}
+  unauthenticated: Challenge
+  enforcement: Shadow
+  conditionErrors: NoMatch
+  batches: Authorize
+  enforce: [tools, prompts]
+  toolsList: Reachable
+  promptsList: Permitted
+  resourcesList: Unfiltered
+  tasks: Deny
 policies:
 - name: first
   match: {hosts: [a.example.com, '*.b.example.com'], pathPrefixes: [/a, /b], routes: [r]}
@@ -62,9 +76,12 @@ metadata: {name: r, namespace: default}
 spec:
   path: /tools
   hostnames: [mcp.example.com]
-  backendRefs: [{name: github}, {name: jira}]
+  prefixMode: Never
+  backendRefs:
+  - {name: github, toolSelector: {include: [search, list], excludeRegex: [x, 'y+']}}
+  - {name: jira, prefixMode: Always, toolSelector: {includeRegex: ['^a']}, promptSelector: {exclude: [p]}}
   securityPolicy:
-    oauth: {protectedResourceMetadata: {resource: 'https://mcp.example.com/tools', scopesSupported: [read, write]}}
+    oauth: {issuer: 'https://idp.example.com', audiences: [mcp], protectedResourceMetadata: {resource: 'https://mcp.example.com/tools', scopesSupported: [read, write]}}
     authorization:
       defaultAction: Deny
       rules:
@@ -112,11 +129,15 @@ fn wrong_values(keys: &str) -> Vec<&'static str> {
         "resourceMetadataURL" | "resource" => vec!["\"no url\""],
         "header" => vec!["\"no header\""],
         "enforce" if is_item => vec!["\"no such word\""],
-        "scopes" | "scopesSupported" if is_item => vec!["\"two words\"", "\"offline_access\""],
+        "scopes" | "scopesSupported" if is_item && !keys.starts_with("spec.") => {
+            vec!["\"two words\"", "\"offline_access\""]
+        }
         "cel" | "when" => {
             vec!["\"args.x ==\"", "\"no_such_name\"", "\"args.x.no_such_function()\""]
         }
-        "tool" if !parent.is_empty() => vec!["\" space\""],
+        "prefixMode" => vec!["\"never\""],
+        "excludeRegex" | "includeRegex" if is_item => vec!["\"(\"", "\"(?=a)\""],
+        "tool" if !parent.is_empty() && !keys.starts_with("spec.") => vec!["\" space\""],
         "uri" => vec!["\"file:///{a}\""],
         "method" => vec!["\"two words\""],
         "maxJsonDepth" | "conditionCost" => vec!["0", "\"ten\""],
@@ -158,8 +179,10 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
             Value::Object(_) => &["\"text\"", "null", "[]"],
             _ => &["[]", "null", "{}"],
         };
-        // No rule is what a test can expect.
-        let is_mistake = |value: &&&str| **value != "null" || !keys.ends_with("expect.rule");
+        // No rule is what a test can expect. In an object of Kubernetes, `null` is left out.
+        let may_be_null =
+            keys.ends_with("expect.rule") || (keys.starts_with("spec.") && !keys.ends_with(']'));
+        let is_mistake = |value: &&&str| **value != "null" || !may_be_null;
         let of_other_type = of_other_type.iter().filter(is_mistake);
         of_other_type.for_each(|value| add(Mistake::Value(value)));
         wrong_values(keys).into_iter().for_each(|value| add(Mistake::Value(value)));

@@ -83,11 +83,21 @@ pub enum Lint {
     NoRules,
     /// A rule of which nothing is given, so that it allows every call.
     OpenRule,
+    /// A part of an `MCPRoute` that changes nothing.
+    NoEffect,
+    /// A scope of an `MCPRoute` that no challenge names.
+    UnusualScope,
+    /// An `MCPRoute` requires scopes or claims, and no token.
+    NoOauth,
+    /// Envoy authenticates the callers of an `MCPRoute` by other means than a token.
+    OtherCredentials,
+    /// Challenges of an `MCPRoute` do not tell where to log in.
+    NoResourceMetadata,
 }
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 25] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -108,6 +118,11 @@ impl Lint {
         Self::FilteredLists,
         Self::NoRules,
         Self::OpenRule,
+        Self::NoEffect,
+        Self::UnusualScope,
+        Self::NoOauth,
+        Self::OtherCredentials,
+        Self::NoResourceMetadata,
     ];
 
     /// The word for it.
@@ -133,6 +148,11 @@ impl Lint {
             Self::FilteredLists => "filtered-lists",
             Self::NoRules => "no-rules",
             Self::OpenRule => "open-rule",
+            Self::NoEffect => "no-effect",
+            Self::UnusualScope => "unusual-scope",
+            Self::NoOauth => "no-oauth",
+            Self::OtherCredentials => "other-credentials",
+            Self::NoResourceMetadata => "no-resource-metadata",
         }
     }
 

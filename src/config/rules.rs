@@ -1,25 +1,22 @@
 //! The rules of a policy.
 
+mod source;
+
 use std::sync::Arc;
 
+use self::source::SOURCE;
 use super::conditions::Conditions;
-use super::decode::{Item, one_of};
+use super::decode::{Fields, Item, one_of};
 use super::problem::{Lint, Place, Problems};
-use super::scopes::{Stars, scopes};
 use super::shape::{Holds, Shape, field};
-use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, uri_doubt};
+use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, route_name_doubt, uri_doubt};
 use super::yaml::Scalar;
 use super::{ACTION_WORDS, ACTIONS, Spot};
-use crate::claims::Claims;
 use crate::mcp::{Feature, Governed};
 use crate::policy::{
-    Action, BackendFrom, ClaimType, ClaimValue, Comparison, Condition, ConditionError, Dialect,
-    Glob, RequiredClaim, RequiredScopes, Rule, Rules, ScopeTable, SuspicionKind, Target,
+    Action, BackendFrom, Comparison, Condition, ConditionError, Dialect, Glob, RequiredScopes,
+    Rule, Rules, ScopeTable, SuspicionKind, Target,
 };
-use serde_json::Value as Json;
-
-const CLAIM_TYPES: [(&str, ClaimType); 2] =
-    [("String", ClaimType::String), ("StringArray", ClaimType::StringArray)];
 
 /// A rule.
 pub(super) static RULE: Shape = Shape::new(
@@ -30,35 +27,6 @@ pub(super) static RULE: Shape = Shape::new(
         field("source", Holds::Mapping(&SOURCE), "Who calls."),
         field("target", Holds::Mapping(&TARGET), "What is called."),
         field("cel", Holds::Condition, "Must be true of `request`, `args` and `meta` (CEL)."),
-    ],
-);
-
-static SOURCE: Shape = Shape::new(
-    "Who calls.",
-    &[field("jwt", Holds::Mapping(&JWT), "What the caller's token says.").required()],
-);
-
-static JWT: Shape = Shape {
-    any_of: &["scopes", "claims"],
-    ..Shape::new(
-        "What the caller's token says.",
-        &[
-            field(
-                "scopes",
-                Holds::Scopes { may_be_empty: false },
-                "All of these are granted, by the claims `scope` and `scp` (RFC 6749, section 3.3).",
-            ),
-            field("claims", Holds::Mappings(&CLAIM), "All of these hold."),
-        ],
-    )
-};
-
-static CLAIM: Shape = Shape::new(
-    "A claim of the caller's token.",
-    &[
-        field("name", Holds::Text, "The claim; a dotted path leads into objects.").required(),
-        field("valueType", Holds::Word(&[CLAIM_TYPES[0].0, CLAIM_TYPES[1].0]), "String: a single value, one of `values`. StringArray: a list with one of them, or a single one.").required(),
-        field("values", Holds::Scalars, "One of these: strings, in which `*` stands for any characters, booleans or numbers, compared with their type.").required(),
     ],
 );
 
@@ -135,7 +103,7 @@ impl Reading<'_> {
     fn rule(&mut self, item: &Item<'_>) -> (Rule, RuleSpots) {
         let dialect = self.dialect;
         let (fields, is_unclear) =
-            self.problems.checked(|problems| item.fields(rule_shape(dialect), problems));
+            self.checked(|reading| reading.fields(item, rule_shape(dialect)));
         let part = |key| fields.as_ref().and_then(|fields| fields.get(key));
         let name = part("name").and_then(|item| item.string(self.problems));
         let action = match part("action") {
@@ -183,6 +151,22 @@ impl Reading<'_> {
         (rule, spots)
     }
 
+    /// Reads a mapping as its dialect means it.
+    fn fields<'n>(&mut self, item: &Item<'n>, shape: &Shape) -> Option<Fields<'n>> {
+        match self.dialect {
+            Dialect::Native => item.fields(shape, self.problems),
+            Dialect::McpRoute => item.fields_or_null(shape, self.problems),
+        }
+    }
+
+    /// Reads a text as its dialect means it: it may be empty in an `MCPRoute`.
+    fn string(&mut self, item: &Item<'_>) -> Option<String> {
+        match self.dialect {
+            Dialect::Native => item.string(self.problems),
+            Dialect::McpRoute => item.any_string(self.problems),
+        }
+    }
+
     /// Reads a part. Also returns true if it has a mistake.
     fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.problems.mistakes();
@@ -190,76 +174,10 @@ impl Reading<'_> {
         (part, self.problems.mistakes() > before)
     }
 
-    /// The scopes and claims that a caller must have.
-    fn source(&mut self, item: &Item<'_>) -> Source {
-        let problems = &mut *self.problems;
-        let jwt =
-            item.fields(&SOURCE, problems).and_then(|source| source.required("jwt", problems));
-        let Some(jwt) = jwt else { return Source::default() };
-        let Some(fields) = jwt.fields(&JWT, problems) else { return Source::default() };
-        let (scope_item, claim_item) = (fields.get("scopes"), fields.get("claims"));
-        let stars = match self.dialect {
-            Dialect::Native => Stars::Refused,
-            Dialect::McpRoute => Stars::Literal,
-        };
-        if scope_item.is_none() && claim_item.is_none() && !fields.has_unclear_key() {
-            jwt.problem(problems, "expected `scopes`, `claims` or both");
-        }
-        let (scopes, spots) =
-            scope_item.map(|item| scopes(&item, stars, problems)).unwrap_or_default();
-        let claims = claim_item.map(|item| self.claims(&item)).unwrap_or_default();
-        Source { scopes, spots, claims }
-    }
-
-    fn claims(&mut self, item: &Item<'_>) -> Vec<RequiredClaim> {
-        let items = item.items(self.problems).unwrap_or_default();
-        items.iter().filter_map(|item| self.claim(item)).collect()
-    }
-
-    fn claim(&mut self, item: &Item<'_>) -> Option<RequiredClaim> {
-        let problems = &mut *self.problems;
-        let fields = item.fields(&CLAIM, problems)?;
-        let name_item = fields.required("name", problems);
-        let name = name_item.as_ref().and_then(|item| item.string(problems));
-        if let (Some(item), Some(name)) = (&name_item, &name)
-            && Claims::SCOPE_CLAIMS.contains(&name.as_str())
-        {
-            item.problem(problems, format!("`{name}` holds scopes: require them with `scopes`"));
-        }
-        if let (Some(item), Some(name), Dialect::Native) = (&name_item, &name, self.dialect)
-            && name.contains('*')
-        {
-            let message = format!(
-                "`*` is no pattern in the name of a claim, and `{name}` has one: write the claim's \
-                 whole path, and patterns in `values`"
-            );
-            item.problem(problems, message);
-        }
-        let value_type = match (fields.get("valueType"), self.dialect) {
-            (None, Dialect::McpRoute) => Some(ClaimType::String),
-            _ => fields
-                .required("valueType", problems)
-                .and_then(|item| item.word(&CLAIM_TYPES, problems)),
-        };
-        let values = fields.required("values", problems).and_then(|item| match self.dialect {
-            Dialect::Native => {
-                let items = item.items(problems)?;
-                Some(items.iter().filter_map(|item| claim_value(item, problems)).collect())
-            }
-            Dialect::McpRoute => {
-                let items = item.strings(problems)?;
-                let text = |item: &Item<'_>| ClaimValue::String(item.as_text().to_owned());
-                Some(items.iter().map(text).collect())
-            }
-        });
-        let dialect = self.dialect;
-        Some(RequiredClaim { name: name?, dialect, value_type: value_type?, values: values? })
-    }
-
     /// Reads targets, without those that have a mistake.
     fn targets(&mut self, item: &Item<'_>, comparison: Comparison) -> (Vec<Target>, Vec<Spot>) {
         let (mut targets, mut spots) = (Vec::new(), Vec::new());
-        let Some(fields) = item.fields(target_shape(self.dialect), self.problems) else {
+        let Some(fields) = self.fields(item, target_shape(self.dialect)) else {
             return (targets, spots);
         };
         let mut is_empty = true;
@@ -299,7 +217,7 @@ impl Reading<'_> {
         (feature, name_key, shape): (Feature, &str, &'static Shape),
         comparison: Comparison,
     ) -> Option<Target> {
-        let fields = item.fields(shape, self.problems)?;
+        let fields = self.fields(item, shape)?;
         let when = fields.get("when").and_then(|item| self.condition(&item, comparison));
         let problems = &mut *self.problems;
         let other = if feature == Feature::Tool { fields.get("toolName") } else { None };
@@ -321,16 +239,17 @@ impl Reading<'_> {
             }
         };
         let backend_item = fields.get("backend");
-        let name = name_item.as_ref().and_then(|item| item.string(problems));
+        let name = name_item.as_ref().and_then(|item| self.string(item));
+        let backend = backend_item.as_ref().and_then(|item| self.string(item));
         if self.dialect == Dialect::McpRoute {
-            fields.required("backend", problems);
+            let target = self.route_target(&fields, feature, (backend, name?))?;
+            return Some(Target::new(target, when, comparison));
         }
-        let backend = backend_item.as_ref().and_then(|item| item.string(problems));
-
+        let problems = &mut *self.problems;
         if let (Some(item), Some(name)) = (&name_item, &name) {
             let prefixed = backend_item.is_none().then_some(self.backend_from).flatten();
             let about = (prefixed, self.governed);
-            if let Some(mistake) = name_mistake(feature, name, about, self.dialect) {
+            if let Some(mistake) = name_mistake(feature, name, about) {
                 item.problem(problems, mistake);
             } else if feature == Feature::Resource
                 && let Some(doubt) = uri_doubt(name, prefixed)
@@ -347,7 +266,29 @@ impl Reading<'_> {
         Some(Target::new((feature, backend, Glob::new(name?)), when, comparison))
     }
 
+    /// Returns a target of an `MCPRoute`, whose names are compared as they are.
+    fn route_target(
+        &mut self,
+        fields: &Fields<'_>,
+        feature: Feature,
+        (backend, name): (Option<String>, String),
+    ) -> Option<(Feature, Option<String>, Glob)> {
+        fields.required("backend", self.problems);
+        let instead = "leave `target` out to mean every tool";
+        if let (Some(item), Some(doubt)) =
+            (fields.get(feature.as_str()), route_name_doubt(&name, instead))
+        {
+            item.lint(Lint::NoEffect, self.problems, doubt);
+        }
+        Some((feature, Some(backend?), Glob::exactly(name)))
+    }
+
     fn condition(&mut self, item: &Item<'_>, comparison: Comparison) -> Option<Arc<Condition>> {
+        if self.dialect == Dialect::McpRoute && item.is_blank() {
+            let message = "a blank condition is none: write one, or remove the key";
+            item.lint(Lint::NoEffect, self.problems, message);
+            return None;
+        }
         let scalar = item.text(self.problems)?;
         match self.conditions.get(&scalar.text) {
             Ok(condition) => {
@@ -376,33 +317,6 @@ impl Reading<'_> {
             }
         }
     }
-}
-
-/// Reads a value of a claim: a string, perhaps with stars, a boolean or a number.
-fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
-    match item.scalar_value(problems)? {
-        Json::String(text) if text.contains('*') => Some(ClaimValue::Pattern(Glob::new(text))),
-        Json::String(text) => Some(ClaimValue::String(text)),
-        Json::Bool(value) => Some(ClaimValue::Bool(value)),
-        Json::Number(number) => {
-            let value = ClaimValue::number(number.as_f64().unwrap_or(f64::NAN));
-            if value.is_none() {
-                let message = "a number beyond ±(2^53 − 1) equals no claim: readers round it \
-                               differently";
-                item.problem(problems, message);
-            }
-            value
-        }
-        Json::Null | Json::Array(_) | Json::Object(_) => None,
-    }
-}
-
-/// Who calls.
-#[derive(Default)]
-struct Source {
-    scopes: Vec<String>,
-    spots: Vec<Spot>,
-    claims: Vec<RequiredClaim>,
 }
 
 fn rule_shape(dialect: Dialect) -> &'static Shape {

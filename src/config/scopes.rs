@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::Spot;
 use super::decode::Item;
-use super::problem::Problems;
+use super::problem::{Lint, Problems};
 use crate::policy::{HierarchyMistake, MOST_DERIVED, ScopeTable, is_scope_token};
 
 /// Scopes go into headers.
@@ -92,8 +92,6 @@ fn not_a_scope(text: &str) -> String {
 pub(super) enum Stars {
     /// A mistake: a scope is granted by name.
     Refused,
-    /// Itself, as in an MCPRoute.
-    Literal,
     /// The same characters as in the broader scope, if that has a star, too.
     Repeated { is_starred: bool },
 }
@@ -102,7 +100,6 @@ pub(super) enum Stars {
 fn star_mistake(scope: &str, stars: Stars) -> Option<String> {
     let count = scope.matches('*').count();
     match stars {
-        Stars::Literal => None,
         _ if count == 0 => None,
         Stars::Refused => Some(format!(
             "`{scope}`: scopes are named in full here; to grant many by one, name one scope here \
@@ -132,6 +129,72 @@ fn scope_mistakes(scope: &str, stars: Stars) -> Vec<String> {
         (scope == "offline_access").then(refresh),
     ];
     mistakes.into_iter().flatten().collect()
+}
+
+/// Reads the scopes that a rule of an `MCPRoute` requires: any texts, without those that stand
+/// there twice.
+pub(super) fn route_scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<Spot>) {
+    let items = item.strings(problems).unwrap_or_default();
+    let mut seen = HashSet::new();
+    let mut scopes = Vec::new();
+    for item in &items {
+        let scope = item.as_text();
+        if !seen.insert(scope) {
+            let message = format!("the scope `{scope}` stands here already: remove it");
+            item.lint(Lint::NoEffect, problems, message);
+            continue;
+        }
+        if scope.len() > LONGEST_SCOPE_BYTES {
+            let message = format!("a scope is at most {LONGEST_SCOPE_BYTES} bytes long");
+            item.problem(problems, message);
+        }
+        if !is_scope_token(scope) {
+            let message =
+                format!("{}, so no challenge names it{}", not_a_scope(scope), split_hint(scope));
+            item.lint(Lint::UnusualScope, problems, message);
+        }
+        scopes.push((scope.to_owned(), Spot::from(item)));
+    }
+    scopes.into_iter().unzip()
+}
+
+/// Reads the scopes that an `MCPRoute` supports, without those that no challenge can name.
+pub(super) fn supported_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut scopes = Vec::new();
+    for (scope, item) in item.any_strings(problems).unwrap_or_default() {
+        let doubt = match scope.as_str() {
+            "offline_access" => Some(
+                "`offline_access` asks for a refresh token and permits nothing (MCP \
+                 authorization)"
+                    .to_owned(),
+            ),
+            scope if scope.len() > LONGEST_SCOPE_BYTES => {
+                Some(format!("a scope of more than {LONGEST_SCOPE_BYTES} bytes is too long"))
+            }
+            scope => (!is_scope_token(scope)).then(|| not_a_scope(scope)),
+        };
+        match doubt {
+            Some(doubt) => {
+                let hint = split_hint(&scope);
+                let message = format!("{doubt}, so no challenge names it{hint}");
+                item.lint(Lint::UnusualScope, problems, message);
+            }
+            None if seen.insert(scope.clone()) => scopes.push(scope),
+            None => {
+                let message = format!("the scope `{scope}` stands here already: remove it");
+                item.lint(Lint::NoEffect, problems, message);
+            }
+        }
+    }
+    scopes
+}
+
+fn split_hint(scope: &str) -> &'static str {
+    match scope.trim().contains(' ') {
+        true => "; write each scope as an item of the list",
+        false => "",
+    }
 }
 
 /// A list of scope-tokens, with where each stands.

@@ -77,6 +77,11 @@ impl Shape {
         Self { about, fields, one_of: &[], any_of: &[] }
     }
 
+    /// Requires at least one of these keys.
+    pub(crate) const fn any_of(self, any_of: &'static [&'static str]) -> Self {
+        Self { any_of, ..self }
+    }
+
     /// The JSON Schema of a file of this shape.
     pub(crate) fn document(&self, id: &str, title: &str) -> Value {
         let mut schema = self.schema();

@@ -1,8 +1,8 @@
 //! What rules are about.
 
 use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous};
-use crate::policy::{BackendFrom, Dialect};
+use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous, name_fault};
+use crate::policy::BackendFrom;
 
 pub(super) static TARGET: Shape = Shape {
     any_of: &["tools", "prompts", "resources", "methods"],
@@ -97,13 +97,7 @@ pub(super) fn name_mistake(
     feature: Feature,
     name: &str,
     (prefixed, governed): (Option<&BackendFrom>, Option<Governed>),
-    dialect: Dialect,
 ) -> Option<String> {
-    if dialect == Dialect::McpRoute && name.contains('*') {
-        return Some(format!(
-            "`{name}`: an MCPRoute names its tools in full; leave `target` out to mean all of them"
-        ));
-    }
     if name.trim() != name || name.contains(char::is_control) {
         return Some(format!(
             "`{}` never matches: it has spaces around it or control characters",
@@ -130,6 +124,23 @@ pub(super) fn name_mistake(
     Some(format!(
         "`{name}` has a backend's name in front, and the {noun} is what follows it: write {fix}"
     ))
+}
+
+/// Returns what the author of a name in an `MCPRoute`, where each name stands for itself, may not
+/// know. `instead` says what to write for several names.
+pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
+    if let Some(fault) = name_fault(Feature::Tool, name) {
+        return Some(format!(
+            "`{}` never matches here, unlike in Envoy AI Gateway: calls of a name that {fault} are \
+             refused",
+            name.escape_debug()
+        ));
+    }
+    name.contains('*').then(|| {
+        format!(
+            "`*` stands for itself in an MCPRoute, so `{name}` matches no other name: {instead}"
+        )
+    })
 }
 
 /// Why the URI of a resource can match no call, if it cannot.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::{Reason, Unauthenticated};
+use crate::policy::{BackendFrom, Reason, Unauthenticated};
 
 pub(super) fn problems(text: &str) -> Vec<String> {
     let shown = |finding: &Finding| finding.to_string().replacen("policy:", "", 1);
@@ -25,7 +25,7 @@ fn what_is_left_out_has_the_documented_default() {
             condition_cost: 10_000,
         }
     );
-    assert_eq!(gate.policies[0].backend.separator(), Some("__"));
+    assert!(matches!(&gate.policies[0].backend, BackendFrom::ToolNamePrefix(text) if text == "__"));
     assert_eq!(gate.policies[0].unauthenticated, Unauthenticated::Forbid);
     assert_eq!(gate.policies[0].default_action, Action::Deny);
     assert_eq!(Reason::DenyDefault.to_string(), "deny_default");

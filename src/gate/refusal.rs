@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::challenge;
 use crate::mcp::{Call, Feature, Listing, Malformed, RequestId};
-use crate::policy::{Policy, Reason, Selector, Unselectable};
+use crate::policy::{Policy, Reason, Selector, Unselectable, is_scope_token};
 
 /// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
 /// error, since MCP clients show that to their users and nothing else; or plain text, where
@@ -209,7 +209,9 @@ impl Refusal {
             ),
         };
         let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, message));
-        if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
+        // A header can name no others; rules of an `MCPRoute` may require some.
+        let are_nameable = |scopes: &[String]| scopes.iter().all(|scope| is_scope_token(scope));
+        if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty() && are_nameable(scopes)) {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
             refusal.required_scopes = scopes.to_vec();
         }

@@ -79,6 +79,11 @@ pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str
     Ok(name)
 }
 
+/// Returns the reason why every call of a name is refused, if it is.
+pub fn name_fault(feature: Feature, name: &str) -> Option<&'static str> {
+    judged(feature, Cow::Borrowed(name)).err()
+}
+
 /// A call of something that is judged.
 #[derive(Debug)]
 pub struct Call<'a> {

@@ -134,6 +134,12 @@ impl RouteBackends {
         self.fallback.as_deref()
     }
 
+    /// Returns true unless a selector of a backend hides its tool of this name.
+    pub fn exposes_tool(&self, backend: &str, tool: &str) -> bool {
+        let selector = self.backends.get(backend).and_then(|exposed| exposed.tools.as_ref());
+        selector.is_none_or(|selector| selector.selects(tool))
+    }
+
     /// Returns true if some backend has a selector of prompts.
     pub(super) fn select_prompts(&self) -> bool {
         self.backends.values().any(|exposed| exposed.prompts.is_some())

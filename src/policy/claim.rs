@@ -88,6 +88,7 @@ impl RequiredClaim {
     pub fn holds(&self, claims: Option<&Claims>) -> Possible {
         let Some(claims) = claims else { return Possible::FALSE };
         match self.dialect {
+            Dialect::McpRoute if Self::is_of_scopes(&self.name) => Possible::FALSE,
             Dialect::McpRoute => match claims.find_by_path(&self.name) {
                 Some(claim) => Possible::of(self.is_there(claim)),
                 None => Possible::FALSE,
@@ -103,6 +104,13 @@ impl RequiredClaim {
                 held.unwrap_or(Possible::FALSE)
             }
         }
+    }
+
+    /// Returns true if a path leads into a claim that holds scopes, which is no claim in an
+    /// `MCPRoute`.
+    pub fn is_of_scopes(path: &str) -> bool {
+        let first = path.split('.').next().unwrap_or_default();
+        Claims::SCOPE_CLAIMS.contains(&first)
     }
 
     /// Compares as the reference does.

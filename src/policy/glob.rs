@@ -28,6 +28,11 @@ impl Glob {
         Self { text, parts }
     }
 
+    /// Returns a pattern of this name alone, in which a star stands for itself.
+    pub fn exactly(text: String) -> Self {
+        Self { parts: vec![text.clone()], text }
+    }
+
     /// Returns the same pattern for folded names, which have no white space around them. Its
     /// stars are those that are written: what folds to one stands for itself.
     #[must_use]

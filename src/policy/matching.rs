@@ -159,9 +159,11 @@ impl PathPrefix {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The path alone. `None` if it is not a plain path.
+    /// Returns the path alone, in which stars and escapes stand for themselves. `None` if it is not
+    /// in clear form.
     pub fn exactly(text: &str) -> Option<Self> {
-        is_plain(text).then(|| Self { path: text.to_owned(), folded: folded(text), exact: true })
+        let is_clear = clear_path(text).is_ok_and(|clear| clear == text);
+        is_clear.then(|| Self { path: text.to_owned(), folded: folded(text), exact: true })
     }
 
     /// Compares it with a path in clear form.

@@ -4,7 +4,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Numbers for the scopes that a policy names, and which of them imply others.
 /// A token's other scopes cannot matter to the policy and are not kept.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ScopeTable {
     numbers: FxHashMap<String, usize>,
     /// By number: the scope with all that it implies, transitively. A scope
@@ -15,7 +15,7 @@ pub struct ScopeTable {
 }
 
 /// A hierarchy in which scopes have stars.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Patterns {
     /// The narrower ones of scopes without a star.
     exact: FxHashMap<String, Vec<String>>,
@@ -31,7 +31,7 @@ struct Starred {
 }
 
 /// What a scope with a star implies.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Narrower {
     Exact(String),
     /// The star repeats what it stands for on the broader side.

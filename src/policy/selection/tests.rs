@@ -16,7 +16,7 @@ const BY_ROUTE: &str = "policies:
 const MCP_ROUTE: &str = "apiVersion: aigateway.envoyproxy.io/v1beta1
 kind: MCPRoute
 metadata: {name: route}
-spec: {path: /mcp}
+spec: {path: /mcp, backendRefs: [{name: b}]}
 ---
 policies: [{name: public, rules: [{action: Allow}]}]";
 

@@ -1,0 +1,94 @@
+//! The requests that an `MCPRoute` is for.
+
+use crate::config::decode::{Fields, Item};
+use crate::config::problem::{Lint, Problems};
+use crate::policy::{HostPattern, Matching, PathPrefix};
+
+const DEFAULT_PATH: &str = "/mcp";
+
+/// The hosts and the path of a route.
+#[derive(Default)]
+pub(super) struct Address {
+    /// `None` if there is a mistake.
+    pub(super) matching: Option<Matching>,
+    pub(super) url: RouteUrl,
+}
+
+/// The URL under which clients find a route.
+#[derive(Default)]
+pub(super) enum RouteUrl {
+    /// It has this one.
+    One(String),
+    /// It has one for each of its hosts.
+    Several,
+    /// The route is for all hosts.
+    AnyHost,
+    /// Its host or its path has a mistake.
+    #[default]
+    Unclear,
+}
+
+impl Address {
+    pub(super) fn read(spec: &Fields<'_>, problems: &mut Problems) -> Self {
+        let (address, has_mistake) = problems.checked(|problems| {
+            let hosts = spec.get("hostnames").map(|item| hosts(&item, problems));
+            let hosts = hosts.unwrap_or_default();
+            let path = path(spec.get("path").as_ref(), problems);
+            Some((hosts, path?))
+        });
+        let Some((hosts, (path_text, path))) = address.filter(|_| !has_mistake) else {
+            return Self::default();
+        };
+        let url = match hosts.as_slice() {
+            [] => RouteUrl::AnyHost,
+            [(text, _)] if !text.starts_with('*') => {
+                RouteUrl::One(format!("https://{}{path_text}", text.to_ascii_lowercase()))
+            }
+            _ => RouteUrl::Several,
+        };
+        let matching = Matching {
+            hosts: hosts.into_iter().map(|(_, host)| host).collect(),
+            path_prefixes: vec![path],
+            ..Matching::default()
+        };
+        Self { matching: Some(matching), url }
+    }
+}
+
+/// Reads host names, without those that have a mistake.
+fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)> {
+    if item.is_empty_list() {
+        let message = "an empty list counts as left out: the route is for every host";
+        item.lint(Lint::NoEffect, problems, message);
+        return Vec::new();
+    }
+    let mut hosts = Vec::new();
+    for item in &item.strings(problems).unwrap_or_default() {
+        let text = item.as_text();
+        match HostPattern::parse(text) {
+            Some(host) => hosts.push((text.to_owned(), host)),
+            None => item.problem(problems, format!("`{text}` is not a host name")),
+        }
+    }
+    hosts
+}
+
+/// Reads the path of a route, which is for nothing below it.
+fn path(item: Option<&Item<'_>>, problems: &mut Problems) -> Option<(String, PathPrefix)> {
+    let text = match item {
+        Some(item) => item.any_string(problems)?,
+        None => DEFAULT_PATH.to_owned(),
+    };
+    let path = PathPrefix::exactly(&text);
+    if let (None, Some(item)) = (&path, item) {
+        let why = match text.starts_with('/') {
+            true => {
+                "servers read it in different ways, and requests for it are refused: write a \
+                     plain path"
+            }
+            false => "a path begins with a slash: write one",
+        };
+        item.problem(problems, format!("`{text}` is not a plain path, such as `/mcp`: {why}"));
+    }
+    Some((text, path?))
+}

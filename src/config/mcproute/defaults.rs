@@ -1,0 +1,41 @@
+//! The settings of all `MCPRoute` documents of a set of files.
+
+use crate::config::Spot;
+use crate::config::decode::Item;
+use crate::config::found::Mistakes;
+use crate::config::problem::Problems;
+use crate::config::settings::{MCP_ROUTE_DEFAULTS, Settings};
+
+/// The settings that apply where a document says nothing itself.
+#[derive(Debug, Default)]
+pub(in crate::config) struct RouteDefaults {
+    pub(super) settings: Settings,
+    /// The settings that have a mistake.
+    pub(super) mistakes: Mistakes,
+    /// The number of the file that holds them, and where they stand in it.
+    pub(in crate::config) spot: Option<(usize, Spot)>,
+}
+
+/// Reads `mcpRouteDefaults`.
+pub(in crate::config) fn route_defaults(
+    item: &Item<'_>,
+    file: usize,
+    problems: &mut Problems,
+) -> RouteDefaults {
+    let (fields, is_unclear) =
+        problems.checked(|problems| item.fields(&MCP_ROUTE_DEFAULTS, problems));
+    let (settings, any) = problems.checked(|problems| {
+        fields.as_ref().map(|fields| Settings::read(fields, problems)).unwrap_or_default()
+    });
+    let mistakes = settings.mistakes();
+    // A key that is not known may have been meant as any.
+    let mistakes = Mistakes {
+        governed: mistakes.governed || is_unclear,
+        lists: mistakes.lists || is_unclear,
+        scopes: mistakes.scopes || is_unclear,
+        condition_errors: mistakes.condition_errors || is_unclear,
+        any: mistakes.any || is_unclear || any,
+        ..Mistakes::default()
+    };
+    RouteDefaults { settings, mistakes, spot: Some((file, item.into())) }
+}

@@ -1,0 +1,31 @@
+//! The parts of an `MCPRoute` that are for Envoy to do.
+
+use crate::config::decode::{Fields, Item};
+use crate::config::problem::{Lint, Problems};
+
+/// The names of what is left to Envoy, each once.
+#[derive(Default)]
+pub(super) struct Left(Vec<&'static str>);
+
+impl Left {
+    /// Adds the keys that are given, each under a name.
+    pub(super) fn note(&mut self, fields: &Fields<'_>, keys: &[(&str, &'static str)]) {
+        for (_, name) in keys.iter().filter(|(key, _)| fields.get(key).is_some()) {
+            self.add(name);
+        }
+    }
+
+    pub(super) fn add(&mut self, name: &'static str) {
+        if !self.0.contains(&name) {
+            self.0.push(name);
+        }
+    }
+
+    /// Reports all of them in one notice.
+    pub(super) fn notice(&self, spec: &Item<'_>, problems: &mut Problems) {
+        if !self.0.is_empty() {
+            let message = format!("left to the configuration of Envoy: {}", self.0.join(", "));
+            spec.lint(Lint::LeftToOthers, problems, message);
+        }
+    }
+}

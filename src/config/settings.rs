@@ -1,0 +1,426 @@
+//! The settings of a policy, which `mcpRouteDefaults` can hold for `MCPRoute` documents, too.
+
+use std::collections::HashSet;
+
+use super::decode::{Fields, Item, one_of};
+use super::found::Mistakes;
+use super::problem::Problems;
+use super::scopes::{Stars, scope_hierarchy, scopes};
+use super::shape::{Field, Holds, Shape, field};
+use crate::mcp::{Feature, Governed};
+use crate::policy::{
+    BackendFrom, Batches, ConditionErrors, Enforcement, Lists, ScopeTable, Shown, Tasks,
+    Unauthenticated,
+};
+
+/// The prefix that MCP gateways put between backend and tool.
+pub(super) const DEFAULT_SEPARATOR: &str = "__";
+
+const CONDITION_ERRORS: [(&str, ConditionErrors); 3] = [
+    ("Deny", ConditionErrors::Deny),
+    ("NoMatch", ConditionErrors::NoMatch),
+    ("DenyAny", ConditionErrors::DenyAny),
+];
+const ENFORCEMENTS: [(&str, Enforcement); 2] =
+    [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
+const BATCHES: [(&str, Batches); 2] =
+    [("Reject", Batches::Reject), ("Authorize", Batches::Authorize)];
+const SHOWN: [(&str, Shown); 3] = [
+    ("Unfiltered", Shown::Unfiltered),
+    ("Permitted", Shown::Permitted),
+    ("Reachable", Shown::Reachable),
+];
+const SHOWN_WORDS: Holds = Holds::Word(&[SHOWN[0].0, SHOWN[1].0, SHOWN[2].0]);
+const TASKS: [(&str, Tasks); 2] = [("Continue", Tasks::Continue), ("Deny", Tasks::Deny)];
+/// What is judged.
+const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
+const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
+    [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
+
+const ABOUT_CONDITION_ERRORS: &str = "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. DenyAny: both deny. NoMatch: neither matches, and later rules decide.";
+const ABOUT_TOOLS_LIST: &str = "What a caller sees in the answer to tools/list. Permitted: what a call with some arguments is allowed of. Reachable: that, too, which it would be of with more scopes, which are named in its _meta as mcp-authz/requiredScopes.";
+
+pub(super) const BACKEND_FROM: Field = field(
+    "backend",
+    Holds::Mapping(&BACKEND),
+    "How a call tells its backend. Default: `toolNamePrefix: __`.",
+);
+pub(super) const RESOURCE_METADATA_URL: Field = field(
+    "resourceMetadataURL",
+    Holds::Text,
+    "Where clients find the protected resource metadata (RFC 9728); named in challenges.",
+);
+pub(super) const SCOPES_SUPPORTED: Field = field(
+    "scopesSupported",
+    Holds::Scopes { may_be_empty: false },
+    "The scopes that a 401 suggests.",
+);
+pub(super) const SCOPE_HIERARCHY: Field = field(
+    "scopeHierarchy",
+    Holds::ScopesByScope,
+    "Broader scopes with the narrower ones that they imply, transitively. `*` in a broader scope stands for any characters, and repeats them in its narrower ones: `tenant-*:admin: [\"tenant-*:read\"]`.",
+);
+pub(super) const WITHOUT_TOKEN: Field = field(
+    "unauthenticated",
+    Holds::Word(&[UNAUTHENTICATED[0].0, UNAUTHENTICATED[1].0]),
+    "What becomes of a request without a verified token. Forbid: it is judged like any other, without scopes and claims. Challenge: 401, for which resourceMetadataURL is required.",
+);
+pub(super) const ENFORCEMENT: Field = field(
+    "enforcement",
+    Holds::Word(&[ENFORCEMENTS[0].0, ENFORCEMENTS[1].0]),
+    "Shadow: decide and log, but let everything go on.",
+);
+pub(super) const ON_CONDITION_ERRORS: Field = field(
+    "conditionErrors",
+    Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0, CONDITION_ERRORS[2].0]),
+    ABOUT_CONDITION_ERRORS,
+);
+pub(super) const ON_BATCHES: Field = field(
+    "batches",
+    Holds::Word(&[BATCHES[0].0, BATCHES[1].0]),
+    "What becomes of a batch of messages (MCP 2025-03-26). Authorize: it goes on if each of its calls may.",
+);
+pub(super) const ENFORCED: Field = field(
+    "enforce",
+    Holds::Words(&ENFORCE),
+    "What is judged. Tools always are; prompts and resources (with completions and subscriptions for them) if they are named here; methods: whatever is not judged as one of the others, `initialize` and all else. What is not judged goes on. Default: [tools].",
+);
+pub(super) const TOOLS_LIST: Field = field("toolsList", SHOWN_WORDS, ABOUT_TOOLS_LIST);
+pub(super) const PROMPTS_LIST: Field = field(
+    "promptsList",
+    SHOWN_WORDS,
+    "The same for prompts/list; for policies that enforce prompts.",
+);
+pub(super) const RESOURCES_LIST: Field = field(
+    "resourcesList",
+    SHOWN_WORDS,
+    "The same for resources/list and resources/templates/list; for policies that enforce resources.",
+);
+pub(super) const ON_TASKS: Field = field(
+    "tasks",
+    Holds::Word(&[TASKS[0].0, TASKS[1].0]),
+    "What becomes of tasks/get, tasks/result and the other methods of tasks, which tell what a tool has said without naming it. Continue: the server must know whose task it is. Deny: 403.",
+);
+
+// An `MCPRoute` has other defaults.
+const ROUTE_BACKEND_FROM: Field = field(
+    "backend",
+    Holds::Mapping(&BACKEND),
+    "toolNamePrefix: another separator than `__`. The others tell the backend of names without a prefix, which are refused otherwise.",
+);
+const ROUTE_CONDITION_ERRORS: Field = field(
+    "conditionErrors",
+    Holds::Word(&[CONDITION_ERRORS[2].0, CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
+    ABOUT_CONDITION_ERRORS,
+);
+const ROUTE_TOOLS_LIST: Field =
+    field("toolsList", Holds::Word(&[SHOWN[1].0, SHOWN[0].0, SHOWN[2].0]), ABOUT_TOOLS_LIST);
+
+/// The settings of `MCPRoute` documents.
+pub(super) static MCP_ROUTE_DEFAULTS: Shape = Shape::new(
+    "Settings of a policy for the MCPRoute documents of all files; what such a document says itself wins.",
+    &[
+        ROUTE_BACKEND_FROM,
+        RESOURCE_METADATA_URL,
+        SCOPES_SUPPORTED,
+        SCOPE_HIERARCHY,
+        WITHOUT_TOKEN,
+        ENFORCEMENT,
+        ROUTE_CONDITION_ERRORS,
+        ON_BATCHES,
+        ENFORCED,
+        ROUTE_TOOLS_LIST,
+        PROMPTS_LIST,
+        RESOURCES_LIST,
+        ON_TASKS,
+    ],
+);
+
+static BACKEND: Shape = Shape {
+    one_of: &["toolNamePrefix", "name", "header", "attribute"],
+    ..Shape::new(
+        "How a call tells its backend: in one of these ways.",
+        &[
+            field(
+                "toolNamePrefix",
+                Holds::Text,
+                "The name of the tool or prompt up to this separator; a resource's URI up to `+`, and of `ui://` what follows, up to `/`.",
+            ),
+            field("name", Holds::Text, "Everything is of this backend."),
+            field("header", Holds::Text, "The value of this request header."),
+            field(
+                "attribute",
+                Holds::Text,
+                "The value of this attribute of Envoy, such as `xds.cluster_name`; needs `request_attributes`.",
+            ),
+        ],
+    )
+};
+
+/// A part of a document that has a mistake.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mistaken;
+
+/// A setting, if it is given. The error stands for one that has a mistake.
+pub(super) type Setting<T> = Result<Option<T>, Mistaken>;
+
+/// The settings that a document gives.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) backend: Setting<BackendFrom>,
+    pub(super) resource_metadata_url: Option<String>,
+    pub(super) scopes_supported: Option<Vec<String>>,
+    /// Without any entry, if it has a mistake.
+    pub(super) hierarchy: ScopeTable,
+    has_bad_hierarchy: bool,
+    pub(super) unauthenticated: Setting<Unauthenticated>,
+    pub(super) enforcement: Setting<Enforcement>,
+    pub(super) condition_errors: Setting<ConditionErrors>,
+    pub(super) batches: Setting<Batches>,
+    pub(super) governed: Setting<Governed>,
+    tools: Setting<Shown>,
+    prompts: Setting<Shown>,
+    resources: Setting<Shown>,
+    pub(super) tasks: Setting<Tasks>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            backend: Ok(None),
+            resource_metadata_url: None,
+            scopes_supported: None,
+            hierarchy: ScopeTable::default(),
+            has_bad_hierarchy: false,
+            unauthenticated: Ok(None),
+            enforcement: Ok(None),
+            condition_errors: Ok(None),
+            batches: Ok(None),
+            governed: Ok(None),
+            tools: Ok(None),
+            prompts: Ok(None),
+            resources: Ok(None),
+            tasks: Ok(None),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings among the keys of a document.
+    pub(super) fn read(fields: &Fields<'_>, problems: &mut Problems) -> Self {
+        let governed = setting(fields.get("enforce").map(|item| enforced(&item, problems)));
+        let known = governed.map(Option::unwrap_or_default).ok();
+        let mut shown = |key, feature| {
+            setting(fields.get(key).map(|item| shown(&item, key, (feature, known), problems)))
+        };
+        let tools = shown("toolsList", Feature::Tool);
+        let prompts = shown("promptsList", Feature::Prompt);
+        let resources = shown("resourcesList", Feature::Resource);
+        let (hierarchy, has_bad_hierarchy) = problems.checked(|problems| {
+            let item = fields.get("scopeHierarchy");
+            item.map(|item| scope_hierarchy(&item, problems)).unwrap_or_default()
+        });
+        Self {
+            backend: setting(fields.get("backend").map(|item| backend(&item, problems))),
+            resource_metadata_url: fields
+                .get("resourceMetadataURL")
+                .and_then(|item| metadata_url(&item, problems)),
+            scopes_supported: fields
+                .get("scopesSupported")
+                .map(|item| scopes(&item, Stars::Refused, problems).0),
+            hierarchy,
+            has_bad_hierarchy,
+            unauthenticated: setting(unauthenticated(fields, problems)),
+            enforcement: word(fields, "enforcement", &ENFORCEMENTS, problems),
+            condition_errors: word(fields, "conditionErrors", &CONDITION_ERRORS, problems),
+            batches: word(fields, "batches", &BATCHES, problems),
+            governed,
+            tools,
+            prompts,
+            resources,
+            tasks: word(fields, "tasks", &TASKS, problems),
+        }
+    }
+
+    /// Returns what callers see in lists: these settings, and the defaults for those that are not
+    /// given.
+    pub(super) fn lists(&self, defaults: Lists) -> Lists {
+        Lists {
+            tools: given(self.tools).unwrap_or(defaults.tools),
+            prompts: given(self.prompts).unwrap_or(defaults.prompts),
+            resources: given(self.resources).unwrap_or(defaults.resources),
+        }
+    }
+
+    /// Returns which of the settings have a mistake.
+    pub(super) fn mistakes(&self) -> Mistakes {
+        let lists = [self.tools, self.prompts, self.resources].iter().any(Result::is_err);
+        let others = [
+            self.backend.is_err(),
+            self.unauthenticated.is_err(),
+            self.enforcement.is_err(),
+            self.batches.is_err(),
+            self.tasks.is_err(),
+        ];
+        let mistakes = Mistakes {
+            governed: self.governed.is_err(),
+            lists,
+            scopes: self.has_bad_hierarchy,
+            condition_errors: self.condition_errors.is_err(),
+            ..Mistakes::default()
+        };
+        let any = mistakes != Mistakes::default() || others.contains(&true);
+        Mistakes { any, ..mistakes }
+    }
+}
+
+/// Returns a setting if it is given without a mistake.
+pub(super) fn given<T: Copy>(setting: Setting<T>) -> Option<T> {
+    setting.ok().flatten()
+}
+
+/// Takes what was read of a key, if that is given.
+fn setting<T>(read: Option<Option<T>>) -> Setting<T> {
+    match read {
+        Some(Some(value)) => Ok(Some(value)),
+        Some(None) => Err(Mistaken),
+        None => Ok(None),
+    }
+}
+
+fn word<T: Copy>(
+    fields: &Fields<'_>,
+    key: &str,
+    words: &[(&str, T)],
+    problems: &mut Problems,
+) -> Setting<T> {
+    setting(fields.get(key).map(|item| item.word(words, problems)))
+}
+
+/// What is judged beside tools. `None` if it has a mistake.
+fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
+    let items = item.items(problems)?;
+    let mut named = HashSet::new();
+    let mut is_known = true;
+    for item in &items {
+        match item.word(&ENFORCE.map(|word| (word, word)), problems) {
+            Some(word) if !named.insert(word) => {
+                item.problem(problems, format!("`{word}` stands here twice"));
+            }
+            Some(_) => {}
+            None => is_known = false,
+        }
+    }
+    // A word that is not known may have been meant so.
+    if !named.contains("tools") && is_known {
+        item.problem(problems, "tools are judged in every policy: name them here, too");
+    }
+    let [prompts, resources, methods] =
+        ["prompts", "resources", "methods"].map(|word| named.contains(word));
+    is_known.then_some(Governed { prompts, resources, methods })
+}
+
+/// What is seen in a list.
+fn shown(
+    item: &Item<'_>,
+    key: &str,
+    (feature, governed): (Feature, Option<Governed>),
+    problems: &mut Problems,
+) -> Option<Shown> {
+    let shown = item.word(&SHOWN, problems)?;
+    let is_judged = governed.is_none_or(|governed| governed.includes(feature));
+    if !is_judged && shown != Shown::Unfiltered {
+        let judged = key.trim_end_matches("List");
+        let message = format!(
+            "a list is filtered by what is allowed, but this policy does not judge {judged}: name \
+             `{judged}` in its `enforce`, too"
+        );
+        item.problem(problems, message);
+    }
+    Some(shown)
+}
+
+/// Returns `None` if there is a mistake.
+fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
+    let fields = item.fields(&BACKEND, problems)?;
+    let keys = BACKEND.one_of;
+    let given: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.get(key)?))).collect();
+    if given.is_empty() && !fields.has_unclear_key() {
+        item.problem(problems, format!("expected {}", one_of(keys)));
+    }
+    if let Some(((first, _), others)) = given.split_first() {
+        for (_, item) in others {
+            let message = format!("a backend is told in one way, and `{first}` is one already");
+            item.problem(problems, message);
+        }
+    }
+    let read = |(key, item): &(&str, Item<'_>)| {
+        let text = item.string(problems)?;
+        if *key != "toolNamePrefix" && text.contains('*') {
+            let message =
+                format!("`*` is no pattern in `{key}`, and `{text}` has one: write the whole name");
+            item.problem(problems, message);
+            return None;
+        }
+        Some(match *key {
+            "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
+            "header" => BackendFrom::Header(header_name(item, &text, problems)?),
+            "attribute" => BackendFrom::Attribute(text),
+            _ => BackendFrom::Name(text),
+        })
+    };
+    let mut ways: Vec<_> = given.iter().map(read).collect();
+    if ways.len() == 1 { ways.pop().flatten() } else { None }
+}
+
+/// A header's name in lower case ([RFC 9110, section 5.1]).
+///
+/// [RFC 9110, section 5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.1
+fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.bytes().all(is_name) {
+        return Some(name.to_ascii_lowercase());
+    }
+    item.problem(problems, format!("`{name}` is not a header name, such as `x-mcp-backend`"));
+    None
+}
+
+/// Returns `None` if it is not given.
+fn unauthenticated(
+    fields: &Fields<'_>,
+    problems: &mut Problems,
+) -> Option<Option<Unauthenticated>> {
+    let item = fields.get("unauthenticated")?;
+    let value = item.word(&UNAUTHENTICATED, problems);
+    if value == Some(Unauthenticated::Challenge) && fields.get("resourceMetadataURL").is_none() {
+        let message = "a 401 challenge needs `resourceMetadataURL`, so that a client can find out \
+                       where to log in";
+        item.problem(problems, message);
+    }
+    Some(value)
+}
+
+/// A URL that goes into a quoted string of a header as it is.
+pub(super) fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+    let url = item.string(problems)?;
+    if is_metadata_url(&url) {
+        return Some(url);
+    }
+    let message = format!(
+        "`{url}` is not the URL of a protected resource metadata document, such as \
+         `https://mcp.example.com/.well-known/oauth-protected-resource/mcp` (RFC 9728)"
+    );
+    item.problem(problems, message);
+    None
+}
+
+/// Whether a URL can stand in a challenge.
+pub(super) fn is_metadata_url(url: &str) -> bool {
+    let has_host = ["https://", "http://"].iter().any(|scheme| {
+        url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
+    });
+    let quotable = url.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
+    // Some clients take the first `scope=` of the header, wherever it is.
+    let misread = ["scope=", "error="].iter().any(|key| url.contains(key));
+    has_host && quotable && !misread
+}
