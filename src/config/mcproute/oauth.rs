@@ -113,8 +113,18 @@ fn of_route(
     problems: &mut Problems,
 ) -> Option<String> {
     match url {
-        RouteUrl::One(url) => metadata_url(url).filter(|url| is_metadata_url(url)),
+        RouteUrl::One(url) if metadata_url(url).is_some_and(|url| is_metadata_url(&url)) => {
+            metadata_url(url)
+        }
         _ if default_url.is_some() => None,
+        RouteUrl::One(url) => {
+            let message = format!(
+                "`{url}` cannot stand in a challenge as some clients read it, so challenges do \
+                 not tell clients where to log in: add `resource`, or choose another path"
+            );
+            item.lint(Lint::NoResourceMetadata, problems, message);
+            None
+        }
         RouteUrl::Several => {
             let message = "without `resource` and with several host names the metadata are not \
                            at one place, so challenges do not tell clients where to log in: add \

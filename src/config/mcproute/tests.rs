@@ -314,8 +314,13 @@ fn omitted_resource_is_derived_from_the_host() {
         ),
         ("wildcard", "['*.example.com']", None),
         ("several", "[a.example.com, b.example.com]", None),
+        ("misread path", "[mcp.example.com]", None),
     ] {
         let text = changed(&[("[mcp.example.com]", hosts), ("resource:", "resourceName:")]);
+        let text = match label {
+            "misread path" => text.replacen("/tools", "/scope=a", 1),
+            _ => text,
+        };
         assert_eq!(policy(&text).resource_metadata_url.as_deref(), url, "{label}");
         let is_doubted =
             doubts(&text).iter().any(|doubt| doubt.starts_with("no-resource-metadata:"));
