@@ -87,16 +87,15 @@ pub struct Admitted {
     waiting: Option<Box<Refusal>>,
 }
 
-/// The token of a request.
+/// The reason why a request has no token that counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
+enum NoToken {
     /// No token came.
     Missing,
     /// A token came, and no claims of it.
     NotVerified,
     /// Its issuer or its audience is none that the policy accepts.
     NotAccepted,
-    Accepted,
 }
 
 /// The largest body that a refusal waits for, in bytes.
@@ -267,7 +266,7 @@ impl Gate {
         head: Head,
         verified: impl Into<VerifiedClaims>,
     ) -> Result<Admitted, Box<TurnedAway>> {
-        let (mut claims, unclear) = self.claims(&head, verified.into());
+        let (claims, unclear) = self.claims(&head, verified.into());
         let origin = Origin::of(&head, claims.as_ref());
         let policy = match self.select(&head) {
             Ok(Some(policy)) => Ok(Arc::clone(policy)),
@@ -281,18 +280,15 @@ impl Gate {
                 return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
             }
         };
-        let token = match &claims {
-            None if head.authorization().any(is_bearer) => Token::NotVerified,
-            None => Token::Missing,
-            Some(claims) if policy.accepted_tokens.accept(claims) => Token::Accepted,
-            Some(_) => Token::NotAccepted,
+        let (claims, missing) = match claims {
+            Some(claims) if policy.accepted_tokens.accept(&claims) => (Some(claims), None),
+            Some(_) => (None, Some(NoToken::NotAccepted)),
+            None if head.authorization().any(is_bearer) => (None, Some(NoToken::NotVerified)),
+            None => (None, Some(NoToken::Missing)),
         };
-        if token != Token::Accepted {
-            claims = None;
-        }
         let admitted = match unclear {
             Some(refusal) => Err(refusal),
-            None => self.admit_by(&policy, &head, token),
+            None => self.admit_by(&policy, &head, missing),
         };
         match admitted {
             Ok(waiting) => {
@@ -343,7 +339,7 @@ impl Gate {
         &self,
         policy: &Policy,
         head: &Head,
-        token: Token,
+        missing: Option<NoToken>,
     ) -> Result<Option<Refusal>, Refusal> {
         if head.size() > self.limits.max_header_bytes {
             return Err(Refusal::headers_too_large(self.limits.max_header_bytes));
@@ -351,11 +347,11 @@ impl Gate {
         let readable = self.check_headers(head);
         // A CORS preflight cannot carry a token; it names no tool either, since it has no body.
         let is_preflight = head.method.is(messages::OPTIONS) && !head.has_body;
-        let needs_token = policy.unauthenticated == Unauthenticated::Challenge;
-        if token == Token::Accepted || !needs_token || is_preflight {
+        let needs_token = policy.unauthenticated == Unauthenticated::Challenge && !is_preflight;
+        let Some(missing) = missing.filter(|_| needs_token) else {
             return readable.map(|()| None);
-        }
-        let refusal = Refusal::unauthenticated(policy, token != Token::Missing);
+        };
+        let refusal = Refusal::unauthenticated(policy, missing);
         // In Shadow it is not sent, so that nothing has to wait for it.
         let waits = policy.enforcement == Enforcement::Enforce
             && head.method.is(messages::POST)

@@ -218,6 +218,8 @@ pub struct RequiredScopes {
     numbers: Vec<usize>,
     /// What a token has that is granted these: with all that they imply.
     granted: ScopeSet,
+    /// True if each is a scope-token, as a challenge can name it.
+    are_tokens: bool,
 }
 
 impl RequiredScopes {
@@ -227,7 +229,8 @@ impl RequiredScopes {
         numbers.sort_unstable();
         numbers.dedup();
         let granted = table.granted(names.iter().map(String::as_str));
-        Self { names, numbers, granted }
+        let are_tokens = names.iter().all(|name| is_scope_token(name));
+        Self { names, numbers, granted, are_tokens }
     }
 
     /// Adds the scopes that these imply and that only later rules name: a table finds an implied

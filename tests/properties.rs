@@ -88,7 +88,11 @@ fn gate(rules: &[Rule], around: Around) -> Gate {
     config::parse(&policy(rules, around, condition)).unwrap()
 }
 
-/// A policy file of rules whose conditions have these texts.
+/// The backend of all tools.
+const BACKEND: &str = "b";
+
+/// A file of rules whose conditions have these texts: an MCPRoute, where each rule denies if its
+/// condition cannot be evaluated, or else a policy.
 fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -> String {
     let action = |allow| if allow { "Allow" } else { "Deny" };
     let rules: Vec<_> = rules
@@ -112,9 +116,9 @@ fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -
                     .iter()
                     .map(|&(tool, when)| match when {
                         Some(when) => {
-                            json!({"tool": format!("t{tool}"), "when": condition(when)})
+                            json!({"backend": BACKEND, "tool": format!("t{tool}"), "when": condition(when)})
                         }
-                        None => json!({"tool": format!("t{tool}")}),
+                        None => json!({"backend": BACKEND, "tool": format!("t{tool}")}),
                     })
                     .collect();
                 json["target"] = json!({"tools": targets});
@@ -122,18 +126,32 @@ fn policy(rules: &[Rule], around: Around, condition: impl Fn(usize) -> String) -
             json
         })
         .collect();
-    let mut policy = json!({
-        "name": "p",
-        "rules": rules,
-        "defaultAction": action(around.default_allow),
-        "conditionErrors": around.condition_errors,
-    });
+    let mut settings = json!({"backend": {"name": BACKEND}});
     if around.hierarchy {
         let names = |scopes: &[usize]| scopes.iter().map(|&n| SCOPES[n]).collect::<Vec<_>>();
         for (broader, narrower) in IMPLIES {
-            policy["scopeHierarchy"][SCOPES[broader]] = json!(names(narrower));
+            settings["scopeHierarchy"][SCOPES[broader]] = json!(names(narrower));
         }
     }
+    let (rules, default_action) = (json!(rules), action(around.default_allow));
+    if around.condition_errors == "DenyAny" {
+        let authorization = json!({"defaultAction": default_action, "rules": rules});
+        let route = json!({
+            "apiVersion": "aigateway.envoyproxy.io/v1alpha1",
+            "kind": "MCPRoute",
+            "metadata": {"name": "p"},
+            "spec": {
+                "backendRefs": [{"name": BACKEND}],
+                "securityPolicy": {"authorization": authorization},
+            },
+        });
+        return format!("{}\n---\n{route}", json!({"mcpRouteDefaults": settings}));
+    }
+    let mut policy = settings;
+    policy["name"] = json!("p");
+    policy["rules"] = rules;
+    policy["defaultAction"] = json!(default_action);
+    policy["conditionErrors"] = json!(around.condition_errors);
     json!({"policies": [policy]}).to_string()
 }
 
@@ -142,7 +160,10 @@ fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
     let scopes: Vec<_> = granted.iter().map(|&scope| SCOPES[scope]).collect();
     let claims = Claims::from_json(json!({"scope": scopes, "tenant": "t"}).as_object().unwrap());
     let admitted = gate
-        .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+        .admit(
+            Head { path: "/mcp".into(), has_body: true, ..Head::default() }.with_usual_headers(),
+            Some(claims),
+        )
         .unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;
     match gate.judge(&admitted, body).answer {
@@ -307,7 +328,10 @@ fn open(rules: &[Rule], around: Around) -> (Gate, usize) {
 fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Vec<String>>> {
     let claims = Claims::from_json(json!({"scope": granted, "tenant": "t"}).as_object().unwrap());
     let admitted = gate
-        .admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
+        .admit(
+            Head { path: "/mcp".into(), has_body: true, ..Head::default() }.with_usual_headers(),
+            Some(claims),
+        )
         .unwrap();
     let values = |mut combination: usize| {
         let mut object = serde_json::Map::new();
@@ -349,7 +373,7 @@ proptest! {
         let claims = Claims::from_json(claims.as_object().unwrap());
         let (head, budget) = (Head::default(), Budget::of(10_000));
         let policy = &gate.policies[0];
-        let subject = Subject::plain(Backend::None, Feature::Tool, "t0");
+        let subject = Subject::plain(Backend::Named(BACKEND), Feature::Tool, "t0");
         let facts = Facts::new(policy.dialect, &head, Some(&claims), &subject, &budget);
         let answers = ask_all(&gate, &granted, arguments);
         let is_allowed = answers.iter().any(Result::is_ok);

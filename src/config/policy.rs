@@ -70,6 +70,13 @@ fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
     let (matching, is_bad_matching) =
         problems.checked(|problems| fields.get("match").and_then(|item| matching(&item, problems)));
     let settings = Settings::read(&fields, problems);
+    if let (Ok(Some(ConditionErrors::DenyAny)), Some(item)) =
+        (settings.condition_errors, fields.get("conditionErrors"))
+    {
+        let message = "`DenyAny` is for MCPRoute documents, whose rules all compare names as they \
+                       are written: write `Deny`, or set it in `mcpRouteDefaults`";
+        item.problem(problems, message);
+    }
     let default_action = match fields.get("defaultAction") {
         Some(item) => item.word(&ACTIONS, problems),
         None => Some(Action::Deny),

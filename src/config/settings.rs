@@ -37,7 +37,6 @@ const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
 const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
     [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
 
-const ABOUT_CONDITION_ERRORS: &str = "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. DenyAny: both deny. NoMatch: neither matches, and later rules decide.";
 const ABOUT_TOOLS_LIST: &str = "What a caller sees in the answer to tools/list. Permitted: what a call with some arguments is allowed of. Reachable: that, too, which it would be of with more scopes, which are named in its _meta as mcp-authz/requiredScopes.";
 
 pub(super) const BACKEND_FROM: Field = field(
@@ -72,8 +71,8 @@ pub(super) const ENFORCEMENT: Field = field(
 );
 pub(super) const ON_CONDITION_ERRORS: Field = field(
     "conditionErrors",
-    Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0, CONDITION_ERRORS[2].0]),
-    ABOUT_CONDITION_ERRORS,
+    Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
+    "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. NoMatch: neither matches, and later rules decide.",
 );
 pub(super) const ON_BATCHES: Field = field(
     "batches",
@@ -111,7 +110,7 @@ const ROUTE_BACKEND_FROM: Field = field(
 const ROUTE_CONDITION_ERRORS: Field = field(
     "conditionErrors",
     Holds::Word(&[CONDITION_ERRORS[2].0, CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
-    ABOUT_CONDITION_ERRORS,
+    "The effect of a condition that cannot be evaluated, in a rule whose source and target match. DenyAny: the rule denies, an Allow rule too. Deny: a Deny rule denies, and an Allow rule does not match. NoMatch: neither matches, and later rules decide.",
 );
 const ROUTE_TOOLS_LIST: Field =
     field("toolsList", Holds::Word(&[SHOWN[1].0, SHOWN[0].0, SHOWN[2].0]), ABOUT_TOOLS_LIST);

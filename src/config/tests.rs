@@ -426,3 +426,18 @@ fn rules_and_actions_may_be_absent() {
         assert_eq!(problems(&format!("policies: [{emptied}]")).len(), 1, "{emptied}");
     }
 }
+
+#[test]
+fn surrogate_pair_of_json_is_one_character() {
+    let name = |text: &str| Ok::<_, LoadError>(parse(text)?.policies[0].name.clone());
+    let json = r#"{"policies":[{"name":"a\ud83d\ude42b\\ud83d\\ude42\u00e9","rules":[]}]}"#;
+    assert_eq!(name(json).unwrap(), "a🙂b\\ud83d\\ude42é");
+    // Half a pair is no character, and other files are no JSON.
+    for text in [
+        r#"{"policies":[{"name":"\ud83d","rules":[]}]}"#,
+        r#"{"policies":[{"name":"\ude42\ud83d","rules":[]}]}"#,
+    ] {
+        assert!(name(text).unwrap_err().to_string().contains("not YAML"), "{text}");
+    }
+    assert_eq!(name(r#"policies: [{name: '\ud83d\ude42'}]"#).unwrap(), r"\ud83d\ude42");
+}

@@ -3,6 +3,7 @@
 //! `serde` stops at the first mistake and forgets places. An operator who fixes
 //! a policy wants all mistakes at once, so the tree is walked by hand.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -85,6 +86,7 @@ impl Node {
 /// Reads the documents of a file, without those that are empty. Of a file that cannot be read to
 /// its end, those before that place are returned.
 pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
+    let text = &*as_yaml(text);
     let mut loader = Loader {
         lines: text.lines().collect(),
         parser: Parser::new_from_str(text),
@@ -103,6 +105,36 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
         }
     };
     Documents { nodes, is_complete }
+}
+
+/// Returns JSON with each character that two escapes name (`\ud83d\ude42`) in one escape, as YAML
+/// has it; and any other text as it is.
+fn as_yaml(text: &str) -> Cow<'_, str> {
+    let starts_as_json = text.trim_start().starts_with(['{', '[']);
+    let is_json = || serde_json::from_str::<serde_json::Value>(text).is_ok();
+    if !starts_as_json || !text.contains("\\u") || !is_json() {
+        return text.into();
+    }
+    let (mut yaml, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        yaml.push_str(before);
+        let unit = |at: usize| {
+            let digits = escape.get(at..at + 6)?.strip_prefix("\\u")?;
+            u32::from_str_radix(digits, 16).ok()
+        };
+        let (written, length) = match (unit(0), unit(6)) {
+            (Some(high @ 0xd800..0xdc00), Some(low @ 0xdc00..0xe000)) => {
+                let character = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                (format!("\\U{character:08x}").into(), 12)
+            }
+            // An escape of JSON begins with a backslash and one more character.
+            _ => (Cow::Borrowed(escape.get(..2).unwrap_or(escape)), 2),
+        };
+        yaml.push_str(&written);
+        rest = escape.get(length..).unwrap_or_default();
+    }
+    (yaml + rest).into()
 }
 
 /// The documents of a file.

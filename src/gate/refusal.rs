@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
+use super::NoToken;
 use crate::challenge;
 use crate::mcp::{Call, Feature, Listing, Malformed, RequestId};
-use crate::policy::{Policy, Reason, Selector, Unselectable, is_scope_token};
+use crate::policy::{Policy, Reason, Selector, Unselectable};
 
 /// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
 /// error, since MCP clients show that to their users and nothing else; or plain text, where
@@ -209,9 +210,7 @@ impl Refusal {
             ),
         };
         let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, message));
-        // A header can name no others; rules of an `MCPRoute` may require some.
-        let are_nameable = |scopes: &[String]| scopes.iter().all(|scope| is_scope_token(scope));
-        if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty() && are_nameable(scopes)) {
+        if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
             refusal.required_scopes = scopes.to_vec();
         }
@@ -219,12 +218,22 @@ impl Refusal {
     }
 
     /// A request without a verified token.
-    pub(super) fn unauthenticated(policy: &Policy, token_came: bool) -> Self {
-        let (reason, message) = if token_came {
-            ("invalid_token", "authentication failed: the access token is not valid; log in again")
-        } else {
-            ("no_token", "authentication required: log in and send an access token")
+    pub(super) fn unauthenticated(policy: &Policy, missing: NoToken) -> Self {
+        let (reason, message) = match missing {
+            NoToken::Missing => {
+                ("no_token", "authentication required: log in and send an access token")
+            }
+            NoToken::NotVerified => (
+                "invalid_token",
+                "authentication failed: the access token is not valid; log in again",
+            ),
+            NoToken::NotAccepted => (
+                "invalid_token",
+                "authentication failed: the access token is for another audience, or of another \
+                 issuer; log in to this server",
+            ),
         };
+        let token_came = missing != NoToken::Missing;
         let mut refusal = Self::new(401, Blame::Policy, reason, (401, message));
         refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
         refusal

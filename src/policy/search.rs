@@ -415,9 +415,10 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
 
 /// Returns true if the scopes of a rule could allow what is not allowed with those that the
 /// token itself names. What is granted by way of a broader scope is new, too: a condition sees
-/// only those.
+/// only those. A challenge can name scope-tokens only; rules of an `MCPRoute` may require others.
 fn offers_new_scopes(rule: &Rule, granted: &HashSet<&str>) -> bool {
     rule.action == Action::Allow
+        && rule.scopes.are_tokens
         && rule.scopes.names().iter().any(|scope| !granted.contains(scope.as_str()))
 }
 
