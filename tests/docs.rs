@@ -61,14 +61,21 @@ fn mcproute_examples_load() {
 
     let page = read("examples/mcproute/README.md");
     let settings = blocks_of("examples/mcproute/README.md", "yaml");
-    let mut count = 0;
+    let (mut documents, mut tests) = (0, 0);
     for entry in fs::read_dir(root().join(FOLDER)).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        count += 1;
         let name = path.file_name().unwrap().to_str().unwrap();
+        if name.ends_with(".test.yaml") {
+            tests += 1;
+            let output = mcp_authz().args(["test", "--min-coverage", "100"]).arg(&path).output();
+            let output = output.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            continue;
+        }
+        documents += 1;
         assert!(page.contains(&format!("[{name}]({name})")), "{name}");
         let dir = tempfile::tempdir().unwrap();
         fs::copy(&path, dir.path().join(name)).unwrap();
@@ -80,7 +87,7 @@ fn mcproute_examples_load() {
             gate.unwrap_or_else(|error| panic!("{name} with block {number}: {error}"));
         }
     }
-    assert_eq!((count, settings.len()), (4, 1));
+    assert_eq!((documents, tests, settings.len()), (4, 2, 1));
 }
 
 /// The table of warnings names all that there are.

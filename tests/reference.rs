@@ -107,11 +107,8 @@ async fn envoy_lets_through_what_the_library_allows_and_nothing_else() {
                     let scopes = expect[3].as_array().map(|scopes| {
                         let scopes: Vec<&str> =
                             scopes.iter().map(|scope| scope.as_str().unwrap()).collect();
-                        format!(
-                            "Bearer error=\"insufficient_scope\", scope=\"{}\", resource_metadata=\
-                             \"https://api.example.com/.well-known/oauth-protected-resource/mcp\", ",
-                            scopes.join(" ")
-                        )
+                        let scopes = scopes.join(" ");
+                        format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\", ")
                     });
                     match (reply.challenge(), scopes) {
                         (Some(challenge), Some(start)) => {
