@@ -57,7 +57,7 @@ pub enum Dialect {
     /// rule does, the rule cannot be evaluated.
     #[default]
     Native,
-    /// An `MCPRoute`, which compares as Envoy AI Gateway does.
+    /// An `MCPRoute`, which compares as Agent Router does.
     McpRoute,
 }
 

@@ -551,7 +551,7 @@ fn the_runbook_names_what_there_is() {
         assert!(exposed.contains(&name) || is_reason || metric.is_empty(), "{name}");
     }
     for reason in DECISIONS.iter().chain(&REFUSALS) {
-        let goes_on = ["allow_rule", "allow_default", "not_governed"].contains(reason);
+        let goes_on = ["allow_rule", "allow_default", "selected", "not_governed"].contains(reason);
         assert!(goes_on || page.contains(&format!("`{reason}`")), "{reason} is not explained");
     }
     // What it shows of `check` is what README shows, which is what it prints.

@@ -1,9 +1,8 @@
-//! `MCPRoute` documents of Envoy AI Gateway (Agent Router), read as they are: v1alpha1 and
-//! v1beta1, which differ in nothing but the `when` of early v1alpha1.
+//! `MCPRoute` documents of Agent Router, v1alpha1 and v1beta1, which differ in nothing but the
+//! `when` of early v1alpha1.
 //!
-//! What such a document says that others have to do (routing, verifying tokens)
-//! is left to them, with a notice. What it says that nobody would do any more is
-//! an error.
+//! Parts that Envoy does (routing, verifying tokens) are left to Envoy, with a notice. A part that
+//! nobody would do any more is an error.
 
 mod address;
 mod backends;

@@ -131,7 +131,7 @@ pub(super) fn name_mistake(
 pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
     if let Some(fault) = name_fault(Feature::Tool, name) {
         return Some(format!(
-            "`{}` never matches here, unlike in Envoy AI Gateway: calls of a name that {fault} are \
+            "`{}` never matches here, unlike in Agent Router: calls of a name that {fault} are \
              refused",
             name.escape_debug()
         ));

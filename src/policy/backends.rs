@@ -1,6 +1,6 @@
 //! The backends of an `MCPRoute`, and what the route exposes of each.
 //!
-//! Envoy AI Gateway (Agent Router) presents many servers as one: clients see the tool `search`
+//! Agent Router presents many servers as one: clients see the tool `search`
 //! of the backend `github` as `github__search`. A name without a known backend reaches no server
 //! there, so it is refused here before any rule is tried.
 
