@@ -101,7 +101,7 @@ impl Table {
 fn kind(why: &str) -> String {
     let (reason, conditions) = why.split_once('\n').unwrap_or((why, ""));
     let errors = conditions.lines().filter_map(|line| line.split_once(" => error: "));
-    let error = errors.map(|(_, error)| error.chars().take(60).collect::<String>()).last();
+    let error = errors.map(|(_, error)| error.chars().take(60).collect::<String>()).next_back();
     error.map_or_else(|| reason.to_owned(), |error| format!("{reason}: {error}"))
 }
 
