@@ -94,8 +94,8 @@ enum NoToken {
     Missing,
     /// A token came, and no claims of it.
     NotVerified,
-    /// Its issuer or its audience is none that the policy accepts.
-    NotAccepted,
+    /// This claim, `iss` or `aud`, has no value that the policy accepts.
+    NotAccepted(&'static str),
 }
 
 /// The largest body that a refusal waits for, in bytes.
@@ -281,8 +281,10 @@ impl Gate {
             }
         };
         let (claims, missing) = match claims {
-            Some(claims) if policy.accepted_tokens.accept(&claims) => (Some(claims), None),
-            Some(_) => (None, Some(NoToken::NotAccepted)),
+            Some(claims) => match policy.accepted_tokens.check(&claims) {
+                Ok(()) => (Some(claims), None),
+                Err(claim) => (None, Some(NoToken::NotAccepted(claim))),
+            },
             None if head.authorization().any(is_bearer) => (None, Some(NoToken::NotVerified)),
             None => (None, Some(NoToken::Missing)),
         };

@@ -89,16 +89,24 @@ pub struct AcceptedTokens {
 }
 
 impl AcceptedTokens {
-    /// Returns true if a token with these claims counts. Both claims are compared as they are
-    /// written ([RFC 7519, sections 4.1.1 and 4.1.3]).
+    /// Checks that a token with these claims counts. Both claims are compared as they are written
+    /// ([RFC 7519, sections 4.1.1 and 4.1.3]).
     ///
     /// [RFC 7519, sections 4.1.1 and 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1
-    pub fn accept(&self, claims: &Claims) -> bool {
+    ///
+    /// # Errors
+    /// The name of the claim that has another value, or none.
+    pub fn check(&self, claims: &Claims) -> Result<(), &'static str> {
         let Self { issuers, audiences } = self;
         let is_issuer = |issuer: &str| issuers.iter().any(|accepted| accepted == issuer);
         let is_audience = |audience: &str| audiences.iter().any(|accepted| accepted == audience);
-        (issuers.is_empty() || claims.text("iss").is_some_and(is_issuer))
-            && (audiences.is_empty() || claims.audiences().any(is_audience))
+        if !issuers.is_empty() && !claims.text("iss").is_some_and(is_issuer) {
+            return Err("iss");
+        }
+        if !audiences.is_empty() && !claims.audiences().any(is_audience) {
+            return Err("aud");
+        }
+        Ok(())
     }
 }
 

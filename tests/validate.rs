@@ -11,7 +11,7 @@ use crate::cli::{run, text};
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
 /// What `doubts.yaml` is warned of.
-const WARNINGS: [&str; 22] = [
+const WARNINGS: [&str; 23] = [
     "shadowed-rule",
     "ignored-condition-errors",
     "repeated-target",
@@ -32,6 +32,7 @@ const WARNINGS: [&str; 22] = [
     "no-effect",
     "unusual-scope",
     "no-oauth",
+    "any-audience",
     "other-credentials",
     "no-resource-metadata",
 ];

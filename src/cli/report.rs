@@ -110,7 +110,10 @@ impl Report {
             return "the request asks for nothing that the policy judges".to_owned();
         }
         match (given(policy), given(rule)) {
-            (None, _) => format!("{reason}: no policy is for it"),
+            (None, _) => format!("{reason}: no policy matches the host and path"),
+            (Some(policy), None) if reason.ends_with("selected") => {
+                format!("{reason}, by a selector of policy `{policy}`")
+            }
             (Some(policy), Some(rule)) => format!("{reason}, by rule {rule} of policy `{policy}`"),
             (Some(policy), None) if self.response.rules.is_empty() => {
                 format!("{reason}, by policy `{policy}`")

@@ -30,6 +30,7 @@ use crate::policy::{
     Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
     ScopeTable, Shown, Tasks, Unauthenticated,
 };
+use crate::words;
 
 const GROUP: &str = "aigateway.envoyproxy.io";
 const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
@@ -98,7 +99,8 @@ pub(super) fn read(
         return;
     }
     let (group, version) = version.split_once('/').unwrap_or(("", &version));
-    if kind.is_empty() || (group == GROUP && kind.eq_ignore_ascii_case(KIND) && kind != KIND) {
+    let is_almost = kind != KIND && words::almost(&kind, [KIND]).is_some();
+    if kind.is_empty() || (group == GROUP && is_almost) {
         item.problem(problems, format!("expected `kind: {KIND}`, found `{kind}`"));
         return;
     }
@@ -226,11 +228,7 @@ impl Parts<'_> {
         let problems = &mut *self.problems;
         self.left.note(
             spec,
-            &[
-                ("parentRefs", "parentRefs"),
-                ("backendRefs", "backendRefs"),
-                ("backendTrafficPolicy", "backendTrafficPolicy"),
-            ],
+            &[("parentRefs", "parentRefs"), ("backendTrafficPolicy", "backendTrafficPolicy")],
         );
         if spec.get("headers").is_some_and(|item| !item.is_empty_list()) {
             let instead = "requests are not selected by their headers, so this route would decide \

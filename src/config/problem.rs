@@ -75,6 +75,8 @@ pub enum Lint {
     UnknownBackend,
     /// A part of an `MCPRoute` that is for others to do.
     LeftToOthers,
+    /// An `MCPRoute` that accepts tokens for any audience.
+    AnyAudience,
     /// A document that is neither a policy nor an `MCPRoute`.
     SkippedDocument,
     /// Envoy has to send the answers to lists.
@@ -97,7 +99,7 @@ pub enum Lint {
 
 impl Lint {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
         Self::RepeatedTarget,
@@ -114,6 +116,7 @@ impl Lint {
         Self::NoAuthorization,
         Self::UnknownBackend,
         Self::LeftToOthers,
+        Self::AnyAudience,
         Self::SkippedDocument,
         Self::FilteredLists,
         Self::NoRules,
@@ -144,6 +147,7 @@ impl Lint {
             Self::NoAuthorization => "no-authorization",
             Self::UnknownBackend => "unknown-backend",
             Self::LeftToOthers => "left-to-others",
+            Self::AnyAudience => "any-audience",
             Self::SkippedDocument => "skipped-document",
             Self::FilteredLists => "filtered-lists",
             Self::NoRules => "no-rules",

@@ -1,5 +1,7 @@
 //! What a caller is told when a request may not go on.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use super::NoToken;
@@ -219,18 +221,21 @@ impl Refusal {
 
     /// A request without a verified token.
     pub(super) fn unauthenticated(policy: &Policy, missing: NoToken) -> Self {
-        let (reason, message) = match missing {
+        let (reason, message): (_, Cow<'_, str>) = match missing {
             NoToken::Missing => {
-                ("no_token", "authentication required: log in and send an access token")
+                ("no_token", "authentication required: log in and send an access token".into())
             }
             NoToken::NotVerified => (
                 "invalid_token",
-                "authentication failed: the access token is not valid; log in again",
+                "authentication failed: the access token is not valid; log in again".into(),
             ),
-            NoToken::NotAccepted => (
+            NoToken::NotAccepted(claim) => (
                 "invalid_token",
-                "authentication failed: the access token is for another audience, or of another \
-                 issuer; log in to this server",
+                format!(
+                    "authentication failed: the claim `{claim}` of the access token is not one that \
+                     this server accepts; log in to this server"
+                )
+                .into(),
             ),
         };
         let token_came = missing != NoToken::Missing;

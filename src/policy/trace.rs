@@ -1,7 +1,7 @@
 //! What was found on the way to a decision, for people who ask why.
 
 use super::condition::Outcome;
-use super::decide::Evaluation;
+use super::decide::{Evaluation, Reason};
 use super::search::{Candidate, ConditionRef, suffices};
 use super::{Action, Condition, Facts, Possible, RequiredClaim, Rule, Target};
 use crate::mcp::Feature;
@@ -71,10 +71,14 @@ impl<'p> Evaluation<'p> {
         failed.filter_map(label)
     }
 
-    /// The rules that were looked at, in order: all up to the one that decided.
+    /// The rules that were looked at, in order: all up to the one that decided; none if a selector
+    /// decided.
     /// `facts` are those that were decided by.
     pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleTrace<'p>> {
-        let end = self.decision.rule().map_or(self.policy.rules.len(), |index| index + 1);
+        let is_by_selector =
+            matches!(self.decision.reason(), Reason::Selected | Reason::NotSelected);
+        let all = if is_by_selector { 0 } else { self.policy.rules.len() };
+        let end = self.decision.rule().map_or(all, |index| index + 1);
         let rules = self.policy.rules.iter().take(end).enumerate();
         rules.map(|(index, rule)| self.trace(index, rule, facts)).collect()
     }

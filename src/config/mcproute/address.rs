@@ -67,7 +67,10 @@ fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)>
         let text = item.as_text();
         match HostPattern::parse(text) {
             Some(host) => hosts.push((text.to_owned(), host)),
-            None => item.problem(problems, format!("`{text}` is not a host name")),
+            None => item.problem(
+                problems,
+                format!("`{text}` is not a host name: write it without scheme, port and path"),
+            ),
         }
     }
     hosts
@@ -81,14 +84,14 @@ fn path(item: Option<&Item<'_>>, problems: &mut Problems) -> Option<(String, Pat
     };
     let path = PathPrefix::exactly(&text);
     if let (None, Some(item)) = (&path, item) {
-        let why = match text.starts_with('/') {
-            true => {
-                "servers read it in different ways, and requests for it are refused: write a \
-                     plain path"
-            }
-            false => "a path begins with a slash: write one",
+        let message = match text.starts_with('/') {
+            true => format!(
+                "servers read the path `{text}` in different ways, and requests for it are \
+                 refused: write a plain path, such as `/mcp`"
+            ),
+            false => format!("the path `{text}` has no slash in front: write `/{text}`"),
         };
-        item.problem(problems, format!("`{text}` is not a plain path, such as `/mcp`: {why}"));
+        item.problem(problems, message);
     }
     Some((text, path?))
 }

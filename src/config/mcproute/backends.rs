@@ -153,10 +153,12 @@ fn note_left(fields: &Fields<'_>, left: &mut Left) {
     left.note(
         fields,
         &[
-            ("securityPolicy", "backendRefs.securityPolicy"),
-            ("forwardHeaders", "backendRefs.forwardHeaders"),
-            ("headers", "backendRefs.headers"),
-            ("backendTrafficPolicy", "backendRefs.backendTrafficPolicy"),
+            ("port", "backendRefs[].port"),
+            ("path", "backendRefs[].path"),
+            ("securityPolicy", "backendRefs[].securityPolicy"),
+            ("forwardHeaders", "backendRefs[].forwardHeaders"),
+            ("headers", "backendRefs[].headers"),
+            ("backendTrafficPolicy", "backendRefs[].backendTrafficPolicy"),
         ],
     );
 }

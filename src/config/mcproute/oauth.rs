@@ -47,7 +47,9 @@ impl Oauth {
         left: &mut Left,
         problems: &mut Problems,
     ) -> Self {
-        let Some(fields) = item.fields_or_null(&OAUTH, problems) else { return Self::default() };
+        let (fields, is_unclear) =
+            problems.checked(|problems| item.fields_or_null(&OAUTH, problems));
+        let Some(fields) = fields else { return Self::default() };
         left.note(
             &fields,
             &[
@@ -57,7 +59,13 @@ impl Oauth {
             ],
         );
         let issuer = fields.required("issuer", problems).and_then(|item| item.string(problems));
-        let audiences = fields.get("audiences").and_then(|item| item.texts(problems));
+        let (audiences, has_mistake) = problems
+            .checked(|problems| fields.get("audiences").and_then(|item| item.texts(problems)));
+        if !is_unclear && !has_mistake && audiences.as_ref().is_none_or(Vec::is_empty) {
+            let message = "without `audiences` every token of the issuer counts, one for another \
+                           server, too: add the `aud` of tokens for this server";
+            item.lint(Lint::AnyAudience, problems, message);
+        }
         let accepted_tokens = AcceptedTokens {
             issuers: issuer.into_iter().collect(),
             audiences: audiences.unwrap_or_default(),

@@ -47,7 +47,7 @@ fn names(
         match Pattern::compile(&source) {
             Ok(pattern) => compiled.push(pattern),
             Err(why) => {
-                let message = format!("`{source}` is not a regular expression of RE2: {why}");
+                let message = format!("`{source}` cannot be used: {why}");
                 item.problem(problems, message);
             }
         }

@@ -124,8 +124,8 @@ fn unsupported_part_is_an_error() {
         ("  path: /tools", "  backendSelector: {rules: []}", "sessions are not restricted"),
         ("  path: /tools", "  path: /a/../b", "write a plain path"),
         ("  path: /tools", "  path: /a%2Fb", "write a plain path"),
-        ("  path: /tools", "  path: tools", "a path begins with a slash"),
-        ("  path: /tools", "  path: ''", "a path begins with a slash"),
+        ("  path: /tools", "  path: tools", "write `/tools`"),
+        ("  path: /tools", "  path: ''", "write `/`"),
         ("  path: /tools", "  paths: /a", "unknown key `paths`"),
         ("  path: /tools", "  prefixMode: never", "expected `Always` or `Never`"),
         ("  path: /tools", "  prefixMode: Never", "list them in `toolSelector.include`"),
@@ -141,7 +141,7 @@ fn unsupported_part_is_an_error() {
             "promptSelector: {exclude: [], excludeRegex: [b]}",
             "`exclude` and `excludeRegex` exclude each other",
         ),
-        ("port: 80", "toolSelector: {includeRegex: ['(?=a)']}", "`(?=a)` is not a regular"),
+        ("port: 80", "toolSelector: {includeRegex: ['(?=a)']}", "`(?=a)` cannot be used"),
         ("port: 80", "toolSelector: {only: [a]}", "unknown key `only`"),
         ("port: 80", "prefixMode: Never, toolSelector: {include: []}", "`toolSelector.include`"),
         ("port: 80", "prefixMode: Never, toolSelector: {includeRegex: [a]}", "toolSelector.inc"),
@@ -159,6 +159,7 @@ fn unsupported_part_is_an_error() {
         ("metadata: {name: r, namespace: default}", "metadata: {}", "the key `name` is missing"),
         ("request.headers['x-a'] == 'b'", "request.header", "did you mean `headers`?"),
         ("values: [a]", "valueType: Text, values: [a]", "expected `String` or `StringArray`"),
+        ("kind: MCPRoute", "kind: MCPRoutes", "expected `kind: MCPRoute`"),
     ] {
         let found = problems(&changed(&[(old, new)]));
         assert!(found.iter().any(|problem| problem.contains(expected)), "{new}: {found:?}");
@@ -192,9 +193,14 @@ fn part_for_envoy_is_left_to_it() {
         doubts(&text).into_iter().filter(left).collect::<Vec<_>>()
     };
     for (label, old, new, expected) in [
-        ("plain", "", "", "parentRefs, backendRefs, the protected resource metadata document"),
-        ("API key", "port: 80", "securityPolicy: {apiKey: {}}", "backendRefs.securityPolicy"),
-        ("headers", "port: 80", "forwardHeaders: [{name: a}]", "backendRefs.forwardHeaders"),
+        (
+            "plain",
+            "",
+            "",
+            "parentRefs, backendRefs[].port, backendRefs[].path, the protected resource metadata document",
+        ),
+        ("API key", "port: 80", "securityPolicy: {apiKey: {}}", "backendRefs[].securityPolicy"),
+        ("headers", "port: 80", "forwardHeaders: [{name: a}]", "backendRefs[].forwardHeaders"),
         (
             "traffic",
             "  path: /tools",
@@ -215,6 +221,17 @@ fn part_for_envoy_is_left_to_it() {
     // Each once, whatever the number of backends.
     let twice = [("port: 80", "securityPolicy: {}"), ("path: /mcp}", "securityPolicy: {}}")];
     assert_eq!(notices(&twice)[0].matches("securityPolicy").count(), 1);
+}
+
+#[test]
+fn missing_audiences_are_a_warning() {
+    let warns = |audiences: &str| {
+        let with = format!("      {audiences}\n      issuer:");
+        let found = doubts(&changed(&[("      issuer:", &with)]));
+        found.iter().any(|doubt| doubt.starts_with("any-audience:"))
+    };
+    assert!(warns("") && warns("audiences: []") && warns("audiences: null"));
+    assert!(!warns("audiences: [mcp]") && doubts(&changed(&[("    oauth:", "    #")])).len() > 1);
 }
 
 #[test]
@@ -277,11 +294,11 @@ fn part_without_effect_loads_with_warning() {
         ("other URI scheme", "https://mcp.example.com/tools/", "HTTP://mcp.example.com/tools"),
         ("encoded path", "path: /tools", "path: /a%20b"),
         ("no supported scopes", "[read, write]", "[]"),
-        ("no audiences", "      issuer:", "      audiences: []\n      issuer:"),
+        ("audiences", "      issuer:", "      audiences: [mcp]\n      issuer:"),
     ] {
         let text = changed(&[(old, new)]);
         parse(&text).unwrap_or_else(|error| panic!("{label}: {error}"));
-        let notices = ["left-to-others", "filtered-lists"];
+        let notices = ["left-to-others", "filtered-lists", "any-audience"];
         let found: Vec<_> = doubts(&text)
             .into_iter()
             .filter(|doubt| !notices.iter().any(|notice| doubt.starts_with(notice)))
