@@ -353,6 +353,19 @@ impl Draft {
                     first.name
                 );
                 problems.add(spot.place, &spot.keys, message);
+            } else if let Some((first, host)) = earlier(|mistakes| !mistakes.matching)
+                .filter(|first| {
+                    [first.dialect, policy.dialect].iter().all(|one| *one == Dialect::McpRoute)
+                })
+                .find_map(|first| Some((first, first.matching.takes_host_of(&policy.matching)?)))
+            {
+                let message = format!(
+                    "`{}` comes before this document and decides about `{host}`, which Envoy routes \
+                     by this one if its host name is narrower: put this one first, or name each \
+                     host in one document only",
+                    first.name
+                );
+                problems.add(spot.place, &spot.keys, message);
             }
             let ambiguous = self.policies.iter().find_map(|placed| {
                 let path = policy.matching.ambiguous_beside(&placed.policy.matching)?;

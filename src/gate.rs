@@ -27,7 +27,7 @@ use std::sync::Arc;
 use self::clearance::Proof;
 use crate::claims::{Claims, VerifiedClaims, is_bearer};
 use crate::head::{Head, Header};
-use crate::mcp::{self, Accept, Call, Listing, Malformed, MirroredHeaders, Problem, RequestId};
+use crate::mcp::{self, Accept, Call, Malformed, MirroredHeaders, Problem, RequestId};
 use crate::policy::{
     self, AcceptedTokens, Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Policy,
     Subject, Tasks, Unauthenticated, Unselectable,
@@ -267,7 +267,6 @@ impl Gate {
         verified: impl Into<VerifiedClaims>,
     ) -> Result<Admitted, Box<TurnedAway>> {
         let (claims, unclear) = self.claims(&head, verified.into());
-        let origin = Origin::of(&head, claims.as_ref());
         let policy = match self.select(&head) {
             Ok(Some(policy)) => Ok(Arc::clone(policy)),
             Ok(None) => Err(Refusal::no_policy(head.policy.as_deref())),
@@ -276,6 +275,7 @@ impl Gate {
         let policy = match policy {
             Ok(policy) => policy,
             Err(refusal) => {
+                let origin = Origin::of(&head, claims.as_ref());
                 let judgement = Err(refusal).into();
                 return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
             }
@@ -288,6 +288,7 @@ impl Gate {
             None if head.authorization().any(is_bearer) => (None, Some(NoToken::NotVerified)),
             None => (None, Some(NoToken::Missing)),
         };
+        let origin = Origin::of(&head, claims.as_ref());
         let admitted = match unclear {
             Some(refusal) => Err(refusal),
             None => self.admit_by(&policy, &head, missing),
@@ -471,8 +472,7 @@ impl Gate {
 
 /// Whether the answers to some lists are filtered.
 fn filters_lists(policy: &Policy) -> bool {
-    let mut filtered = Listing::ALL.into_iter().map(Listing::feature);
-    policy.enforcement == Enforcement::Enforce && filtered.any(|feature| policy.filters(feature))
+    policy.enforcement == Enforcement::Enforce && policy.filters_lists()
 }
 
 /// Returns true if a request announces a body of more than so many bytes.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use self::index::{Candidates, Index};
 use crate::claims::Claims;
-use crate::mcp::{Feature, Governed};
+use crate::mcp::{Feature, Governed, Listing};
 pub use backends::{Exposed, NameSelector, Names, RouteBackends, SharedName};
 pub use claim::{ClaimType, ClaimValue, RequiredClaim};
 pub use condition::{Budget, Condition, ConditionError, Pattern, Possible, Reads, SuspicionKind};
@@ -367,6 +367,11 @@ impl Policy {
     /// Returns true if a list of these names is filtered.
     pub fn filters(&self, feature: Feature) -> bool {
         self.lists.of(feature) != Shown::Unfiltered || self.selects(feature)
+    }
+
+    /// Returns true if some list is filtered.
+    pub fn filters_lists(&self) -> bool {
+        Listing::ALL.into_iter().any(|listing| self.filters(listing.feature()))
     }
 
     /// Returns true if selectors of an `MCPRoute` hide targets of a kind.

@@ -140,10 +140,10 @@ async fn oauth_document_challenges_and_filters() {
         let file = |path: &str| call("github__get_file", &json!({"path": path}));
         let delete = || call("github__delete_file", &json!({}));
         for (label, claims, body, status, reason, scopes) in [
-            ("no token", None, file("a"), 401, "no_token", None),
+            ("no token", None, file("docs/a"), 401, "no_token", None),
             ("public tool", None, call("weather__forecast", &json!({})), 401, "no_token", None),
-            ("read", Some(reader()), file("a"), 200, "", None),
-            ("secret", Some(reader()), file("secrets/a"), 403, "deny_default", None),
+            ("read", Some(reader()), file("docs/a"), 200, "", None),
+            ("other path", Some(reader()), file("keys/a"), 403, "deny_default", None),
             (
                 "missing argument",
                 Some(reader()),
@@ -155,7 +155,7 @@ async fn oauth_document_challenges_and_filters() {
             (
                 "missing scope",
                 Some(json!({"scope": ""})),
-                file("a"),
+                file("docs/a"),
                 403,
                 "insufficient_scope",
                 Some("repo:read"),

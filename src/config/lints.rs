@@ -14,7 +14,7 @@ use super::problem::{Lint, Problems};
 use super::rules::{RuleMistakes, RuleSpots};
 use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
-use crate::policy::{Action, Comparison, Condition, ConditionErrors, Lists, Policy, Target};
+use crate::policy::{Action, Comparison, Condition, ConditionErrors, Policy, Target};
 
 /// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
 pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
@@ -32,7 +32,7 @@ pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
     if !mistakes.governed {
         judged_otherwise(policy, spots, problems);
     }
-    if !mistakes.lists && policy.lists != Lists::UNFILTERED {
+    if !mistakes.lists && policy.filters_lists() {
         let message = "the policy filters responses to lists, so Envoy has to send them to \
                        mcp-authz; otherwise requests for lists get 500: use the filter that \
                        `mcp-authz envoy-config` prints";

@@ -79,9 +79,12 @@ pub(super) fn read(
 ) {
     let text = |key| item.peek(key).map(|item| item.as_text().to_owned()).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    if item.peek("policies").is_some() {
-        let message = "a policy file has neither `apiVersion` nor `kind`, and an object of \
-                       Kubernetes no `policies`: which is it?";
+    const KEYS_OF_FILES: [&str; 4] = ["policies", "mcpRouteDefaults", "jwt", "limits"];
+    if let Some(key) = KEYS_OF_FILES.into_iter().find(|key| item.peek(key).is_some()) {
+        let message = format!(
+            "a policy file has neither `apiVersion` nor `kind`, and an object of Kubernetes no \
+             `{key}`: which is it?"
+        );
         item.problem(problems, message);
         return;
     }
@@ -100,7 +103,12 @@ pub(super) fn read(
     }
     let (group, version) = version.split_once('/').unwrap_or(("", &version));
     let is_almost = kind != KIND && words::almost(&kind, [KIND]).is_some();
-    if kind.is_empty() || (group == GROUP && is_almost) {
+    let is_ours = group.eq_ignore_ascii_case(GROUP);
+    if is_ours && group != GROUP {
+        item.problem(problems, format!("expected the group `{GROUP}`, found `{group}`"));
+        return;
+    }
+    if kind.is_empty() || (is_ours && is_almost) {
         item.problem(problems, format!("expected `kind: {KIND}`, found `{kind}`"));
         return;
     }

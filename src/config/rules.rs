@@ -111,13 +111,6 @@ impl Reading<'_> {
             None => Some(Action::Allow),
         };
         let (source, targets, cel) = (part("source"), part("target"), part("cel"));
-        if !is_unclear
-            && ["action", "source", "target", "cel"].iter().all(|key| part(key).is_none())
-        {
-            let message = "this rule allows every call: write `action: Allow` to say so, or \
-                           `source`, `target` or `cel` to allow less";
-            item.lint(Lint::OpenRule, self.problems, message);
-        }
         let comparison = Comparison::of(dialect, action.unwrap_or(Action::Deny));
         let (source, is_bad_source) =
             self.checked(|reading| source.map(|item| reading.source(&item)));
@@ -140,6 +133,13 @@ impl Reading<'_> {
             // A key that is not known may have been meant as any.
             mistakes: if is_unclear { RuleMistakes::ALL } else { mistakes },
         };
+        let is_for_all = source.scopes.is_empty() && source.claims.is_empty();
+        let is_open = part("action").is_none() && is_for_all && targets.is_none() && cel.is_none();
+        if is_open && !spots.mistakes.any() {
+            let message = "this rule allows every call: write `action: Allow` to say so, or \
+                           `source`, `target` or `cel` to allow less";
+            item.lint(Lint::OpenRule, self.problems, message);
+        }
         let rule = Rule {
             name,
             action: action.unwrap_or(Action::Deny),

@@ -4,7 +4,7 @@
 //! of the backend `github` as `github__search`. A name without a known backend reaches no server
 //! there, so it is refused here before any rule is tried.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::Pattern;
 use super::target::split;
@@ -49,7 +49,7 @@ pub struct NameSelector {
 #[derive(Debug)]
 pub enum Names {
     /// These names.
-    Exact(Vec<String>),
+    Exact(FxHashSet<String>),
     /// Names in which one of these patterns matches anywhere.
     Matching(Vec<Pattern>),
 }
@@ -68,7 +68,7 @@ pub struct SharedName {
 impl Names {
     fn contain(&self, name: &str) -> bool {
         match self {
-            Self::Exact(names) => names.iter().any(|exact| exact == name),
+            Self::Exact(names) => names.contains(name),
             Self::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(name)),
         }
     }
@@ -84,10 +84,23 @@ impl NameSelector {
     /// Returns the names that the selector lists and exposes.
     fn listed(&self) -> impl Iterator<Item = &String> {
         let names = match &self.include {
-            Some(Names::Exact(names)) => names.as_slice(),
-            Some(Names::Matching(_)) | None => &[],
+            Some(Names::Exact(names)) => Some(names),
+            Some(Names::Matching(_)) | None => None,
         };
-        names.iter().filter(|name| self.selects(name))
+        names.into_iter().flatten().filter(|name| self.selects(name))
+    }
+}
+
+impl Exposed {
+    /// Returns the names that selectors list.
+    pub fn listed_names(&self) -> impl Iterator<Item = &str> {
+        let selectors = [&self.tools, &self.prompts].into_iter().flatten();
+        let lists = selectors.flat_map(|selector| [&selector.include, &selector.exclude]);
+        let exact = lists.flatten().filter_map(|names| match names {
+            Names::Exact(names) => Some(names),
+            Names::Matching(_) => None,
+        });
+        exact.flatten().map(String::as_str)
     }
 }
 
@@ -178,17 +191,24 @@ impl RouteBackends {
             Feature::Prompt => self.bare_prompts.get(whole),
             Feature::Resource | Feature::ResourceTemplate | Feature::Method => None,
         };
-        if let Some(backend) = bare {
-            return Ok(Subject::plain(Backend::Named(backend), feature, whole));
-        }
-        if let (Some(prefix), name) = split(&self.separator, feature, whole) {
-            return self.known(Subject::plain(Backend::Named(prefix), feature, name));
-        }
-        let Some(fallback) = &self.fallback else {
-            return self.known(Subject::plain(Backend::None, feature, whole));
+        let (prefix, name) = match bare {
+            Some(backend) => (Some(backend.as_str()), whole),
+            None => split(&self.separator, feature, whole),
         };
-        let subject = fallback.subject(Dialect::McpRoute, (feature, whole), head)?;
-        self.known(subject)
+        let routed = match &self.fallback {
+            Some(fallback) => fallback.subject(Dialect::McpRoute, (feature, whole), head)?,
+            None => Subject::plain(Backend::None, feature, whole),
+        };
+        let Some(prefix) = prefix else { return self.known(routed) };
+        // The call may be routed by the header or the attribute that names another backend.
+        let is_routed = matches!(
+            self.fallback.as_deref(),
+            Some(BackendFrom::Header(_) | BackendFrom::Attribute(_))
+        );
+        match routed.backend {
+            Backend::Named(backend) if is_routed && backend != prefix => Err(NoSubject::Unclear),
+            _ => self.known(Subject::plain(Backend::Named(prefix), feature, name)),
+        }
     }
 
     /// Returns a target if its backend is one of the route. A method needs none.
@@ -281,6 +301,33 @@ mod tests {
             assert_eq!(read(&route, Feature::Tool, name), expected, "{name}");
         }
         assert_eq!(read(&route, Feature::Prompt, "a"), "BACKEND__TOOL");
+    }
+
+    #[test]
+    fn contradicting_header_is_refused() {
+        let fallback = Some(BackendFrom::Header("x-backend".to_owned()));
+        let backends =
+            vec![("b1".to_owned(), bare(&["a"], &[])), ("b2".to_owned(), bare(&["c"], &[]))];
+        let route = RouteBackends::new("__".to_owned(), fallback, backends).unwrap();
+        let read = |name: &'static str, backend: Option<&str>| {
+            let header = |value: &str| ("x-backend".to_owned(), value.as_bytes().to_vec());
+            let head =
+                Head { headers: backend.map(header).into_iter().collect(), ..Head::default() };
+            let subject = route.subject((Feature::Tool, name), &head);
+            subject.map(|subject| subject.backend.name().unwrap_or("-").to_owned()).ok()
+        };
+        for (name, header, expected) in [
+            ("b1__x", None, Some("b1")),
+            ("b1__x", Some("b1"), Some("b1")),
+            ("b1__x", Some("b2"), None),
+            ("a", Some("b1"), Some("b1")),
+            ("a", Some("b2"), None),
+            ("x", Some("b2"), Some("b2")),
+            ("x", Some("zz"), None),
+            ("x", None, None),
+        ] {
+            assert_eq!(read(name, header).as_deref(), expected, "{name} {header:?}");
+        }
     }
 
     #[test]

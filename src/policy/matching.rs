@@ -1,6 +1,7 @@
 //! Which requests a policy is for.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 
@@ -78,6 +79,15 @@ impl Matching {
             && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
     }
 
+    /// Returns a host of the other, for the same path, that this is for, too. Gateways give such a
+    /// host to the more specific of two routes, whatever their order.
+    pub fn takes_host_of<'o>(&self, other: &'o Self) -> Option<&'o HostPattern> {
+        let is_ours = |theirs: &&HostPattern| {
+            self.hosts.is_empty() || self.hosts.iter().any(|ours| ours.covers(theirs))
+        };
+        other.hosts.iter().find(is_ours).filter(|_| self.path_prefixes == other.path_prefixes)
+    }
+
     fn covers_but_for_paths(&self, other: &Self) -> bool {
         !self.only_by_name
             && !other.only_by_name
@@ -98,6 +108,12 @@ pub struct HostPattern {
     /// In lower case, without `*`: `.example.com` if it was `*.example.com`.
     name: String,
     below: bool,
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.below { "*" } else { "" }, self.name)
+    }
 }
 
 impl HostPattern {

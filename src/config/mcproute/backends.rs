@@ -85,6 +85,16 @@ impl Backends {
             if let Some(mistake) = backend_mistake((Feature::Tool, None), &name, &from) {
                 name_item.lint(Lint::NoEffect, problems, mistake);
             }
+            let prefix = format!("{name}{separator}");
+            let mut listed: Vec<&str> = exposed.listed_names().collect();
+            listed.sort_unstable();
+            for bare in listed.iter().filter_map(|listed| listed.strip_prefix(&prefix)) {
+                let message = format!(
+                    "`{prefix}{bare}` in a selector is a tool of that whole name: a selector \
+                     compares names without the prefix, so write `{bare}`"
+                );
+                item.lint(Lint::NoEffect, problems, message);
+            }
             names.push(name.clone());
             backends.push((name, exposed));
         }

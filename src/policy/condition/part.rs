@@ -190,6 +190,13 @@ impl<'a> RequestView<'a, '_> {
         !(is_other_name && is_of_tool && self.client.dialect == Dialect::McpRoute)
     }
 
+    /// Returns true if a header is shown: in the reference, headers of the connection and the
+    /// host are none.
+    pub(super) fn shows_header(self, name: &str) -> bool {
+        const HIDDEN: [&str; 3] = ["host", "transfer-encoding", "trailer"];
+        self.client.dialect == Dialect::Native || !HIDDEN.contains(&name)
+    }
+
     /// The parameters that are there.
     fn present(self) -> Present {
         match (self.client.dialect, self.facts.subject.feature) {

@@ -174,7 +174,7 @@ impl<'a, 'b> Members<'a, 'b> {
             }
             Self::Request { view, node } => {
                 let header = || {
-                    let head = view.known_head()?;
+                    let head = view.known_head().filter(|_| view.shows_header(key))?;
                     head.headers.iter().find(|(name, _)| name == key)
                 };
                 match node {
@@ -218,6 +218,7 @@ impl<'a, 'b> Members<'a, 'b> {
             Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
                 let headers = view.known_head().into_iter().flat_map(|head| &head.headers);
                 let names = headers.map(|(name, _)| name.as_str());
+                let names = names.filter(|name| view.shows_header(name));
                 names.collect::<BTreeSet<_>>().into_iter().collect()
             }
             Self::Request { view, node: Node::Claims } => {
