@@ -376,17 +376,15 @@ impl Policy {
 
     /// Returns true if selectors of an `MCPRoute` hide targets of a kind.
     fn selects(&self, feature: Feature) -> bool {
-        match (&self.backend, feature) {
-            (BackendFrom::Route(route), Feature::Tool) => route.select_tools(),
-            (BackendFrom::Route(route), Feature::Prompt) => route.select_prompts(),
-            _ => false,
-        }
+        matches!(&self.backend, BackendFrom::Route(route) if route.select(feature))
     }
 
     /// Returns true unless a selector of an `MCPRoute` hides a target.
     pub fn exposes(&self, subject: &Subject<'_>) -> bool {
-        match &self.backend {
-            BackendFrom::Route(route) => subject.is_pattern() || route.expose(subject),
+        match (&self.backend, subject.backend) {
+            (BackendFrom::Route(route), Backend::Named(backend)) if !subject.is_pattern() => {
+                route.expose(backend, (subject.feature, subject.name))
+            }
             _ => true,
         }
     }

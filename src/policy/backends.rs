@@ -92,6 +92,14 @@ impl NameSelector {
 }
 
 impl Exposed {
+    fn selector(&self, feature: Feature) -> Option<&NameSelector> {
+        match feature {
+            Feature::Tool => self.tools.as_ref(),
+            Feature::Prompt => self.prompts.as_ref(),
+            Feature::Resource | Feature::ResourceTemplate | Feature::Method => None,
+        }
+    }
+
     /// Returns the names that selectors list.
     pub fn listed_names(&self) -> impl Iterator<Item = &str> {
         let selectors = [&self.tools, &self.prompts].into_iter().flatten();
@@ -115,10 +123,11 @@ impl RouteBackends {
         backends: Vec<(String, Exposed)>,
     ) -> Result<Self, Vec<SharedName>> {
         let mut shared = Vec::new();
-        let mut bare = |selector: fn(&Exposed) -> Option<&NameSelector>| {
+        let mut bare = |feature| {
             let mut names: FxHashMap<String, String> = FxHashMap::default();
             for (backend, exposed) in backends.iter().filter(|(_, exposed)| exposed.bare_names) {
-                for name in selector(exposed).into_iter().flat_map(NameSelector::listed) {
+                let selector = exposed.selector(feature).into_iter();
+                for name in selector.flat_map(NameSelector::listed) {
                     let first = names.entry(name.clone()).or_insert_with(|| backend.clone());
                     if first != backend {
                         let (first, second) = (first.clone(), backend.clone());
@@ -128,8 +137,7 @@ impl RouteBackends {
             }
             names
         };
-        let bare_tools = bare(|exposed| exposed.tools.as_ref());
-        let bare_prompts = bare(|exposed| exposed.prompts.as_ref());
+        let (bare_tools, bare_prompts) = (bare(Feature::Tool), bare(Feature::Prompt));
         if !shared.is_empty() {
             return Err(shared);
         }
@@ -147,33 +155,16 @@ impl RouteBackends {
         self.fallback.as_deref()
     }
 
-    /// Returns true unless a selector of a backend hides its tool of this name.
-    pub fn exposes_tool(&self, backend: &str, tool: &str) -> bool {
-        let selector = self.backends.get(backend).and_then(|exposed| exposed.tools.as_ref());
-        selector.is_none_or(|selector| selector.selects(tool))
+    /// Returns true if some backend has a selector of this kind of target.
+    pub(super) fn select(&self, feature: Feature) -> bool {
+        self.backends.values().any(|exposed| exposed.selector(feature).is_some())
     }
 
-    /// Returns true if some backend has a selector of prompts.
-    pub(super) fn select_prompts(&self) -> bool {
-        self.backends.values().any(|exposed| exposed.prompts.is_some())
-    }
-
-    /// Returns true if some backend has a selector of tools.
-    pub(super) fn select_tools(&self) -> bool {
-        self.backends.values().any(|exposed| exposed.tools.is_some())
-    }
-
-    /// Returns true unless a selector of its backend hides a target.
-    pub(super) fn expose(&self, subject: &Subject<'_>) -> bool {
-        let Some(exposed) = subject.backend.name().and_then(|name| self.backends.get(name)) else {
-            return true;
-        };
-        let selector = match subject.feature {
-            Feature::Tool => &exposed.tools,
-            Feature::Prompt => &exposed.prompts,
-            Feature::Resource | Feature::ResourceTemplate | Feature::Method => &None,
-        };
-        selector.as_ref().is_none_or(|selector| selector.selects(subject.name))
+    /// Returns true unless a selector of a backend hides a name.
+    pub fn expose(&self, backend: &str, (feature, name): (Feature, &str)) -> bool {
+        let exposed = self.backends.get(backend);
+        let selector = exposed.and_then(|exposed| exposed.selector(feature));
+        selector.is_none_or(|selector| selector.selects(name))
     }
 
     /// Returns the target of a call: a name that needs no prefix, one with the prefix of a

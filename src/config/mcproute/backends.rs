@@ -148,7 +148,7 @@ impl Backends {
                 let message =
                     format!("`{backend}` is none of the backendRefs, so no call matches{hint}");
                 problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
-            } else if !self.route.exposes_tool(backend, tool) {
+            } else if !self.route.expose(backend, (Feature::Tool, tool)) {
                 let message = format!(
                     "the `toolSelector` of `{backend}` hides `{tool}`, so no call matches: remove \
                      this target, or expose the tool"
