@@ -215,7 +215,7 @@ struct Parts<'r> {
     left: Left,
 }
 
-/// What a `spec` says.
+/// The contents of a `spec`.
 #[derive(Default)]
 struct Spec {
     address: Address,
@@ -223,7 +223,7 @@ struct Spec {
     security: Security,
 }
 
-/// Who may call what; each `None` if it is not given, or has a mistake.
+/// The security policy of a route; each part is `None` if it is not given, or has a mistake.
 #[derive(Default)]
 struct Security {
     oauth: Option<Oauth>,

@@ -25,7 +25,7 @@ pub struct RouteBackends {
     bare_prompts: FxHashMap<String, String>,
 }
 
-/// What a route exposes of one of its backends.
+/// The tools and prompts that a route exposes of a backend.
 #[derive(Debug, Default)]
 pub struct Exposed {
     /// True if names that a selector includes need no prefix (`prefixMode: Never`).

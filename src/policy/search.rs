@@ -63,7 +63,7 @@ pub(super) enum ConditionRef {
     When(usize),
 }
 
-/// What a rule does with the calls that are left open: at least one of these.
+/// The effects of a rule on the calls that are left open: at least one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Effects {
     /// It allows some.

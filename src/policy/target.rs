@@ -190,7 +190,7 @@ impl BackendFrom {
         self.separator().map_or((None, name), |separator| split(separator, feature, name))
     }
 
-    /// Returns the separator between a backend's name and a tool's, if backends are told so.
+    /// Returns the separator between a backend's name and a tool's, if names have a prefix.
     pub fn separator(&self) -> Option<&str> {
         match self {
             Self::ToolNamePrefix(separator) => Some(separator),

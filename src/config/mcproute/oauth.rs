@@ -30,7 +30,7 @@ static RESOURCE_METADATA: Shape = shape(&[
     key("resourcePolicyUri"),
 ]);
 
-/// What a route says about tokens.
+/// The tokens and the protected resource of a route.
 #[derive(Default)]
 pub(super) struct Oauth {
     pub(super) accepted_tokens: AcceptedTokens,

@@ -304,7 +304,7 @@ pub(super) fn contains(
     }
 }
 
-/// Whether some map of the crate has a key of this type.
+/// Returns true if some map of the crate has keys of this type.
 fn may_be_key(value: &dyn Val) -> bool {
     let kind = value.get_type().kind();
     matches!(kind, Kind::Boolean | Kind::Int | Kind::UInt | Kind::Double | Kind::String)

@@ -27,8 +27,7 @@ fn fits(text: &str, shape: &str) -> bool {
     text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
 }
 
-/// Returns a duration that Go can read as hours and nanoseconds, of which the crate loses
-/// none.
+/// Returns a duration that Go can read as hours and nanoseconds, which the crate keeps exactly.
 pub(super) fn exact_duration(text: &str) -> Option<String> {
     const HOUR: u64 = 3_600_000_000_000;
 

@@ -13,7 +13,7 @@ use super::comparison::Typing;
 use super::conversions;
 use super::overloads::{Answer, Arguments, any, handed_on, item, wrong_arguments};
 
-/// Called with the operand of `has`, of which a scalar has no members and a list fails.
+/// Called with the operand of `has`: a scalar has no members, and a list is an error.
 pub(super) const PRESENCE: &str = "@presence";
 /// Called with the operand of `.` that may be an optional value.
 pub(super) const OPTIONAL_FIELDS: &str = "@optional_fields";
