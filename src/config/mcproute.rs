@@ -238,12 +238,13 @@ impl Parts<'_> {
             spec,
             &[("parentRefs", "parentRefs"), ("backendTrafficPolicy", "backendTrafficPolicy")],
         );
-        if spec.get("headers").is_some_and(|item| !item.is_empty_list()) {
-            let instead = "requests are not selected by their headers, so this route would decide \
-                           about others, too: remove it, and deny these by a first rule for each \
-                           header, such as `{action: Deny, cel: 'request.headers[?\"NAME\"]\
-                           .orValue(\"\") != \"VALUE\"'}`";
-            refuse(spec, "headers", instead, problems);
+        if let Some(item) = spec.get("headers").filter(|item| !item.is_empty_list()) {
+            self.left.add("headers");
+            let message = "Envoy routes by these headers, and this document decides about requests \
+                           with other headers, too, if Envoy routes them at all: to deny their \
+                           calls, add a first rule for each header, such as `{action: Deny, cel: \
+                           'request.headers[?\"NAME\"].orValue(\"\") != \"VALUE\"'}`";
+            item.lint(Lint::NoEffect, problems, message);
         }
         let instead = "sessions are not restricted to some backends: remove it, and say in \
                        `authorization` who may call the tools of which backend, as in `cel: \
