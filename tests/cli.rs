@@ -59,6 +59,7 @@ fn check_tells_programs_what_was_decided() {
                 resource_metadata=\"https://mcp.example.com/.well-known/oauth-protected-resource/mcp\", \
                 error_description=\"this call requires the scope echo\"",
             "shadow": false,
+            "filtersResponse": false,
             "rules": rules,
         })
     );
@@ -185,6 +186,21 @@ fn serve_does_not_start_with_a_mistake() {
     let output = run(&["serve", "--policy", POLICY, "--listen", &taken], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains(&format!("cannot listen on {taken}")));
+}
+
+#[test]
+fn check_says_that_a_list_is_filtered() {
+    let arguments = ["check", "--policy", "examples/mcproute/plain.yaml", "--path", "/mcp"];
+    let check = |more: &[&str], method: &str| {
+        let arguments = [arguments.as_slice(), &["--request", "-"], more].concat();
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();
+        text(&run(&arguments, &body).stdout).to_owned()
+    };
+    for (method, is_filtered) in [("tools/list", true), ("prompts/list", false)] {
+        assert_eq!(check(&[], method).contains("response: filtered"), is_filtered, "{method}");
+        let json: Value = serde_json::from_str(&check(&["--output", "json"], method)).unwrap();
+        assert_eq!(json["filtersResponse"], is_filtered, "{method}");
+    }
 }
 
 #[test]

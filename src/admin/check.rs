@@ -133,6 +133,10 @@ fn response(record: Record, judgement: &Judgement<'_, '_>) -> v1::CheckResponse 
         www_authenticate: challenge.unwrap_or_default(),
         body: refusal.map(|refusal| refusal.content().body).unwrap_or_default(),
         rules: Vec::new(),
+        filters_response: judgement
+            .answer
+            .as_ref()
+            .is_ok_and(|clearance| clearance.obligation().is_some()),
     }
 }
 

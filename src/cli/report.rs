@@ -63,6 +63,7 @@ impl Report {
             "requiredScopes": self.decision.required_scopes,
             "wwwAuthenticate": given(&self.response.www_authenticate),
             "shadow": shadow,
+            "filtersResponse": self.response.filters_response,
             "rules": self.response.rules.iter().map(rule_json).collect::<Vec<_>>(),
         })
     }
@@ -86,6 +87,9 @@ impl Report {
                 lines.push(format!("WWW-Authenticate: {challenge}"));
             }
             lines.push(format!("body: {}", self.response.body));
+        }
+        if self.response.filters_response {
+            lines.push("response: filtered, so that the caller sees what the policy shows".into());
         }
         if !self.response.rules.is_empty() {
             lines.push("rules, in order:".to_owned());

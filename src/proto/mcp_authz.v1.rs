@@ -144,6 +144,9 @@ pub struct CheckResponse {
     /// of conditions may repeat arguments of the request.
     #[prost(message, repeated, tag = "5")]
     pub rules: ::prost::alloc::vec::Vec<RuleTrace>,
+    /// True if the server's response would be filtered: a list, or a resumed stream.
+    #[prost(bool, tag = "6")]
+    pub filters_response: bool,
 }
 /// What was found of a rule.
 #[derive(Clone, PartialEq, ::prost::Message)]
