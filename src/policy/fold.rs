@@ -2,8 +2,10 @@
 //!
 //! Some servers look names up without regard to case, width or invisible characters. A Deny
 //! rule must not be evaded by such a spelling, so both sides are folded before it compares.
-//! Folding is NFKC_Casefold ([The Unicode Standard, section 3.13]), and unites some letters
-//! more, for which see [`fold_letters`].
+//! Folding is NFKC_Casefold ([The Unicode Standard, section 3.13]) in decomposed form, and unites
+//! some letters more, for which see [`fold_letters`]. Two names are equal in this form if they are
+//! in the composed one, and a mark behind a letter does not change the start of a name, which
+//! patterns compare.
 //!
 //! [The Unicode Standard, section 3.13]: https://www.unicode.org/versions/latest/core-spec/chapter-3/#G53513
 
@@ -19,7 +21,7 @@ pub(super) fn is_folded(name: &str) -> bool {
     name.bytes().all(is_plain)
 }
 
-/// Folds a name: NFKC_Casefold, without white space around it.
+/// Folds a name, without white space around it.
 pub(super) fn fold(name: &str) -> Cow<'_, str> {
     match fold_part(name) {
         Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
@@ -37,8 +39,8 @@ pub(super) fn fold_part(part: &str) -> Cow<'_, str> {
 }
 
 fn fold_once(name: &str) -> String {
-    let composed: String = name.nfkc().filter(|c| !is_ignorable(*c)).collect();
-    fold_letters(&composed).nfkc().filter(|c| !is_ignorable(*c)).collect()
+    let decomposed: String = name.nfkd().filter(|c| !is_ignorable(*c)).collect();
+    fold_letters(&decomposed).nfkd().filter(|c| !is_ignorable(*c)).collect()
 }
 
 /// Whether a character is a Default_Ignorable_Code_Point (Unicode 16.0,
@@ -70,7 +72,8 @@ mod tests {
             ("Kelvin sign", "\u{212a}ey", "key"),
             ("dotted capital I", "\u{130}d", "id"),
             ("dotless i", "\u{131}d", "id"),
-            ("decomposed", "cafe\u{301}", "caf\u{e9}"),
+            ("composed", "caf\u{e9}", "cafe\u{301}"),
+            ("mark behind a capital", "DELETE\u{301}_x", "delete\u{301}_x"),
             ("sharp s", "STRA\u{1e9e}E", "strasse"),
             ("circled", "\u{24b6}", "a"),
             ("separator", "github\u{ff3f}\u{ff3f}x", "github__x"),
