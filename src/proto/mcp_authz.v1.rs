@@ -3,39 +3,38 @@
 /// claim but the two that are named here.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Decision {
-    /// When it was made.
+    /// The time of the decision.
     #[prost(message, optional, tag = "1")]
     pub time: ::core::option::Option<::envoy_types::pb::google::protobuf::Timestamp>,
     /// "Allow" or "Deny".
     #[prost(string, tag = "2")]
     pub verdict: ::prost::alloc::string::String,
-    /// It is a denial, but the request went on: the policy is in Shadow.
+    /// True if a denied request continued, because the policy is in Shadow.
     #[prost(bool, tag = "3")]
     pub shadow: bool,
-    /// Why, in one word: allow_rule, insufficient_scope, not_json, …
+    /// The reason in one word: allow_rule, insufficient_scope, not_json, …
     #[prost(string, tag = "4")]
     pub reason: ::prost::alloc::string::String,
-    /// The status of the answer; 200 if the request goes on to the server. In
-    /// Shadow: what the status would have been.
+    /// The HTTP status of the answer; 200 if the request continues to the server. In
+    /// Shadow: the status that the request would have got.
     #[prost(uint32, tag = "5")]
     pub http_status: u32,
-    /// The policy that judged; empty if none is for the request.
+    /// The policy that decided; empty if none matches the request.
     #[prost(string, tag = "6")]
     pub policy: ::prost::alloc::string::String,
     /// The SHA-256 of the policy files in force, in hexadecimal.
     #[prost(string, tag = "7")]
     pub policy_sha256: ::prost::alloc::string::String,
     /// The rule that decided: its name, or its place such as `rules\[3\]`. Empty if
-    /// it was the default action, or no rule was asked.
+    /// the default action decided, or no rule was evaluated.
     #[prost(string, tag = "8")]
     pub rule: ::prost::alloc::string::String,
     /// The MCP method; empty if the body holds no message, or none that could be
     /// read.
     #[prost(string, tag = "9")]
     pub method: ::prost::alloc::string::String,
-    /// The backend and the tool of the call that decided, and how many calls there
-    /// are in the body if there are several. A prompt and a resource have a field of
-    /// their own below.
+    /// The backend and the tool of the decisive call, and the number of calls if the
+    /// body holds several. A prompt and a resource have fields of their own below.
     #[prost(string, tag = "10")]
     pub backend: ::prost::alloc::string::String,
     #[prost(string, tag = "11")]
@@ -50,30 +49,30 @@ pub struct Decision {
     pub subject: ::prost::alloc::string::String,
     #[prost(string, tag = "15")]
     pub client_id: ::prost::alloc::string::String,
-    /// The rules of which a condition could not be evaluated.
+    /// The rules with a condition that could not be evaluated.
     #[prost(string, repeated, tag = "16")]
     pub condition_errors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// The header `x-request-id`, which Envoy's access log can show too.
     #[prost(string, tag = "17")]
     pub request_id: ::prost::alloc::string::String,
-    /// The trace of which the request is a part (W3C Trace Context), and the span
-    /// that asked.
+    /// The trace that the request belongs to (W3C Trace Context), and the span that
+    /// sent it.
     #[prost(string, tag = "18")]
     pub trace_id: ::prost::alloc::string::String,
     #[prost(string, tag = "19")]
     pub span_id: ::prost::alloc::string::String,
-    /// How long it took to read the body and decide.
+    /// The time that reading the body and deciding took.
     #[prost(message, optional, tag = "20")]
     pub duration: ::core::option::Option<::envoy_types::pb::google::protobuf::Duration>,
-    /// The prompt, or the URI of the resource, of the call that decided. Of a URI
-    /// there is no query, no fragment and no user; in that of a template, stars
-    /// stand for expressions.
+    /// The prompt, or the URI of the resource, of the decisive call. A URI is without
+    /// its query, fragment and user; in the URI of a template, stars stand for
+    /// expressions.
     #[prost(string, tag = "21")]
     pub prompt: ::prost::alloc::string::String,
     #[prost(string, tag = "22")]
     pub resource: ::prost::alloc::string::String,
 }
-/// A request as Envoy would tell it.
+/// A request as Envoy would send it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckRequest {
     /// The HTTP method.
@@ -101,17 +100,17 @@ pub struct CheckRequest {
     /// The policy that Envoy would name in its gRPC metadata.
     #[prost(string, tag = "9")]
     pub policy: ::prost::alloc::string::String,
-    /// Who asks; left out: nobody whose token was verified.
+    /// The caller; omitted: the request has no verified token.
     #[prost(oneof = "check_request::Caller", tags = "6, 7")]
     pub caller: ::core::option::Option<check_request::Caller>,
 }
 /// Nested message and enum types in `CheckRequest`.
 pub mod check_request {
-    /// Who asks; left out: nobody whose token was verified.
+    /// The caller; omitted: the request has no verified token.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Caller {
-        /// The claims that Envoy would have verified. Not for policies that take
-        /// them from the Authorization header.
+        /// The claims that Envoy would have verified. Policies that take claims from
+        /// the Authorization header need a token instead.
         #[prost(message, tag = "6")]
         Claims(::envoy_types::pb::google::protobuf::Struct),
         /// An access token. It is decoded; its signature is not checked.
@@ -131,16 +130,16 @@ pub struct Header {
 pub struct CheckResponse {
     #[prost(message, optional, tag = "1")]
     pub decision: ::core::option::Option<Decision>,
-    /// The request or Envoy's set-up is at fault, so that nothing was decided.
+    /// True if the request or Envoy's configuration made a decision impossible.
     #[prost(bool, tag = "2")]
     pub undecided: bool,
     /// The header WWW-Authenticate of the answer, if it has one.
     #[prost(string, tag = "3")]
     pub www_authenticate: ::prost::alloc::string::String,
-    /// The body of the answer, if the request would not go on.
+    /// The body of the answer, if the request would not continue.
     #[prost(string, tag = "4")]
     pub body: ::prost::alloc::string::String,
-    /// The rules that were looked at, in order: up to the one that decided. Errors
+    /// The rules that were evaluated, in order: up to the one that decided. Errors
     /// of conditions may repeat arguments of the request.
     #[prost(message, repeated, tag = "5")]
     pub rules: ::prost::alloc::vec::Vec<RuleTrace>,
@@ -148,7 +147,7 @@ pub struct CheckResponse {
     #[prost(bool, tag = "6")]
     pub filters_response: bool,
 }
-/// What was found of a rule.
+/// The evaluation of a rule.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RuleTrace {
     #[prost(string, tag = "1")]
@@ -156,10 +155,10 @@ pub struct RuleTrace {
     /// "Allow" or "Deny".
     #[prost(string, tag = "2")]
     pub action: ::prost::alloc::string::String,
-    /// Whether it decided.
+    /// True if the rule decided.
     #[prost(bool, tag = "3")]
     pub decided: bool,
-    /// What it asks of the call; without targets: nothing.
+    /// True if the rule names no targets, and so matches every call.
     #[prost(bool, tag = "4")]
     pub every_call: bool,
     #[prost(message, repeated, tag = "5")]
@@ -174,7 +173,7 @@ pub struct RuleTrace {
     #[prost(message, optional, tag = "9")]
     pub cel: ::core::option::Option<ConditionTrace>,
 }
-/// What was found of a target: a tool, a prompt, the URI of a resource or a
+/// The evaluation of a target: a tool, a prompt, the URI of a resource or a
 /// method, and perhaps its backend.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TargetTrace {
@@ -182,7 +181,7 @@ pub struct TargetTrace {
     pub backend: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub tool: ::prost::alloc::string::String,
-    /// Whether it means what is called.
+    /// True if the target matches the call.
     #[prost(bool, tag = "3")]
     pub selected: bool,
     #[prost(message, optional, tag = "4")]
@@ -193,7 +192,7 @@ pub struct TargetTrace {
     pub resource: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub method: ::prost::alloc::string::String,
-    /// Why it cannot be compared; empty if it can.
+    /// The reason if the target cannot be compared; empty otherwise.
     #[prost(string, tag = "8")]
     pub error: ::prost::alloc::string::String,
 }
@@ -205,7 +204,7 @@ pub struct ClaimTrace {
     pub values: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(bool, tag = "3")]
     pub holds: bool,
-    /// Why it cannot be compared; empty if it can.
+    /// The reason if the claim cannot be compared; empty otherwise.
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
 }
@@ -214,13 +213,13 @@ pub struct ConditionTrace {
     /// As written in the rule.
     #[prost(string, tag = "1")]
     pub condition: ::prost::alloc::string::String,
-    /// What it said; left out if it was not asked.
+    /// The outcome; omitted if the condition was not evaluated.
     #[prost(oneof = "condition_trace::Outcome", tags = "2, 3")]
     pub outcome: ::core::option::Option<condition_trace::Outcome>,
 }
 /// Nested message and enum types in `ConditionTrace`.
 pub mod condition_trace {
-    /// What it said; left out if it was not asked.
+    /// The outcome; omitted if the condition was not evaluated.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Outcome {
         #[prost(bool, tag = "2")]
@@ -229,7 +228,7 @@ pub mod condition_trace {
         Error(::prost::alloc::string::String),
     }
 }
-/// What is left out matches every decision.
+/// Omitted fields match every decision.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchRequest {
     #[prost(string, tag = "1")]
@@ -266,8 +265,8 @@ pub mod authorizer_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Asks before a call is made, and follows decisions as they are made. On the
-    /// admin port (`serve --admin`); other hosts may use it only with
+    /// Evaluates requests without forwarding them, and streams decisions. The service
+    /// is on the admin port (`serve --admin`); other hosts may use it only with
     /// `--admin-remote`.
     #[derive(Debug, Clone)]
     pub struct AuthorizerClient<T> {
@@ -338,8 +337,8 @@ pub mod authorizer_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// What would be answered to a request. Decides by the policy in force, and
-        /// leaves no trace in metrics or logs.
+        /// Returns the answer that a request would get. It evaluates the policy in
+        /// force, and leaves no trace in metrics or logs.
         pub async fn check(
             &mut self,
             request: impl tonic::IntoRequest<super::CheckRequest>,
@@ -361,7 +360,7 @@ pub mod authorizer_client {
                 .insert(GrpcMethod::new("mcp_authz.v1.Authorizer", "Check"));
             self.inner.unary(req, path, codec).await
         }
-        /// All decisions from now on, the allowed ones too.
+        /// Streams all decisions from now on, those that allow, too.
         pub async fn watch(
             &mut self,
             request: impl tonic::IntoRequest<super::WatchRequest>,
@@ -401,8 +400,8 @@ pub mod authorizer_server {
     /// Generated trait containing gRPC methods that should be implemented for use with AuthorizerServer.
     #[async_trait]
     pub trait Authorizer: std::marker::Send + std::marker::Sync + 'static {
-        /// What would be answered to a request. Decides by the policy in force, and
-        /// leaves no trace in metrics or logs.
+        /// Returns the answer that a request would get. It evaluates the policy in
+        /// force, and leaves no trace in metrics or logs.
         async fn check(
             &self,
             request: tonic::Request<super::CheckRequest>,
@@ -413,14 +412,14 @@ pub mod authorizer_server {
             >
             + std::marker::Send
             + 'static;
-        /// All decisions from now on, the allowed ones too.
+        /// Streams all decisions from now on, those that allow, too.
         async fn watch(
             &self,
             request: tonic::Request<super::WatchRequest>,
         ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
     }
-    /// Asks before a call is made, and follows decisions as they are made. On the
-    /// admin port (`serve --admin`); other hosts may use it only with
+    /// Evaluates requests without forwarding them, and streams decisions. The service
+    /// is on the admin port (`serve --admin`); other hosts may use it only with
     /// `--admin-remote`.
     #[derive(Debug)]
     pub struct AuthorizerServer<T> {
