@@ -362,18 +362,18 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Returns what is decided: by rules, and by the selectors of an `MCPRoute`.
+    /// Returns the kinds of targets that rules, or the selectors of an `MCPRoute`, decide about.
     pub fn decides(&self) -> Governed {
         let prompts = self.governed.prompts || self.selects(Feature::Prompt);
         Governed { prompts, ..self.governed }
     }
 
-    /// Returns true if a list of these names is filtered.
+    /// Returns true if the policy filters lists of this kind of target.
     pub fn filters(&self, feature: Feature) -> bool {
         self.lists.of(feature) != Shown::Unfiltered || self.selects(feature)
     }
 
-    /// Returns true if some list is filtered.
+    /// Returns true if the policy filters some list.
     pub fn filters_lists(&self) -> bool {
         Listing::ALL.into_iter().any(|listing| self.filters(listing.feature()))
     }
@@ -409,7 +409,7 @@ mod tests {
             read.is_granted_by(&repo) && both.is_granted_by(&repo) && read.is_granted_by(&both)
         );
         assert!(!repo.is_granted_by(&both) && !both.is_granted_by(&read));
-        // By two sets together.
+        // Only both sets together contain the scopes.
         assert!(
             both.are_in(&read.granted, &repo.granted) && !repo.are_in(&read.granted, &both.granted)
         );
