@@ -94,7 +94,7 @@ pub(super) struct ExtraScopes<'p> {
 /// The result of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// True if some call is allowed. If all facts are known, this call is the only one.
+    /// True if the call is allowed or, where facts are unknown, if some call is.
     pub(super) allowed: bool,
     /// The index of the rule that decides. `None` if the default action decides.
     pub(super) rule: Option<usize>,
@@ -219,7 +219,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     /// scopes allows the call, unless a condition reads other scopes of the old token.
     pub(super) fn step_up_scopes(&mut self) -> Result<Option<&'p [String]>, Problem> {
         // More scopes never make a rule stop applying, so the rule that denied still denies. Only
-        // earlier rules matter, unless a condition reads scopes or no deciding rule was found.
+        // earlier rules matter, unless a condition reads scopes or the call is unknown.
         if self.policy.rules.reads().scopes || self.call.is_none() {
             while self.look_at(self.candidates.len()) {}
         }
@@ -259,7 +259,8 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     fn is_over_after_another_try(&mut self) -> bool {
         if self.is_cut_short || self.facts.budget.spend_a_try() {
             self.is_cut_short = true;
-            // A spent budget keeps a list entry visible that untried scopes may allow.
+            // A list must not hide an entry that untried scopes may allow, so report the budget as
+            // spent.
             if self.call.is_none() {
                 self.facts.budget.exhaust();
             }
