@@ -1,13 +1,15 @@
-//! Policies and what they decide.
+//! Authorization policies and their decisions.
 //!
-//! A [`Policy`] is an ordered list of rules. The first rule that matches a call
-//! decides it; if none does, the policy's default action does. Nothing here
-//! reads a file, a clock or the network, and nothing names a protocol.
+//! A [`Policy`] is an ordered list of rules. The first rule that matches a call decides the call;
+//! if no rule matches, the policy's default action decides. This module reads no file, no clock and
+//! no network, and names no protocol.
 //!
-//! Invariants, made when a policy is loaded and relied on everywhere else:
-//! conditions are compiled and checked ([`Condition`]), scopes are scope-tokens
-//! of [RFC 6749, section 3.3] and interned ([`ScopeTable`]), a rule that names
-//! targets or scopes names at least one.
+//! Loading a policy establishes these invariants, and all other code relies on them:
+//!
+//! - Conditions are compiled and checked ([`Condition`]).
+//! - Scopes are interned ([`ScopeTable`]). Except in an `MCPRoute`, scopes are scope-tokens of
+//!   [RFC 6749, section 3.3].
+//! - A rule that names targets or scopes names at least one.
 //!
 //! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 
@@ -50,52 +52,53 @@ pub use standing::Standing;
 pub use target::{Backend, BackendFrom, Comparison, Subject, Target};
 pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
 
-/// The language of a policy's document, which says how rules and conditions compare.
+/// The language of a policy's document, which determines how rules and conditions compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
-    /// A policy file of mcp-authz. Where a server could read a request in another way than a
-    /// rule does, the rule cannot be evaluated.
+    /// A policy file of mcp-authz. A rule cannot be evaluated where a server could read the request
+    /// differently than the rule does.
     #[default]
     Native,
     /// An `MCPRoute`, which compares as Agent Router does.
     McpRoute,
 }
 
-/// What a rule, or the end of the list, does with a call.
+/// The effect of a rule, or of the default action, on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The call may go on.
+    /// The call may continue.
     Allow,
-    /// The call is refused.
+    /// The call is denied.
     Deny,
 }
 
-/// What becomes of a request that carries no verified token.
+/// The treatment of a request that carries no verified token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unauthenticated {
-    /// It is judged like any other, with no scope granted.
+    /// The policy evaluates the request like any other, with no scope granted.
     Forbid,
-    /// It gets a 401 that tells the client where to log in.
+    /// The client receives a 401 response that names the place to log in.
     Challenge,
 }
 
-/// The tokens that count as verified. Another one counts as none.
+/// The tokens that the policy accepts as verified. Any other token counts as no token.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AcceptedTokens {
-    /// `iss` must be one of these; empty: it is not checked.
+    /// The accepted values of `iss`. If the list is empty, any issuer is accepted.
     pub issuers: Vec<String>,
-    /// `aud` must be or hold one of these; empty: it is not checked.
+    /// The accepted values of `aud`; one audience of the token must be among them. If the list is
+    /// empty, any audience is accepted.
     pub audiences: Vec<String>,
 }
 
 impl AcceptedTokens {
-    /// Checks that a token with these claims counts. Both claims are compared as they are written
+    /// Checks that the policy accepts a token with these claims. Both claims are compared literally
     /// ([RFC 7519, sections 4.1.1 and 4.1.3]).
     ///
     /// [RFC 7519, sections 4.1.1 and 4.1.3]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1
     ///
     /// # Errors
-    /// The name of the claim that has another value, or none.
+    /// The name of the claim that is missing or has no accepted value.
     pub fn check(&self, claims: &Claims) -> Result<(), &'static str> {
         let Self { issuers, audiences } = self;
         let is_issuer = |issuer: &str| issuers.iter().any(|accepted| accepted == issuer);
@@ -110,52 +113,53 @@ impl AcceptedTokens {
     }
 }
 
-/// What is done with a decision.
+/// The use that the gate makes of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enforcement {
-    /// What it refuses does not go on.
+    /// A denied call does not continue.
     Enforce,
-    /// It is logged; everything goes on.
+    /// The decision is logged, and every call continues.
     Shadow,
 }
 
-/// What becomes of a batch of messages (MCP 2025-03-26).
+/// The treatment of a batch of messages (MCP 2025-03-26).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batches {
-    /// It is refused.
+    /// Every batch is rejected.
     Reject,
-    /// It may go on if every call in it may.
+    /// A batch continues if every call in the batch is allowed.
     Authorize,
 }
 
-/// What a caller sees in a list.
+/// The entries of a list that a caller sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// All that the server has.
+    /// All entries that the server returns.
     Unfiltered,
-    /// What a call with some arguments is allowed of.
+    /// The entries for which the policy allows a call with at least some arguments.
     Permitted,
-    /// That too which it would be of with more scopes; it tells which.
+    /// The permitted entries, and those for which more scopes would allow a call. The list names
+    /// these scopes.
     Reachable,
 }
 
-/// What a caller sees in each list.
+/// The entries that a caller sees, for each kind of list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lists {
-    /// Of tools.
+    /// The list of tools.
     pub tools: Shown,
-    /// Of prompts.
+    /// The list of prompts.
     pub prompts: Shown,
-    /// Of resources, and of their templates.
+    /// The lists of resources and of resource templates.
     pub resources: Shown,
 }
 
 impl Lists {
-    /// All that the server has.
+    /// All entries of every list, unfiltered.
     pub const UNFILTERED: Self =
         Self { tools: Shown::Unfiltered, prompts: Shown::Unfiltered, resources: Shown::Unfiltered };
 
-    /// What is seen in the list of these.
+    /// Returns the entries that a caller sees in the list of this kind of target.
     pub fn of(self, feature: Feature) -> Shown {
         match feature {
             Feature::Tool => self.tools,
@@ -166,51 +170,51 @@ impl Lists {
     }
 }
 
-/// What becomes of a request that asks what a task has done (MCP 2025-11-25, and the
-/// extension of tasks since): the answer holds what a tool said, and names none.
+/// The treatment of a request for the state or result of a task (MCP 2025-11-25, and the later
+/// tasks extension). The response contains a tool's output, but the request names no tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tasks {
-    /// It goes on, unless methods are judged and no rule allows it.
+    /// The request continues, unless the policy governs methods and no rule allows the method.
     Continue,
-    /// It is refused.
+    /// The request is denied.
     Deny,
 }
 
-/// The effect of a rule that applies but for a condition that cannot be evaluated.
+/// The effect of a rule that would apply, except that one of its conditions cannot be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionErrors {
     /// A Deny rule denies, and an Allow rule does not match.
     Deny,
-    /// The rule does not match, so that rules after it can still allow the call.
+    /// The rule does not match, so that later rules can still allow the call.
     NoMatch,
-    /// The rule denies, an Allow rule too.
+    /// The rule denies the call, even if the rule is an Allow rule.
     DenyAny,
 }
 
-/// One rule: what is left out matches every call.
+/// One rule. Omitted fields match every call.
 #[derive(Debug)]
 pub struct Rule {
-    /// For logs and for `check`; never told to a caller.
+    /// The name, for logs and for `check`. A caller never sees this name.
     pub name: Option<String>,
-    /// What it does with a call that it matches.
+    /// The effect on a call that the rule matches.
     pub action: Action,
-    /// All of these must be granted.
+    /// The required scopes. All of these must be granted.
     pub scopes: RequiredScopes,
-    /// All of these must hold.
+    /// The required claims. The caller must have all of these.
     pub claims: Vec<RequiredClaim>,
-    /// One of these must match; `None` matches every call.
+    /// The targets, one of which must match. `None` matches every call.
     pub targets: Option<Vec<Target>>,
-    /// Must be true of the request.
+    /// The rule's own condition, which must be true of the request.
     pub cel: Option<Arc<Condition>>,
 }
 
 impl Rule {
-    /// What people call the rule: its name, or its place in the list.
+    /// Returns the label of the rule for people: its name, or its place in the list.
     pub fn label(&self, index: usize) -> String {
         self.name.clone().unwrap_or_else(|| format!("rules[{index}]"))
     }
 
-    /// Its conditions, those of its targets first.
+    /// Returns the conditions of the rule, those of its targets first.
     pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let targets = self.targets.iter().flatten();
         targets.filter_map(|target| target.when.as_deref()).chain(self.cel.as_deref())
@@ -220,13 +224,13 @@ impl Rule {
 /// The scopes that a rule requires.
 #[derive(Debug, Default)]
 pub struct RequiredScopes {
-    /// As written.
+    /// The names, as the rule writes them.
     names: Vec<String>,
-    /// Their numbers in the policy's table, sorted. Most rules require one or two.
+    /// The numbers of the scopes in the policy's table, sorted. Most rules require one or two.
     numbers: Vec<usize>,
-    /// What a token has that is granted these: with all that they imply.
+    /// The required scopes and all scopes that these imply.
     granted: ScopeSet,
-    /// True if each is a scope-token, as a challenge can name it.
+    /// True if every name is a scope-token. Only scope-tokens can stand in a challenge.
     are_tokens: bool,
 }
 
@@ -241,50 +245,50 @@ impl RequiredScopes {
         Self { names, numbers, granted, are_tokens }
     }
 
-    /// Adds the scopes that these imply and that only later rules name: a table finds an implied
-    /// scope by a star only once it is interned.
+    /// Adds scopes that the required scopes imply and that only later rules name. The table finds a
+    /// scope that a star implies only after that scope is interned.
     pub fn add_implied(&mut self, table: &ScopeTable) {
         self.granted = table.granted(self.names.iter().map(String::as_str));
     }
 
-    /// Whether each is in one of two sets.
+    /// Returns true if each required scope is in at least one of two sets.
     fn are_in(&self, granted: &ScopeSet, more: &ScopeSet) -> bool {
         self.numbers.iter().all(|&number| granted.contains(number) || more.contains(number))
     }
 
-    /// Whether who is granted the scopes of another rule is granted these.
+    /// Returns true if a grant of the scopes of another rule includes the scopes of this rule.
     pub fn is_granted_by(&self, other: &Self) -> bool {
         self.are_in(&other.granted, &ScopeSet::default())
     }
 
-    /// Their numbers in the policy's table.
+    /// Returns the numbers of the required scopes in the policy's table.
     pub fn numbers(&self) -> impl Iterator<Item = usize> {
         self.numbers.iter().copied()
     }
 
-    /// The same, with all that they imply.
+    /// Returns the numbers of the required scopes and of all scopes that these imply.
     pub fn granted_numbers(&self) -> impl Iterator<Item = usize> {
         self.granted.numbers()
     }
 
-    /// As written in the rule.
+    /// Returns the names, as the rule writes them.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 }
 
-/// Rules in the order in which they are tried.
+/// The rules of a policy, in the order of their evaluation.
 #[derive(Debug, Default)]
 pub struct Rules {
     list: Vec<Rule>,
     index: Index,
-    /// What all conditions read.
+    /// The union of all data that the rules' conditions read.
     reads: Reads,
     labels: Labels,
 }
 
 impl Rules {
-    /// The rules of a policy.
+    /// Indexes the rules of a policy.
     pub fn new(list: Vec<Rule>, dialect: Dialect) -> Self {
         let mut reads = Reads::default();
         list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
@@ -293,18 +297,18 @@ impl Rules {
         Self { list, index, reads, labels }
     }
 
-    /// Returns the rules that can be for the target of a call, in order.
+    /// Returns the rules that can match the target of a call, in order.
     fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
         self.index.candidates(subject)
     }
 
-    /// What a decision can depend on beside the call's target and the scopes that
-    /// rules require.
+    /// Returns the data that a decision can depend on, besides the call's target and the required
+    /// scopes.
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// The words of the rules for what callers ask for, in metrics.
+    /// Returns the labels that metrics use for backends and targets.
     pub fn labels(&self) -> &Labels {
         &self.labels
     }
@@ -318,58 +322,58 @@ impl std::ops::Deref for Rules {
     }
 }
 
-/// An ordered list of rules and what surrounds it.
+/// An ordered list of rules, with the settings for their evaluation.
 #[derive(Debug)]
 pub struct Policy {
-    /// For logs and for `check`.
+    /// The name, for logs and for `check`.
     pub name: String,
-    /// How rules and conditions compare.
+    /// The language of the document, which determines how rules and conditions compare.
     pub dialect: Dialect,
-    /// The requests that it is for.
+    /// The requests to which the policy applies.
     pub matching: Matching,
-    /// How a call tells its backend.
+    /// The source of a call's backend.
     pub backend: BackendFrom,
-    /// Where clients find the protected resource metadata (RFC 9728).
+    /// The URL of the protected resource metadata (RFC 9728).
     pub resource_metadata_url: Option<String>,
-    /// The scopes that a 401 suggests.
+    /// The scopes that a 401 response suggests.
     pub scopes_supported: Vec<String>,
-    /// The tokens that count.
+    /// The tokens that the policy accepts as verified.
     pub accepted_tokens: AcceptedTokens,
-    /// What becomes of a request without a verified token.
+    /// The treatment of a request without a verified token.
     pub unauthenticated: Unauthenticated,
-    /// What is done with decisions.
+    /// The use that the gate makes of decisions.
     pub enforcement: Enforcement,
-    /// What becomes of a batch of messages.
+    /// The treatment of a batch of messages.
     pub batches: Batches,
-    /// What is judged beside tools.
+    /// The kinds of targets that the rules decide about, besides tools.
     pub governed: Governed,
-    /// What a caller sees in lists.
+    /// The entries that a caller sees in lists.
     pub lists: Lists,
-    /// What becomes of a request for what a task has done.
+    /// The treatment of a request for the state or result of a task.
     pub tasks: Tasks,
-    /// The effect of a rule that applies but for a condition that cannot be evaluated.
+    /// The effect of a rule that would apply, except that a condition cannot be evaluated.
     pub condition_errors: ConditionErrors,
-    /// What becomes of a call that no rule matches.
+    /// The effect on a call that no rule matches.
     pub default_action: Action,
-    /// In the order in which they are tried.
+    /// The rules, in the order of their evaluation.
     pub rules: Rules,
-    /// Every scope that a rule names.
+    /// All scopes that the rules name.
     pub scopes: ScopeTable,
 }
 
 impl Policy {
-    /// Returns what is decided: by rules, and by the selectors of an `MCPRoute`.
+    /// Returns the kinds of targets that rules, or the selectors of an `MCPRoute`, decide about.
     pub fn decides(&self) -> Governed {
         let prompts = self.governed.prompts || self.selects(Feature::Prompt);
         Governed { prompts, ..self.governed }
     }
 
-    /// Returns true if a list of these names is filtered.
+    /// Returns true if the policy filters lists of this kind of target.
     pub fn filters(&self, feature: Feature) -> bool {
         self.lists.of(feature) != Shown::Unfiltered || self.selects(feature)
     }
 
-    /// Returns true if some list is filtered.
+    /// Returns true if the policy filters some list.
     pub fn filters_lists(&self) -> bool {
         Listing::ALL.into_iter().any(|listing| self.filters(listing.feature()))
     }
@@ -405,7 +409,7 @@ mod tests {
             read.is_granted_by(&repo) && both.is_granted_by(&repo) && read.is_granted_by(&both)
         );
         assert!(!repo.is_granted_by(&both) && !both.is_granted_by(&read));
-        // By two sets together.
+        // Only both sets together contain the scopes.
         assert!(
             both.are_in(&read.granted, &repo.granted) && !repo.are_in(&read.granted, &both.granted)
         );

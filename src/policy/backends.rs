@@ -1,8 +1,8 @@
-//! The backends of an `MCPRoute`, and what the route exposes of each.
+//! The backends of an `MCPRoute`, and the names that the route exposes of each backend.
 //!
-//! Agent Router presents many servers as one: clients see the tool `search`
-//! of the backend `github` as `github__search`. A name without a known backend reaches no server
-//! there, so it is refused here before any rule is tried.
+//! Agent Router presents many servers as one: clients see the tool `search` of the backend `github`
+//! as `github__search`. Agent Router sends a name without a known backend to no server, so the
+//! policy refuses such a name before evaluating any rule.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -16,32 +16,32 @@ use crate::mcp::Feature;
 #[derive(Debug, Default)]
 pub struct RouteBackends {
     separator: String,
-    /// The backend of a name without a prefix. `None`: such a name is refused.
+    /// The source of the backend for a name without a prefix. `None`: such a name is refused.
     fallback: Option<Box<BackendFrom>>,
     backends: FxHashMap<String, Exposed>,
     /// The backends of tools whose names need no prefix, by the tool's name.
     bare_tools: FxHashMap<String, String>,
-    /// The same for prompts.
+    /// The backends of prompts whose names need no prefix, by the prompt's name.
     bare_prompts: FxHashMap<String, String>,
 }
 
-/// The tools and prompts that a route exposes of a backend.
+/// The tools and prompts of a backend that a route exposes.
 #[derive(Debug, Default)]
 pub struct Exposed {
     /// True if names that a selector includes need no prefix (`prefixMode: Never`).
     pub bare_names: bool,
-    /// The selector of tools; `None` exposes all.
+    /// The selector of tools. `None` exposes all.
     pub tools: Option<NameSelector>,
-    /// The selector of prompts; `None` exposes all.
+    /// The selector of prompts. `None` exposes all.
     pub prompts: Option<NameSelector>,
 }
 
 /// A selector of names. An excluded name is never selected.
 #[derive(Debug, Default)]
 pub struct NameSelector {
-    /// The names that are selected; `None`: all.
+    /// The selected names. `None` selects all.
     pub include: Option<Names>,
-    /// The names that are not selected, even if they are included.
+    /// The excluded names, even if `include` selects them.
     pub exclude: Option<Names>,
 }
 
@@ -54,14 +54,14 @@ pub enum Names {
     Matching(Vec<Pattern>),
 }
 
-/// Two backends whose tools, or prompts, have the same name without a prefix.
+/// A name without a prefix that tools, or prompts, of two backends share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedName {
-    /// The name.
+    /// The shared name.
     pub name: String,
-    /// The backend that has it first.
+    /// The first backend with the name.
     pub first: String,
-    /// The other one.
+    /// The second backend with the name.
     pub second: String,
 }
 
@@ -81,7 +81,7 @@ impl NameSelector {
         !is_excluded && self.include.as_ref().is_none_or(|names| names.contain(name))
     }
 
-    /// Returns the names that the selector lists and exposes.
+    /// Returns the names that `include` lists and the selector exposes.
     fn listed(&self) -> impl Iterator<Item = &String> {
         let names = match &self.include {
             Some(Names::Exact(names)) => Some(names),
@@ -100,7 +100,7 @@ impl Exposed {
         }
     }
 
-    /// Returns the names that selectors list.
+    /// Returns all names that the selectors list, included or excluded.
     pub fn listed_names(&self) -> impl Iterator<Item = &str> {
         let selectors = [&self.tools, &self.prompts].into_iter().flatten();
         let lists = selectors.flat_map(|selector| [&selector.include, &selector.exclude]);
@@ -113,10 +113,11 @@ impl Exposed {
 }
 
 impl RouteBackends {
-    /// Collects the backends of a route. `fallback` tells the backend of names without a prefix.
+    /// Collects the backends of a route. `fallback` is the source of the backend for names without
+    /// a prefix.
     ///
     /// # Errors
-    /// All names that need no prefix and that two backends have.
+    /// All names without a prefix that two backends share.
     pub fn new(
         separator: String,
         fallback: Option<BackendFrom>,
@@ -150,28 +151,28 @@ impl RouteBackends {
         &self.separator
     }
 
-    /// Returns where the backend of a name without a prefix is taken from.
+    /// Returns the source of the backend for names without a prefix.
     pub fn fallback(&self) -> Option<&BackendFrom> {
         self.fallback.as_deref()
     }
 
-    /// Returns true if some backend has a selector of this kind of target.
+    /// Returns true if some backend has a selector for this kind of target.
     pub(super) fn select(&self, feature: Feature) -> bool {
         self.backends.values().any(|exposed| exposed.selector(feature).is_some())
     }
 
-    /// Returns true unless a selector of a backend hides a name.
+    /// Returns true unless a selector of the backend hides the name.
     pub fn expose(&self, backend: &str, (feature, name): (Feature, &str)) -> bool {
         let exposed = self.backends.get(backend);
         let selector = exposed.and_then(|exposed| exposed.selector(feature));
         selector.is_none_or(|selector| selector.selects(name))
     }
 
-    /// Returns the target of a call: a name that needs no prefix, one with the prefix of a
-    /// backend of the route, or one of the fallback's.
+    /// Returns the target of a call. The name may need no prefix, have the prefix of one of the
+    /// route's backends, or get its backend from the fallback.
     ///
     /// # Errors
-    /// If the name belongs to no backend of the route, or it cannot be known to which.
+    /// If the name belongs to no backend of the route, or if its backend is ambiguous.
     pub(super) fn subject<'c>(
         &'c self,
         (feature, whole): (Feature, &'c str),
@@ -191,7 +192,7 @@ impl RouteBackends {
             None => Subject::plain(Backend::None, feature, whole),
         };
         let Some(prefix) = prefix else { return self.known(routed) };
-        // The call may be routed by the header or the attribute that names another backend.
+        // A header or an attribute may route the call to another backend than the prefix names.
         let is_routed = matches!(
             self.fallback.as_deref(),
             Some(BackendFrom::Header(_) | BackendFrom::Attribute(_))
@@ -202,7 +203,7 @@ impl RouteBackends {
         }
     }
 
-    /// Returns a target if its backend is one of the route. A method needs none.
+    /// Returns the target if its backend belongs to the route. A method needs no backend.
     fn known<'c>(&'c self, subject: Subject<'c>) -> Result<Subject<'c>, NoSubject<'c>> {
         let is_known = subject.backend.name().is_some_and(|name| self.backends.contains_key(name));
         match is_known || subject.feature == Feature::Method {
@@ -235,7 +236,7 @@ mod tests {
         RouteBackends::new("__".to_owned(), None, backends.collect())
     }
 
-    /// The backend and the name of a call, or the form that is expected.
+    /// Returns the backend and the name of a call, or the form that the error expects.
     fn read(route: &RouteBackends, feature: Feature, name: &str) -> String {
         match route.subject((feature, name), &Head::default()) {
             Ok(subject) => {
@@ -283,10 +284,10 @@ mod tests {
             ("b1__a", "b1/a"),
             ("b2__c", "b1/b2__c"),
             ("b2__x", "b2/x"),
-            // Excluded, so the name counts for nothing.
+            // The selector excludes this name, so the name is not a bare name of the backend.
             ("b", "BACKEND__TOOL"),
             ("b1__b", "b1/b"),
-            // The backend's names have a prefix.
+            // The backend's names need a prefix.
             ("x", "BACKEND__TOOL"),
         ] {
             assert_eq!(read(&route, Feature::Tool, name), expected, "{name}");

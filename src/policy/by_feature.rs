@@ -1,8 +1,8 @@
-//! Something for each kind of target.
+//! A value for each kind of target.
 
 use crate::mcp::Feature;
 
-/// One for tools, one for prompts, and so on. Templates share the one of resources.
+/// A value each for tools, prompts, resources and methods. Templates share the value of resources.
 #[derive(Debug, Default)]
 pub(super) struct ByFeature<T> {
     tools: T,

@@ -1,4 +1,4 @@
-//! Claims besides scopes that a rule requires of a caller.
+//! Claims, other than scopes, that a rule requires of a caller.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use super::{Dialect, Glob, Possible};
 use crate::claims::{Claims, text};
 use crate::json::Json;
 
-/// A claim that a caller must have with one of some values.
+/// A claim that a caller must have with one of several values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequiredClaim {
-    /// The claim, as a dotted path.
+    /// The path of the claim, with dots between its segments.
     pub name: String,
-    /// How the path and the values are read.
+    /// The language of the policy, which determines how the path and the values are read.
     pub dialect: Dialect,
-    /// The form of the claim.
+    /// The required type of the claim.
     pub value_type: ClaimType,
-    /// One of these must be there.
+    /// The accepted values. The claim must have at least one of these.
     pub values: Vec<ClaimValue>,
 }
 
-/// The form of a claim.
+/// The type of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimType {
-    /// A value, which must be one of those that are required.
+    /// A single value, which must be one of the accepted values.
     String,
-    /// A list of values, one of which must be; or a single value.
+    /// A list of values, one of which must be accepted; or a single value.
     StringArray,
 }
 
-/// A value that a claim may have.
+/// An accepted value of a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClaimValue {
     /// This string.
     String(String),
-    /// A string that matches.
+    /// Any string that matches this pattern.
     Pattern(Glob),
     /// This boolean.
     Bool(bool),
@@ -42,12 +42,12 @@ pub enum ClaimValue {
 }
 
 impl ClaimValue {
-    /// A number that a claim can have. `None` if readers round it differently.
+    /// Creates a numeric value. Returns `None` if readers of JSON round the number differently.
     pub fn number(value: f64) -> Option<Self> {
         matches!(Json::double(value), Json::Double(_)).then_some(Self::Number(value))
     }
 
-    /// Whether every value that the other accepts is accepted.
+    /// Returns true if `self` accepts every value that `other` accepts.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Pattern(ours), Self::Pattern(theirs)) => ours.covers(theirs),
@@ -56,7 +56,8 @@ impl ClaimValue {
         }
     }
 
-    /// Compares a value; `None` if it is of another type, or a number that is not exact.
+    /// Returns true if the value is accepted. Returns `None` if the value has another type, or is a
+    /// number that is not exact.
     fn accepts(&self, value: &Json<'_>) -> Option<bool> {
         match (self, value) {
             (Self::String(ours), Json::String(theirs)) => Some(ours == theirs),
@@ -82,9 +83,11 @@ impl fmt::Display for ClaimValue {
 }
 
 impl RequiredClaim {
-    /// Whether a caller has the claim with one of the values; without a token there is none.
-    /// A claim of another type is an evaluation error, but in MCPRoute documents it is not the
-    /// required one.
+    /// Evaluates whether the caller has the claim with an accepted value. Without a token, the
+    /// result is false.
+    ///
+    /// A claim of another type is an evaluation error in a native policy, and does not match in an
+    /// `MCPRoute`.
     pub fn holds(&self, claims: Option<&Claims>) -> Possible {
         let Some(claims) = claims else { return Possible::FALSE };
         match self.dialect {
@@ -97,7 +100,8 @@ impl RequiredClaim {
                 let mut held = None;
                 claims.each_reading(&self.name, &mut |claim| {
                     let holds = claim.map_or(Possible::FAILURE, |claim| self.compare(claim));
-                    // Whatever the path means, there is the claim, or there is none.
+                    // If the readings of an ambiguous path differ in their results, the claim
+                    // cannot be evaluated.
                     let differs = held.is_some_and(|other| other != holds);
                     held = Some(if differs { Possible::FAILURE } else { holds });
                 });
@@ -106,14 +110,14 @@ impl RequiredClaim {
         }
     }
 
-    /// Returns true if a path leads into a claim that holds scopes, which is no claim in an
-    /// `MCPRoute`.
+    /// Returns true if a path leads into a claim that holds scopes. An `MCPRoute` cannot require
+    /// such a claim.
     pub fn is_of_scopes(path: &str) -> bool {
         let first = path.split('.').next().unwrap_or_default();
         Claims::SCOPE_CLAIMS.contains(&first)
     }
 
-    /// Compares as the reference does.
+    /// Compares a claim as Agent Router does.
     fn is_there(&self, claim: &Json<'_>) -> bool {
         let wanted =
             |value: &Json<'_>| self.values.iter().any(|wanted| wanted.accepts(value) == Some(true));
@@ -126,7 +130,7 @@ impl RequiredClaim {
         }
     }
 
-    /// Compares a claim with its type.
+    /// Compares a claim, and reports a claim of another type as a failure.
     fn compare(&self, claim: &Json<'_>) -> Possible {
         match (claim, self.value_type) {
             (Json::Array(items), ClaimType::StringArray) => {

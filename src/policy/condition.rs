@@ -1,18 +1,16 @@
-//! CEL conditions: compiled and checked when a policy is loaded, evaluated over
-//! the borrowed arguments of a call.
+//! CEL conditions. Loading a policy compiles and checks conditions; evaluation reads the borrowed
+//! arguments of a call.
 //!
-//! This module and its children are the only ones that name the `cel` crate.
-//! Three of its habits are worked around, each for its cost or its risk:
+//! Only this module and its children name the `cel` crate. The module works around three properties
+//! of the crate, for their cost or risk:
 //!
-//! - A function or variable that does not exist is found out by evaluating. The
-//!   tree is walked at load instead ([`check`]), and what is unknown is refused.
-//! - `matches` compiles its pattern at each call. Patterns must be literals
-//!   here; they are compiled at load, with a size limit, and handed to our own
-//!   `matches` as a value.
-//! - Variables are converted to owned values, and lists and maps compare only
-//!   with lists and maps of the crate's own. Ours are views of the JSON text
-//!   ([`view`]), and `==`, `!=` and `in` are redirected to comparisons that
-//!   know both.
+//! - The crate reports an unknown function or variable only during evaluation. Loading walks the
+//!   tree instead ([`check`]), and rejects unknown names.
+//! - The crate's `matches` compiles its pattern at each call. Here, patterns must be literals.
+//!   Loading compiles them with a size limit, and our own `matches` receives the compiled pattern.
+//! - The crate converts variables to owned values, and compares lists and maps only with its own
+//!   types. Our lists and maps are views of the JSON text ([`view`]), and our own functions for
+//!   `==`, `!=` and `in` compare both.
 
 mod check;
 mod comparison;
@@ -52,22 +50,23 @@ use super::{Dialect, Facts};
 use crate::json::LazyObject;
 use crate::mcp::{Arguments, Call, Feature, Problem};
 
-/// The longest expression that is accepted, in bytes.
+/// The maximum length of an expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
 
-/// Shared by all conditions: building it costs as much as ten evaluations.
+/// The environment that all conditions share. Building an environment costs as much as ten
+/// evaluations.
 static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
     LazyLock::new(|| overloads::environment().map(Arc::new));
 
 /// A condition over a call and its request (`when` and `cel`).
 ///
-/// Invariant: every name in it exists, every pattern in it is compiled, and it
-/// is small enough to be evaluated without exhausting the stack.
+/// Invariant: every name in the expression exists and every pattern is compiled. The expression is
+/// small enough for evaluation not to exhaust the stack.
 pub struct Condition {
     source: String,
     env: Arc<Env>,
     expr: IdedExpr,
-    /// What it costs beside what it pays for while it is evaluated.
+    /// The fixed cost in steps, which evaluation charges in advance.
     steps: u64,
     patterns: Vec<Pattern>,
     places: Vec<Place>,
@@ -76,60 +75,62 @@ pub struct Condition {
     suspicions: Vec<Suspicion>,
 }
 
-/// What is wrong with an expression, and where in it.
+/// An error in an expression, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionError {
-    /// Byte offset in the expression.
+    /// The byte offset in the expression.
     pub offset: usize,
-    /// What is wrong and what to do about it.
+    /// The description of the error, with its fix.
     pub message: String,
 }
 
-/// A part of an expression that can be evaluated, and is probably not meant so.
+/// A part of an expression that can be evaluated, but that its author probably did not intend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspicion {
-    /// The kind of mistake.
+    /// The kind of suspected mistake.
     pub kind: SuspicionKind,
-    /// The place, and the text for its author.
+    /// The position, and the message for the author.
     pub error: ConditionError,
 }
 
-/// A kind of mistake that an expression shows.
+/// A kind of suspected mistake in an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SuspicionKind {
-    /// A header that is read by a name with capitals.
+    /// A header name contains upper case letters, so that no header matches.
     HeaderCapitals,
-    /// A tool, prompt or backend that is compared as it was sent: in a Deny rule, another
-    /// spelling evades it.
+    /// The expression compares a tool, prompt or backend as the client sent the name. In a Deny
+    /// rule, a different spelling evades the comparison.
     NameAsSent,
-    /// It is compared with a name by `!=`.
+    /// The expression compares such a name by `!=`.
     NameExcluded,
 }
 
-/// What a condition says about a call.
+/// The outcome of evaluating a condition for a call.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It is true.
+    /// The condition is true.
     True,
-    /// It is false.
+    /// The condition is false.
     False,
-    /// It has no value, or one that is not a boolean.
+    /// The condition cannot be evaluated, or its value is not a boolean.
     Failed(Failure),
 }
 
-/// Why a condition has no boolean value. Its text may repeat arguments: it is
-/// for whoever holds them already, never for a log.
+/// The reason that a condition has no boolean value.
+///
+/// The text may repeat arguments. Show the text only to people who have the arguments already, and
+/// never log the text.
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// What the conditions of a request may cost is spent.
+    /// The conditions of the request exceed the cost limit.
     Spent,
-    /// It reads the resource, and a template stands for many.
+    /// The condition reads the resource, but the call names a template, which stands for many.
     Template,
-    /// It reads what a server may take for something else.
+    /// The condition reads a value that a server may read differently.
     Unreadable(Doubt),
     /// The evaluation failed.
     Execution(Box<ExecutionError>),
-    /// The value is of this type instead.
+    /// The value has this type instead.
     NotBoolean(String),
 }
 
@@ -157,7 +158,10 @@ impl fmt::Debug for Condition {
 }
 
 impl Condition {
-    /// Compiles and checks an expression; reports all that is wrong with it.
+    /// Compiles and checks an expression.
+    ///
+    /// # Errors
+    /// All errors in the expression.
     pub fn compile(source: &str, dialect: Dialect) -> Result<Self, Vec<ConditionError>> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(vec![ConditionError {
@@ -175,28 +179,31 @@ impl Condition {
         }
     }
 
-    /// As written in the policy.
+    /// Returns the expression as the policy writes it.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// What it can depend on.
+    /// Returns the data that the condition can depend on.
     pub fn reads(&self) -> &Reads {
         &self.reads
     }
 
-    /// Whether it reads what may be missing, or may be read in several ways.
+    /// Returns true if the condition reads data of the request. Such data may be missing or
+    /// ambiguous, so that evaluation may fail.
     pub fn can_fail(&self) -> bool {
         self.reads != Reads::default()
     }
 
-    /// What is probably not meant so, though it can be evaluated.
+    /// Returns the parts of the expression that the author probably did not intend.
     pub fn suspicions(&self) -> &[Suspicion] {
         &self.suspicions
     }
 
-    /// Evaluates the condition for a call. It is an error if what it reads is
-    /// ambiguous: a key that occurs twice, or in several cases of letters.
+    /// Evaluates the condition for a call.
+    ///
+    /// # Errors
+    /// If the condition reads an ambiguous key, which occurs twice or in several letter cases.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
         if self.reads.resource && facts.subject.feature == Feature::ResourceTemplate {
             return Ok(Outcome::Failed(Failure::Template));
@@ -220,7 +227,9 @@ impl Condition {
             Ok(()) => self.outcome(&scope),
             Err(_) => Outcome::Failed(Failure::Spent),
         };
-        // Looked at last: `||` and `has` can hide the error that it raised.
+        // Check for ambiguity last, because `
+        //
+        // ` and `has` can hide the error that an ambiguous key raises.
         if let Some(variant) = scope.notes.ambiguity.into_inner() {
             return Err(Problem::CaseVariantArgument(variant));
         }
@@ -235,7 +244,7 @@ impl Condition {
         Ok(outcome)
     }
 
-    /// Returns true if an optional boolean counts as the boolean, as in the reference.
+    /// Returns true if an optional boolean counts as a boolean, as in Agent Router.
     fn unwraps(&self) -> bool {
         self.dialect == Dialect::McpRoute
     }
@@ -260,15 +269,15 @@ impl Condition {
     }
 }
 
-/// Returns the boolean that a value is, or, if `unwraps`, that it optionally holds.
+/// Returns the boolean value. If `unwraps` is true, also returns the boolean in an optional value.
 fn boolean(value: &dyn Val, unwraps: bool) -> Option<bool> {
     let held = value.downcast_ref::<CelOptional>().and_then(CelOptional::inner);
     let value = held.filter(|_| unwraps).unwrap_or(value);
     value.downcast_ref::<CelBool>().map(|value| *value.inner())
 }
 
-/// Reads an object among the parameters of a call, and pays for that; `None` if there is too
-/// little left.
+/// Reads an object among the parameters of a call, and charges the budget. Returns `None` if the
+/// budget is spent.
 fn read<'r, 'b>(
     object: &'r Arguments<'b>,
     facts: &Facts<'_>,
@@ -280,7 +289,7 @@ fn read<'r, 'b>(
     Ok(read)
 }
 
-/// The variables of one evaluation. What a client has written lives as long as `'b`.
+/// The variables of one evaluation. The client's data lives as long as `'b`.
 struct Scope<'a, 'b> {
     facts: &'a Facts<'a>,
     parameters: Parameters<'a, 'b>,
@@ -290,7 +299,7 @@ struct Scope<'a, 'b> {
     notes: Notes,
 }
 
-/// What a call is made with.
+/// The parameters of a call, if they are known.
 #[derive(Clone, Copy)]
 enum Parameters<'a, 'b> {
     Known {
@@ -316,7 +325,7 @@ impl<'a, 'b> Scope<'a, 'b> {
 }
 
 impl<'b> Scope<'_, 'b> {
-    /// `None` if it is not known, or not there.
+    /// Returns the value of a variable. Returns `None` if the value is unknown or missing.
     fn part(&self, variable: Variable) -> Option<Part<'_, 'b>> {
         let client = self.client();
         let params = match (variable, self.parameters) {
@@ -340,14 +349,14 @@ impl<'b> Scope<'_, 'b> {
         view.has(node).then_some(Part::Request(view, node))
     }
 
-    /// The error that there is nothing at a place.
+    /// Returns the error for a missing name in a place, if `error` stands for a place.
     fn nothing_there(&self, error: &ExecutionError) -> Option<ExecutionError> {
         let ExecutionError::UndeclaredReference(name) = error else { return None };
         let place = numbered(part::PLACE_PREFIX, name, self.places)?;
         place.find(self).err().map(view::no_such_key)
     }
 
-    /// The author of the arguments.
+    /// Returns the writer of the arguments, which is the client.
     fn client(&self) -> Writer<'_> {
         let (dialect, notes, budget) = (self.dialect, &self.notes, self.facts.budget);
         Writer { is_client: true, dialect, notes, budget }
@@ -371,7 +380,7 @@ impl VariableResolver for Scope<'_, '_> {
     }
 }
 
-/// Of several things, the one whose name is `prefix` and its number.
+/// Returns the element whose name consists of `prefix` and the element's index.
 fn numbered<'a, T>(prefix: &str, name: &str, things: &'a [T]) -> Option<&'a T> {
     things.get(name.strip_prefix(prefix)?.parse::<usize>().ok()?)
 }

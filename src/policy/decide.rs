@@ -1,4 +1,4 @@
-//! The decision.
+//! Decisions about calls, and the proof that a call may continue.
 
 use std::fmt;
 
@@ -6,14 +6,14 @@ use super::search::{Candidate, Ended, Search};
 use super::{Facts, Grants, Policy, Subject};
 use crate::mcp::{Call, Problem};
 
-/// Proof that a call was decided and may go on. Only a [`Decision`] gives one,
-/// and only [`Policy::evaluate`] makes decisions.
+/// Proof that a call was decided and may continue. Only a [`Decision`] gives a permit, and only
+/// [`Policy::evaluate`] makes decisions.
 #[derive(Debug)]
 pub struct Permit {
     _given_by_decision: (),
 }
 
-/// What was decided, and why.
+/// The decision about a call, with its reason.
 #[derive(Debug)]
 pub struct Decision<'p> {
     verdict: Verdict<'p>,
@@ -21,7 +21,7 @@ pub struct Decision<'p> {
     rule: Option<usize>,
 }
 
-/// Whether a call may go on.
+/// The effect of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict<'p> {
     Allow,
@@ -29,8 +29,11 @@ enum Verdict<'p> {
 }
 
 impl<'p> Decision<'p> {
-    /// The permit to go on; or, if the call is denied, the scopes with which it
-    /// would be allowed. `Err(None)`: no scope can change it.
+    /// Returns the permit to continue, if the call is allowed.
+    ///
+    /// # Errors
+    /// If the call is denied: the scopes that would allow the call. `None` if no scopes are known
+    /// to allow the call.
     pub fn permit(&self) -> Result<Permit, Option<&'p [String]>> {
         match self.verdict {
             Verdict::Allow => Ok(Permit { _given_by_decision: () }),
@@ -38,19 +41,18 @@ impl<'p> Decision<'p> {
         }
     }
 
-    /// In one word.
+    /// Returns the reason for the decision.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The number of the rule that decided, from 0; `None` if it was the
-    /// default action.
+    /// Returns the index of the rule that decided, from 0. Returns `None` if no rule decided.
     pub fn rule(&self) -> Option<usize> {
         self.rule
     }
 }
 
-/// Why a call was allowed or denied.
+/// The reason for an allow or a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// An Allow rule matched.
@@ -61,21 +63,21 @@ pub enum Reason {
     InsufficientScope,
     /// A Deny rule matched.
     DenyRule,
-    /// The condition of the rule that denied could not be evaluated.
+    /// The deciding rule denied because a part of the rule could not be evaluated.
     ConditionError,
-    /// The conditions would have taken more steps than they may, or the search for scopes that
-    /// would help.
+    /// The conditions, or the search for step-up scopes, exceeded the limit on evaluation cost.
     ConditionCost,
     /// No rule matched, and the default action is Deny.
     DenyDefault,
-    /// A selector of an `MCPRoute` exposes the target, and rules do not decide about its kind.
+    /// A selector of an `MCPRoute` exposes the target, and rules do not decide about this kind of
+    /// target.
     Selected,
     /// A selector of an `MCPRoute` hides the target.
     NotSelected,
 }
 
 impl Reason {
-    /// The word for programs.
+    /// Returns the reason as an identifier for programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllowRule => "allow_rule",
@@ -97,10 +99,10 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A decision with what was found on the way to it.
+/// A decision, with the results that led to the decision.
 #[derive(Debug)]
 pub struct Evaluation<'p> {
-    /// What was decided.
+    /// The decision.
     pub decision: Decision<'p>,
     pub(super) policy: &'p Policy,
     pub(super) grants: Grants,
@@ -108,7 +110,7 @@ pub struct Evaluation<'p> {
 }
 
 impl<'p> Evaluation<'p> {
-    /// The scopes that the rule requires that decided.
+    /// Returns the scopes that the deciding rule requires.
     pub fn required_scopes(&self) -> &'p [String] {
         let rule = self.decision.rule.and_then(|index| self.policy.rules.get(index));
         rule.map(|rule| rule.scopes.names()).unwrap_or_default()
@@ -116,9 +118,10 @@ impl<'p> Evaluation<'p> {
 }
 
 impl Policy {
-    /// Decides a call. It is an error if what a condition reads of the
-    /// arguments is ambiguous: then nothing is decided, and the call must not
-    /// continue.
+    /// Decides a call.
+    ///
+    /// # Errors
+    /// If a condition reads ambiguous arguments. The call is then undecided and must not continue.
     pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Evaluation<'_>, Problem> {
         let grants = Grants::with(self, facts.claims, facts.more_scopes);
         if let Some(decision) = self.selected(facts.subject) {
@@ -146,8 +149,8 @@ impl Policy {
         Ok(Evaluation { decision, policy: self, grants, candidates })
     }
 
-    /// Returns the decision about a target that the selectors of an `MCPRoute` decide alone.
-    /// `None`: the rules decide.
+    /// Returns the decision, if selectors of an `MCPRoute` alone decide about the target. Returns
+    /// `None` if the rules decide.
     fn selected(&self, subject: &Subject<'_>) -> Option<Decision<'_>> {
         let (verdict, reason) = match self.exposes(subject) {
             false => (Verdict::Deny { remedy: None }, Reason::NotSelected),

@@ -1,65 +1,66 @@
-//! What is known of a request beside the parameters of its call.
+//! The facts about a request that a decision depends on, besides the parameters of its call.
 
 use super::{Budget, Dialect, Subject};
 use crate::claims::Claims;
 use crate::head::Head;
 
-/// What a decision can depend on beside the parameters of the call.
+/// The facts that a decision can depend on, besides the parameters of the call.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'f> {
-    /// The language of the policy, which says how scopes are split.
+    /// The language of the policy, which determines how scopes are split.
     pub dialect: Dialect,
-    /// The head of the request.
+    /// The host, path, method and headers of the request.
     pub head: &'f Head,
-    /// The claims of its token, if it has one.
+    /// The claims of the request's token, if the request has one.
     pub claims: Option<&'f Claims>,
     /// The target of the call.
     pub subject: &'f Subject<'f>,
-    /// Scopes beside those of the token, to find out whether they would help.
+    /// Extra scopes, besides those of the token, to find out whether more scopes would allow the
+    /// call.
     pub more_scopes: &'f [String],
-    /// What its conditions may still cost.
+    /// The budget that the evaluation of conditions spends.
     pub budget: &'f Budget,
-    /// What of these is not known.
+    /// The facts that are unknown.
     pub unknown: Unknown,
 }
 
-/// What of a request is not known, so that it may be anything. The parameters of a call are
-/// not known either where there is no call.
+/// The facts of a request that are unknown, and so may have any value. If there is no call, the
+/// parameters of the call are unknown, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Unknown {
-    /// Host, path, method and headers.
+    /// True if host, path, method and headers are unknown.
     pub head: bool,
-    /// Claims other than scopes.
+    /// True if claims other than scopes are unknown.
     pub claims: bool,
-    /// Scopes beside those that are given.
+    /// True if the token may have more scopes than those in the facts.
     pub scopes: bool,
-    /// The name of the target: the one that is given stands for others like it.
+    /// True if the name of the target is unknown. The given name then stands for similar names.
     pub name: bool,
 }
 
 impl Unknown {
-    /// Everything is known.
+    /// The value for a request with no unknown facts.
     pub const NOTHING: Self = Self { head: false, claims: false, scopes: false, name: false };
 }
 
-/// Why it cannot be known which backend a call is for.
+/// The reason that a call's target, or its backend, cannot be determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoSubject<'p> {
-    /// The header that names it came several times, or is no text; or a URI template leaves
-    /// it open.
+    /// The header that names the backend is repeated or has an ambiguous value, or a URI template
+    /// leaves the backend open.
     Unclear,
     /// Envoy did not send this attribute.
     NoAttribute(&'p str),
-    /// The name belongs to no backend of the `MCPRoute`: `BACKEND`, this separator and the
-    /// backend's own name are expected.
+    /// The name belongs to no backend of the `MCPRoute`. A name must consist of the backend, this
+    /// separator and the backend's own name for the target.
     UnknownBackend {
-        /// Between the two.
+        /// The separator between the two names.
         separator: &'p str,
     },
 }
 
 impl<'f> Facts<'f> {
-    /// The facts of a request, of which everything is known.
+    /// Creates the facts of a request, without unknown facts.
     pub fn new(
         dialect: Dialect,
         head: &'f Head,
@@ -71,7 +72,7 @@ impl<'f> Facts<'f> {
         Self { dialect, head, claims, subject, more_scopes: &[], budget, unknown }
     }
 
-    /// All scopes, as they are written.
+    /// Returns all scopes, as the token and the extra scopes write them.
     pub fn scopes(&self) -> impl Iterator<Item = &'f str> {
         let is_native = self.dialect == Dialect::Native;
         let native = self.claims.filter(|_| is_native).into_iter().flat_map(Claims::scopes);

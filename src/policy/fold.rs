@@ -1,11 +1,12 @@
-//! Names as the most lenient server reads them.
+//! Folding of names: their form as the most lenient server reads them.
 //!
-//! Some servers look names up without regard to case, width or invisible characters. A Deny
-//! rule must not be evaded by such a spelling, so both sides are folded before it compares.
-//! Folding is NFKC_Casefold ([The Unicode Standard, section 3.13]) in decomposed form, and unites
-//! some letters more, for which see [`fold_letters`]. Two names are equal in this form if they are
-//! in the composed one, and a mark behind a letter does not change the start of a name, which
-//! patterns compare.
+//! Some servers ignore case, width or invisible characters in names. Such a spelling must not evade
+//! a Deny rule, so a Deny rule compares folded names on both sides.
+//!
+//! Folding is NFKC_Casefold ([The Unicode Standard, section 3.13]) in decomposed form, and equates
+//! some more letters (see [`fold_letters`]). Names that are equal in the composed form are equal in
+//! the decomposed form. In the decomposed form, a mark after a letter does not change the start of
+//! the name, which patterns compare.
 //!
 //! [The Unicode Standard, section 3.13]: https://www.unicode.org/versions/latest/core-spec/chapter-3/#G53513
 
@@ -15,13 +16,13 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use crate::json::fold_letters;
 
-/// Whether folding leaves a name as it is, found out by a glance at each byte.
+/// Returns true if folding certainly does not change a name, because all its bytes are plain.
 pub(super) fn is_folded(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
     name.bytes().all(is_plain)
 }
 
-/// Folds a name, without white space around it.
+/// Folds a name, and removes surrounding white space.
 pub(super) fn fold(name: &str) -> Cow<'_, str> {
     match fold_part(name) {
         Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
@@ -29,12 +30,12 @@ pub(super) fn fold(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Folds a part of a name, with the white space around it.
+/// Folds a part of a name, and keeps surrounding white space.
 pub(super) fn fold_part(part: &str) -> Cow<'_, str> {
     if is_folded(part) {
         return Cow::Borrowed(part);
     }
-    // A letter's lower case can be compatible with another one, and the other way round.
+    // The lower case of a letter can have a compatible form with another lower case, so fold twice.
     Cow::Owned(fold_once(&fold_once(part)))
 }
 
@@ -43,8 +44,8 @@ fn fold_once(name: &str) -> String {
     fold_letters(&decomposed).nfkd().filter(|c| !is_ignorable(*c)).collect()
 }
 
-/// Whether a character is a Default_Ignorable_Code_Point (Unicode 16.0,
-/// DerivedCoreProperties.txt): it is not shown.
+/// Returns true if a character is a Default_Ignorable_Code_Point, which is invisible (Unicode 16.0,
+/// DerivedCoreProperties.txt).
 fn is_ignorable(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'

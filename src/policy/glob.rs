@@ -1,15 +1,15 @@
-//! Names with stars in them.
+//! Name patterns with stars.
 
 use super::fold::fold_part;
 
-/// How many of several names are meant.
+/// The part of a set of names that a pattern matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Extent {
-    /// None of them.
+    /// No name.
     Nothing,
-    /// Some of them.
+    /// At least one name, but not provably all.
     Some,
-    /// All of them.
+    /// All names.
     All,
 }
 
@@ -17,24 +17,24 @@ pub enum Extent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     text: String,
-    /// What is between the stars; never empty.
+    /// The strings between the stars. The list is never empty.
     parts: Vec<String>,
 }
 
 impl Glob {
-    /// Parses a name or a pattern, as written.
+    /// Parses a name or a pattern, as the policy writes it.
     pub fn new(text: String) -> Self {
         let parts = text.split('*').map(str::to_owned).collect();
         Self { text, parts }
     }
 
-    /// Returns a pattern of this name alone, in which a star stands for itself.
+    /// Returns a pattern that matches this name alone. A star in the name stands for itself.
     pub fn exactly(text: String) -> Self {
         Self { parts: vec![text.clone()], text }
     }
 
-    /// Returns the same pattern for folded names, which have no white space around them. Its
-    /// stars are those that are written: what folds to one stands for itself.
+    /// Returns the pattern for folded names, which have no white space around them. Only stars of
+    /// the original pattern are wildcards: a character that folds to a star stands for itself.
     #[must_use]
     pub fn folded(&self) -> Self {
         let mut parts: Vec<String> =
@@ -48,17 +48,17 @@ impl Glob {
         Self { text: parts.join("*"), parts }
     }
 
-    /// As written.
+    /// Returns the pattern as the policy writes it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether it matches one name only.
+    /// Returns true if the pattern has no star, and so matches one name only.
     pub fn is_exact(&self) -> bool {
         self.parts.len() == 1
     }
 
-    /// Returns what all names that match begin with.
+    /// Returns the string with which all matching names begin.
     pub fn literal_start(&self) -> &str {
         self.parts.first().map_or("", String::as_str)
     }
@@ -67,22 +67,22 @@ impl Glob {
         self.parts.last().map_or("", String::as_str)
     }
 
-    /// Whether it matches every name that the other matches.
+    /// Returns true if this pattern matches every name that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
         self.extent(other) == Extent::All
     }
 
-    /// Returns how many of the names match that another pattern matches.
+    /// Returns how much of another pattern's names this pattern matches.
     pub fn extent(&self, other: &Self) -> Extent {
-        // A star of the other's can only be taken by one of ours: no part
-        // between ours holds one.
+        // Only a star of ours can match a star of the other pattern, because no part of ours
+        // contains a star.
         if self.matches(&other.text) {
             return Extent::All;
         }
         let overlaps = match (self.is_exact(), other.is_exact()) {
             (_, true) => false,
             (true, false) => other.matches(&self.text),
-            // What is between two stars can be put between those of the other.
+            // Ours can match any string between the other pattern's stars, and the other way round.
             (false, false) => {
                 let are_alike = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
                 let (ours, theirs) = (self.literal_end(), other.literal_end());
@@ -93,15 +93,15 @@ impl Glob {
         if overlaps { Extent::Some } else { Extent::Nothing }
     }
 
-    /// Whether a name matches.
+    /// Returns true if the pattern matches a name.
     pub fn matches(&self, name: &str) -> bool {
         let (first, between, last) = match self.parts.as_slice() {
             [] => return false,
             [only] => return only == name,
             [first, between @ .., last] => (first, between, last),
         };
-        // Each part between two stars is taken where it comes first: what is
-        // left is then the longest, so nothing is missed.
+        // Matching each inner part at its first occurrence leaves the longest rest, so no match is
+        // missed.
         let Some(mut rest) = name.strip_prefix(first.as_str()) else { return false };
         for part in between {
             match rest.split_once(part.as_str()) {

@@ -4,29 +4,29 @@ use super::condition::Possible;
 use super::{Action, Dialect, Policy, RequiredScopes, Rule, ScopeSet, is_scope_token};
 use crate::claims::Claims;
 
-/// The scopes that a caller is granted, with all that they imply.
+/// The scopes that a caller is granted, with all scopes that these imply.
 #[derive(Debug, Default)]
 pub struct Grants {
     granted: ScopeSet,
-    /// Those that a reader of the token may see beside them, which count in Deny rules.
+    /// The scopes if some reader of the token finds more of them. Deny rules use this set.
     possible: Option<ScopeSet>,
-    /// Whether scopes stand in a claim of a type that is not read, so that any may be there.
+    /// True if a scope claim has an unsupported type, so that the token may grant any scope.
     is_unreadable: bool,
 }
 
 impl Grants {
-    /// The scopes that a token grants, as far as a policy names them.
+    /// Returns the scopes that a token grants, as far as the policy names them.
     pub fn of(policy: &Policy, claims: Option<&Claims>) -> Self {
         Self::with(policy, claims, &[])
     }
 
-    /// The same with more scopes.
+    /// Returns the scopes that a token and more scopes grant.
     pub(super) fn with(policy: &Policy, claims: Option<&Claims>, more: &[String]) -> Self {
         let (table, more) = (&policy.scopes, more.iter().map(String::as_str));
         let Some(claims) = claims else {
             return Self { granted: table.granted(more), ..Self::default() };
         };
-        // A star of the hierarchy stands for no white space that a reader splits at.
+        // Readers that split at white space must agree, so a star of the hierarchy matches none.
         let is_granted = |scope: &&str| !claims.scopes_are_unclear() || is_scope_token(scope);
         match policy.dialect {
             Dialect::McpRoute => Self {
@@ -44,17 +44,17 @@ impl Grants {
         }
     }
 
-    /// Exactly these scopes, with all that they imply.
+    /// Returns exactly these scopes, with all scopes that they imply.
     pub fn exactly(scopes: &RequiredScopes) -> Self {
         Self { granted: scopes.granted.clone(), ..Self::default() }
     }
 
-    /// Whether a scope of the policy is granted for certain.
+    /// Returns true if a scope of the policy is certainly granted.
     pub(super) fn contains(&self, policy: &Policy, scope: &str) -> bool {
         policy.scopes.is_in(scope, &self.granted)
     }
 
-    /// Whether the scopes that a rule requires are granted, perhaps with extra ones.
+    /// Evaluates whether the scopes that a rule requires are granted, optionally with extra scopes.
     pub(super) fn satisfy(&self, rule: &Rule, extra: Option<&RequiredScopes>) -> Possible {
         let nothing = ScopeSet::default();
         let extra = extra.map_or(&nothing, |extra| &extra.granted);

@@ -1,4 +1,4 @@
-//! Which rules can be for a call.
+//! An index of the rules that can match a call.
 
 use std::borrow::Cow;
 
@@ -10,25 +10,25 @@ use super::target::folds;
 use super::{Dialect, Rule, Subject, Target};
 use crate::mcp::Feature;
 
-/// The rules of a list by what they name, so that a call is compared only with those that
-/// can be for it, however many there are.
+/// The rules by the names of their targets. The search compares a call only with the rules that can
+/// match, however many rules there are.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     tables: ByFeature<Table>,
-    /// All rules.
+    /// The indices of all rules.
     all: Numbers,
 }
 
-/// The rules that can be for tools, or for other things of one kind.
+/// The rules that can match one kind of target.
 #[derive(Debug, Default)]
 struct Table {
-    /// The rules that name them in full, by each of them.
+    /// The rules by each exact name among their targets.
     by_name: FxHashMap<String, Numbers>,
-    /// Those that can be for any: without targets, or with a pattern among them.
+    /// The rules that can match any name: without targets, or with a pattern among them.
     of_any: Numbers,
 }
 
-/// The numbers of some rules, in order.
+/// Indices of rules, in order.
 #[derive(Debug, Default)]
 struct Numbers(Vec<usize>);
 
@@ -54,7 +54,7 @@ impl Table {
     }
 }
 
-/// The name that a target is found by: that of the call, folded where rules may compare
+/// Returns the name by which the index finds a target. The name is folded where rules may compare
 /// folded names.
 fn indexed_name(target: &Target, dialect: Dialect) -> Cow<'_, str> {
     match dialect {
@@ -63,7 +63,7 @@ fn indexed_name(target: &Target, dialect: Dialect) -> Cow<'_, str> {
     }
 }
 
-/// The numbers of the rules that can be for a target, in order.
+/// The indices of the rules that can match a target, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Candidates<'i> {
     named: &'i [usize],
@@ -97,7 +97,7 @@ impl Index {
         index
     }
 
-    /// Returns the rules that can be for the target of a call.
+    /// Returns the indices of the rules that can match the target of a call.
     pub(super) fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
         let table = self.tables.get(subject.feature);
         let (named, any) = match subject.folded_name() {

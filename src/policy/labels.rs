@@ -1,4 +1,4 @@
-//! The words of a policy that stand for what callers ask for, in metrics.
+//! Metric labels that stand for the targets of calls.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use super::by_feature::ByFeature;
 use super::{BackendFrom, Glob, Rule, Subject};
 use crate::mcp::Feature;
 
-/// The backends and targets that a policy names. What callers write is never a
-/// word of them, so that no caller can make up more than there are.
+/// The labels of a policy: the backends and targets that its rules name. Strings from callers never
+/// become labels, so the policy bounds the number of labels.
 #[derive(Debug, Default)]
 pub struct Labels {
     targets: ByFeature<Words>,
     backends: FxHashSet<Arc<str>>,
 }
 
-/// The words for tools, or for other things of one kind.
+/// The labels for one kind of target.
 #[derive(Debug, Default)]
 struct Words {
     exact: FxHashSet<Arc<str>>,
     patterns: Vec<(Glob, Arc<str>)>,
 }
 
-/// What stands for a call in metrics.
+/// The label of a call in metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// The backend; empty if there is none.
+    /// The backend. Empty if the call has none.
     pub backend: Arc<str>,
-    /// The word for what kind of thing is asked for.
+    /// The kind of target.
     pub kind: &'static str,
-    /// Its name as the policy writes it; empty if nothing is judged.
+    /// The name of the target as the policy writes it. Empty if the policy evaluates no target.
     pub name: Arc<str>,
 }
 
@@ -41,13 +41,14 @@ impl Default for Label {
 }
 
 impl Labels {
-    /// What stands for everything that a policy does not name.
+    /// The label for everything that the policy does not name.
     pub const OTHER: &str = "_other";
 
-    /// Trying patterns takes time; a policy with more has other worries.
+    /// The most patterns that serve as labels for one kind of target. The limit bounds the time to
+    /// find a label.
     const MOST_PATTERNS: usize = 64;
 
-    /// The words of the targets of rules.
+    /// Collects the labels from the targets of rules.
     pub(super) fn new(rules: &[Rule]) -> Self {
         let mut labels = Self::default();
         for target in rules.iter().filter_map(|rule| rule.targets.as_ref()).flatten() {
@@ -65,8 +66,8 @@ impl Labels {
         labels
     }
 
-    /// The words for what a call is about: as the policy writes them, the first pattern for
-    /// what only patterns mean, and nothing for no backend.
+    /// Returns the label of a call's target, in the words of the policy. A name that no rule names
+    /// exactly gets the first pattern that matches. A call without a backend gets an empty backend.
     pub fn of(&self, from: &BackendFrom, subject: &Subject<'_>) -> Label {
         let other = || Self::OTHER.into();
         let backend = match (subject.backend.name(), from) {

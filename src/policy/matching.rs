@@ -1,4 +1,4 @@
-//! Which requests a policy is for.
+//! The requests to which a policy applies.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,45 +7,48 @@ use percent_encoding::percent_decode_str;
 
 use crate::head::{clear_host, clear_path};
 
-/// The requests that a policy is for: all that are given must match, and of
-/// each list any. Nothing given is for every request.
+/// The requests to which a policy applies. Each non-empty list must have an element that matches
+/// the request. If all lists are empty, every request matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matching {
-    /// Host names.
+    /// The host names.
     pub hosts: Vec<HostPattern>,
-    /// Paths with all that is below them.
+    /// The paths. A path also matches everything below it, unless the path is exact.
     pub path_prefixes: Vec<PathPrefix>,
-    /// Envoy's names of routes.
+    /// The names of routes, as Envoy sends them.
     pub routes: Vec<String>,
-    /// None, unless Envoy names the policy itself.
+    /// True if the policy applies only to requests for which Envoy names this policy.
     pub only_by_name: bool,
 }
 
-/// How a path meets the prefixes of a policy.
+/// The result of comparing a path with the prefixes of a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PathMatch {
-    /// Every server reads it as one of them, or as below one.
+    /// Every server reads the path as one of the prefixes, or as a path below one.
     Matches,
-    /// Some servers do: those that ignore letters' case, a slash at the end, or dots and spaces
-    /// at the end of a segment.
+    /// Only some servers read the path so: those that ignore letter case, a trailing slash, or dots
+    /// and spaces at the end of a segment.
     Almost,
-    /// No server does.
+    /// No server reads the path so.
     No,
 }
 
 impl Matching {
-    /// Compares hosts with a host in clear form. `None`: no policy of the gate names hosts.
+    /// Returns true if a host in clear form matches, or if the policy names no hosts. `None` means
+    /// that no policy of the gate names hosts.
     pub(super) fn matches_host(&self, host: Option<&str>) -> bool {
         let matches = |pattern: &HostPattern| host.is_some_and(|host| pattern.matches(host));
         self.hosts.is_empty() || self.hosts.iter().any(matches)
     }
 
-    /// Compares names of routes with Envoy's. `None`: no policy of the gate names routes.
+    /// Returns true if Envoy's route name matches, or if the policy names no routes. `None` means
+    /// that no policy of the gate names routes.
     pub(super) fn matches_route(&self, route: Option<&str>) -> bool {
         self.routes.is_empty() || self.routes.iter().any(|name| route == Some(name))
     }
 
-    /// Compares path prefixes with a path. `None`: no policy of the gate names any.
+    /// Compares a path with the path prefixes. `None` means that no policy of the gate names path
+    /// prefixes.
     pub(super) fn matches_path(&self, path: Option<&RequestPath<'_>>) -> PathMatch {
         if self.path_prefixes.is_empty() {
             return PathMatch::Matches;
@@ -60,8 +63,8 @@ impl Matching {
         }
     }
 
-    /// Finds a path prefix that no request can match, because each of its paths is almost one of
-    /// another policy.
+    /// Finds a path prefix that no request can match, because the other policy almost matches each
+    /// of its paths.
     pub fn ambiguous_beside(&self, other: &Self) -> Option<&str> {
         if !other.covers_but_for_paths(self) {
             return None;
@@ -73,14 +76,14 @@ impl Matching {
         self.path_prefixes.iter().find(is_ambiguous).map(|prefix| prefix.path.as_str())
     }
 
-    /// Whether every request that the other is for is one that this is for.
+    /// Returns true if every request that `other` matches also matches `self`.
     pub fn covers(&self, other: &Self) -> bool {
         self.covers_but_for_paths(other)
             && all(&self.path_prefixes, &other.path_prefixes, PathPrefix::covers)
     }
 
-    /// Returns a host of the other, for the same path, that this is for, too. Gateways give such a
-    /// host to the more specific of two routes, whatever their order.
+    /// Returns a host pattern of `other` that `self` covers, if both have identical paths. Gateways
+    /// route such a host to the more specific of two routes, whatever their order.
     pub fn takes_host_of<'o>(&self, other: &'o Self) -> Option<&'o HostPattern> {
         let is_ours = |theirs: &&HostPattern| {
             self.hosts.is_empty() || self.hosts.iter().any(|ours| ours.covers(theirs))
@@ -96,16 +99,17 @@ impl Matching {
     }
 }
 
-/// Returns true if each of theirs is covered by one of ours. No element stands for everything.
+/// Returns true if an element of `ours` covers each element of `theirs`. An empty list covers
+/// everything.
 fn all<T>(ours: &[T], theirs: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
     let covered = |theirs| ours.iter().any(|ours| covers(ours, theirs));
     ours.is_empty() || (!theirs.is_empty() && theirs.iter().all(covered))
 }
 
-/// A host name, or with `*.` in front all names below it.
+/// A host name; or, with a leading `*.`, all names below a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern {
-    /// In lower case, without `*`: `.example.com` if it was `*.example.com`.
+    /// The name in lower case without `*`, such as `.example.com` for `*.example.com`.
     name: String,
     below: bool,
 }
@@ -117,7 +121,7 @@ impl fmt::Display for HostPattern {
 }
 
 impl HostPattern {
-    /// `None` if it is neither `name` nor `*.name`.
+    /// Parses `name` or `*.name`. Returns `None` for any other form.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, below) = match text.strip_prefix('*') {
             Some(suffix) => (suffix, true),
@@ -131,14 +135,14 @@ impl HostPattern {
 
     fn covers(&self, other: &Self) -> bool {
         match (self.below, other.below) {
-            // A name has no dot in front, so that it has more than the end.
+            // A plain name has no leading dot, so a name that ends with ours is longer than ours.
             (true, _) => other.name.ends_with(&self.name),
             (false, true) => false,
             (false, false) => self.name == other.name,
         }
     }
 
-    /// Compares it with a host in clear form.
+    /// Returns true if a host in clear form matches the pattern.
     fn matches(&self, host: &str) -> bool {
         if self.below {
             host.len() > self.name.len() && host.ends_with(&self.name)
@@ -148,20 +152,19 @@ impl HostPattern {
     }
 }
 
-/// A path and all that is below it: `/mcp` is for `/mcp` and `/mcp/x`, not for
-/// `/mcpx`.
+/// A path and everything below it. `/mcp` matches `/mcp` and `/mcp/x`, but not `/mcpx`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPrefix {
-    /// Without a slash at its end, if it is for what is below.
+    /// The path, without a trailing slash unless the path is exact.
     path: String,
     /// The path as lenient servers read it.
     folded: String,
-    /// Whether it is for nothing below.
+    /// True if paths below this one do not match.
     exact: bool,
 }
 
 impl PathPrefix {
-    /// `None` if it is not a plain path.
+    /// Parses a path prefix. Returns `None` if the string is not a plain path.
     pub fn parse(text: &str) -> Option<Self> {
         let path = text.strip_suffix('/').unwrap_or(text);
         is_plain(text).then(|| Self { path: path.to_owned(), folded: folded(path), exact: false })
@@ -175,32 +178,33 @@ impl PathPrefix {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Returns the path alone, in which stars and escapes stand for themselves. `None` if it is not
-    /// in clear form.
+    /// Returns an exact path, in which stars and escapes stand for themselves. Returns `None` if
+    /// the path is not in clear form.
     pub fn exactly(text: &str) -> Option<Self> {
         let is_clear = clear_path(text).is_ok_and(|clear| clear == text);
         is_clear.then(|| Self { path: text.to_owned(), folded: folded(text), exact: true })
     }
 
-    /// Compares it with a path in clear form.
+    /// Returns true if a path in clear form matches the prefix.
     fn matches(&self, path: &str) -> bool {
         let rest = path.strip_prefix(&self.path);
         rest.is_some_and(|rest| rest.is_empty() || (!self.exact && rest.starts_with('/')))
     }
 
-    /// Compares it with a folded path.
+    /// Returns true if a folded path matches the folded prefix.
     fn almost_matches(&self, path: &str) -> bool {
         let rest = path.strip_prefix(&self.folded);
         rest.is_some_and(|rest| rest.is_empty() || (!self.exact && rest.starts_with('/')))
     }
 }
 
-/// Returns true for a path in clear form without `%` and `*`, which could be taken for more.
+/// Returns true for a path in clear form without `%` and `*`, which readers could take for escapes
+/// and wildcards.
 fn is_plain(text: &str) -> bool {
     clear_path(text).is_ok_and(|clear| clear == text) && !text.contains(['%', '*'])
 }
 
-/// The path of a request, as all servers read it, and as lenient ones do.
+/// The path of a request in two readings: in clear form, and folded as lenient servers read it.
 #[derive(Debug)]
 pub(super) struct RequestPath<'h> {
     clear: Cow<'h, str>,
@@ -208,22 +212,22 @@ pub(super) struct RequestPath<'h> {
 }
 
 impl<'h> RequestPath<'h> {
-    /// Takes a path in clear form.
+    /// Creates both readings from a path in clear form.
     pub(super) fn new(clear: Cow<'h, str>) -> Self {
         Self { folded: folded(&clear).into(), clear }
     }
 }
 
-/// Returns a path as the most lenient server reads it: decoded, without regard to letters' case,
-/// without a slash at its end, and without dots and spaces at the end of a segment (Windows).
+/// Returns a path as the most lenient server reads it. The result is decoded, in lower case,
+/// without a trailing slash, and without dots and spaces at the end of a segment (Windows).
 fn folded(path: &str) -> String {
     let decoded = percent_decode_str(path).decode_utf8_lossy();
     let mut folded = String::with_capacity(path.len());
     let segments = decoded.split('/').map(|segment| segment.trim_end_matches(['.', ' ']));
-    // A segment of which nothing is left is an empty one, and slashes are merged.
+    // Lenient servers merge slashes, and so drop a segment that trimming leaves empty.
     for segment in segments.filter(|segment| !segment.is_empty()) {
         folded.push('/');
-        // Some letters have a lower case by way of their upper case only: `ſ`.
+        // Some letters, such as `ſ`, have a lower case only by way of their upper case.
         folded.extend(segment.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase));
     }
     folded
@@ -267,7 +271,8 @@ mod tests {
         }
     }
 
-    /// How a prefix meets a path: `=` matches, `~` almost, `!` not at all.
+    /// Returns the result of comparing a path with a prefix: `=` matches, `~` almost, `!` not at
+    /// all.
     fn meets(prefix: &Option<PathPrefix>, path: &str) -> char {
         let path_prefixes = vec![prefix.clone().unwrap()];
         let matching = Matching { path_prefixes, ..Matching::default() };

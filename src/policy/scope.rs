@@ -1,51 +1,53 @@
-//! Scopes as sets of small numbers.
+//! Scope sets and the scope hierarchy of a policy.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-/// Numbers for the scopes that a policy names, and which of them imply others.
-/// A token's other scopes cannot matter to the policy and are not kept.
+/// A table that numbers the scopes of a policy and records which scopes imply others. The table
+/// omits other scopes of a token, which cannot matter to the policy.
 #[derive(Debug, Clone, Default)]
 pub struct ScopeTable {
     numbers: FxHashMap<String, usize>,
-    /// By number: the scope with all that it implies, transitively. A scope
-    /// without an entry implies itself.
+    /// For each scope number, the scope and all scopes that it implies, transitively. A scope
+    /// without an entry implies only itself.
     implied: Vec<ScopeSet>,
-    /// Names with a star, if the hierarchy has some.
+    /// The hierarchy, if some of its broader scopes have a star.
     patterns: Option<Box<Patterns>>,
 }
 
-/// A hierarchy in which scopes have stars.
+/// A hierarchy with stars.
 #[derive(Debug, Clone, Default)]
 struct Patterns {
-    /// The narrower ones of scopes without a star.
+    /// The narrower scopes of each broader scope without a star.
     exact: FxHashMap<String, Vec<String>>,
-    /// Broader scopes with a star, each with its narrower ones.
+    /// The broader scopes with a star, each with its narrower scopes.
     starred: Vec<(Starred, Vec<Narrower>)>,
 }
 
-/// A scope with a star, which stands for any characters.
+/// A scope with a star, which stands for any characters, even none.
 #[derive(Debug, Clone)]
 struct Starred {
     before: String,
     after: String,
 }
 
-/// What a scope with a star implies.
+/// A scope that a scope with a star implies.
 #[derive(Debug, Clone)]
 enum Narrower {
     Exact(String),
-    /// The star repeats what it stands for on the broader side.
+    /// A scope with a star. This star repeats the characters that the broader scope's star matches.
     Starred(Starred),
 }
 
 impl Starred {
-    /// `None` if there is no star. A second one stands for itself.
+    /// Parses a scope with a star. Returns `None` if the name has no star. A second star stands for
+    /// itself.
     fn parse(name: &str) -> Option<Self> {
         let (before, after) = name.split_once('*')?;
         Some(Self { before: before.to_owned(), after: after.to_owned() })
     }
 
-    /// Returns what the star stands for in a name.
+    /// Returns the characters of a name that the star matches. Returns `None` if the name does not
+    /// match.
     fn capture<'n>(&self, name: &'n str) -> Option<&'n str> {
         name.strip_prefix(self.before.as_str())?.strip_suffix(self.after.as_str())
     }
@@ -54,7 +56,7 @@ impl Starred {
         format!("{}{captured}{}", self.before, self.after)
     }
 
-    /// Whether some name matches both.
+    /// Returns true if some name matches both scopes.
     fn overlaps(&self, other: &Self) -> bool {
         let (before, after) = ((&self.before, &other.before), (&self.after, &other.after));
         (before.0.starts_with(before.1.as_str()) || before.1.starts_with(before.0.as_str()))
@@ -63,10 +65,10 @@ impl Starred {
 }
 
 impl Patterns {
-    /// `None` if no scope has a star.
+    /// Creates the hierarchy. Returns `None` if no broader scope has a star.
     ///
     /// # Errors
-    /// If a scope could imply itself, or too many others.
+    /// If a scope could imply itself, or if stars make too many scopes of one.
     fn new(broader: &[(String, Vec<String>)]) -> Result<Option<Box<Self>>, HierarchyMistake> {
         if !broader.iter().any(|(scope, _)| scope.contains('*')) {
             return Ok(None);
@@ -88,7 +90,7 @@ impl Patterns {
             }
         }
         let entries = Entries::new(broader);
-        // By entry and narrower scope: the entries that this scope can match.
+        // For each entry and each of its narrower scopes: the entries that this scope can match.
         let ways = |(_, narrower): &(String, Vec<String>)| -> Vec<Vec<usize>> {
             narrower.iter().map(|scope| entries.matched_by(scope)).collect()
         };
@@ -106,8 +108,8 @@ impl Patterns {
         Ok(Some(Box::new(patterns)))
     }
 
-    /// Calls `each` with every scope that some scopes imply, these too. It ends because no
-    /// scope implies itself.
+    /// Calls `each` once with each given scope, and with each scope that these imply. The loop ends
+    /// because no scope implies itself.
     fn implied<'s>(&self, scopes: impl Iterator<Item = &'s str>, mut each: impl FnMut(&str)) {
         let mut rest: Vec<String> = scopes.map(str::to_owned).collect();
         let mut seen: FxHashSet<String> = rest.iter().cloned().collect();
@@ -137,7 +139,7 @@ impl<'s> Entries<'s> {
         Self(entries.collect())
     }
 
-    /// Returns the entries that a narrower scope can match.
+    /// Returns the indices of the entries that a narrower scope can match.
     fn matched_by(&self, narrower: &str) -> Vec<usize> {
         let starred = Starred::parse(narrower);
         let matches = |(name, broader): &(&str, Option<Starred>)| match (&starred, broader) {
@@ -151,15 +153,15 @@ impl<'s> Entries<'s> {
     }
 }
 
-/// Returns how many scopes the stars of each entry can make of one scope, at most. Without
-/// recursion: a chain can be long.
+/// Returns for each entry the maximum number of scopes that stars can make of one scope. Without
+/// recursion, because a chain can be long.
 fn derived_counts(
     broader: &[(String, Vec<String>)],
     ways: &[Vec<Vec<usize>>],
     closures: &[ScopeSet],
 ) -> Vec<usize> {
     let mut order: Vec<usize> = (0..broader.len()).collect();
-    // What an entry leads to reaches fewer entries than it does.
+    // An entry reaches more entries than any entry that it implies, so implied entries come first.
     order.sort_by_cached_key(|entry| closures.get(*entry).map(|set| set.numbers().count()));
     let mut counts = vec![0_usize; broader.len()];
     for entry in order {
@@ -179,15 +181,15 @@ fn derived_counts(
     counts
 }
 
-/// The most scopes that stars may make of one.
+/// The maximum number of scopes that stars may make of one scope.
 pub const MOST_DERIVED: usize = 1_000;
 
-/// Why scopes are no hierarchy.
+/// The reason that scopes form no hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HierarchyMistake {
-    /// A scope implies itself by way of others.
+    /// A scope implies itself through other scopes.
     Circle {
-        /// The way from the scope back to it.
+        /// The chain of scopes, from one scope back to itself.
         scopes: Vec<String>,
     },
     /// Stars make more than [`MOST_DERIVED`] scopes of one.
@@ -198,18 +200,18 @@ pub enum HierarchyMistake {
 }
 
 impl ScopeTable {
-    /// A table in which broader scopes imply narrower ones, transitively. A star in the name
-    /// of a broader scope stands for any characters, and one in that of a narrower scope
-    /// repeats these.
+    /// Creates a table in which broader scopes imply narrower scopes, transitively. A star in a
+    /// broader scope stands for any characters. A star in its narrower scopes repeats these
+    /// characters.
     ///
     /// # Errors
-    /// If a scope implies itself, or could by way of a star; or if stars make too many of one.
+    /// If a scope implies itself, or could through a star; or if stars make too many scopes of one.
     pub fn with_hierarchy(broader: &[(String, Vec<String>)]) -> Result<Self, HierarchyMistake> {
         let mut table = Self { patterns: Patterns::new(broader)?, ..Self::default() };
         if table.patterns.is_some() {
             return Ok(table);
         }
-        // By number: what a scope implies in one step.
+        // For each scope number: the numbers that the scope directly implies.
         let mut steps: Vec<Vec<usize>> = Vec::new();
         for (scope, narrower) in broader {
             let number = table.intern(scope);
@@ -230,23 +232,23 @@ impl ScopeTable {
         Ok(table)
     }
 
-    /// The number of a scope, a new one if it had none.
+    /// Returns the number of a scope, and assigns a new number to an unknown scope.
     pub fn intern(&mut self, scope: &str) -> usize {
         let next = self.numbers.len();
         *self.numbers.entry(scope.to_owned()).or_insert(next)
     }
 
-    /// Whether a scope is in a set.
+    /// Returns true if the set contains the scope.
     pub fn is_in(&self, scope: &str, set: &ScopeSet) -> bool {
         self.numbers.get(scope).is_some_and(|&number| set.contains(number))
     }
 
-    /// Whether who has the first scope has the second.
+    /// Returns true if the broad scope implies the narrow scope.
     pub fn implies(&self, broad: &str, narrow: &str) -> bool {
         self.is_in(narrow, &self.granted([broad]))
     }
 
-    /// The set of those scopes that the policy names, with all that they imply.
+    /// Returns the given scopes and all scopes that these imply, as far as the policy names them.
     pub fn granted<'s>(&self, scopes: impl IntoIterator<Item = &'s str>) -> ScopeSet {
         let mut set = ScopeSet::default();
         if let Some(patterns) = &self.patterns {
@@ -255,7 +257,7 @@ impl ScopeTable {
             });
             return set;
         }
-        // Not a loop: `for_each` is faster with iterators that are made of others.
+        // `for_each` is faster than a loop with chained iterators.
         scopes.into_iter().for_each(|scope| {
             if let Some(&number) = self.numbers.get(scope) {
                 set.insert(number);
@@ -268,13 +270,17 @@ impl ScopeTable {
     }
 }
 
-/// What can be reached from each number by any number of steps, itself too; or the
-/// way from a number back to itself. Without recursion: a chain can be long.
+/// Returns for each number the set of numbers that any number of steps reaches, including itself.
+///
+/// # Errors
+/// A path from a number back to itself.
+///
+/// Without recursion, because a chain can be long.
 fn closures(steps: &[Vec<usize>]) -> Result<Vec<ScopeSet>, Vec<usize>> {
     let mut closures: Vec<Option<ScopeSet>> = vec![None; steps.len()];
     let mut on_the_way = vec![false; steps.len()];
     for start in 0..steps.len() {
-        // Each with how many of its steps have been taken.
+        // Each element is a number, with the count of its steps that are already taken.
         let mut way = vec![(start, 0)];
         while let Some((number, taken)) = way.pop() {
             if closures.get(number).is_some_and(Option::is_some) {
@@ -327,12 +333,12 @@ impl ScopeSet {
         }
     }
 
-    /// Whether the scope with this number is in it.
+    /// Returns true if the set contains the scope with this number.
     pub(super) fn contains(&self, number: usize) -> bool {
         self.0.get(number / 64).is_some_and(|bits| bits & (1 << (number % 64)) != 0)
     }
 
-    /// The numbers of its scopes.
+    /// Returns the numbers of the scopes in the set.
     pub fn numbers(&self) -> impl Iterator<Item = usize> {
         let bits = |(word, bits): (usize, &u64)| {
             let bits = *bits;
@@ -350,8 +356,8 @@ impl ScopeSet {
     }
 }
 
-/// Whether a text is a scope-token: printable ASCII without space, quote and
-/// backslash ([RFC 6749, section 3.3]). So it needs no escaping in a header.
+/// Returns true if a string is a scope-token: printable ASCII without space, quote and backslash
+/// ([RFC 6749, section 3.3]). A scope-token needs no escaping in a header.
 ///
 /// [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 pub fn is_scope_token(text: &str) -> bool {
@@ -409,7 +415,7 @@ mod tests {
         let scopes = ["a", "b", "c", "a"].map(str::to_owned).to_vec();
         assert_eq!(cycle.unwrap_err(), HierarchyMistake::Circle { scopes });
         assert!(ScopeTable::with_hierarchy(&pairs(&[("a", &["a"])])).is_err());
-        // Two ways to the same scope are no cycle.
+        // Two paths to one scope are no circle.
         let diamond = pairs(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"])]);
         assert!(ScopeTable::with_hierarchy(&diamond).is_ok());
         let chain: Vec<(String, Vec<String>)> =

@@ -1,9 +1,10 @@
 //! The search over the rules of a policy.
 //!
-//! A decision, a challenge and an entry of a list are one partial evaluation: each rule may
-//! apply to a call, must apply to it, or cannot. If everything is known of the call, what may
-//! apply must apply, and the first rule that applies decides. Otherwise each rule that only
-//! may apply leaves open what comes after it.
+//! A decision, a challenge and a list entry are results of one partial evaluation. For each rule,
+//! the search finds whether the rule may apply, must apply, or cannot apply to a call.
+//!
+//! If all facts of a call are known, the first rule that applies decides. If some facts are
+//! unknown, a rule that only may apply leaves later rules relevant.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,35 +18,35 @@ use super::{
 };
 use crate::mcp::{Call, Problem};
 
-/// The rules that a call is compared with, evaluated as far as it was needed.
+/// The rules that may match a call. The search evaluates each rule only as far as necessary.
 pub(super) struct Search<'p, 'e, 'c> {
     policy: &'p Policy,
-    /// `None` if the parameters of calls are not known.
+    /// The call. `None` if the parameters of calls are not known.
     call: Option<&'e Call<'c>>,
     facts: &'e Facts<'e>,
     grants: &'e Grants,
-    /// The rules that were not looked at yet.
+    /// The indices of rules that the search has not yet examined.
     rest: Candidates<'p>,
     candidates: Vec<Candidate<'p>>,
     cache: ConditionCache,
-    /// True if the search for scopes ended early, because it takes too long.
+    /// True if the search for step-up scopes ended early, because its budget is spent.
     is_cut_short: bool,
 }
 
-/// A rule whose target and claims may be those of the call.
+/// A rule whose targets and claims may match the call.
 #[derive(Debug)]
 pub(super) struct Candidate<'p> {
     pub(super) index: usize,
     rule: &'p Rule,
     claims: Possible,
-    /// The outcome of the rule's conditions, once they were evaluated, without extra scopes.
+    /// The outcome of the rule's conditions without extra scopes, after their evaluation.
     conditions: Option<Possible>,
-    /// The outcome of each condition that was evaluated.
+    /// The outcome of each evaluated condition.
     pub(super) outcomes: Vec<(ConditionRef, Outcome)>,
 }
 
 impl Candidate<'_> {
-    /// Whether a part of the rule could not be evaluated.
+    /// Returns true if a part of the rule could not be evaluated.
     pub(super) fn has_failed(&self) -> bool {
         let failed = |(_, outcome): &(ConditionRef, Outcome)| matches!(outcome, Outcome::Failed(_));
         self.claims.failure
@@ -54,23 +55,23 @@ impl Candidate<'_> {
     }
 }
 
-/// One of the conditions of a rule.
+/// A reference to one of the conditions of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConditionRef {
-    /// The rule's own.
+    /// The rule's own condition.
     Cel,
-    /// That of the target with this index.
+    /// The condition of the target with this index.
     When(usize),
 }
 
-/// The effects of a rule on the calls that are left open: at least one of these.
+/// The effects of a rule on the calls that remain undecided. At least one field is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Effects {
-    /// It allows some.
+    /// True if the rule allows some calls.
     allows: bool,
-    /// It denies some.
+    /// True if the rule denies some calls.
     denies: bool,
-    /// It does not apply to some.
+    /// True if the rule does not apply to some calls.
     passes: bool,
 }
 
@@ -81,26 +82,27 @@ impl Effects {
     }
 }
 
-/// Scopes that could be granted.
+/// Scopes to evaluate rules with, as if the caller had been granted these.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExtraScopes<'p> {
     scopes: &'p RequiredScopes,
-    /// The index of the rule that names the scopes, if it must be this rule that allows.
+    /// The index of the rule that must allow by itself, because that rule names the scopes. `None`
+    /// if any rule may allow.
     granting_rule: Option<usize>,
 }
 
-/// The end of a search.
+/// The result of a search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Whether some call is allowed, of those that are left open.
+    /// True if the call is allowed or, where facts are unknown, if some call is.
     pub(super) allowed: bool,
-    /// The index of the rule that decides; `None` if it is the default action.
+    /// The index of the rule that decides. `None` if the default action decides.
     pub(super) rule: Option<usize>,
-    /// Whether that rule denies because a part of it cannot be evaluated.
+    /// True if the deciding rule denies because a part of the rule cannot be evaluated.
     pub(super) failed: bool,
 }
 
-/// Outcomes of conditions that stand in several rules: they are evaluated once.
+/// A cache that lets several rules share one evaluation of a condition.
 #[derive(Debug, Default)]
 struct ConditionCache(FxHashMap<*const Condition, Outcome>);
 
@@ -111,7 +113,7 @@ impl ConditionCache {
         call: &Call<'_>,
         facts: &Facts<'_>,
     ) -> Result<Outcome, Problem> {
-        // What reads scopes may be evaluated again, with more of them.
+        // The search may evaluate a condition that reads scopes again, with extra scopes.
         if Arc::strong_count(condition) == 1 || condition.reads().scopes {
             return condition.evaluate(call, facts);
         }
@@ -126,7 +128,7 @@ impl ConditionCache {
 }
 
 impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
-    /// Begins a search for a call, or for all calls of the target that the facts have.
+    /// Begins a search for one call, or for all calls of the facts' target if `call` is `None`.
     pub(super) fn new(
         policy: &'p Policy,
         call: Option<&'e Call<'c>>,
@@ -138,7 +140,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Self { policy, call, facts, grants, rest, candidates, cache, is_cut_short: false }
     }
 
-    /// Returns true if scopes that were not tried may allow what is denied.
+    /// Returns true if the search ended early, so that untried scopes may allow a denied call.
     pub(super) fn is_cut_short(&self) -> bool {
         self.is_cut_short
     }
@@ -147,9 +149,10 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         self.candidates
     }
 
-    /// Follows the rules in order, up to the one that decides. With extra scopes, a rule that
-    /// denied without them still decides, whatever stands before it; and the rule that names
-    /// them must allow by itself.
+    /// Evaluates the rules in order, up to the rule that decides.
+    ///
+    /// With extra scopes, a rule that denies without these scopes still decides, whatever earlier
+    /// rules allow. The rule that names the extra scopes must then allow by itself.
     pub(super) fn run(&mut self, extra: Option<ExtraScopes<'p>>) -> Result<Ended, Problem> {
         let (scopes, granting_rule) =
             extra.map_or((None, None), |extra| (Some(extra.scopes), extra.granting_rule));
@@ -178,15 +181,15 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
             }
             at += 1;
         }
-        // Rules that were not looked at for lack of budget could deny.
+        // Rules that the search did not examine, for lack of budget, could deny.
         let is_open = self.call.is_none() && self.facts.budget.is_spent();
         let allowed =
             granting_rule.is_none() && !is_open && self.policy.default_action == Action::Allow;
         Ok(Ended { allowed, rule: None, failed: false })
     }
 
-    /// Whether some call passes a Deny rule and is allowed after it, of those that are left
-    /// open. What rules before it allow to all is not allowed because it passes.
+    /// Returns true if some undecided call passes a Deny rule and a later rule allows that call. A
+    /// call that an earlier rule allows does not count.
     pub(super) fn passes(&mut self, denying: usize) -> Result<bool, Problem> {
         let mut at = 0;
         while self.look_at(at) {
@@ -207,16 +210,16 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(!self.facts.budget.is_spent() && self.policy.default_action == Action::Allow)
     }
 
-    /// Returns the scopes that would turn a denial into an allow. Allow rules that apply but for
-    /// their scopes offer these; the fewest that are enough win, the first among equals. Where
-    /// none is, those of any other rule can be what a condition looks for.
+    /// Returns the scopes that would turn a denial into an allow. The candidates are Allow rules
+    /// that lack only their scopes. The smallest sufficient set wins, and the first among equals.
+    /// If no candidate suffices, the search tries the scopes of other rules, which a condition may
+    /// read.
     ///
-    /// They are all of the rule's scopes, those that are granted already too: a client that gets
-    /// a token with just these can make the call, if no condition asks for others that it had.
+    /// The result includes required scopes that are already granted. So a token with just these
+    /// scopes allows the call, unless a condition reads other scopes of the old token.
     pub(super) fn step_up_scopes(&mut self) -> Result<Option<&'p [String]>, Problem> {
-        // More scopes make more rules apply, never fewer, so the rule that denied still
-        // does, and only those before it matter; unless a condition reads scopes, or the rule
-        // was not looked for.
+        // More scopes never make a rule stop applying, so the rule that denied still denies. Only
+        // earlier rules matter, unless a condition reads scopes or the call is unknown.
         if self.policy.rules.reads().scopes || self.call.is_none() {
             while self.look_at(self.candidates.len()) {}
         }
@@ -231,7 +234,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
             if self.is_over_after_another_try() {
                 return Ok(None);
             }
-            // Most do not apply, which takes one look each.
+            // Most rules do not apply, and one evaluation per rule shows this.
             let outcome = self.outcome(at, Some(scopes))?;
             let granting_rule = self.candidates.get(at).map(|candidate| candidate.index);
             if self.effects(Action::Allow, outcome).allows
@@ -251,12 +254,13 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(None)
     }
 
-    /// Pays for trying a rule with extra scopes. Returns true once there is too little left for
-    /// that: the search then ends without scopes.
+    /// Charges the budget for one attempt with extra scopes. Returns true if the budget is spent;
+    /// the search then ends without scopes.
     fn is_over_after_another_try(&mut self) -> bool {
         if self.is_cut_short || self.facts.budget.spend_a_try() {
             self.is_cut_short = true;
-            // An entry of a list that may be within reach must not be left out.
+            // A list must not hide an entry that untried scopes may allow, so report the budget as
+            // spent.
             if self.call.is_none() {
                 self.facts.budget.exhaust();
             }
@@ -264,7 +268,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         self.is_cut_short
     }
 
-    /// Returns the scopes of all rules that may be what a condition looks for, the fewest first.
+    /// Returns the scopes of all rules that a condition may read, the smallest sets first.
     fn fallback_scopes(&self, granted: &HashSet<&str>) -> Vec<&'p RequiredScopes> {
         if !self.policy.rules.reads().scopes {
             return Vec::new();
@@ -277,8 +281,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         others
     }
 
-    /// Whether there is a candidate at this place; finds the next ones if they were not looked
-    /// at yet.
+    /// Returns true if a candidate with this position exists. Examines further rules as necessary.
     fn look_at(&mut self, at: usize) -> bool {
         while self.candidates.len() <= at {
             let Some(index) = self.rest.next() else { return false };
@@ -306,8 +309,8 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         holds.fold(Possible::TRUE, Possible::and)
     }
 
-    /// Returns the outcome of a candidate, perhaps with extra scopes. What is cheap is compared
-    /// first: a condition is evaluated only if it matters.
+    /// Returns the outcome of a candidate, optionally with extra scopes. Checks scopes first,
+    /// because evaluating conditions costs more.
     fn outcome(&mut self, at: usize, extra: Option<&RequiredScopes>) -> Result<Possible, Problem> {
         let Some(candidate) = self.candidates.get(at) else { return Ok(Possible::FALSE) };
         let (rule, claims) = (candidate.rule, candidate.claims);
@@ -339,9 +342,8 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(scopes.and(claims).and(conditions))
     }
 
-    /// Returns the outcome of the conditions of a rule for the target of the call: the rule's
-    /// own, and those of the targets that match, one of which must be true. A target without a
-    /// condition is true.
+    /// Returns the combined outcome of the rule's own condition and its targets' conditions. At
+    /// least one matching target must be true. A target without a condition is true.
     fn conditions(
         &mut self,
         rule: &Rule,
@@ -357,7 +359,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         }
         let mut targets = Possible::FALSE;
         for (number, target, extent, is_known) in overlapping_targets(rule, facts) {
-            // A call for all resources of a template is made or not as a whole.
+            // A call for all resources of a template is allowed or denied as one call.
             if self.call.is_some() && !suffices(rule, extent) {
                 continue;
             }
@@ -391,19 +393,19 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         Ok(possible)
     }
 
-    /// Returns what a rule of this action does if its parts have these outcomes.
+    /// Returns the effects of a rule with this action and this outcome.
     fn effects(&self, action: Action, outcome: Possible) -> Effects {
         let Possible { truth, falsity, failure, spent } = outcome;
         let errors = self.policy.condition_errors;
         let (is_allow, is_deny) = (action == Action::Allow, action == Action::Deny);
-        // A Deny rule must not be evaded by a condition that cannot be evaluated, unless the
+        // A condition that cannot be evaluated must not let a call evade a Deny rule, unless the
         // policy says so.
         let error_denies = match errors {
             ConditionErrors::NoMatch => false,
             ConditionErrors::Deny => is_deny,
             ConditionErrors::DenyAny => true,
         };
-        // A caller could spend the budget before the rule that would deny.
+        // A caller could spend the budget on purpose before a Deny rule is evaluated.
         let spent_denies = is_deny || errors == ConditionErrors::DenyAny;
         Effects {
             allows: truth && is_allow,
@@ -413,17 +415,18 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     }
 }
 
-/// Returns true if the scopes of a rule could allow what is not allowed with those that the
-/// token itself names. What is granted by way of a broader scope is new, too: a condition sees
-/// only those. A challenge can name scope-tokens only; rules of an `MCPRoute` may require others.
+/// Returns true if the rule's scopes could allow a call that the token's own scopes do not.
+///
+/// A scope that only a broader scope implies counts as new, because conditions see only the token's
+/// own scopes. Challenges can name only scope-tokens; rules of an `MCPRoute` may require others.
 fn offers_new_scopes(rule: &Rule, granted: &HashSet<&str>) -> bool {
     rule.action == Action::Allow
         && rule.scopes.are_tokens
         && rule.scopes.names().iter().any(|scope| !granted.contains(scope.as_str()))
 }
 
-/// Returns the targets of a rule that match that of a call, or a part of it, each with whether
-/// the backend is known.
+/// Returns the targets of a rule that overlap the call's target. Each item holds the target's
+/// index, the target, the extent of its match, and true if the backend is known.
 fn overlapping_targets<'r>(
     rule: &'r Rule,
     facts: &Facts<'_>,
@@ -432,15 +435,15 @@ fn overlapping_targets<'r>(
     let is_open = facts.unknown.name;
     rule.targets.iter().flatten().enumerate().filter_map(move |(number, target)| {
         let (extent, is_known) = target.extent(subject);
-        // Where the name is open, the backend is, too.
+        // If the name is unknown, the backend is unknown, too.
         let extent =
             if !is_known && is_open && extent == Extent::All { Extent::Some } else { extent };
         (extent != Extent::Nothing).then_some((number, target, extent, is_known || is_open))
     })
 }
 
-/// Whether a rule applies by a target that matches so much of what is called: to allow, it must
-/// match all, and to deny, any part.
+/// Returns true if a match of this extent makes the rule apply. An Allow rule must match everything
+/// that is called; for a Deny rule, any part suffices.
 pub(super) fn suffices(rule: &Rule, extent: Extent) -> bool {
     match rule.action {
         Action::Allow => extent == Extent::All,

@@ -1,7 +1,7 @@
-//! Selects the policy of a request.
+//! Selection of the policy that applies to a request.
 //!
-//! A request of which it is uncertain which policy is for it has none: another policy could
-//! be laxer than the one that its author meant.
+//! If the policy is uncertain, the selection fails: another policy could be laxer than the one that
+//! the author intended.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,38 +10,38 @@ use super::Policy;
 use super::matching::{PathMatch, RequestPath};
 use crate::head::{Ambiguity, Head, Unclear};
 
-/// A part of a request by which policies are selected.
+/// A part of the request that selects a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selector {
     /// The host (`match.hosts`).
     Host,
     /// The path (`match.pathPrefixes`, the path of an `MCPRoute`).
     Path,
-    /// Envoy's name of the route (`match.routes`).
+    /// The name of the route that Envoy sends (`match.routes`).
     Route,
 }
 
-/// Why no policy can be selected.
+/// The reason that no policy can be selected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unselectable {
     /// Envoy did not send this part of the request.
     NotSent(Selector),
-    /// Readers could take the host for different ones.
+    /// Readers could read different hosts.
     AmbiguousHost(Ambiguity),
-    /// Servers could take the path for different ones.
+    /// Servers could read different paths.
     AmbiguousPath(AmbiguousPath),
 }
 
-/// Why servers could take a path for different ones.
+/// The reason that servers could read different paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AmbiguousPath {
-    /// It has no clear form.
+    /// The path has no clear form.
     Form(Ambiguity),
-    /// It is not the path of a policy, but lenient servers take it for that.
+    /// The path matches no policy as written, but lenient servers read a path that does.
     Almost,
 }
 
-/// Says what is wrong and what to write instead, after "the path".
+/// Describes the error and its fix, as the rest of a sentence after "the path".
 impl fmt::Display for AmbiguousPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -57,7 +57,7 @@ impl fmt::Display for AmbiguousPath {
 /// Returns the first policy that matches a request, if there is one.
 ///
 /// # Errors
-/// If a policy is selected by what Envoy did not send, or by what is ambiguous.
+/// If policies select by a part of the request that Envoy did not send or that is ambiguous.
 pub fn select<'p>(
     policies: &'p [Arc<Policy>],
     head: &Head,
@@ -71,7 +71,8 @@ pub fn select<'p>(
     let host = by_host.then(|| head.clear_host());
     let path = by_path.then(|| head.clear_path());
     let route = by_route.then(|| head.route());
-    // The operator has to fix these, so they go before what a client can fix.
+    // Only the operator can fix a part that Envoy does not send, so report it before a client's
+    // errors.
     for (is_missing, selector) in [
         (host == Some(Err(Unclear::NotSent)), Selector::Host),
         (path == Some(Err(Unclear::NotSent)), Selector::Path),
@@ -101,7 +102,7 @@ pub fn select<'p>(
         }
         match matching.matches_path(path.as_ref()) {
             PathMatch::Matches => selected = selected.or(Some(policy)),
-            // Of an earlier or a later policy: either may be the stricter one.
+            // This policy may come before or after the selected one, and either may be stricter.
             PathMatch::Almost => {
                 return Err(Unselectable::AmbiguousPath(AmbiguousPath::Almost));
             }

@@ -1,4 +1,4 @@
-//! What of which backend a call asks for, and what a rule means.
+//! The targets of calls and rules, and the backends that they name.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use super::{Action, Condition, Dialect, Extent, Glob, NoSubject, RouteBackends};
 use crate::head::Head;
 use crate::mcp::Feature;
 
-/// Where a call's backend is taken from.
+/// The source of a call's backend.
 #[derive(Debug)]
 pub enum BackendFrom {
-    /// The name up to this separator: `github__create_issue`. A resource's URI up to `+`:
-    /// `github+https://…`.
+    /// The part of the name before this separator, as in `github__create_issue`. For a resource,
+    /// the part of the URI before `+`, as in `github+https://…`.
     ToolNamePrefix(String),
-    /// Always this one.
+    /// A fixed backend.
     Name(String),
-    /// The value of this header, whose name is in lower case.
+    /// The value of the header with this name, in lower case.
     Header(String),
-    /// The value of this attribute of Envoy.
+    /// The value of the Envoy attribute with this name.
     Attribute(String),
-    /// The name up to the separator, if that is one of the backends of an `MCPRoute`.
+    /// The part of the name before the separator, if this part is a backend of an `MCPRoute`.
     Route(RouteBackends),
 }
 
 /// The backend of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend<'c> {
-    /// The one of this name.
+    /// The backend with this name.
     Named(&'c str),
-    /// None: the name of what is called has no prefix.
+    /// No backend: the name of the target has no prefix.
     None,
-    /// One that is not known, because the header that names it is missing.
+    /// An unknown backend, because the header that names the backend is missing.
     Unknown,
 }
 
 impl<'c> Backend<'c> {
-    /// The name, if it is known.
+    /// Returns the name of the backend, if the name is known.
     pub fn name(self) -> Option<&'c str> {
         match self {
             Self::Named(name) => Some(name),
@@ -51,11 +51,11 @@ pub struct Subject<'c> {
     pub backend: Backend<'c>,
     /// The kind of target.
     pub feature: Feature,
-    /// Its name or URI, without the backend's prefix.
+    /// The name or URI, without the backend's prefix.
     pub name: &'c str,
-    /// Its readings by lenient servers. Empty: all read it as it is written.
+    /// The target as lenient servers read it. Empty if all servers read the target as written.
     readings: Vec<Reading>,
-    /// Whether the name is a pattern, and any of its names may be meant.
+    /// True if the name is a pattern that stands for many names.
     is_pattern: bool,
 }
 
@@ -67,18 +67,18 @@ struct Reading {
 }
 
 impl<'c> Subject<'c> {
-    /// A target that every server reads as it is written.
+    /// Creates a target that every server reads as written. A resource template is a pattern.
     pub fn plain(backend: Backend<'c>, feature: Feature, name: &'c str) -> Self {
         let is_pattern = feature == Feature::ResourceTemplate;
         Self { backend, feature, name, readings: Vec::new(), is_pattern }
     }
 
-    /// Targets of one kind whose names match a pattern.
+    /// Creates a target for all names that match a pattern.
     pub fn pattern(backend: Backend<'c>, feature: Feature, pattern: &'c str) -> Self {
         Self { is_pattern: true, ..Self::plain(backend, feature, pattern) }
     }
 
-    /// All that a target of a rule stands for, in its spelling.
+    /// Creates a target for all names that a rule's target matches.
     pub fn of_target(target: &'c Target) -> Self {
         let backend = target.backend.as_deref().map_or(Backend::Unknown, Backend::Named);
         let readings = target.folded.iter().map(|(backend, name)| Reading {
@@ -89,12 +89,12 @@ impl<'c> Subject<'c> {
         Self { readings, ..Self::pattern(backend, target.feature, target.name.as_str()) }
     }
 
-    /// Whether the name is a pattern, and any of its names may be meant.
+    /// Returns true if the name is a pattern that stands for many names.
     pub fn is_pattern(&self) -> bool {
         self.is_pattern
     }
 
-    /// The folded name. `None` if several can be meant.
+    /// Returns the folded name. Returns `None` if the target can have several names.
     pub(super) fn folded_name(&self) -> Option<&str> {
         match self.readings.as_slice() {
             _ if self.is_pattern => None,
@@ -107,12 +107,12 @@ impl<'c> Subject<'c> {
 }
 
 impl BackendFrom {
-    /// Returns the target of a call. A name with nothing before or after its first separator
-    /// has no backend; without the header that names it, the backend is unknown.
+    /// Returns the target of a call. A name with nothing before or after its first separator has no
+    /// backend. If the header that names the backend is missing, the backend is unknown.
     ///
     /// # Errors
-    /// If the header, the attribute or a template leaves the backend open: what routes the
-    /// call could take it for another backend's.
+    /// If the header, the attribute or a template leaves the backend open. A router could then send
+    /// the call to another backend.
     pub fn subject<'c>(
         &'c self,
         dialect: Dialect,
@@ -145,9 +145,9 @@ impl BackendFrom {
         Ok(self.read(dialect, (feature, whole), (backend, name)))
     }
 
-    /// Returns a target with its readings. Lenient servers fold its parts, and lenient gateways
-    /// fold the whole name before they split it: they may see a separator where another
-    /// character is.
+    /// Returns a target with its readings. Lenient servers fold the backend and the name
+    /// separately. Lenient gateways fold the combined name before the split, and may so find a
+    /// separator where the original name has none.
     fn read<'c>(
         &self,
         dialect: Dialect,
@@ -185,12 +185,13 @@ impl BackendFrom {
         subject
     }
 
-    /// A name or URI, after the backend in front of it, if that is where backends are.
+    /// Splits a name or URI into its backend and the rest. The backend is `None` if names have no
+    /// prefix.
     pub fn split<'n>(&self, feature: Feature, name: &'n str) -> (Option<&'n str>, &'n str) {
         self.separator().map_or((None, name), |separator| split(separator, feature, name))
     }
 
-    /// Returns the separator between a backend's name and a tool's, if names have a prefix.
+    /// Returns the separator between the backend's name and the tool's, if names have a prefix.
     pub fn separator(&self) -> Option<&str> {
         match self {
             Self::ToolNamePrefix(separator) => Some(separator),
@@ -199,7 +200,7 @@ impl BackendFrom {
         }
     }
 
-    /// Returns the way in which names without a prefix tell their backend.
+    /// Returns the source of the backend for names without a prefix.
     pub fn of_bare_names(&self) -> Option<&Self> {
         match self {
             Self::Route(route) => route.fallback(),
@@ -208,7 +209,7 @@ impl BackendFrom {
     }
 }
 
-/// Splits a name or URI into the backend in front of it, and the rest.
+/// Splits a name or URI into its backend, if there is one, and the rest.
 pub(super) fn split<'n>(
     separator: &str,
     feature: Feature,
@@ -221,8 +222,8 @@ pub(super) fn split<'n>(
     }
 }
 
-/// Returns the backend that a header names. `None` if readers may take it for none, or for
-/// several: a comma means the same as a second line ([RFC 9110, section 5.3]).
+/// Returns the backend that a header names. Returns `None` if readers may find no backend in the
+/// value, or several. A comma is equivalent to a second header line ([RFC 9110, section 5.3]).
 ///
 /// [RFC 9110, section 5.3]: https://www.rfc-editor.org/rfc/rfc9110#section-5.3
 fn named_by_header(value: &[u8]) -> Option<&str> {
@@ -235,7 +236,8 @@ fn split_name<'n>(name: &'n str, separator: &str) -> (Option<&'n str>, &'n str) 
     both_parts(name.split_once(separator), name)
 }
 
-/// Returns the backend and the rest, if neither is empty.
+/// Returns the backend and the rest, if neither is empty. Otherwise returns the name without a
+/// backend.
 fn both_parts<'n>(parts: Option<(&'n str, &'n str)>, name: &'n str) -> (Option<&'n str>, &'n str) {
     match parts {
         Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => (Some(backend), rest),
@@ -243,8 +245,8 @@ fn both_parts<'n>(parts: Option<(&'n str, &'n str)>, name: &'n str) -> (Option<&
     }
 }
 
-/// Whether servers may read names of this kind without regard to case, width or invisible
-/// characters. URIs are accepted in one form only.
+/// Returns true if servers may ignore case, width and invisible characters in names of this kind.
+/// URIs are never folded: the gate accepts only one form of a URI.
 pub(super) fn folds(feature: Feature) -> bool {
     match feature {
         Feature::Tool | Feature::Prompt | Feature::Method => true,
@@ -252,8 +254,9 @@ pub(super) fn folds(feature: Feature) -> bool {
     }
 }
 
-/// A URI after the backend that gateways put in front of its scheme. A `ui` stays in front,
-/// since hosts of MCP Apps look for it: there the backend is what comes after.
+/// Splits a URI into its backend and the rest. Gateways put the backend before the scheme.
+///
+/// Hosts of MCP Apps look for the scheme `ui`, so `ui://` stays first and the backend follows.
 fn split_uri(uri: &str) -> Option<(&str, &str)> {
     if let Some(rest) = uri.strip_prefix("ui://") {
         return rest.split_once('/').map(|(backend, _)| (backend, uri));
@@ -261,7 +264,7 @@ fn split_uri(uri: &str) -> Option<(&str, &str)> {
     uri.split_once('+').filter(|(backend, _)| !backend.contains(':'))
 }
 
-/// Whether what stands for a template's stars may tell the backend.
+/// Returns true if the backend depends on the values of a template's stars.
 fn leaves_backend_open(template: &str) -> bool {
     let Some((start, _)) = template.split_once('*') else { return false };
     match start.strip_prefix("ui://") {
@@ -273,29 +276,30 @@ fn leaves_backend_open(template: &str) -> bool {
 /// A target that a rule names.
 #[derive(Debug)]
 pub struct Target {
-    /// Its kind; for templates, it is resources.
+    /// The kind of target. A template has the kind of resources.
     pub feature: Feature,
-    /// `None` means any.
+    /// The backend; `None` matches any.
     pub backend: Option<String>,
-    /// Its name or URI, or a pattern of those.
+    /// The name or URI, or a pattern of names or URIs.
     pub name: Glob,
-    /// Must be true of the call.
+    /// The target's condition, which must be true of the call.
     pub when: Option<Arc<Condition>>,
-    /// Backend and name for folded targets, if it is compared with these.
+    /// The folded backend and name, if the target compares with folded readings.
     folded: Option<(Option<String>, Glob)>,
 }
 
-/// How a target compares with that of a call.
+/// The form in which a rule's target compares with a call's target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
-    /// As it is written.
+    /// Both as written.
     Exact,
-    /// As the most lenient server reads both.
+    /// Both as the most lenient server reads them.
     Folded,
 }
 
 impl Comparison {
-    /// Returns how targets of rules compare: a Deny rule must not be evaded by a spelling.
+    /// Returns the comparison for targets of a rule. A different spelling must not evade a Deny
+    /// rule.
     pub fn of(dialect: Dialect, action: Action) -> Self {
         match (dialect, action) {
             (Dialect::Native, Action::Deny) => Self::Folded,
@@ -305,7 +309,7 @@ impl Comparison {
 }
 
 impl Target {
-    /// A target with the names that it is compared by.
+    /// Creates a target, with folded names if the comparison needs these.
     pub fn new(
         (feature, backend, name): (Feature, Option<String>, Glob),
         when: Option<Arc<Condition>>,
@@ -318,20 +322,22 @@ impl Target {
         Self { feature, backend, name, when, folded }
     }
 
-    /// The name for folded targets, if it is compared with these.
+    /// Returns the folded name, if the target compares with folded readings.
     pub fn folded_name(&self) -> Option<&Glob> {
         self.folded.as_ref().map(|(_, name)| name)
     }
 
-    /// The backend for folded targets, if it is compared with these and names one.
+    /// Returns the folded backend, if the target compares with folded readings and names a backend.
     pub fn folded_backend(&self) -> Option<&str> {
         self.folded.as_ref().and_then(|(backend, _)| backend.as_deref())
     }
 
-    /// Returns how much of a call's target it matches, and whether that is known: it is not
-    /// if it names a backend and the call's is unknown. The condition is not evaluated.
+    /// Returns the part of a call's target that this target matches, and true if this result is
+    /// certain.
     ///
-    /// A target that is compared with folded ones matches if it does in any reading.
+    /// The result is uncertain if this target names a backend and the call's backend is unknown.
+    /// The condition is not evaluated. A folded target matches if any reading of the call's target
+    /// matches.
     pub fn extent(&self, subject: &Subject<'_>) -> (Extent, bool) {
         let as_sent = (subject.backend, subject.name);
         let (ours, folded) = match &self.folded {

@@ -1,4 +1,4 @@
-//! What was found on the way to a decision, for people who ask why.
+//! The trace of an evaluation: explains each rule's part in a decision to people.
 
 use super::condition::Outcome;
 use super::decide::{Evaluation, Reason};
@@ -6,62 +6,62 @@ use super::search::{Candidate, ConditionRef, suffices};
 use super::{Action, Condition, Facts, Possible, RequiredClaim, Rule, Target};
 use crate::mcp::Feature;
 
-/// What was found of one rule that was looked at.
+/// The trace of one rule.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleTrace<'p> {
-    /// Its name, or its place in the list.
+    /// The name of the rule, or its place in the list.
     pub label: String,
-    /// What it does.
+    /// The effect of the rule.
     pub action: Action,
-    /// Whether it decided.
+    /// True if this rule decided the call.
     pub decided: bool,
-    /// Whether it has targets, and what was found of each.
+    /// The trace of each target. `None` if the rule has no targets, and so matches any.
     pub targets: Option<Vec<TargetTrace<'p>>>,
-    /// Its own condition, and what it said.
+    /// The trace of the rule's own condition, if the rule has one.
     pub cel: Option<ConditionTrace<'p>>,
-    /// The claims that it requires, and whether they hold.
+    /// The required claims, each with the result of its evaluation.
     pub claims: Vec<(&'p RequiredClaim, Possible)>,
-    /// The scopes that it requires.
+    /// The required scopes.
     pub scopes: &'p [String],
-    /// Those of them that are not granted.
+    /// The required scopes that are not granted.
     pub missing_scopes: Vec<&'p str>,
 }
 
-/// What was found of one target.
+/// The trace of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetTrace<'p> {
-    /// As written in the rule.
+    /// The backend, as the rule writes it.
     pub backend: Option<&'p str>,
-    /// What it is.
+    /// The kind of target.
     pub feature: Feature,
-    /// Its name or URI, as written in the rule.
+    /// The name or URI, as the rule writes it.
     pub name: &'p str,
-    /// Whether backend and name are the call's.
+    /// True if backend and name match the call's target closely enough for the rule to apply.
     pub selected: bool,
-    /// Whether the backend of the call is known, if that matters.
+    /// False if the target names a backend and the call's backend is unknown.
     pub is_backend_known: bool,
-    /// The condition, and what it said.
+    /// The trace of the target's condition, if the target has one.
     pub when: Option<ConditionTrace<'p>>,
 }
 
-/// What was found of one condition.
+/// The trace of one condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConditionTrace<'p> {
-    /// As written in the rule.
+    /// The expression, as the policy writes it.
     pub source: &'p str,
-    /// What it said: true, false, or why it has no value; `None` if it was not
-    /// asked. May repeat arguments.
+    /// The boolean result, or the reason that the condition cannot be evaluated. `None` if the
+    /// condition was not evaluated. The reason may repeat arguments of the call.
     pub outcome: Option<Result<bool, String>>,
 }
 
 impl<'p> Evaluation<'p> {
-    /// What people call the rule that decided.
+    /// Returns the label of the rule that decided.
     pub fn rule_label(&self) -> Option<String> {
         let index = self.decision.rule()?;
         self.policy.rules.get(index).map(|rule| rule.label(index))
     }
 
-    /// What people call the rules of which a condition could not be evaluated.
+    /// Returns the labels of the rules that have an evaluation error.
     pub fn condition_errors(&self) -> impl Iterator<Item = String> {
         let label = |candidate: &Candidate<'_>| {
             let index = candidate.index;
@@ -71,9 +71,10 @@ impl<'p> Evaluation<'p> {
         failed.filter_map(label)
     }
 
-    /// The rules that were looked at, in order: all up to the one that decided; none if a selector
-    /// decided.
-    /// `facts` are those that were decided by.
+    /// Returns traces of the rules in order, up to the rule that decided. Returns none if a
+    /// selector decided.
+    ///
+    /// `facts` must be the facts of this evaluation.
     pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleTrace<'p>> {
         let is_by_selector =
             matches!(self.decision.reason(), Reason::Selected | Reason::NotSelected);

@@ -1,5 +1,5 @@
-//! What is done with an expression when it is loaded: parse it, refuse what
-//! could only fail later, and rewrite what is better done once.
+//! Checks of an expression at load: parses the expression, rejects errors that evaluation would
+//! find too late, and rewrites the expression for evaluation.
 
 use std::sync::Arc;
 
@@ -21,16 +21,18 @@ use crate::policy::Dialect;
 pub(super) const ARGS: &str = "args";
 pub(super) const META: &str = "meta";
 pub(super) const REQUEST: &str = "request";
-/// Names of compiled patterns start so; no name in an expression can.
+/// The prefix of the names of compiled patterns. No name in an expression can begin so.
 pub(super) const PATTERN_PREFIX: &str = "@pattern";
 
-/// The deepest expression that is accepted: far more than people write, far
-/// less than what exhausts the stack of a thread when it is evaluated.
+/// The maximum depth of an expression. People write far less, and evaluation at this depth does not
+/// exhaust the stack of a thread.
 const MAX_DEPTH: usize = 128;
 
-/// Enough for the deepest tree that the longest expression can be.
+/// The stack size of the parser's thread, in bytes. The size suffices for the deepest tree of the
+/// longest expression.
 const PARSER_STACK_BYTES: usize = 64 << 20;
-/// Up to here the stack of the calling thread is enough.
+/// The maximum length of an expression, in bytes, for which the stack of the calling thread
+/// suffices.
 const PARSED_IN_PLACE_BYTES: usize = 256;
 
 const OPTIONAL_AND_PLAIN: &str = "an optional value never equals a plain one: write \
@@ -45,7 +47,7 @@ pub(super) fn compile(
     if source.len() <= PARSED_IN_PLACE_BYTES {
         return parse_and_check(env, source, dialect);
     }
-    // Parsing, checking and dropping recurse as deep as the tree goes.
+    // Parsing, checking and dropping recurse to the depth of the tree.
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(PARSER_STACK_BYTES)
@@ -121,14 +123,14 @@ impl Check<'_> {
         self.errors.push(error);
     }
 
-    /// Checks an expression whose value is used as a whole.
+    /// Checks an expression whose complete value is used.
     fn expr(&mut self, ided: &mut IdedExpr) {
         if let Some(node) = self.part(ided) {
             self.whole(node, ided.id, SuspicionKind::NameAsSent);
         }
     }
 
-    /// Takes note that a part of `request` is used as a whole.
+    /// Records that the expression uses the complete value of a part of `request`.
     fn whole(&mut self, node: Node, id: u64, kind: SuspicionKind) {
         self.reads.whole(node);
         if let Node::Tool | Node::Prompt | Node::Backend | Node::Mcp = node {
@@ -139,11 +141,11 @@ impl Check<'_> {
         }
     }
 
-    /// Checks an expression. If it is a part of `request`, the answer is which,
-    /// and it is not yet known how much of it is read.
+    /// Checks an expression. If the expression is a part of `request`, returns this part; the
+    /// caller then records which of its members are read.
     fn part(&mut self, ided: &mut IdedExpr) -> Option<Node> {
         if self.depth >= MAX_DEPTH {
-            // One message says it.
+            // One error for the depth suffices.
             if self.depth == MAX_DEPTH {
                 self.depth += 1;
                 self.error(
@@ -190,7 +192,7 @@ impl Check<'_> {
             }
             Expr::Call(_) => self.call(ided),
         };
-        // Stays where it is once the limit was met, so that checking ends there.
+        // After an error for the depth, `depth` stays above the limit, so that checking ends.
         if self.depth <= MAX_DEPTH {
             self.depth -= 1;
         }
@@ -206,7 +208,7 @@ impl Check<'_> {
     fn argument(&mut self, function: &str, argument: &mut IdedExpr) {
         let Some(node) = self.part(argument) else { return };
         match function {
-            // A length is no name.
+            // A length does not reveal a name.
             "size" => self.reads.whole(node),
             operators::NOT_EQUALS => self.whole(node, argument.id, SuspicionKind::NameExcluded),
             _ => self.whole(node, argument.id, SuspicionKind::NameAsSent),
@@ -217,7 +219,7 @@ impl Check<'_> {
         self.dialect == Dialect::Native
     }
 
-    /// A member of a part of `request`.
+    /// Checks the access to a member of a part of `request`, and returns the member.
     fn member(&mut self, id: u64, node: Node, name: &str) -> Option<Node> {
         let known = node.members();
         match node {
@@ -296,7 +298,7 @@ impl Check<'_> {
     }
 
     fn select(&mut self, ided: &mut IdedExpr) -> Option<Node> {
-        // Types have qualified names: `google.protobuf.Timestamp`.
+        // Types have qualified names, such as `google.protobuf.Timestamp`.
         if let Some(name) = qualified_name(&ided.expr)
             && self.env.types().find_type(&name).is_some()
         {
@@ -305,11 +307,11 @@ impl Check<'_> {
         let Expr::Select(select) = &mut ided.expr else { return None };
         let node = self.part(&mut select.operand)?;
         let member = self.member(ided.id, node, &select.field);
-        // `has` has no value but true and false.
+        // The result of `has` is a boolean, not the member.
         member.filter(|_| !select.test)
     }
 
-    /// `x[y]`, `x[?y]` and `x.?y`: a member of `request` if `y` is a literal.
+    /// Checks `x[y]`, `x[?y]` and `x.?y`. Returns a member of `request` if `y` is a string literal.
     fn index(&mut self, id: u64, call: &mut CallExpr) -> Option<Node> {
         let [operand, key] = call.args.as_mut_slice() else { return None };
         let part = self.part(operand);
@@ -365,7 +367,7 @@ impl Check<'_> {
         {
             let key = key.inner().to_owned();
             match self.part(map) {
-                // Only this one is looked for.
+                // The expression looks for this header only.
                 Some(node @ (Node::Headers | Node::HeadersAll)) => {
                     self.member(id, node, &key);
                 }
@@ -377,7 +379,7 @@ impl Check<'_> {
             return None;
         }
         if functions::MACROS.contains(&call.func_name.as_str()) {
-            // Its variable is not one, so the arguments would only mislead.
+            // The macro declares no variable here, so errors in the arguments would mislead.
             let name = call.func_name.clone();
             self.error(
                 id,
@@ -417,7 +419,10 @@ impl Check<'_> {
         None
     }
 
-    /// Replaces the pattern of `matches` by the name of a compiled one.
+    /// Replaces the pattern of `matches` by the name of a compiled pattern.
+    ///
+    /// # Errors
+    /// A message if the pattern is not a literal or cannot be compiled.
     fn compile_pattern(&mut self, call: &mut CallExpr) -> Result<(), String> {
         let Some(pattern) = call.args.last_mut() else { return Ok(()) };
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {

@@ -1,4 +1,4 @@
-//! Comparisons: which the crate may do itself, and how we do the others.
+//! Comparisons: those that the `cel` crate evaluates, and our own functions for the others.
 
 use std::any::Any;
 
@@ -13,12 +13,12 @@ use super::notes::Unreadable;
 use super::overloads;
 use crate::policy::Dialect;
 
-/// How values of two types compare.
+/// The result of comparing values of two types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Typing {
-    /// They are an evaluation error: a server may read one of them as the other.
+    /// An evaluation error, because a server may read one value as the other type.
     Strict,
-    /// They are not equal, as in CEL.
+    /// Not equal, as in CEL.
     Lenient,
 }
 
@@ -31,15 +31,16 @@ impl Dialect {
     }
 }
 
-/// Returns the function of ours that does a comparison instead of the crate, if one does.
+/// Returns our own function that replaces a comparison of the `cel` crate, if one does.
 ///
-/// The crate compares its lists and maps with no others, and values of two types are not
-/// equal to it. Where types are strict, each `==`, `!=` and `in` goes to a function of ours.
-/// Elsewhere it does where an operand could be a view; where one is a scalar literal it need
-/// not, and stays as fast as it was. `<` and its like copy both operands into the error if
-/// their types differ, which a list of a caller's multiplies; those functions look at the
-/// types first. Within a comprehension even a literal may be looked for in a list that was
-/// never paid for.
+/// - The crate compares its lists and maps only with its own types, and values of two types are
+///   never equal. So where types are strict, our functions replace each `==`, `!=` and `in`.
+/// - Where types are lenient, our functions replace these if an operand could be a view. A
+///   comparison with a scalar literal stays with the crate, which is faster.
+/// - For `<`, `<=`, `>` and `>=`, the crate copies both operands into an error if their types
+///   differ. A caller's list multiplies this cost, so our functions check the types first.
+/// - Within a comprehension, even the search for a literal needs our function, because nothing else
+///   charges for the list.
 pub(super) fn function(call: &CallExpr, typing: Typing, is_repeated: bool) -> Option<&'static str> {
     let [left, right] = call.args.as_slice() else { return None };
     let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);
@@ -63,8 +64,8 @@ pub(super) fn function(call: &CallExpr, typing: Typing, is_repeated: bool) -> Op
     })
 }
 
-/// The `null` that a policy writes where types are strict, which may be compared with values
-/// of any type. One that a client writes may not: servers read it as a default.
+/// The `null` that a policy writes, where types are strict. The policy's `null` compares with
+/// values of any type. A client's `null` does not, because servers read such a `null` as a default.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct WrittenNull;
 
@@ -102,7 +103,8 @@ impl Zeroer for WrittenNull {
     }
 }
 
-/// Whether `args.?x` is compared with a literal, which is always false.
+/// Returns true if an expression such as `args.?x` is compared with a literal, which is always
+/// false.
 pub(super) fn with_optional(call: &CallExpr) -> bool {
     let compares = [operators::EQUALS, operators::NOT_EQUALS, operators::IN];
     match call.args.as_slice() {
@@ -139,12 +141,12 @@ fn is_list_of_scalars(expr: &Expr) -> bool {
     matches!(expr, Expr::List(list) if list.elements.iter().all(|element| is_scalar(&element.expr)))
 }
 
-/// Compares values of any kind, views and the crate's own. What differs for certain makes
-/// the whole differ, whatever the types of the rest.
+/// Compares values of any kind, both views and values of the `cel` crate. A certain difference
+/// makes the values differ, whatever the types of other elements.
 ///
 /// # Errors
-/// If the budget is spent; and where types are strict, if nothing differs for certain and
-/// two values are of different types, or one is unreadable.
+/// If the budget is spent. Where types are strict, also if nothing certainly differs and two values
+/// have different types or one is unreadable.
 pub(super) fn equal(
     a: &dyn Val,
     b: &dyn Val,
@@ -155,7 +157,7 @@ pub(super) fn equal(
     equal_operands(a, b, typing, budget)
 }
 
-/// Compares the operands of an operator, which is paid for already.
+/// Compares the operands of an operator, which the budget already paid for.
 pub(super) fn equal_operands(
     a: &dyn Val,
     b: &dyn Val,
@@ -193,7 +195,7 @@ pub(super) fn equal_operands(
         }
         (Kind::NullType, Kind::NullType) => Ok(true),
         (left, right) if comparable(left, right) && !is_unreadable(a) => {
-            // A short text takes no longer than a number.
+            // Comparing a short string takes no longer than comparing a number.
             budget.spend(meter::text(a).min(meter::text(b)).saturating_sub(ELEMENT))?;
             Ok(a.equals(b))
         }
@@ -211,8 +213,8 @@ pub(super) fn equal_operands(
     }
 }
 
-/// Looks up every key of either map in the other, so that a view meets the keys that differ
-/// from it in letters' case only.
+/// Compares two maps. Looks up every key of each map in the other, so that a view notices keys that
+/// differ only in letter case.
 fn equal_maps(
     a: &dyn Val,
     b: &dyn Val,
@@ -259,18 +261,18 @@ fn types_differ(a: &dyn Val, b: &dyn Val) -> ExecutionError {
     ExecutionError::no_such_overload("_==_", types.to_vec())
 }
 
-/// Whether values of these kinds can be equal, or one less than the other. Asked
-/// first because the crate copies both values into the error if they cannot.
+/// Returns true if values of these kinds can be equal or ordered. Callers check this first, because
+/// the `cel` crate copies both values into its error.
 pub(super) fn comparable(a: Kind, b: Kind) -> bool {
     let is_number = |kind| matches!(kind, Kind::Int | Kind::UInt | Kind::Double);
     a == b || (is_number(a) && is_number(b))
 }
 
-/// Whether a list, or a map's keys, hold a value equal to `value`.
+/// Returns true if a list, or the keys of a map, contain a value equal to `value`.
 ///
 /// # Errors
-/// If it is neither, if the budget is spent; and where types are strict, if none is equal and
-/// one that is not null has another type than the value.
+/// If the container is neither a list nor a map, or if the budget is spent. Where types are strict,
+/// also if no element is equal and an element other than null has another type than the value.
 pub(super) fn contains(
     container: &dyn Val,
     value: &dyn Val,
@@ -294,7 +296,7 @@ pub(super) fn contains(
     }
     let is_found = found.contains(value)?;
     match (typing, container.as_iterable()) {
-        // A key that is found in a view by its name is not looked for again.
+        // A view already found or rejected a string key by its name.
         (Typing::Strict, Some(keys))
             if !is_found && (value.get_type().kind() != Kind::String || !is_view(container)) =>
         {
@@ -304,13 +306,13 @@ pub(super) fn contains(
     }
 }
 
-/// Returns true if some map of the crate has keys of this type.
+/// Returns true if maps of the `cel` crate can have keys of this type.
 fn may_be_key(value: &dyn Val) -> bool {
     let kind = value.get_type().kind();
     matches!(kind, Kind::Boolean | Kind::Int | Kind::UInt | Kind::Double | Kind::String)
 }
 
-/// Whether a map has keys of no type but string.
+/// Returns true if a map is a view, which has only string keys.
 fn is_view(container: &dyn Val) -> bool {
     container.get_type().kind() == Kind::Map && container.downcast_ref::<CelMap>().is_none()
 }
@@ -334,11 +336,11 @@ fn any_equal(
     if budget.is_spent() { Err(meter::spent()) } else { found }
 }
 
-/// Checks that a key without a member can have none for any reader.
+/// Checks that a missing key is missing for every reader.
 ///
 /// # Errors
-/// If the key has another type than the keys of the list or map, or is a fraction where a list
-/// has numbers; and if the budget is spent.
+/// If the key's type differs from the type of the keys, or if the budget is spent. For a list, also
+/// if the key is a fraction.
 pub(super) fn absent(
     container: &dyn Val,
     key: &dyn Val,
@@ -359,7 +361,7 @@ pub(super) fn absent(
     }
 }
 
-/// Passes on a value unless readers may take it for different ones.
+/// Checks that all readers read a value alike.
 ///
 /// # Errors
 /// If the value is unreadable.
@@ -371,11 +373,12 @@ pub(super) fn readable(value: &dyn Val) -> Result<(), ExecutionError> {
     Ok(())
 }
 
-/// Passes on a value whose members are looked for, unless a server could read members where
-/// there are none: `x` in `x.?y`, `x[?y]`, and in `x.y` where `x` is an optional value.
+/// Checks that an operand has members, so that no server reads members where the policy sees none.
+/// The operand is `x` in `x.?y` and `x[?y]`, and in `x.y` if `x` is an optional value.
 ///
 /// # Errors
-/// If the value, or what the optional holds, is neither an object nor, for an index, a list.
+/// If the value, or the content of an optional value, is neither an object nor, for an index, a
+/// list.
 pub(super) fn with_members(value: &dyn Val, is_index: bool) -> Result<(), ExecutionError> {
     let held = match value.downcast_ref::<CelOptional>().map(CelOptional::inner) {
         Some(None) => return Ok(()),

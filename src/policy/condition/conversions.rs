@@ -1,7 +1,7 @@
-//! Conversions as Go does them, where the crate reads or writes other texts.
+//! Conversions of Go, where the `cel` crate reads or writes other strings.
 
-/// Returns true for a text that Go reads as a timestamp of RFC 3339: with `T` and `Z`, without
-/// a leap second.
+/// Returns true for a string that Go reads as an RFC 3339 timestamp: with `T` and `Z` in upper
+/// case, and without a leap second.
 pub(super) fn is_timestamp(text: &str) -> bool {
     let Some((date_and_time, rest)) = text.split_at_checked("2006-01-02T15:04:05".len()) else {
         return false;
@@ -18,7 +18,7 @@ pub(super) fn is_timestamp(text: &str) -> bool {
         && is_zone
 }
 
-/// Returns true if a text has digits where the shape has `0`, and the same character elsewhere.
+/// Returns true if a string has digits where the shape has `0`, and matches the shape elsewhere.
 fn fits(text: &str, shape: &str) -> bool {
     let fits = |(byte, shape): (u8, u8)| match shape {
         b'0' => byte.is_ascii_digit(),
@@ -27,7 +27,8 @@ fn fits(text: &str, shape: &str) -> bool {
     text.len() == shape.len() && text.bytes().zip(shape.bytes()).all(fits)
 }
 
-/// Returns a duration that Go can read as hours and nanoseconds, which the crate keeps exactly.
+/// Parses a duration as Go does. Returns the duration in hours and nanoseconds, which the `cel`
+/// crate reads exactly. Returns `None` if Go cannot read the duration.
 pub(super) fn exact_duration(text: &str) -> Option<String> {
     const HOUR: u64 = 3_600_000_000_000;
 
@@ -65,12 +66,12 @@ pub(super) fn exact_duration(text: &str) -> Option<String> {
     (nanoseconds <= most).then(|| format!("{sign}{hours}h{rest}ns"))
 }
 
-/// Splits a text behind the digits that it begins with.
+/// Splits a string after its leading digits.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// Returns the nanoseconds that a decimal fraction of a unit has, as Go calculates them.
+/// Returns the nanoseconds of a decimal fraction of a unit, as Go calculates them.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -80,7 +81,7 @@ fn digits(text: &str) -> (&str, &str) {
 fn part_of(unit: u64, fraction: &str) -> u64 {
     let (mut value, mut scale) = (0_u64, 1.0_f64);
     for digit in fraction.bytes().map(|digit| u64::from(digit - b'0')) {
-        // Go leaves out the digits for which it has no room.
+        // Go drops the digits that exceed its integer range.
         let longer = value.checked_mul(10).and_then(|value| value.checked_add(digit));
         let Some(longer) = longer.filter(|value| *value <= i64::MAX.unsigned_abs()) else { break };
         value = longer;
@@ -89,8 +90,8 @@ fn part_of(unit: u64, fraction: &str) -> u64 {
     (value as f64 * (unit as f64 / scale)) as u64
 }
 
-/// Returns true for a text that Go reads as a double, unless it has none of its forms that the
-/// crate does not know. One that overflows is none.
+/// Returns true for a string that Go reads as a double, except for forms that the `cel` crate does
+/// not know. A finite number that overflows is not a double.
 pub(super) fn is_double(text: &str) -> bool {
     match text.parse::<f64>() {
         Ok(value) if value.is_nan() => text.eq_ignore_ascii_case("nan"),
@@ -99,7 +100,7 @@ pub(super) fn is_double(text: &str) -> bool {
     }
 }
 
-/// Writes a double as Go does with the fewest digits, in the shorter of its forms (`%g`).
+/// Returns a double as Go writes it: with the fewest digits, in the shorter of two forms (`%g`).
 pub(super) fn text_of_double(value: f64) -> String {
     if value.is_nan() {
         return "NaN".to_owned();

@@ -1,9 +1,10 @@
-//! What conditions cost.
+//! Tests of the cost of conditions.
 
 use super::tests::{evaluate_in, evaluate_with};
 use super::*;
 
-/// How many steps a condition takes for a call whose arguments were read before.
+/// Returns the number of steps that a condition takes after an earlier evaluation read the
+/// arguments.
 fn steps(source: &str, arguments: &str) -> u64 {
     let (first, budget) = (Budget::of(1_000_000), Budget::of(1_000_000));
     let outcome = evaluate_in(Dialect::Native, &[&first, &budget], source, arguments);
@@ -21,19 +22,20 @@ fn each_operation_is_a_step_and_each_element_takes_them_again() {
         ("-args.a * 2 < 0", r#"{"a":1}"#, 4),
         ("size(args.l) == 3", r#"{"l":[1,2,3]}"#, 3),
         ("has(args.a.b)", r#"{"a":{"b":1}}"#, 1),
-        // The element, the comparison; and the comprehension and the condition.
+        // Each element and comparison is a step; so are the comprehension and the condition.
         ("args.l.exists(x, x == 0)", r#"{"l":[1,2,3]}"#, 2 + 3 * 2),
         ("args.l.all(x, x == 1)", r#"{"l":[1,2,3]}"#, 2 + 3 * 2),
         ("args.l.exists_one(x, x == 1)", r#"{"l":[1,2,3]}"#, 3 + 3 * 3),
         ("args.l.filter(x, x > 1).size() == 2", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
         ("args.l.map(x, x * 2).size() == 3", r#"{"l":[1,2,3]}"#, 4 + 3 * 3),
-        // Of the inner one, `args.l` is a step, too: it is done again for each element.
+        // In the inner comprehension, `args.l` is a step, too, because each outer element repeats
+        // this access.
         ("args.l.all(x, args.l.exists(y, x == y))", r#"{"l":[1,2,3]}"#, 3 + 3 * (3 + 3 * 2)),
         ("args.l.all(x, x == 1 || !(x == 2))", r#"{"l":[1,2,3]}"#, 2 + 3 * 5),
         ("args.m.all(k, k != '')", r#"{"m":{"a":1,"b":2}}"#, 2 + 2 * 2),
     ] {
         let steps = steps(source, arguments);
-        // Comparing and copying elements adds a little.
+        // Comparing and copying elements adds at most one step.
         assert!((expected..=expected + 1).contains(&steps), "{source}: {steps}, not {expected}");
     }
 }
@@ -61,12 +63,12 @@ fn texts_are_paid_for_by_length() {
         ("args.t.lowerAscii() == ''", 103, 104),
         ("'%s'.format([args.t]) == ''", 103, 105),
         ("args.l.join('-') == ''", 203, 205),
-        // It compares with four bytes at each of them.
+        // The search compares four bytes at each position.
         ("args.t.indexOf('bbbb') == 0", 500, 505),
-        // One for each byte, and so long are those that replace it.
+        // The string has 100 steps of bytes, and four bytes replace each byte.
         ("args.t.replace('a', 'bbbb') == ''", 500, 505),
         ("args.t.replace('b', 'cccc') == ''", 100, 105),
-        // An element of a list is 64 bytes.
+        // An element of a list costs 64 bytes.
         ("args.t.split('a').size() == 0", 6500, 6510),
         ("args.t.split('b').size() == 0", 100, 105),
         ("int(args.t) == 0", 102, 104),
@@ -77,7 +79,7 @@ fn texts_are_paid_for_by_length() {
     }
 }
 
-/// To the step, which is 1024 bytes.
+/// These costs must be exact to the step, which is 1024 bytes.
 #[test]
 fn what_is_read_or_built_is_paid_for_as_often() {
     let (k, long) = ("k".repeat(20 << 10), "x".repeat(100 << 10));
@@ -88,20 +90,20 @@ fn what_is_read_or_built_is_paid_for_as_often() {
             "o":{{"{k}":{{"{k}":"{k}"}}}},"x":"{long}"}}"#
     );
     for (source, expected) in [
-        // Each key of either is looked for in the other.
+        // The comparison looks up each key of both maps in the other map.
         ("args.m == args.n", 3 + 2 * 20),
         ("args.o == args.o", 3 + 4 * 20 + 20),
         ("args.l == args.l", 3 + 20),
         ("args.e.replace('', args.k) == ''", 3 + 2 * 20),
         ("args.k.split('').size() == 0", 1305),
         ("args.es.all(e, e.split('b').size() == 1)", 3 + 160 * 4 + 2 * 10),
-        // Keys and scopes are made into values, the latter each time.
+        // The evaluation converts keys and scopes to values, and scopes again at each access.
         ("args.w.all(k, true)", 3 + 160 + 10),
         ("args.es.all(e, request.auth.jwt.scopes.size() == 4)", 3 + 160 * 6 + 10 + 40),
-        // The key is read, and what is made here is copied.
+        // The look-up reads the key, and copies values that the expression created.
         ("args.m[args.k] == 1", 3 + 20),
         ("[args.x + args.x][0].size() == 0", 6 + 800),
-        // A text is read, copied, and copied with what it is in.
+        // The function reads the string, copies it, and copies it again within its list.
         ("[args.x + args.x].size() == 0", 5 + 400),
         ("[[args.x + args.x]].size() == 0", 5 + 600),
         ("[{args.x + args.x: args.x + args.x}].size() == 0", 6 + 1200),
@@ -125,7 +127,7 @@ fn a_pattern_with_many_states_reads_more_slowly() {
     assert!(counted >= 10 * simple, "{counted}");
 }
 
-/// What would take minutes or gigabytes is not begun.
+/// An evaluation that would take minutes or gigabytes must not begin.
 #[test]
 fn nothing_multiplies_without_being_paid_for() {
     let numbers = (0..5000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
@@ -164,32 +166,32 @@ fn nothing_multiplies_without_being_paid_for() {
         r#"{{"l":[{numbers}],"big":[{big}],"m":{{{keys}}},"maps":[{maps}],"t":"{text}","tt":{{"{text}k":1}},"ab":"{halves}"}}"#
     );
     for source in [
-        // Lists and maps that are made into values only to find out that they differ.
+        // The evaluation would convert lists and maps to values, only to find that they differ.
         "args.l.all(x, x in args.big)",
         "args.l.all(x, args.big != [])",
         "[2] in args.l.map(x, args.big)",
         "args.m in args.maps",
         "args.l.all(x, args.m != {'a': 1})",
-        // `optMap` copies.
+        // `optMap` copies its value.
         "optional.of('x').optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
          .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
          .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a])\
          .optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).optMap(a,[a,a]).hasValue()",
-        // So do members of what is optional, or made here.
+        // Accessing members of optional or newly created values copies them, too.
         "[optional.of([args.t.split('k', 5000)])].exists(o, args.l.all(x, o[0].hasValue()))",
         "[args.t.split('k', 5000)].exists(h, args.l.all(x, h[1.5] == x))",
         "[args.t.split('k', 5000)].exists(h, args.l.all(x, h[0].optMap(v, v).hasValue()))",
-        // A key that nearly is one.
+        // The key differs little from an existing key.
         "args.l.all(x, !(args.t in args.tt))",
-        // A price that takes long to find out.
+        // Calculating the cost takes long, too.
         "args.l.all(x, '%s'.format([args.big]) == '')",
-        // States of an automaton that are all in use.
+        // All states of the automaton are active.
         "args.ab.matches('a[ab]{50}[^ab]')",
     ] {
         let outcome = evaluate_with(&Budget::of(10_000), source, &arguments);
         assert!(matches!(outcome, Ok(Outcome::Failed(Failure::Spent))), "{source}: {outcome:?}");
     }
-    // An operand that cannot be calculated with is not copied into each error.
+    // An operand of a wrong type must not be copied into each error.
     let arguments = format!(r#"{{"l":[{numbers}],"deep":[[{numbers}]]}}"#);
     let of_text = format!(r#"{{"l":[{numbers}],"deep":"{text}"}}"#);
     for operator in ["- 1 ==", "* 1 ==", "/ 1 ==", "% 1 ==", "+ 1 ==", "<", "<=", ">", ">="] {
@@ -220,7 +222,7 @@ fn what_is_spent_stays_spent_and_is_no_value_that_could_be_absorbed() {
     assert!(matches!(evaluate_with(&shared, "true", list), Ok(Outcome::Failed(Failure::Spent))));
 }
 
-/// Paying changes nothing that a condition says.
+/// Charging the budget must not change the result of a condition.
 #[test]
 fn functions_that_are_paid_for_say_what_they_said() {
     for (source, expected) in [
@@ -293,18 +295,19 @@ fn folding_looked_up_key_is_paid_for() {
 fn read_values_are_paid_for_once() {
     for (source, arguments, expected) in [
         ("'x' == 'x'", r#"{"a":1}"#, 0),
-        // A key and its value are two.
+        // A key and its value are two nodes.
         ("args.a == 1", r#"{"a":1}"#, 2),
         ("args.a == 1", r#"{"a":1,"b":2}"#, 4),
         ("has(args.c)", r#"{"a":1,"b":2}"#, 4),
-        // Lists that are not read are not built, and keys are compared wherever they are.
+        // Reading builds no lists that the condition does not use, but compares keys at every
+        // level.
         ("args.a == 1", r#"{"a":1,"b":[1,[2],{}]}"#, 4),
         ("args.a == 1", r#"{"a":1,"b":[{"c":{"d":1}}]}"#, 4 + 2),
         ("args.a == 1 || args.b == [1]", r#"{"a":1,"b":[1,2,3]}"#, 4),
         ("args.a == 1 && args.b.size() == 3", r#"{"a":1,"b":[1,2,3]}"#, 4 + 4),
         ("args.b.c == 1", r#"{"b":{"c":1,"d":[]}}"#, 2 + 2 + 5),
         ("args == {'b': [1]}", r#"{"b":[1]}"#, 2 + 2),
-        // Where folding a key or comparing digits takes long, more.
+        // Folding a key or comparing digits adds to the cost.
         ("args.a == 1", "{\"a\":1,\"éééé\":2}", 4 + 1),
         ("args.a == 1", r#"{"a":1,"b":1234567890123456}"#, 4 + 1),
     ] {

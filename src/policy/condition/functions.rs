@@ -8,7 +8,7 @@ use super::syntax::qualified_name;
 
 pub(super) const MATCHES: &str = "matches";
 
-/// A function with the number of its arguments and what it costs.
+/// A function with its number of arguments and its cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Function {
     pub(super) name: &'static str,
@@ -17,32 +17,35 @@ pub(super) struct Function {
     pub(super) price: Price,
 }
 
-/// What a function costs beside a step.
+/// The cost of a function, besides one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Price {
-    /// Nothing: it looks at its arguments from outside.
+    /// No further cost: the function does not read the content of its arguments.
     Step,
-    /// It reads its arguments that are texts, and builds nothing longer.
+    /// The length of the string arguments. The function builds no longer string.
     Texts,
-    /// It reads no more of them than there is in the shortest.
+    /// At most the length of the shortest argument.
     Prefix,
-    /// It reads all that is in its arguments.
+    /// The content of all arguments.
     Content,
-    /// It copies its arguments.
+    /// The size of the arguments, because the function copies them.
     Copies,
-    /// It reads a text, the more slowly the larger its pattern is.
+    /// The length of a string, multiplied by a weight that grows with the pattern's size.
     Pattern,
-    /// It depends on all its arguments together.
+    /// A cost that depends on all arguments together.
     Product,
 }
 
 impl Function {
-    /// How many arguments it can be called with.
+    /// Returns the permitted numbers of arguments.
     pub(super) fn arguments(self) -> RangeInclusive<usize> {
         self.least..=self.most
     }
 
-    /// Whether it can be called with so many arguments; otherwise what it takes.
+    /// Checks the number of arguments.
+    ///
+    /// # Errors
+    /// A message that names the expected number.
     pub(super) fn takes(self, arguments: usize) -> Result<(), String> {
         let Self { name, least, most, price: _ } = self;
         if (least..=most).contains(&arguments) {
@@ -58,7 +61,7 @@ const fn function(name: &'static str, least: usize, most: usize, price: Price) -
     Function { name, least, most, price }
 }
 
-/// Functions called as `f(x)`; a name with a dot is qualified.
+/// The functions with calls of the form `f(x)`. A name with a dot is qualified.
 pub(super) const GLOBAL: &[Function] = &[
     function("bool", 1, 1, Price::Texts),
     function("bytes", 1, 1, Price::Texts),
@@ -78,7 +81,7 @@ pub(super) const GLOBAL: &[Function] = &[
     function("uint", 1, 1, Price::Texts),
 ];
 
-/// Functions called as `x.f(y)`; `x` is not counted.
+/// The functions with calls of the form `x.f(y)`. The number of arguments does not include `x`.
 pub(super) const MEMBER: &[Function] = &[
     function("charAt", 1, 1, Price::Texts),
     function("contains", 1, 1, Price::Texts),
@@ -117,8 +120,7 @@ pub(super) fn find(functions: &[Function], name: &str) -> Option<Function> {
     functions.iter().copied().find(|function| function.name == name)
 }
 
-/// The function that is called, if there is one, and whether it takes the target
-/// of the call.
+/// Returns the called function, if there is one, and true if the target of the call is an operand.
 pub(super) fn called(call: &CallExpr) -> Option<(Function, bool)> {
     let Some(target) = &call.target else {
         return find(GLOBAL, &call.func_name).map(|function| (function, false));
@@ -131,12 +133,12 @@ pub(super) fn called(call: &CallExpr) -> Option<(Function, bool)> {
     }
 }
 
-/// Macros: the parser expands them, so a call of one that is still there has the
-/// wrong number of arguments.
+/// The names of macros. The parser expands macros, so a remaining call of one has the wrong number
+/// of arguments.
 pub(super) const MACROS: &[&str] =
     &["all", "exists", "exists_one", "existsOne", "filter", "has", "map"];
 
-/// Returns the message for a name that no function has, with the one that may be meant.
+/// Returns the error message for an unknown function, with a suggestion if a name is similar.
 pub(super) fn unknown(name: &str, is_member: bool) -> String {
     let (here, elsewhere, instead) = if is_member {
         (MEMBER, GLOBAL, format!("{name}(x)"))

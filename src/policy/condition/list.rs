@@ -16,7 +16,7 @@ use crate::json::Json;
 pub(super) struct ListView<'a> {
     items: &'a [Json<'a>],
     writer: Writer<'a>,
-    /// The items as values, made for the first iteration.
+    /// The items as CEL values, created at the first iteration.
     values: OnceLock<Vec<Box<dyn Val + 'a>>>,
 }
 
@@ -25,8 +25,8 @@ impl<'a> ListView<'a> {
         Self { items, writer, values: OnceLock::new() }
     }
 
-    /// All items as values. They take room and time, so they are paid for first; there
-    /// are none if that fails.
+    /// Returns all items as CEL values. The conversion takes memory and time, so the budget pays
+    /// first. Returns no items if the budget is spent.
     fn values(&self) -> &[Box<dyn Val + 'a>] {
         if self.values.get().is_none() && self.writer.budget.spend_elements(self.items.len()) {
             return &[];
@@ -36,7 +36,7 @@ impl<'a> ListView<'a> {
     }
 }
 
-// Arguments must not reach a log by way of a derived `Debug`.
+// A derived `Debug` could write arguments to a log.
 impl fmt::Debug for ListView<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a list of {}", self.items.len())
@@ -87,7 +87,7 @@ impl<'a> Val for ListView<'a> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        // The crate compares only where types are lenient.
+        // The `cel` crate calls this function only where types are lenient.
         equal(self, other, Typing::Lenient, self.writer.budget).unwrap_or(false)
     }
 
@@ -157,7 +157,7 @@ impl Indexer for ListView<'_> {
     }
 }
 
-/// A double that is the number of an item.
+/// Returns the index of an item, if the double is a valid index.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

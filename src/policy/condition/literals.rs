@@ -1,11 +1,10 @@
-//! Literals that a native policy must not write, because they compare with nothing that a
-//! client sends.
+//! Literals that a native policy must not contain, because no value from a client equals them.
 
 use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use crate::json::Json;
 
-/// Returns the mistake of a number that readers round differently, if the literal is one.
+/// Returns an error message if the literal is a number that readers round differently.
 pub(super) fn inexact(literal: &LiteralValue) -> Option<String> {
     let largest = Json::MAX_SAFE_INTEGER;
     let number = match literal {
@@ -25,9 +24,8 @@ pub(super) fn inexact(literal: &LiteralValue) -> Option<String> {
     })
 }
 
-/// Returns the mistake of an `in` over a list of literals of two types, if the call is one:
-/// a value that equals none of them is of another type than some, which is an evaluation
-/// error.
+/// Returns an error message if the call is an `in` over a list with literals of two types. If a
+/// value equals no literal, its type differs from some of them, which is an evaluation error.
 pub(super) fn of_two_types(call: &CallExpr) -> Option<String> {
     let [_, IdedExpr { expr: Expr::List(list), .. }] = call.args.as_slice() else { return None };
     if call.func_name != operators::IN {

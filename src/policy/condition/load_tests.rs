@@ -1,4 +1,4 @@
-//! What is known of conditions when they are loaded.
+//! Tests of the checks at load.
 
 use super::tests::{evaluate, outcome};
 use super::*;
@@ -114,7 +114,7 @@ fn what_a_condition_reads_is_known_at_load() {
             ..all
         }
     );
-    // A variable may have the name.
+    // A variable of a comprehension may have this name.
     assert_eq!(reads("[1].exists(request, request == 1)"), nothing);
 }
 
@@ -150,9 +150,9 @@ fn what_reads_something_that_may_not_be_there_can_fail() {
         "request.auth.jwt.claims.x == 1",
         "request.headers['x'] == ''",
         "request.headers.exists(h, h == 'x')",
-        // A template stands for many.
+        // A template stands for many resources.
         "request.mcp.resource == ''",
-        // Readers may disagree about these.
+        // Readers may disagree about these values.
         "'x' in request.auth.jwt.scopes",
         "request.host == 'x'",
         "request.mcp.backend == 'x'",
@@ -197,14 +197,14 @@ fn no_expression_exhausts_the_stack() {
         format!("args{} == 1", "[0]".repeat(1300)),
         format!("args{} == 1", ".all(x, x".repeat(400)),
     ] {
-        // Refused or evaluated, but on a thread with a small stack.
+        // Either rejecting or evaluating is fine, but a small stack must suffice.
         if Condition::compile(&source, Dialect::Native).is_ok() {
             outcome(&source, "{}");
         }
     }
     let (_, message) = refusal(&fill("1+", "1 == 1"));
     assert!(message.contains("more than 128 deep"), "{message}");
-    // Wide is not deep, and one message says it.
+    // A wide list is not deep, and one error suffices.
     let wide = format!("args.x in [{}]", vec!["args.y"; 500].join(","));
     for wide in [format!("!({wide})"), wide] {
         assert!(Condition::compile(&wide, Dialect::Native).is_ok());

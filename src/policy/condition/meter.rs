@@ -1,9 +1,8 @@
-//! What conditions may cost.
+//! The cost of conditions.
 //!
-//! Callers choose how long their arguments are, and a comprehension within another
-//! multiplies that. So a request has a [`Budget`] of steps, and the expression is
-//! rewritten when it is loaded ([`super::metering`]) so that it pays for each of
-//! its parts before that is evaluated.
+//! Callers choose the length of their arguments, and nested comprehensions multiply this length. So
+//! each request has a [`Budget`] of steps. Loading rewrites each expression ([`super::metering`])
+//! so that evaluation charges the budget for each part before evaluating that part.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,67 +12,73 @@ use cel::common::traits::Sizer;
 use cel::common::types::{CelBytes, CelList, CelMap, CelOptional, CelString, Kind, Type};
 use cel::common::value::{StaticVal, Val};
 
-/// What one step buys, in bytes of text that are read or written.
+/// The number of bytes of strings that a function reads or writes for one step.
 pub(super) const STEP: u64 = 1024;
-/// What an element of a list or a map costs beside what is in it, in bytes.
+/// The cost of an element of a list or a map, in bytes, without the content of the element.
 pub(super) const ELEMENT: u64 = 64;
 
-/// What a value or a key costs that is put into a tree or compared with others, in bytes. Never
-/// less than the room that it takes.
+/// The cost of building or comparing a value or a key, in bytes. Never less than its memory.
 const NODE: i64 = 128;
 
-/// How many rules may be tried with other scopes for each step that conditions may take.
+/// The number of rules that the search may try with other scopes, for each step of the limit.
 const TRIES: i64 = 64;
 
-/// What folding a byte of a text that is not ASCII costs, in bytes of text that are read.
+/// The cost of folding one byte of a string that is not ASCII, in bytes that a function reads.
 const FOLDING: u64 = 16;
 
 static BUDGET_TYPE: Type = Type::new_unspecified_type("budget");
 
-/// What the conditions of one request may still cost, all together.
+/// The remaining cost that all conditions of one request together may have.
 ///
-/// A step is the evaluation of a function or comparison, again for each element of
-/// a comprehension around it; the element itself; 1024 bytes of text that a
-/// function reads or builds; or 8 values and keys of arguments that are read. What is spent stays spent: once it is too much, every
-/// condition of the request fails.
+/// A step pays for one of these:
+///
+/// - the evaluation of a function or comparison, for each element of a surrounding comprehension;
+/// - the element itself;
+/// - 1024 bytes of strings that a function reads or builds;
+/// - 8 values and keys of arguments that the evaluation reads.
+///
+/// Spending is final. When exceeded, every condition of the request fails.
 #[derive(Debug)]
 pub struct Budget {
-    /// In bytes, negative once more was asked for than there was.
+    /// The remaining budget in bytes. Negative once a charge exceeded the budget.
     left: AtomicI64,
-    /// How often a rule may still be tried with other scopes. Kept apart, so that a caller who
-    /// has spent the rest is still told the scopes of rules without conditions.
+    /// The number of remaining attempts to try a rule with other scopes. This count is separate, so
+    /// that a caller who spent the budget still learns the scopes of rules without conditions.
     tries: AtomicI64,
 }
 
 impl Budget {
-    /// So many steps.
+    /// Creates a budget of this number of steps.
     pub fn of(steps: usize) -> Self {
         let steps = i64::try_from(steps).unwrap_or(i64::MAX);
         let times = |each: i64| AtomicI64::new(steps.saturating_mul(each));
         Self { left: times(STEP as i64), tries: times(TRIES) }
     }
 
-    /// Whether more was asked for than there was.
+    /// Returns true if a charge exceeded the budget.
     pub fn is_spent(&self) -> bool {
         self.left.load(Ordering::Relaxed) < 0
     }
 
-    /// What is left, in bytes.
+    /// Returns the remaining budget, in bytes.
     #[cfg(test)]
     pub(super) fn left(&self) -> i64 {
         self.left.load(Ordering::Relaxed)
     }
 
-    /// How many steps of so many were taken, begun ones too.
+    /// Returns the number of steps spent of a budget of `of` steps, rounded up.
     #[cfg(test)]
     pub(super) fn taken(&self, of: u64) -> u64 {
         let left = u64::try_from(self.left.load(Ordering::Relaxed)).unwrap_or(0);
         (of * STEP - left).div_ceil(STEP)
     }
 
-    /// Pays for what is about to be done.
+    /// Charges the budget, in bytes, before the operation.
+    ///
+    /// # Errors
+    /// If the budget is spent.
     pub(super) fn spend(&self, bytes: u64) -> Result<(), ExecutionError> {
-        // One thread evaluates the conditions of a request.
+        // Relaxed ordering suffices, because one thread evaluates all conditions of a request.
         let left = self.left.load(Ordering::Relaxed);
         if left >= 0 {
             let left = left.saturating_sub_unsigned(bytes);
@@ -82,8 +87,8 @@ impl Budget {
         if self.is_spent() { Err(spent()) } else { Ok(()) }
     }
 
-    /// Reads what takes values and keys from an allowance, and pays for them. No more room is
-    /// made than was paid for, because the allowance is all that the budget can pay.
+    /// Calls `read` with the number of nodes that the budget can pay, and charges the nodes that
+    /// `read` takes. The allowance keeps `read` from building more nodes than the budget pays for.
     pub(super) fn pay_for_nodes<T>(&self, read: impl FnOnce(&mut usize) -> T) -> T {
         let left = self.left.load(Ordering::Relaxed);
         let most = usize::try_from(left / NODE).unwrap_or(0);
@@ -94,39 +99,38 @@ impl Budget {
         read
     }
 
-    /// Spends all that is left, and more.
+    /// Spends the remaining budget, and more.
     pub(in crate::policy) fn exhaust(&self) {
         self.left.store(-1, Ordering::Relaxed);
     }
 
-    /// Pays for so many elements of a list or a map. Answers whether there is too little
-    /// left.
+    /// Charges for elements of a list or a map. Returns true if the budget is spent.
     pub(super) fn spend_elements(&self, elements: usize) -> bool {
         self.spend(ELEMENT.saturating_mul(elements as u64)).is_err()
     }
 
-    /// Pays for a look at a rule, which compares its patterns with a name. Answers whether
-    /// there is too little left.
+    /// Charges for examining a rule, which compares its patterns with a name. Returns true if the
+    /// budget is spent.
     pub(in crate::policy) fn spend_a_look(&self, name: &str) -> bool {
         let long = (name.len() as u64).saturating_sub(ELEMENT);
         self.spend(ELEMENT.saturating_add(long.saturating_mul(8))).is_err()
     }
 
-    /// Pays for trying a rule with other scopes than those of the caller. Answers whether there is
-    /// too little left.
+    /// Charges for trying a rule with scopes that the caller does not have. Returns true if no
+    /// attempts remain.
     pub(in crate::policy) fn spend_a_try(&self) -> bool {
         let left = self.tries.load(Ordering::Relaxed).saturating_sub(1);
         self.tries.store(left, Ordering::Relaxed);
         left < 0
     }
 
-    /// Pays for folding a key that is looked up, which reading it does not cover.
+    /// Charges for folding a key before its look-up. Charges for reading do not cover this cost.
     pub(super) fn spend_folding(&self, key: &str) -> Result<(), ExecutionError> {
         let bytes = if key.is_ascii() { 0 } else { key.len() as u64 };
         self.spend(bytes.saturating_mul(FOLDING))
     }
 
-    /// Pays for steps.
+    /// Charges for a number of steps.
     pub(super) fn spend_steps(&self, steps: u64) -> Result<(), ExecutionError> {
         self.spend(steps.saturating_mul(STEP))
     }
@@ -136,7 +140,7 @@ pub(super) fn spent() -> ExecutionError {
     ExecutionError::function_error("limits", "conditionCost is spent")
 }
 
-/// So that a function can be handed the budget that it is paid from.
+/// A CEL value, so that the rewritten expression can pass the budget to functions.
 impl Val for Budget {
     fn get_type(&self) -> &Type {
         Self::cel_type()
@@ -147,7 +151,8 @@ impl Val for Budget {
     }
 
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        // Nothing clones it; and if something did, it would not get it twice.
+        // The crate does not clone the budget. A clone would be empty, so that nothing can spend
+        // twice.
         Box::new(Self::of(0))
     }
 
@@ -158,12 +163,12 @@ impl Val for Budget {
 
 impl StaticVal for Budget {}
 
-/// How many elements there are.
+/// Returns the number of elements.
 pub(super) fn elements(value: &dyn Sizer) -> u64 {
     u64::try_from(*value.size().inner()).unwrap_or(0)
 }
 
-/// The length of a text, in bytes.
+/// Returns the length of a string or bytes value, in bytes. Returns 0 for other types.
 pub(super) fn text(value: &dyn Val) -> u64 {
     let length = match value.get_type().kind() {
         Kind::String => value.downcast_ref::<CelString>().map(|text| text.inner().len()),
@@ -173,7 +178,7 @@ pub(super) fn text(value: &dyn Val) -> u64 {
     length.unwrap_or(0) as u64
 }
 
-/// Pays for copying a value: views and texts of the request are not copied.
+/// Charges for copying a value. Views and borrowed strings of the request are not copied.
 pub(super) fn copy(value: &dyn Val, budget: &Budget) -> Result<(), ExecutionError> {
     budget.spend(ELEMENT)?;
     match value.get_type().kind() {
@@ -202,7 +207,7 @@ pub(super) fn copy(value: &dyn Val, budget: &Budget) -> Result<(), ExecutionErro
     }
 }
 
-/// Pays for reading a value with all that is in it.
+/// Charges for reading a value and everything in the value.
 pub(super) fn content(value: &dyn Val, budget: &Budget) -> Result<(), ExecutionError> {
     budget.spend(ELEMENT + text(value))?;
     let Some(items) = value.as_iterable() else { return Ok(()) };

@@ -1,12 +1,13 @@
-//! Rewrites an expression so that it pays for what it does, before it does it.
+//! Rewrites an expression to charge the budget for each operation before the operation runs.
 //!
-//! What an expression costs without a look at the arguments is known when it is
-//! loaded ([`Condition`](super::Condition) keeps it). The rest depends on them:
+//! Loading calculates the fixed cost of an expression, which [`Condition`](super::Condition) keeps.
+//! The rest depends on the arguments:
 //!
-//! - A comprehension pays for all its elements before the first is looked at, each
-//!   with the steps of its body ([`EACH`]).
-//! - A function that reads or builds texts pays for their length ([`Price`]).
-//! - What is made here, and not a view of the request, pays when it is copied ([`COPY`]).
+//! - A comprehension charges for all its elements before the first iteration, each with the steps
+//!   of its body ([`EACH`]).
+//! - A function that reads or builds strings charges for their length ([`Price`]).
+//! - A copy of a value that the expression created, and that is not a view of the request, charges
+//!   for its size ([`COPY`]).
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 
@@ -20,13 +21,14 @@ use super::part::{PLACE_PREFIX, Place, Variable};
 use super::reference;
 use crate::policy::Dialect;
 
-/// The name of the [`Budget`](super::Budget); none in an expression can be so.
+/// The name of the [`Budget`](super::Budget) in rewritten expressions. No policy can write this
+/// name.
 pub(super) const BUDGET: &str = "@budget";
 
-/// The name of the `null` that a policy writes; none in an expression can be so.
+/// The name of the policy's own `null` in rewritten expressions. No policy can write this name.
 pub(super) const NULL: &str = "@null";
 
-/// Operators that choose among values; they are steps only where they are repeated.
+/// Operators that choose among values. These count as steps only within a comprehension.
 const FREE: [&str; 5] = [
     operators::CONDITIONAL,
     operators::LOGICAL_AND,
@@ -34,23 +36,23 @@ const FREE: [&str; 5] = [
     operators::LOGICAL_NOT,
     operators::NOT_STRICTLY_FALSE,
 ];
-/// Operators that take a member of their first operand.
+/// Operators that access a member of their first operand.
 const MEMBERS: [&str; 3] = [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT];
-/// Functions that have a value for each type, and so for an unreadable value too.
+/// Functions that accept every type, and so would accept an unreadable value.
 const OF_ANY_TYPE: [&str; 2] = ["type", "optional.ofNonZeroValue"];
-/// Operators of which the crate copies the operands into an error if it has to.
+/// Operators for which the `cel` crate may copy the operands into an error.
 const ARITHMETIC: [&str; 4] =
     [operators::SUBSTRACT, operators::MULTIPLY, operators::DIVIDE, operators::MODULO];
 
-/// Makes an expression pay. Answers how many steps it takes beside what it pays for
-/// on its way, and the places that it reads.
+/// Rewrites an expression to charge the budget. Returns the fixed number of steps, and the places
+/// that the expression reads.
 pub(super) fn meter(expr: &mut IdedExpr, dialect: Dialect) -> (u64, Vec<Place>) {
     let typing = dialect.typing();
     let mut metering = Metering { typing, variables: Vec::new(), places: Vec::new() };
     (metering.expr(expr), metering.places)
 }
 
-/// A way to a member of a value.
+/// A form of access to a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MemberKind {
     /// `x.name`
@@ -63,13 +65,13 @@ enum MemberKind {
 
 struct Metering {
     typing: Typing,
-    /// The variables of the comprehensions around.
+    /// The variables of the surrounding comprehensions.
     variables: Vec<String>,
     places: Vec<Place>,
 }
 
 impl Metering {
-    /// Whether what is here is done again for each element of something.
+    /// Returns true within a comprehension, which repeats the expression for each element.
     fn is_repeated(&self) -> bool {
         !self.variables.is_empty()
     }
@@ -121,10 +123,10 @@ impl Metering {
                 self.variables
                     .extend([&comprehension.accu_var, &comprehension.iter_var].map(Clone::clone));
                 self.variables.extend(comprehension.iter_var2.clone());
-                // The condition of the loop only looks at the accumulator.
+                // The loop condition only reads the accumulator, so its steps are free.
                 self.expr(&mut comprehension.loop_cond);
                 let body = self.expr(&mut comprehension.loop_step);
-                // `optMap` is a comprehension over nothing, and this its body.
+                // `optMap` is a comprehension over an empty list, and `result` is its body.
                 outside += self.expr(&mut comprehension.result);
                 self.variables.truncate(around);
                 let each = Expr::Literal(LiteralValue::UInt((1 + body).into()));
@@ -143,9 +145,12 @@ impl Metering {
         }
     }
 
-    /// Makes the operand of a member pay for its copy, where it is copied; and where types are
-    /// strict, refuses one without members. An optional value, or one whose members are
-    /// optional (`is_optional`), would have none otherwise, and no error.
+    /// Wraps the operand of a member access. The wrapper charges for a copy of the operand, if the
+    /// access copies.
+    ///
+    /// Where types are strict, the wrapper rejects an operand without members. Without this check,
+    /// an optional access (`is_optional`) or an optional operand would yield no member and no
+    /// error.
     fn members(&self, operand: &mut IdedExpr, is_optional: bool, kind: MemberKind) {
         let may_be_copied = self.may_be_copied(&operand.expr);
         let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
@@ -161,7 +166,8 @@ impl Metering {
         pays(function, operand, []);
     }
 
-    /// Reads a member as the reference does, where types are not strict.
+    /// Wraps the operand of a member access to evaluate as in Agent Router, where types are
+    /// lenient.
     fn members_of_reference(&self, select: &mut SelectExpr) {
         if self.typing == Typing::Strict {
             return;
@@ -175,14 +181,14 @@ impl Metering {
         }
     }
 
-    /// Refuses a plain value where an optional one belongs, where types are not strict.
+    /// Rejects a plain value in an optional entry, where types are lenient.
     fn optional_entry(&self, entry: &mut IdedExpr) {
         if self.typing == Typing::Lenient {
             wrap(reference::OPTIONAL_ENTRY, entry);
         }
     }
 
-    /// A member of a variable, or of what is at a place, as one.
+    /// Returns the place that a member of a variable, or of a place, selects.
     fn place(&mut self, select: &mut SelectExpr) -> Option<Expr> {
         let Expr::Ident(name) = &mut select.operand.expr else { return None };
         if select.test || self.variables.contains(name) {
@@ -192,16 +198,16 @@ impl Metering {
             *name = format!("{PLACE_PREFIX}{}", self.places.len());
             self.places.push(Place::new(variable));
         }
-        // The last one, for places are not divided.
+        // The place is the last one, because only one chain of names grows at a time.
         let place = self.places.last_mut().filter(|_| name.starts_with(PLACE_PREFIX))?;
         place.push(std::mem::take(&mut select.field));
         Some(Expr::Ident(std::mem::take(name)))
     }
 
-    /// Something that is copied into a list, a map or an optional value.
+    /// Rewrites an expression that a list, a map or an optional value copies.
     fn copied(&mut self, ided: &mut IdedExpr) -> u64 {
         let steps = self.expr(ided);
-        // The start of `map` and `filter` is an empty list.
+        // `map` and `filter` start with an empty list, which costs nothing.
         if !matches!(&ided.expr, Expr::List(list) if list.elements.is_empty()) {
             pays(COPY, ided, []);
         }
@@ -213,7 +219,7 @@ impl Metering {
             + call.args.iter_mut().map(|argument| self.expr(argument)).sum::<u64>();
         let name = call.func_name.as_str();
         if FREE.contains(&name) {
-            // What a macro adds for itself is a part of its element.
+            // Operators that a macro adds are part of the cost of the element.
             let is_written = !call.args.iter().any(|argument| self.is_accumulator(argument));
             return inside + u64::from(self.is_repeated() && is_written);
         }
@@ -241,7 +247,7 @@ impl Metering {
         }
         let name = call.func_name.as_str();
         match call.args.as_mut_slice() {
-            // The accumulator of a macro, which is not copied.
+            // The accumulator of a macro is not copied.
             [accumulator, _] if self.is_accumulator(accumulator) => {}
             [_, _] if name == operators::ADD => take(call, ADD, []),
             [left, right] if ARITHMETIC.contains(&name) => {
@@ -271,14 +277,15 @@ impl Metering {
         }
     }
 
-    /// Whether it is the variable of a macro's own, whose name no one can write.
+    /// Returns true if the expression is an internal variable of a macro. No policy can write its
+    /// name.
     fn is_accumulator(&self, ided: &IdedExpr) -> bool {
         matches!(&ided.expr, Expr::Ident(name) if name.starts_with('@') && self.variables.contains(name))
     }
 
-    /// Whether a member of this may come as a copy, because it may be an optional value
-    /// or one that was made here: the variables of a request are neither, and types have
-    /// no members.
+    /// Returns true if accessing a member may copy the operand. This is so for an optional value or
+    /// a value that the expression created. Variables of the request are views, and types have no
+    /// members.
     fn may_be_copied(&self, operand: &Expr) -> bool {
         match operand {
             Expr::Ident(name) => self.variables.contains(name),
@@ -311,15 +318,15 @@ fn is_literal(ided: &IdedExpr) -> bool {
     matches!(ided.expr, Expr::Literal(_))
 }
 
-/// Makes a value, unless it is a literal, one that is paid for: the argument of a
-/// function that takes the budget, and perhaps more.
+/// Wraps a value in a call of a function that charges the budget. `more` holds further arguments.
+/// Literals cost nothing, and so stay as they are.
 fn pays<const N: usize>(function: &str, ided: &mut IdedExpr, more: [Expr; N]) {
     if !is_literal(ided) {
         called_with(function, ided, more);
     }
 }
 
-/// Makes a value, a literal too, the argument of a function that takes the budget.
+/// Wraps a value, even a literal, in a call of a function that receives the budget.
 fn wrap(function: &str, ided: &mut IdedExpr) {
     called_with(function, ided, []);
 }
@@ -333,8 +340,8 @@ fn called_with<const N: usize>(function: &str, ided: &mut IdedExpr, more: [Expr;
     ided.expr = Expr::Call(CallExpr { func_name: function.to_owned(), target: None, args });
 }
 
-/// Turns a call into one of another function, which takes the budget, then what is
-/// added, then what the call takes.
+/// Redirects a call to another function. Its arguments are the budget, `added`, and the target and
+/// arguments of the call.
 fn take<const N: usize>(call: &mut CallExpr, function: &str, added: [Expr; N]) {
     let new = |expr| IdedExpr { id: 0, expr };
     let budget = new(Expr::Ident(BUDGET.to_owned()));

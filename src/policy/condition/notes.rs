@@ -1,4 +1,4 @@
-//! Notes about one evaluation that its result does not show: CEL can absorb an error.
+//! Notes about one evaluation. CEL can absorb an error, so the result alone does not show them.
 
 use std::any::Any;
 use std::fmt;
@@ -10,37 +10,36 @@ use cel::common::value::{StaticVal, Val};
 
 use crate::mcp::CaseVariant;
 
-/// What an expression met while it was evaluated.
+/// The findings of one evaluation.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    /// The first key of the client that readers of JSON may take for another one.
+    /// The first of the client's keys that readers of JSON may take for another key.
     pub(super) ambiguity: OnceLock<CaseVariant>,
-    /// Why the first value could not be read.
+    /// The doubt about the first unreadable value.
     pub(super) unreadable: OnceLock<Doubt>,
-    /// Whether something was read that is not known.
+    /// True if the evaluation read unknown data.
     pub(super) unknown: Flag,
 }
 
 impl Notes {
-    /// Notes a key of the client, and the name that readers may take it for.
+    /// Notes one of the client's keys, and the name that readers may take the key for.
     pub(super) fn note_ambiguity(&self, key: &str, name: &str) {
         self.ambiguity.get_or_init(|| CaseVariant::new(key, name));
     }
 
-    /// Notes why a value cannot be read, and returns a value in its place that fails whatever
-    /// reads it.
+    /// Notes the doubt about a value. Returns a replacement value that every operator rejects.
     pub(super) fn unreadable<'v>(&self, doubt: Doubt) -> Box<dyn Val + 'v> {
         self.unreadable.get_or_init(|| doubt);
         Box::new(Unreadable)
     }
 }
 
-/// Why a value may mean one thing to the policy and another to a server.
+/// The reason that a policy and a server may read a value differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
     /// A number that readers round differently.
     Number,
-    /// A header that came several times.
+    /// A repeated header.
     RepeatedHeader,
     /// A header that is not UTF-8.
     Encoding,
@@ -56,7 +55,7 @@ pub enum Doubt {
     Scopes,
     /// A backend that no header names.
     Backend,
-    /// A parameter of a tool call that the reference of MCPRoute documents rewrites or rejects.
+    /// A parameter of a tool call that Agent Router rewrites or rejects.
     Parameter,
 }
 
@@ -83,7 +82,7 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// A flag that is raised during an evaluation.
+/// A flag that an evaluation sets.
 #[derive(Debug, Default)]
 pub(super) struct Flag(AtomicBool);
 
@@ -92,7 +91,7 @@ impl Flag {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether the flag was set, and clears it.
+    /// Returns true if the flag was set, and clears the flag.
     pub(super) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
@@ -100,8 +99,7 @@ impl Flag {
 
 static UNREADABLE_TYPE: Type = Type::new_unspecified_type("unreadable");
 
-/// A value that readers may take for different ones. It has no operator, so whatever reads it
-/// is an error.
+/// A value that readers may read differently. The type has no operators, so every operator fails.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unreadable;
 

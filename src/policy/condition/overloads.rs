@@ -1,5 +1,5 @@
-//! The functions of ours that an expression is rewritten to call. Each takes the
-//! [`Budget`] first, and pays before it does anything.
+//! The functions that rewritten expressions call. Each function receives the [`Budget`] first, and
+//! charges the budget before any other work.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -20,53 +20,55 @@ use super::meter::{self, Budget, ELEMENT};
 use super::pattern::Pattern;
 use super::{ENV, comparison, reference};
 
-/// Called instead of `==` where an operand may be a list or a map.
+/// Replaces `==`, if an operand may be a list or a map.
 pub(super) const EQUALS: &str = "@equals";
-/// Called instead of `!=` where an operand may be a list or a map.
+/// Replaces `!=`, if an operand may be a list or a map.
 pub(super) const DIFFERS: &str = "@differs";
-/// Called instead of `==`, `!=` and `in` where types are strict.
+/// Replaces `==`; the next two replace `!=` and `in`. All three are for strict types.
 pub(super) const STRICT_EQUALS: &str = "@strict_equals";
 pub(super) const STRICT_DIFFERS: &str = "@strict_differs";
 pub(super) const STRICT_CONTAINS: &str = "@strict_contains";
-/// Refuses an operand of `.` that has no members, where types are strict.
+/// Rejects an operand of `.` that has no members, where types are strict.
 pub(super) const FIELDS: &str = "@fields";
-/// Does the same for `.` and `[]`, and pays for a copy of the operand.
+/// Rejects an operand of `.`, or in the next function of `[]`, that has no members. Charges for a
+/// copy of the operand.
 pub(super) const COPY_FIELDS: &str = "@copy_fields";
 pub(super) const COPY_ITEMS: &str = "@copy_items";
-/// Called instead of `<`, `<=`, `>` and `>=`.
+/// Replaces `<`; the next three replace `<=`, `>` and `>=`.
 pub(super) const LESS: &str = "@less";
 pub(super) const LESS_EQUALS: &str = "@less_equals";
 pub(super) const GREATER: &str = "@greater";
 pub(super) const GREATER_EQUALS: &str = "@greater_equals";
-/// Called instead of `x[?key]` and `x.?key`, and of `x[key]` if `x` may be an optional value,
-/// where types are strict: the crate takes every error of the key for an absent member.
+/// Replaces `x[?key]` and `x.?key`, where types are strict. The next function replaces `x[key]`, if
+/// `x` may be an optional value. The `cel` crate would read every error of the key as an absent
+/// member.
 pub(super) const OPTIONAL_ITEM: &str = "@optional_item";
 pub(super) const ITEM: &str = "@item";
-/// Refuses an unreadable value, where types are strict.
+/// Rejects an unreadable value, where types are strict.
 pub(super) const READABLE: &str = "@readable";
-/// Called instead of `in` where a list or a map may be looked for.
+/// Replaces `in`, if the value or an element may be a list or a map.
 pub(super) const CONTAINS: &str = "@contains";
-/// Called instead of `matches`, with a compiled pattern.
+/// Replaces `matches`, and receives a compiled pattern.
 pub(super) const MATCHES: &str = "@matches";
-/// Called instead of `+`.
+/// Replaces `+`.
 pub(super) const ADD: &str = "@add";
-/// Pays for a comprehension over a list or a map, each of whose elements takes as
-/// many steps as the last argument says.
+/// Charges for a comprehension over a list or a map. The last argument is the number of steps for
+/// each element.
 pub(super) const EACH: &str = "@each";
-/// Pays for reading a text.
+/// Charges for reading a string.
 pub(super) const TEXT: &str = "@text";
-/// Pays for reading a value with all that is in it.
+/// Charges for reading a value and everything in the value.
 pub(super) const CONTENT: &str = "@content";
-/// Pays for a copy of a value.
+/// Charges for a copy of a value.
 pub(super) const COPY: &str = "@copy";
-/// Is an error if its argument cannot be calculated with, which arithmetic would copy
-/// into an error of its own.
+/// Rejects an operand that arithmetic does not support. The `cel` crate would copy such an operand
+/// into its error.
 pub(super) const SCALAR: &str = "@scalar";
-/// Pays for a function of the crate whose cost depends on all its arguments, and
-/// calls it by its name.
+/// Charges for a function of the `cel` crate with a cost that depends on all arguments, and then
+/// calls this function by its name.
 pub(super) const CALL: &str = "@call";
 
-/// The CEL standard library with the strings extension and our own functions.
+/// Creates the CEL standard library with the strings extension and our own functions.
 pub(super) fn environment() -> Result<Env, DeclarationError> {
     let mut env = Env::stdlib();
     env.add_extension(extensions::strings)?;
@@ -129,7 +131,7 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     Ok(())
 }
 
-/// So many arguments of any type.
+/// Returns the types of this number of arguments, each of any type.
 pub(super) fn any(arguments: usize) -> Vec<Type> {
     (0..arguments).map(|_| DYN_TYPE).collect()
 }
@@ -137,7 +139,7 @@ pub(super) fn any(arguments: usize) -> Vec<Type> {
 pub(super) type Arguments<'b, 'v> = Vec<CowVal<'b, 'v>>;
 pub(super) type Answer<'b, 'v> = Result<CowVal<'b, 'v>, ExecutionError>;
 
-/// What a function of two values gets.
+/// The operands of a function of two values, and the budget.
 struct Pair<'a> {
     left: &'a dyn Val,
     right: &'a dyn Val,
@@ -154,14 +156,14 @@ impl Pair<'_> {
         Ok(Some(!equal))
     }
 
-    /// Whether the right one contains the left one.
+    /// Returns true if the right value contains the left value.
     fn contains(&self, typing: Typing) -> Result<Option<bool>, ExecutionError> {
         comparison::contains(self.right, self.left, typing, self.budget).map(Some)
     }
 }
 
-/// A function of the budget and two values; `None` if it is not for values of
-/// their types.
+/// Calls a function of two values with the budget. The function returns `None` if it does not
+/// support the types of the values, which is an evaluation error.
 fn paid<'b, 'v>(
     name: &str,
     arguments: &Arguments<'b, 'v>,
@@ -187,7 +189,7 @@ pub(super) fn wrong_arguments<T>(
     Err(ExecutionError::no_such_overload(name.trim_start_matches('@'), types))
 }
 
-/// A comparison that looks at the types first.
+/// Compares two values, if their types are comparable.
 fn compare(pair: &Pair<'_>, holds: fn(Ordering) -> bool) -> Result<Option<bool>, ExecutionError> {
     let Pair { left, right, budget } = pair;
     if !comparison::comparable(left.get_type().kind(), right.get_type().kind()) {
@@ -206,7 +208,7 @@ fn matches(pair: &Pair<'_>) -> Result<Option<bool>, ExecutionError> {
     Ok(Some(pattern.is_match(text.inner())))
 }
 
-/// `+`, which copies texts and lists.
+/// Adds two values. Adding strings or lists copies them.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let [budget, left, right] = arguments.as_slice() else {
@@ -216,7 +218,7 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let (Some(budget), Some(adder)) = (budget.downcast_ref::<Budget>(), left.as_adder()) else {
         return wrong_arguments(ADD, &arguments);
     };
-    // The crate copies what it cannot add into the error.
+    // The `cel` crate would copy operands that it cannot add into the error.
     let (kind, other) = (left.get_type().kind(), right.get_type().kind());
     let is_time = |kind| matches!(kind, Kind::Timestamp | Kind::Duration);
     let can_be_added = comparison::comparable(kind, other) || (is_time(kind) && is_time(other));
@@ -234,7 +236,7 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     adder.add(right).map(|sum| CowVal::Owned(sum.into_owned()))
 }
 
-/// Pays for a comprehension over a value, and hands it on.
+/// Charges for a comprehension over a value, and returns the value.
 fn each<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let Some(steps) = arguments.pop() else { return wrong_arguments(EACH, &arguments) };
     let steps = steps.downcast_ref::<CelUInt>().map_or(1, |steps| *steps.inner());
@@ -251,7 +253,7 @@ fn is_list_or_map(value: &dyn Val) -> bool {
     matches!(value.get_type().kind(), Kind::List | Kind::Map)
 }
 
-/// Pays for a value and hands it on.
+/// Charges for a value by `pay`, and returns the value.
 pub(super) fn handed_on<'b, 'v>(
     mut arguments: Arguments<'b, 'v>,
     pay: impl Fn(&dyn Val, &Budget) -> Result<(), ExecutionError>,
@@ -262,13 +264,13 @@ pub(super) fn handed_on<'b, 'v>(
     let Some(budget) = budget.downcast_ref::<Budget>() else {
         return wrong_arguments("budget", &[value]);
     };
-    // The price is looked for only as long as it can be paid.
+    // Calculating the cost takes time, too, so stop first if the budget is spent.
     budget.spend(0)?;
     pay(value.as_ref(), budget)?;
     Ok(value)
 }
 
-/// Returns a member of a list or a map, as an optional value if `is_optional`.
+/// Returns a member of a list or a map. If `is_optional` is true, returns an optional value.
 pub(super) fn item<'b, 'v>(
     mut arguments: Arguments<'b, 'v>,
     is_optional: bool,
@@ -321,7 +323,7 @@ fn item_of<'b, 'v>(
     }
 }
 
-/// Whether a value can be calculated with: the crate copies all others into an error.
+/// Checks that arithmetic supports a value. The `cel` crate copies all other values into an error.
 fn scalar(value: &dyn Val, _costs_nothing: &Budget) -> Result<(), ExecutionError> {
     let calculable =
         [Kind::Int, Kind::UInt, Kind::Double, Kind::Timestamp, Kind::Duration, Kind::Boolean];
@@ -332,11 +334,11 @@ fn scalar(value: &dyn Val, _costs_nothing: &Budget) -> Result<(), ExecutionError
     Err(ExecutionError::no_such_overload("arithmetic", vec![kind]))
 }
 
-/// The most values that a function of [`Price::Product`] takes.
+/// The maximum number of operands of a function with [`Price::Product`].
 const MOST_OPERANDS: usize = 4;
 const OPERANDS: [&str; MOST_OPERANDS] = ["@0", "@1", "@2", "@3"];
 
-/// The calls of functions of [`Price::Product`], by name and number of operands.
+/// The calls of functions with [`Price::Product`], by name and number of operands.
 static CALLS: LazyLock<HashMap<(&str, usize), IdedExpr>> = LazyLock::new(|| {
     let functions = MEMBER.iter().filter(|function| function.price == Price::Product);
     let arities = functions
@@ -362,7 +364,7 @@ impl VariableResolver for Operands<'_, '_, '_> {
     }
 }
 
-/// Calls a function of the crate. There is no way to it but by an expression.
+/// Calls a function of the `cel` crate. Only an expression can call such a function.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of an overload")]
 fn call<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let [budget, name, operands @ ..] = arguments.as_slice() else {
@@ -387,8 +389,8 @@ fn call<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
 }
 
-/// Pays for what a function reads, and then, which takes reading, for what it
-/// builds or how often it reads.
+/// Charges for the operands that a function reads. Then charges for the result or for repeated
+/// reading, which only reading the operands can determine.
 fn pay_for_product(
     budget: &Budget,
     name: &str,
@@ -414,13 +416,13 @@ fn pay_for_product(
             operands.first().map_or(Ok(()), |list| meter::content(list.as_ref(), budget))?;
             elements.map_or(0, |list| meter::elements(list) as usize).saturating_mul(text(1).len())
         }
-        // It compares at each character, from the start.
+        // The search compares at each character, from the start.
         _ => text(0).len().saturating_mul(text(1).len().max(size_of::<char>())),
     };
     budget.spend(more as u64)
 }
 
-/// The value of a function of [`Price::Product`], without what it was made from.
+/// Returns an owned copy of the result of a function with [`Price::Product`].
 fn own<'v>(value: &dyn Val) -> Option<Box<dyn Val + 'v>> {
     Some(match value.get_type().kind() {
         Kind::String => {

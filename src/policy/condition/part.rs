@@ -1,8 +1,8 @@
-//! Variables, and what is found in them by names.
+//! Variables, and the values that chains of names select in them.
 //!
-//! The crate takes `args.owner.name` for a name that may have dots: at each evaluation
-//! it builds that text and looks for a variable and a type called so. There is none, so
-//! when an expression is loaded, each such chain of names becomes a [`Place`].
+//! The `cel` crate reads `args.owner.name` as a name that may contain dots. At each evaluation, the
+//! crate builds this string and looks for a variable and a type with this name. Neither exists, so
+//! loading replaces each such chain of names by a [`Place`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -21,22 +21,22 @@ use crate::json::{Json, LazyObject};
 use crate::mcp::{Feature, TOOLS_CALL};
 use crate::policy::{Backend, Dialect, Facts};
 
-/// Names of places start so; no name in an expression can.
+/// The prefix of the names of places. No name in an expression can begin so.
 pub(super) const PLACE_PREFIX: &str = "@place";
 
-/// A chain of names, from a variable on.
+/// A chain of names that starts at a variable.
 #[derive(Debug)]
 pub(super) struct Place {
     variable: Variable,
     names: Vec<String>,
 }
 
-/// The variables that an expression sees.
+/// The variables of an expression.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Variable {
     Args,
     Meta,
-    /// `request`, or a part of it that is always there.
+    /// `request`, or a part of `request`.
     Request(Node),
 }
 
@@ -63,7 +63,7 @@ impl Variable {
 }
 
 impl Place {
-    /// The variable itself.
+    /// Creates the place of the variable itself.
     pub(super) fn new(variable: Variable) -> Self {
         Self { variable, names: Vec::new() }
     }
@@ -72,7 +72,7 @@ impl Place {
         self.variable
     }
 
-    /// Goes on to a member.
+    /// Extends the place to a member.
     pub(super) fn push(&mut self, name: String) {
         match self.variable {
             Variable::Request(node)
@@ -85,7 +85,10 @@ impl Place {
         }
     }
 
-    /// What is there, or the first of its names that is not.
+    /// Returns the value at this place.
+    ///
+    /// # Errors
+    /// The first name that is missing.
     pub(super) fn find<'s, 'b>(&self, scope: &'s Scope<'_, 'b>) -> Result<Part<'s, 'b>, &str> {
         let find = |part: Part<'s, 'b>, name| part.members().and_then(|members| members.find(name));
         let variable = scope.part(self.variable).ok_or(self.variable.name())?;
@@ -93,32 +96,33 @@ impl Place {
     }
 }
 
-/// A variable, or a part of one.
+/// A variable, or a part of a variable.
 #[derive(Clone, Copy)]
 pub(super) enum Part<'a, 'b> {
     Json(&'a Json<'a>, Writer<'a>),
-    /// The arguments of a call, or its `_meta`.
+    /// The arguments of a call, or the call's `_meta`.
     Object(&'a LazyObject<'b>, Writer<'a>),
     Request(RequestView<'a, 'b>, Node),
-    /// The header of this name.
+    /// The header with this name.
     Header(RequestView<'a, 'b>, &'a str),
-    /// All values of the header of this name.
+    /// All values of the header with this name.
     HeaderList(RequestView<'a, 'b>, &'a str),
 }
 
-/// What the variable `request` is made of.
+/// The data behind the variable `request`.
 #[derive(Clone, Copy)]
 pub(super) struct RequestView<'a, 'b> {
     pub(super) facts: &'a Facts<'a>,
     pub(super) params: Params<'a, 'b>,
-    /// Their author.
+    /// The author of the parameters.
     pub(super) client: Writer<'a>,
 }
 
-/// The method of a call, and its parameters.
+/// The method and the parameters of a call.
 #[derive(Clone, Copy)]
 pub(super) enum Params<'a, 'b> {
-    /// Parameters are empty if the condition does not read them.
+    /// The known method and parameters. The parameters are empty if the condition does not read
+    /// them.
     Known {
         method: &'a str,
         params: &'a LazyObject<'b>,
@@ -127,7 +131,7 @@ pub(super) enum Params<'a, 'b> {
 }
 
 impl<'a, 'b> Part<'a, 'b> {
-    /// Its members, if it is a map.
+    /// Returns the members of the part, if the part is a map.
     fn members(self) -> Option<Members<'a, 'b>> {
         match self {
             Self::Json(Json::Object(object), writer) => Some(Members::Json { object, writer }),
@@ -166,38 +170,38 @@ impl<'a, 'b> Part<'a, 'b> {
 }
 
 impl<'a> RequestView<'a, '_> {
-    /// Notes that something unknown was read.
+    /// Notes that the evaluation read unknown data.
     fn unknown<T>(self) -> Option<T> {
         self.client.notes.unknown.set();
         None
     }
 
-    /// The head of the request, if it is known.
+    /// Returns the host, path, method and headers of the request, if they are known.
     pub(super) fn known_head(self) -> Option<&'a Head> {
         if self.facts.unknown.head { self.unknown() } else { Some(self.facts.head) }
     }
 
-    /// The claims of the token, if there is one and they are known.
+    /// Returns the claims of the token, if there is a token and its claims are known.
     pub(super) fn known_claims(self) -> Option<&'a Claims> {
         if self.facts.unknown.claims { self.unknown() } else { self.facts.claims }
     }
 
-    /// Returns true if a part of `request` is there: in the reference, a call of a tool has
-    /// neither prompt nor resource.
+    /// Returns true if a part of `request` exists. In Agent Router, a tool call has neither prompt
+    /// nor resource.
     pub(super) fn has(self, node: Node) -> bool {
         let is_of_tool = self.facts.subject.feature == Feature::Tool;
         let is_other_name = matches!(node, Node::Prompt | Node::Resource);
         !(is_other_name && is_of_tool && self.client.dialect == Dialect::McpRoute)
     }
 
-    /// Returns true if a header is shown: in the reference, headers of the connection and the
-    /// host are none.
+    /// Returns true if conditions see a header. Agent Router hides the host and some headers of the
+    /// connection.
     pub(super) fn shows_header(self, name: &str) -> bool {
         const HIDDEN: [&str; 3] = ["host", "transfer-encoding", "trailer"];
         self.client.dialect == Dialect::Native || !HIDDEN.contains(&name)
     }
 
-    /// The parameters that are there.
+    /// Returns the kinds of parameters that conditions see.
     fn present(self) -> Present {
         match (self.client.dialect, self.facts.subject.feature) {
             (Dialect::McpRoute, Feature::Tool) => Present::OfToolCall,
@@ -205,20 +209,21 @@ impl<'a> RequestView<'a, '_> {
         }
     }
 
-    /// Of a call that is not made yet, the one that all have in common.
+    /// Returns the method. If the call is unknown, returns the only method that its target can
+    /// have.
     fn method(self) -> &'a str {
         match (self.params, self.facts.subject.feature) {
             (Params::Known { method, .. }, _) => method,
             (Params::Unknown, Feature::Tool) => TOOLS_CALL,
-            // They can be completed, read, or subscribed to.
+            // Several methods exist for these targets, such as to complete, read or subscribe.
             (Params::Unknown, _) => self.unknown().unwrap_or_default(),
         }
     }
 
-    /// The name of the target, if it is of this kind.
+    /// Returns the name of the target, if the target has this kind, and an empty string otherwise.
     fn name(self, feature: Feature) -> Box<dyn Val + 'a> {
         let subject = &self.facts.subject;
-        // Which resource a template will name is not known, nor which name of a pattern.
+        // The resource of a template and the name behind a pattern are unknown.
         let is_template = subject.feature == Feature::ResourceTemplate;
         if (is_template && matches!(self.params, Params::Unknown) && feature == Feature::Resource)
             || (self.facts.unknown.name && subject.feature == feature)
@@ -228,12 +233,13 @@ impl<'a> RequestView<'a, '_> {
         text(if subject.feature == feature { subject.name } else { "" })
     }
 
-    /// A value in place of one that readers may take for different ones.
+    /// Returns a replacement for a value that readers may read differently.
     fn unreadable(self, doubt: Doubt) -> Box<dyn Val + 'a> {
         self.client.notes.unreadable(doubt)
     }
 
-    /// The value of a header: the first one in MCPRoute documents, otherwise the only one.
+    /// Returns the value of a header. In an `MCPRoute`, the first value counts; otherwise there
+    /// must be only one.
     fn header(self, name: &str) -> Box<dyn Val + 'a> {
         let head = self.facts.head;
         let mut values = head.headers.iter().filter(|(other, _)| other == name);
@@ -252,7 +258,8 @@ impl<'a> RequestView<'a, '_> {
         }
     }
 
-    /// The path in its clear form; in MCPRoute documents, decoded once, as in the reference.
+    /// Returns the path in clear form. In an `MCPRoute`, returns the path decoded once, as in Agent
+    /// Router.
     fn path(self, head: &'a Head) -> Box<dyn Val + 'a> {
         match (self.client.dialect, head.clear_path()) {
             (Dialect::McpRoute, _) => path(head.path.as_sent().unwrap_or_default()),
@@ -261,7 +268,7 @@ impl<'a> RequestView<'a, '_> {
         }
     }
 
-    /// The host in its clear form; in MCPRoute documents, as it came.
+    /// Returns the host in clear form. In an `MCPRoute`, returns the host as the client sent it.
     fn host(self, head: &'a Head) -> Box<dyn Val + 'a> {
         match (self.client.dialect, head.clear_host()) {
             (Dialect::McpRoute, _) => text(head.host.as_sent().unwrap_or_default()),
@@ -285,7 +292,7 @@ impl<'a> RequestView<'a, '_> {
         self.unreadable(if unclear == Unclear::NotSent { Doubt::NotSent } else { doubt })
     }
 
-    /// The name of the backend, empty if there is none.
+    /// Returns the name of the backend, or an empty string if there is none.
     fn backend(self) -> Box<dyn Val + 'a> {
         match (self.facts.subject.backend, self.client.dialect) {
             (Backend::Named(name), _) => text(name),
@@ -294,7 +301,7 @@ impl<'a> RequestView<'a, '_> {
         }
     }
 
-    /// The scopes that the token names, as the reference has them: sorted, each once.
+    /// Returns the scopes that the token names, sorted and without duplicates, as in Agent Router.
     fn scopes(self) -> Box<dyn Val + 'a> {
         let Facts { claims, unknown, .. } = self.facts;
         if unknown.scopes {
@@ -311,7 +318,7 @@ impl<'a> RequestView<'a, '_> {
         list(scopes().collect::<BTreeSet<_>>().into_iter().map(text))
     }
 
-    /// A part that is no map.
+    /// Returns the value of a part that is not a map.
     fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
         let of_head = |value: fn(Self, &'a Head) -> Box<dyn Val + 'a>| match self.known_head() {
             Some(head) => value(self, head),
@@ -347,7 +354,7 @@ fn any_text(value: Cow<'_, str>) -> Box<dyn Val + '_> {
     }
 }
 
-/// The path without its query, decoded once, as the reference has it.
+/// Returns the path without its query, decoded once, as in Agent Router.
 fn path(path: &str) -> Box<dyn Val + '_> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     any_text(percent_decode_str(path).decode_utf8_lossy())

@@ -1,8 +1,9 @@
-//! Patterns of `matches`: RE2's syntax, of which the `regex` crate has its own view.
+//! Patterns of `matches`, in the syntax of RE2, which the `regex` crate reads differently in part.
 //!
-//! A Deny rule must not miss, and an Allow rule not match, what RE2 (and with it
-//! every other CEL) takes a pattern for. Where the two read the same characters
-//! differently, they are rewritten, or refused if that cannot be done.
+//! A pattern must match exactly what RE2 matches, as in other CEL implementations. Otherwise a Deny
+//! rule could miss a call, or an Allow rule could match too much. Where the `regex` crate reads a
+//! pattern differently than RE2, this module rewrites the pattern, or rejects it if rewriting is
+//! impossible.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -17,11 +18,11 @@ use regex_syntax::ast::{
 };
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-/// Patterns with no more states than this cost no more than reading.
+/// The number of automaton states that adds 1 to the cost of each byte of text.
 const STATES_OF_A_STEP: u64 = 16;
-/// How much more those cost that are counted.
+/// The factor by which a counted repetition multiplies its cost.
 const COUNTED: u64 = 4;
-/// How large a compiled pattern may get, in bytes.
+/// The maximum size of a compiled pattern, in bytes.
 const PATTERN_SIZE_LIMIT: usize = 1 << 20;
 
 static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
@@ -30,15 +31,15 @@ static PATTERN_TYPE: Type = Type::new_unspecified_type("pattern");
 #[derive(Debug)]
 pub struct Pattern {
     regex: Regex,
-    /// What a byte of text costs.
+    /// The cost of each byte of text, in bytes of the budget.
     weight: u64,
 }
 
 impl Pattern {
-    /// Compiles a pattern as RE2, which CEL has, would read it.
+    /// Compiles a pattern with the meaning that RE2, and so CEL, gives the pattern.
     ///
     /// # Errors
-    /// The reason why it is not a pattern of RE2, or too large.
+    /// The reason that the pattern is not valid in RE2, or that the pattern is too large.
     pub fn compile(source: &str) -> Result<Self, String> {
         let source = as_re2(source)?;
         let compiled = RegexBuilder::new(&source).size_limit(PATTERN_SIZE_LIMIT).build();
@@ -52,7 +53,7 @@ impl Pattern {
         Ok(Self { regex, weight: 1 + states / STATES_OF_A_STEP })
     }
 
-    /// What it costs to look for it in a text.
+    /// Returns the cost of searching a text for the pattern, in bytes of the budget.
     pub(super) fn cost(&self, text: &str) -> u64 {
         self.weight.saturating_mul(text.len() as u64)
     }
@@ -63,13 +64,13 @@ impl Pattern {
     }
 }
 
-/// About how many states an automaton of the pattern has. A text that is made for it
-/// can keep as many in use at each of its bytes.
+/// Estimates the number of states of the pattern's automaton. A malicious text can keep all states
+/// in use at each byte.
 fn states(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
         HirKind::Literal(literal) => literal.0.len() as u64,
-        // In UTF-8 a range of characters is up to four of bytes, in sequence.
+        // A range of characters takes up to four byte ranges in UTF-8, in sequence.
         HirKind::Class(Class::Unicode(class)) => {
             class.ranges().iter().map(|range| if range.end().is_ascii() { 1 } else { 4 }).sum()
         }
@@ -77,8 +78,8 @@ fn states(hir: &Hir) -> u64 {
         HirKind::Repetition(repetition) => {
             let times = u64::from(repetition.max.unwrap_or(repetition.min).max(1));
             let states = times.saturating_mul(1 + states(&repetition.sub));
-            // Which of them are in use at once depends on the text, so that there are too
-            // many sets of them to be remembered.
+            // The set of active states depends on the text. Counted repetitions have more such sets
+            // than the automaton can cache.
             if times > 1 { states.saturating_mul(COUNTED) } else { states }
         }
         HirKind::Capture(capture) => 2 + states(&capture.sub),
@@ -88,7 +89,8 @@ fn states(hir: &Hir) -> u64 {
     }
 }
 
-/// The regex crate draws its errors over several lines; the last one says what.
+/// Returns the last line of an error, which names the cause. The `regex` crate draws its errors
+/// over several lines.
 fn one_line(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
@@ -114,7 +116,10 @@ impl Val for Pattern {
 
 impl StaticVal for Pattern {}
 
-/// The pattern with RE2's meaning: `\d`, `\w`, `\s` and `\b` are ASCII there.
+/// Rewrites a pattern to have its RE2 meaning, in which `\d`, `\w`, `\s` and `\b` are ASCII.
+///
+/// # Errors
+/// A message for a pattern that RE2 reads differently and that cannot be rewritten.
 fn as_re2(source: &str) -> Result<String, String> {
     let parsed = Parser::new().parse(source);
     let parsed = parsed
@@ -146,11 +151,11 @@ fn as_re2(source: &str) -> Result<String, String> {
 #[derive(Default)]
 struct Differences<'p> {
     source: &'p str,
-    /// In the order of the pattern.
+    /// The replacements, in the order of their positions.
     replacements: Vec<(Span, String)>,
-    /// Operators and classes in classes.
+    /// The set operators and nested classes within classes.
     sets: Vec<Span>,
-    /// Parts of a pattern that RE2 reads as something else, each with the fix.
+    /// The other parts that RE2 reads differently, each with its fix.
     others: Vec<(Span, &'static str)>,
 }
 
@@ -160,8 +165,8 @@ impl Differences<'_> {
     }
 }
 
-/// Returns true for the bounds of a repetition that RE2 takes for characters, because of
-/// blanks or leading zeros.
+/// Returns true if RE2 reads the bounds of a repetition as literal characters, because the bounds
+/// contain blanks or leading zeros.
 fn is_literal_in_re2(bounds: &str) -> bool {
     let is_padded = |bound: &str| bound.len() > 1 && bound.starts_with('0');
     let inner = bounds.trim_start_matches('{').split('}').next().unwrap_or_default();
@@ -169,7 +174,8 @@ fn is_literal_in_re2(bounds: &str) -> bool {
         && (inner.contains(char::is_whitespace) || inner.split(',').any(is_padded))
 }
 
-/// Returns true for the class of other characters, which holds unassigned ones only here.
+/// Returns true for the class of other characters (`C`), which contains unassigned characters only
+/// in the `regex` crate.
 fn is_other(kind: &ClassUnicodeKind) -> bool {
     match kind {
         ClassUnicodeKind::OneLetter(name) => name.eq_ignore_ascii_case(&'c'),
@@ -180,7 +186,7 @@ fn is_other(kind: &ClassUnicodeKind) -> bool {
 
 const WITHOUT_OTHER: &str = "name the classes that it should hold, as in `\\p{Cc}`";
 
-/// What RE2 has in a class, as it is written within brackets.
+/// Returns the members of a class in RE2, in the syntax within brackets.
 fn members(kind: &ClassPerlKind) -> &'static str {
     match kind {
         ClassPerlKind::Digit => "0-9",
@@ -189,7 +195,7 @@ fn members(kind: &ClassPerlKind) -> &'static str {
     }
 }
 
-/// The class in brackets of its own.
+/// Returns the class with its own brackets.
 fn bracketed(class: &ClassPerl) -> String {
     format!("[{}{}]", if class.negated { "^" } else { "" }, members(&class.kind))
 }
@@ -207,7 +213,7 @@ impl Visitor for Differences<'_> {
             Ast::ClassPerl(class) => {
                 self.replacements.push((class.span, bracketed(class)));
             }
-            // What a group matched is never asked for, and takes time to find out.
+            // Make groups non-capturing: no one reads captures, and finding them takes time.
             Ast::Group(group)
                 if matches!(
                     group.kind,
@@ -294,7 +300,7 @@ mod tests {
             ("a+[0-9]", 1 + 2 + 1),
             ("^a", 1 + 1 + 1),
             ("(a)", 2 + 1),
-            // Those that are counted stay in use.
+            // States of a counted repetition stay in use.
             ("a{2}", 2 * 2 * 4),
             ("a{1,500}", 500 * 2 * 4),
             ("(?:a{2}){3}", 3 * (1 + 16) * 4),

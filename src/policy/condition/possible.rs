@@ -1,8 +1,10 @@
-//! What a condition may say of calls whose parameters are not known.
+//! Partial evaluation of conditions for calls with unknown parameters.
 //!
-//! Only what reads parameters is unknown. Operators of truth are decided here, from what
-//! their operands may be; each of these is evaluated once, and if that asks for what is
-//! not known, it may be anything.
+//! Only expressions that read parameters are unknown. This module combines the possible results of
+//! the operands of `&&`, `
+//!
+//! `, `!` and `?:`. Each other expression is evaluated once; if evaluation reads unknown data, any
+//! result is possible.
 
 use std::sync::Arc;
 
@@ -16,33 +18,33 @@ use super::reads::Node;
 use super::{Condition, Failure, Outcome, Parameters, Scope, boolean, numbered};
 use crate::policy::Facts;
 
-/// What a condition may say: at least one of these.
+/// The possible results of a condition. At least one field is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Possible {
-    /// It may be true.
+    /// True if the condition may be true.
     pub truth: bool,
-    /// It may be false.
+    /// True if the condition may be false.
     pub falsity: bool,
-    /// It may have no boolean value.
+    /// True if the condition may fail to be evaluated to a boolean.
     pub failure: bool,
-    /// It may cost too much.
+    /// True if the condition may exceed the cost limit.
     pub spent: bool,
 }
 
 impl Possible {
     const NONE: Self = Self { truth: false, falsity: false, failure: false, spent: false };
-    /// Nothing is known.
+    /// Any result: nothing is known about the condition.
     pub const ANY: Self = Self { truth: true, falsity: true, failure: true, ..Self::NONE };
-    /// It is true.
+    /// The condition is true.
     pub const TRUE: Self = Self { truth: true, ..Self::NONE };
-    /// It is false.
+    /// The condition is false.
     pub const FALSE: Self = Self { falsity: true, ..Self::NONE };
-    /// It has no boolean value.
+    /// The condition cannot be evaluated to a boolean.
     pub const FAILURE: Self = Self { failure: true, ..Self::NONE };
-    /// It costs too much.
+    /// The condition exceeds the cost limit.
     const SPENT: Self = Self { spent: true, ..Self::NONE };
 
-    /// A boolean value.
+    /// Returns the result with this boolean value.
     pub const fn of(value: bool) -> Self {
         if value { Self::TRUE } else { Self::FALSE }
     }
@@ -51,7 +53,8 @@ impl Possible {
         Self { truth: self.falsity, falsity: self.truth, ..self }
     }
 
-    /// What is false makes it false, even beside a failure (CEL, "Logical Operators").
+    /// Combines two results. A false operand makes the conjunction false, even if the other fails
+    /// (CEL, "Logical Operators").
     pub(in crate::policy) fn and(self, other: Self) -> Self {
         let not_false = |one: Self| one.truth || one.failure || one.spent;
         Self {
@@ -67,7 +70,7 @@ impl Possible {
         self.not().and(other.not()).not()
     }
 
-    /// What either may be.
+    /// Returns the results that at least one of both may have.
     pub(in crate::policy) fn union(self, other: Self) -> Self {
         Self {
             truth: self.truth || other.truth,
@@ -90,7 +93,7 @@ impl From<&Outcome> for Possible {
 }
 
 impl Condition {
-    /// What it may say of a call of what the facts are about, depending on its parameters.
+    /// Returns the possible results for a call of the facts' target, for any parameters.
     pub fn possible(&self, facts: &Facts<'_>) -> Possible {
         let scope = Scope::new(self, facts, Parameters::Unknown);
         if facts.budget.spend_steps(self.steps).is_err() {
@@ -104,8 +107,8 @@ impl Condition {
 }
 
 impl Scope<'_, '_> {
-    /// Whether the first that is evaluated of an expression, and can fail, is not known: to
-    /// evaluate it would say no more.
+    /// Returns true if the first operand that evaluation reaches and that can fail is unknown.
+    /// Evaluating the expression would then reveal no more.
     fn begins_unknown(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Ident(name) => self.is_unknown(name),
@@ -134,7 +137,7 @@ impl Scope<'_, '_> {
         }
     }
 
-    /// Whether an operand is there before anything is evaluated.
+    /// Returns true if an operand has its value without evaluation.
     fn is_there(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Literal(_) => true,
@@ -144,7 +147,7 @@ impl Scope<'_, '_> {
     }
 }
 
-/// Whether a function takes its operands one after the other and fails if one does.
+/// Returns true if a function evaluates its operands in order and fails if one operand fails.
 fn is_strict(function: &str) -> bool {
     ![
         operators::LOGICAL_AND,
@@ -155,8 +158,10 @@ fn is_strict(function: &str) -> bool {
     .contains(&function)
 }
 
-/// Returns what an expression may say. `unwraps`: an optional boolean counts as the boolean,
-/// which is so of no operand of `&&`, `||` and `!`.
+/// Returns the possible results of an expression. If `unwraps` is true, an optional boolean counts
+/// as a boolean. Operands of `&&`, `
+///
+/// ` and `!` never unwrap.
 fn possible(
     ided: &IdedExpr,
     context: &Context<'_, '_>,

@@ -1,8 +1,8 @@
-//! The variable `request`: what it holds, and what of it a condition reads.
+//! The variable `request`: its members, and the members that a condition reads.
 
 use std::collections::BTreeSet;
 
-/// A place in the variable `request`.
+/// A position in the variable `request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Node {
     Request,
@@ -25,8 +25,8 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// What is known to be there, with its names. The members of the others come
-    /// with each request.
+    /// Returns the fixed members with their names. The request determines the members of other
+    /// nodes.
     pub(super) fn members(self) -> &'static [(&'static str, Self)] {
         match self {
             Self::Request => &[
@@ -64,7 +64,8 @@ impl Node {
         }
     }
 
-    /// Whether it has members, known ones or such as come with each request.
+    /// Returns true if the node is a map, with fixed members or members that the request
+    /// determines.
     pub(super) fn is_map(self) -> bool {
         match self {
             Self::Request
@@ -92,34 +93,34 @@ impl Node {
     }
 }
 
-/// What of a request a condition can depend on. It may be more than it does, and
-/// is never less.
+/// The data of a request that a condition can depend on. The set may be too large, but never too
+/// small.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reads {
-    /// The arguments of the call.
+    /// True if the condition reads the arguments of the call.
     pub args: bool,
-    /// The `_meta` of the call.
+    /// True if the condition reads the `_meta` of the call.
     pub meta: bool,
-    /// All parameters of the call.
+    /// True if the condition reads parameters of the call.
     pub params: bool,
-    /// The resource that is called.
+    /// True if the condition reads the resource that the call names.
     pub resource: bool,
-    /// Claims other than scopes.
+    /// True if the condition reads claims other than scopes.
     pub claims: bool,
-    /// The scopes of the token.
+    /// True if the condition reads the scopes of the token.
     pub scopes: bool,
-    /// Method, host or path of the request.
+    /// True if the condition reads the method, host or path of the request.
     pub request_line: bool,
-    /// The backend of the call.
+    /// True if the condition reads the backend of the call.
     pub backend: bool,
-    /// These headers, in lower case.
+    /// The names of the headers that the condition reads, in lower case.
     pub headers: BTreeSet<String>,
-    /// Headers that cannot be told beforehand.
+    /// True if the condition reads headers with names that are unknown when the policy is loaded.
     pub all_headers: bool,
 }
 
 impl Reads {
-    /// Adds what another condition reads.
+    /// Adds the data that another condition reads.
     pub fn extend(&mut self, other: &Self) {
         let Self {
             args,
@@ -145,7 +146,7 @@ impl Reads {
         self.all_headers |= all_headers;
     }
 
-    /// Adds a place with all that is below it.
+    /// Adds a node and everything below the node.
     pub(super) fn whole(&mut self, node: Node) {
         match node {
             Node::Headers | Node::HeadersAll => self.all_headers = true,

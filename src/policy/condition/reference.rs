@@ -1,5 +1,7 @@
-//! The functions that a condition of an MCPRoute document is rewritten to call where the crate
-//! differs from cel-go, with which the reference evaluates conditions.
+//! Functions that give conditions of an `MCPRoute` the results of cel-go.
+//!
+//! Agent Router evaluates conditions with cel-go. Loading rewrites an expression to call these
+//! functions where the `cel` crate differs from cel-go.
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, Expr, IdedExpr, ListExpr, LiteralValue, operators,
@@ -13,19 +15,19 @@ use super::comparison::Typing;
 use super::conversions;
 use super::overloads::{Answer, Arguments, any, handed_on, item, wrong_arguments};
 
-/// Called with the operand of `has`: a scalar has no members, and a list is an error.
+/// Receives the operand of `has`: a scalar has no members. A list is an error.
 pub(super) const PRESENCE: &str = "@presence";
-/// Called with the operand of `.` that may be an optional value.
+/// Receives the operand of `.`, if the operand may be an optional value.
 pub(super) const OPTIONAL_FIELDS: &str = "@optional_fields";
-/// Called with an element of a list or a map behind `?`, which must be an optional value.
+/// Receives an element of a list or a map with `?`, which must be an optional value.
 pub(super) const OPTIONAL_ENTRY: &str = "@optional_entry";
-/// Called instead of `x[?key]` and `x.?key`.
+/// Replaces `x[?key]` and `x.?key`.
 pub(super) const OPTIONAL_ITEM: &str = "@reference_optional_item";
-/// Called instead of `x[key]` where `x` may be an optional value.
+/// Replaces `x[key]`, if `x` may be an optional value.
 pub(super) const ITEM: &str = "@reference_item";
 
-/// The conversions whose argument is rewritten: the function, and what is called with its
-/// argument.
+/// The conversions with a rewritten argument: the name of the conversion, and the name and
+/// implementation of the function around its argument.
 const CONVERSIONS: [(&str, &str, Overload); 5] = [
     ("timestamp", "@to_timestamp", |arguments| {
         texts(arguments, |text| conversions::is_timestamp(text).then(|| text.to_owned()))
@@ -40,7 +42,8 @@ const CONVERSIONS: [(&str, &str, Overload); 5] = [
     ("string", "@to_string", doubles),
 ];
 
-/// Returns what is called with the argument of a conversion, if the function is one.
+/// Returns the name of the function for the argument of a conversion. Returns `None` if the
+/// function is no such conversion.
 pub(super) fn conversion(function: &str) -> Option<&'static str> {
     let found = CONVERSIONS.iter().find(|(name, ..)| *name == function);
     found.map(|(_, instead, _)| *instead)
@@ -61,14 +64,17 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     Ok(())
 }
 
-/// Returns true for a call of `or` or `orValue`, which becomes twice as deep.
+/// Returns true for a call of `or` or `orValue`, because rewriting doubles the depth of such a
+/// call.
 pub(super) fn is_lazy(call: &CallExpr) -> bool {
     call.target.is_some() && matches!(call.func_name.as_str(), "or" | "orValue")
 }
 
-/// Returns `x.orValue(y)` or `x.or(y)` as an expression that evaluates `y` only if `x` has no
-/// value; `None` for other calls. It is a comprehension over nothing, which binds `x` to a
-/// name, as the macro `optMap` is.
+/// Rewrites `x.orValue(y)` or `x.or(y)` to evaluate `y` only if `x` has no value. Returns `None`
+/// for other calls.
+///
+/// The result is a comprehension over an empty list, which binds `x` to a name. The macro `optMap`
+/// has the same form.
 pub(super) fn lazily(call: &mut CallExpr) -> Option<Expr> {
     const BOUND: &str = "@bound";
 
@@ -100,8 +106,8 @@ pub(super) fn lazily(call: &mut CallExpr) -> Option<Expr> {
     })))
 }
 
-/// Hands on a value whose member is looked for. A scalar counts as an absent optional value
-/// where its member may be absent: in `has` (`is_test`) and in an optional value.
+/// Returns the operand of a member access. A scalar becomes an absent optional value where its
+/// member may be absent: in `has` (`is_test`), and in an optional value.
 fn members<'b, 'v>(arguments: Arguments<'b, 'v>, is_test: bool) -> Answer<'b, 'v> {
     let value = handed_on(arguments, |_, _| Ok(()))?;
     let (kind, is_optional) = match value.downcast_ref::<CelOptional>().map(CelOptional::inner) {
@@ -128,10 +134,10 @@ fn optional(value: &dyn Val) -> Result<(), ExecutionError> {
     Err(ExecutionError::no_such_overload("?", vec![kind]))
 }
 
-/// Checks that a key without a member is one that a list or a map may have.
+/// Checks that a missing key has a type that keys of the list or map may have.
 ///
 /// # Errors
-/// If it is none.
+/// If the key has another type.
 pub(super) fn absent(held: &dyn Val, key: &dyn Val) -> Result<(), ExecutionError> {
     let is_whole = || key.downcast_ref::<CelDouble>().is_some_and(|key| key.inner().fract() == 0.0);
     let is_key = match (held.get_type().kind(), key.get_type().kind()) {
@@ -147,10 +153,11 @@ pub(super) fn absent(held: &dyn Val, key: &dyn Val) -> Result<(), ExecutionError
     Err(ExecutionError::no_such_overload("_[?_]", types.to_vec()))
 }
 
-/// Hands on the argument of a conversion; a string, as it is read by the crate.
+/// Returns the argument of a conversion. A string is converted to a form that the `cel` crate
+/// reads.
 ///
 /// # Errors
-/// If the reference cannot convert it.
+/// If Agent Router cannot convert the string.
 fn texts<'b, 'v>(
     arguments: Arguments<'b, 'v>,
     read: impl Fn(&str) -> Option<String>,
@@ -165,7 +172,8 @@ fn texts<'b, 'v>(
     }
 }
 
-/// Hands on the argument of `string`; a double, as the reference writes it.
+/// Returns the argument of `string`. A double becomes a string in the form that Agent Router
+/// writes.
 fn doubles<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let value = handed_on(arguments, |_, _| Ok(()))?;
     match value.downcast_ref::<CelDouble>() {

@@ -1,5 +1,5 @@
-//! Conditions of MCPRoute documents, which read as cel-go and the reference do, beside native
-//! ones.
+//! Tests of conditions in an `MCPRoute`, which must evaluate as in cel-go and Agent Router, next to
+//! native conditions.
 
 use super::tests::{outcome, outcome_in};
 use super::*;
@@ -7,7 +7,7 @@ use super::*;
 const ARGUMENTS: &str = r#"{"s":"text","n":1.5,"b":true,"z":null,"o":{"k":1},"l":["a"],
     "big":1000000,"time":"2026-01-02t03:04:05Z","span":"30m 9999h","wide":"1e999","plus":"+5"}"#;
 
-/// Checks what conditions say over [`ARGUMENTS`], in native and in MCPRoute documents.
+/// Checks the outcomes of conditions over [`ARGUMENTS`], in native policies and in an `MCPRoute`.
 fn check(cases: &[(&str, &str, &str)]) {
     let wrong: Vec<String> = cases
         .iter()

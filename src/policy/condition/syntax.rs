@@ -1,11 +1,12 @@
-//! What can be said of an expression by its form alone.
+//! Checks of an expression that need only its syntax.
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue, operators};
 use cel::{Env, ParseErrors};
 
 use super::ConditionError;
 
-/// Whether the value of an expression is of another type, whatever it reads.
+/// Returns true if the value of an expression is never a boolean, whatever data the expression
+/// reads.
 pub(super) fn is_never_boolean(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
@@ -23,8 +24,8 @@ pub(super) fn is_never_boolean(expr: &Expr) -> bool {
     }
 }
 
-/// Where a comment begins that runs to the end: without it, the expression is
-/// the same.
+/// Returns the byte offset of a comment that extends to the end of the expression. Without this
+/// comment, the expression has an identical syntax tree.
 pub(super) fn trailing_comment(env: &Env, source: &str, expr: &IdedExpr) -> Option<usize> {
     source.match_indices("//").map(|(at, _)| at).find(|at| {
         let before = source.get(..*at).unwrap_or_default();
@@ -32,7 +33,7 @@ pub(super) fn trailing_comment(env: &Env, source: &str, expr: &IdedExpr) -> Opti
     })
 }
 
-/// `a.b.c` as a text, if it is that.
+/// Returns an expression such as `a.b.c` as a string. Returns `None` for any other expression.
 pub(super) fn qualified_name(expr: &Expr) -> Option<String> {
     match expr {
         Expr::Ident(name) => Some(name.clone()),
@@ -64,7 +65,7 @@ pub(super) fn syntax_errors(source: &str, errors: ParseErrors) -> Vec<ConditionE
     errors
 }
 
-/// The parser's message without the list of all tokens that it would take.
+/// Shortens a message of the parser. The full message lists all tokens that the parser expects.
 fn plainly(message: &str) -> String {
     let message = message.trim_start_matches("Syntax error: ");
     if message.contains("'<EOF>'") {
@@ -78,7 +79,7 @@ fn plainly(message: &str) -> String {
     ]
     .into_iter()
     .find_map(|kind| message.strip_prefix(kind));
-    // The parser's own words about itself help nobody.
+    // Replace messages about the parser's internals, which do not help the author.
     if ["Incomplete", "OtherError", "ParseError", "No `"].iter().any(|own| message.contains(own)) {
         return "this is not an expression in CEL".to_owned();
     }

@@ -16,7 +16,7 @@ pub(super) fn evaluate_with(
     evaluate_in(Dialect::Native, &[budget], source, arguments)
 }
 
-/// Evaluates a condition for the same call once with each budget. Returns the last outcome.
+/// Evaluates a condition for one call, once with each budget. Returns the last outcome.
 pub(super) fn evaluate_in(
     dialect: Dialect,
     budgets: &[&Budget],
@@ -116,8 +116,8 @@ fn errors_are_absorbed_only_where_cel_absorbs_them() {
     }
 }
 
-/// Lists and maps of the call, of the expression, and of a comprehension must
-/// compare alike, on either side and at any depth.
+/// Lists and maps of the call, of the expression and of a comprehension must compare alike, on
+/// either side and at any depth.
 #[test]
 fn lists_and_maps_compare_wherever_they_come_from() {
     let arguments = r#"{"list":[1,2,3],"same":[1,2,3],"nested":[["a","b"],{"k":[1]}],
@@ -167,7 +167,7 @@ fn lists_and_maps_compare_wherever_they_come_from() {
         ("args.?nope == optional.none()", "true"),
         ("args.?nope == args.?nil", "true"),
         ("args.?nope == args.?list || args.?list == args.?nope", "false"),
-        // A server may read a value as one of another type.
+        // A server may read a value as a value of another type.
         ("args.list == 1 || 'a' == args.map", "failed"),
         ("args.list != 1 && 'a' != args.map", "failed"),
         ("9 in args.list", "false"),
@@ -220,7 +220,7 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
             assert_eq!(outcome(source, arguments), "ambiguous", "{source} over {arguments}");
         }
     }
-    // Who looks at all keys sees two where a server may see one.
+    // An expression that iterates over all keys sees two keys where a server may see one.
     for source in ["args.all(key, key != 'force')", "args.exists(key, key == 'x') || true"] {
         for arguments in
             [r#"{"a":1,"A":2}"#, r#"{"1":1,"2":1,"3":1,"4":1,"5":1,"6":1,"7":1,"8":1,"b":1,"B":1}"#]
@@ -229,14 +229,14 @@ fn what_readers_disagree_about_is_no_outcome_even_where_cel_absorbs_errors() {
         }
         assert_eq!(outcome(source, r#"{"a":1,"b":{"c":1,"C":1}}"#), "true", "{source}");
     }
-    // A string may hold what looks like a comment, and a comment may be followed.
+    // A string may contain `//`, and an expression may continue after a comment.
     assert_eq!(outcome("args.path == 'http://x'", r#"{"path":"http://x"}"#), "true");
     assert_eq!(outcome("// greeting\nargs.path == 'x'", r#"{"path":"x"}"#), "true");
-    // What a condition does not read may be in any case of letters.
+    // Keys that a condition does not read may occur in several letter cases.
     assert_eq!(outcome("args.path == '/tmp'", r#"{"path":"/tmp","A":1,"a":2}"#), "true");
-    // It fails each time, but is not always false.
+    // This comparison fails for each call, but is not always false.
     assert_eq!(outcome("args.?path < 1 || true", "{}"), "true");
-    // A condition that reads no arguments does not care.
+    // Duplicate arguments do not affect a condition that reads no arguments.
     assert_eq!(outcome("true", r#"{"a":1,"a":2}"#), "true");
 }
 
@@ -277,7 +277,7 @@ fn a_request_is_seen_as_documented() {
         ("request.mcp == request.mcp && request.auth == request.auth", "true"),
         ("request == request", "failed"),
         ("has(request.auth) && has(request.mcp.params)", "true"),
-        // As in the reference, what is null is not there.
+        // A null member counts as missing, as in Agent Router.
         ("has(request.mcp.params.gone) || size(request.mcp.params) != 6", "false"),
         ("request.mcp.params.all(k, k != 'gone')", "true"),
         ("request.mcp.params.exists(k, k == 'name')", "true"),
@@ -311,8 +311,7 @@ fn chains_of_names_are_looked_up_from_the_variable_that_they_begin_with() {
     assert_eq!(outcome("request.mcp.params.gone == null", arguments), "failed");
 }
 
-/// Whatever is not listed here is not converted, not sent by Envoy, and not
-/// looked at when a challenge is sought.
+/// Messages name the failure and its types, but do not repeat arguments.
 #[test]
 fn failures_say_why() {
     let arguments = r#"{"t":"a text","l":[1]}"#;
@@ -320,7 +319,7 @@ fn failures_say_why() {
         Ok(Outcome::Failed(failure)) => failure.to_string(),
         other => panic!("{source}: {other:?}"),
     };
-    // Operands could be long.
+    // Operands could be long, so messages must not contain them.
     for operator in ["<", "<=", ">", ">="] {
         let why = why(100, &format!("args.t {operator} args.l"));
         assert!(why.contains("string") && why.contains("list"), "{why}");
@@ -345,7 +344,7 @@ fn failures_say_why() {
     assert!(format!("{condition:?}").starts_with("Condition"));
 }
 
-/// A server may take what a client wrote for a value of another type.
+/// A server may read a client's value as a value of another type.
 #[test]
 fn values_of_two_types_do_not_compare() {
     let arguments = r#"{"t":"true","n":"9","i":9,"z":null,"b":true,"big":9007199254740993,
@@ -370,7 +369,7 @@ fn values_of_two_types_do_not_compare() {
         ("'x' in args.zs", "false", "false"),
         ("9 in args.nested", "failed", "false"),
         ("'a' in args.nested", "true", "true"),
-        // The policy may write null, and a client may not.
+        // The policy may write null, but the client may not.
         ("args.z == null", "true", "true"),
         ("args.t == null", "false", "false"),
         ("args.t != null", "true", "true"),
@@ -387,7 +386,7 @@ fn values_of_two_types_do_not_compare() {
         ("args.l.exists(x, x == 9)", "failed", "false"),
         ("args.m.exists(x, x == 9)", "true", "true"),
         ("args.b ? args.t == true : false", "failed", "false"),
-        // Numbers that readers round differently.
+        // These are numbers that readers round differently.
         ("args.big == 1 || true", "true", "true"),
         ("args.big > 1", "failed", "true"),
         ("args.big == args.big", "failed", "true"),
@@ -410,7 +409,7 @@ fn values_of_two_types_do_not_compare() {
         ("args.l[args.big] == '9'", "failed", "failed"),
         ("args.p[args.big] == 1", "failed", "failed"),
         ("{args.big: 1}.size() == 1", "failed", "failed"),
-        // An optional member of what may be read as an object.
+        // This reads an optional member of a value that a server may read as an object.
         ("args.?o.?force.orValue(false)", "failed", "false"),
         ("args.?o.force.orValue(false)", "failed", "false"),
         ("args.o.?force.orValue(false)", "failed", "false"),
@@ -528,7 +527,7 @@ fn optional_index_of_another_type_is_error() {
         ("args.e[?args.i].hasValue()", "failed", "false"),
         ("args[?args.i].hasValue()", "failed", "false"),
         ("args.?o[?0].hasValue()", "failed", "false"),
-        // The index of an optional value is optional too.
+        // An index of an optional value yields an optional value.
         ("args.?o[0].hasValue()", "failed", "false"),
         ("args.?l[args.zero].hasValue()", "failed", "failed"),
         ("args.?l[args.i].orValue('') == 'secret'", "true", "true"),

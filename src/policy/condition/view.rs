@@ -1,7 +1,7 @@
 //! JSON and requests as CEL values, without a copy.
 //!
-//! Scalars become the crate's own values, which borrow strings. Arrays and
-//! objects become views that convert only what an expression touches.
+//! Scalars become values of the `cel` crate, which borrow strings. Arrays and objects become views,
+//! which convert only the members that an expression reads.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -22,29 +22,29 @@ use crate::claims::Claims;
 use crate::json::{Found, Json, Lazy, LazyObject, Object};
 use crate::policy::Dialect;
 
-/// Who wrote a JSON value, and how it is read.
+/// The author of a JSON value, and the settings for reading the value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer<'a> {
-    /// Whether a client wrote the value, so that a key may be one of which readers disagree
-    /// what it means (see [`Found::CaseVariant`]); otherwise, an identity provider.
+    /// True if a client wrote the value, false if an identity provider did. Readers may disagree
+    /// about the keys of a client (see [`Found::CaseVariant`]).
     pub(super) is_client: bool,
-    /// How numbers are read.
+    /// The language of the policy, which determines how numbers are read.
     pub(super) dialect: Dialect,
     pub(super) notes: &'a Notes,
-    /// What pays for reading the value.
+    /// The budget that pays for reading the value.
     pub(super) budget: &'a Budget,
 }
 
 impl Writer<'_> {
-    /// Notes two keys of a client's object that some servers see as one.
+    /// Notes two keys of a client's object that some servers read as one.
     fn meet(self, variants: Option<(&str, &str)>) {
         if let Some((key, name)) = variants {
             self.notes.note_ambiguity(key, name);
         }
     }
 
-    /// Passes on what was found under a key of a client's object. `None`, too, if the look-up
-    /// cannot be paid for, which fails the whole condition.
+    /// Returns the value under a key of a client's object, if there is one. Also returns `None` if
+    /// the budget cannot pay for the look-up, which makes the condition fail.
     fn found<'v, V>(self, key: &str, find: impl FnOnce() -> Found<'v, V>) -> Option<&'v V> {
         self.budget.spend_folding(key).ok()?;
         match find() {
@@ -58,7 +58,7 @@ impl Writer<'_> {
     }
 }
 
-/// A JSON value as a CEL value.
+/// Converts a JSON value to a CEL value.
 pub(super) fn to_val<'a>(json: &'a Json<'a>, writer: Writer<'a>) -> Box<dyn Val + 'a> {
     match json {
         Json::Null => Box::new(CelNull),
@@ -87,7 +87,7 @@ pub(super) fn length(len: usize) -> CelInt {
     CelInt::from(i64::try_from(len).unwrap_or(i64::MAX))
 }
 
-/// Hands out the values of a slice, for comprehensions.
+/// An iterator over the values of a slice, for comprehensions.
 pub(super) struct SliceIterator<'b, 'a>(pub(super) std::slice::Iter<'b, Box<dyn Val + 'a>>);
 
 impl<'b, 'v, 'a: 'v> Iterator<'b, 'v> for SliceIterator<'b, 'a> {
@@ -96,15 +96,15 @@ impl<'b, 'v, 'a: 'v> Iterator<'b, 'v> for SliceIterator<'b, 'a> {
     }
 }
 
-/// The members that are there of an object among the parameters of a call.
+/// The members that conditions see in an object among the parameters of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Present {
     /// Every member.
     All,
-    /// Every member that is not null: some clients write null where there is nothing.
+    /// Every member that is not null, because some clients write null for a missing member.
     NotNull,
-    /// The members of a tool call that the reference reads and writes again, which are those
-    /// that `CallToolParams` of the Go SDK for MCP has. It omits empty ones.
+    /// The members that Agent Router keeps of a tool call. These are the non-empty members of
+    /// `CallToolParams` in the Go SDK for MCP.
     OfToolCall,
 }
 
@@ -118,8 +118,8 @@ impl Present {
         }
     }
 
-    /// Returns true for a member that the reference does not show as the client wrote it: it
-    /// rejects a state that is no string, and keeps of responses what it knows.
+    /// Returns true if Agent Router does not keep a member as the client wrote it. Agent Router
+    /// rejects a state that is not a string, and keeps only known parts of responses.
     fn is_rewritten(self, key: &str, value: &Lazy<'_>) -> bool {
         match (self, key) {
             (Self::OfToolCall, "inputResponses") => true,
@@ -129,14 +129,14 @@ impl Present {
     }
 }
 
-/// Where a map's members are.
+/// The source of a map's members.
 #[derive(Clone, Copy)]
 pub(super) enum Members<'a, 'b> {
     Json {
         object: &'a Object<'a>,
         writer: Writer<'a>,
     },
-    /// An object among the parameters of a call, which is read as far as a condition does.
+    /// An object among the parameters of a call. The view reads only as much as a condition uses.
     Parameters {
         object: &'a LazyObject<'b>,
         writer: Writer<'a>,
@@ -193,7 +193,8 @@ impl<'a, 'b> Members<'a, 'b> {
         }
     }
 
-    /// Returns true if there is a member called so, which need not be read for that.
+    /// Returns true if the map has a member with this key. The value of a parameter need not be
+    /// read.
     fn contains(self, key: &str) -> bool {
         match self {
             Self::Parameters { object, writer, present } => {
@@ -242,7 +243,7 @@ impl<'a, 'b> Members<'a, 'b> {
         self.writer().budget
     }
 
-    /// No more members than this are there.
+    /// Returns an upper bound on the number of members.
     fn most(self) -> usize {
         match self {
             Self::Json { object, .. } => object.len(),
@@ -266,10 +267,10 @@ impl<'a, 'b> Members<'a, 'b> {
     }
 }
 
-/// An object as a CEL map.
+/// A JSON object, or a part of the request, as a CEL map.
 pub(super) struct MapView<'a, 'b> {
     members: Members<'a, 'b>,
-    /// The keys as values, made for the first iteration.
+    /// The keys as CEL values, created at the first iteration.
     keys: OnceLock<Vec<Box<dyn Val + 'a>>>,
 }
 
@@ -282,7 +283,7 @@ impl<'a, 'b: 'a> MapView<'a, 'b> {
         Box::new(Self::new(members))
     }
 
-    /// The keys, which are paid for first; there are none if that fails.
+    /// Returns the keys, after the budget pays for them. Returns no keys if the budget is spent.
     fn keys(&self) -> &[Box<dyn Val + 'a>] {
         if self.keys.get().is_none() && self.members.budget().spend_elements(self.members.most()) {
             return &[];
@@ -334,7 +335,7 @@ impl Val for MapView<'_, '_> {
     }
 
     fn equals(&self, other: &dyn Val) -> bool {
-        // The crate compares only where types are lenient.
+        // The `cel` crate calls this function only where types are lenient.
         equal(self, other, Typing::Lenient, self.members.budget()).unwrap_or(false)
     }
 
@@ -346,15 +347,18 @@ impl Val for MapView<'_, '_> {
     }
 }
 
-/// The error of a member that is not there. Its name may be an argument, as long as one.
+/// Returns the error for a missing member. The name may be a long argument, so a long name is
+/// omitted.
 pub(super) fn no_such_key(name: &str) -> ExecutionError {
     const LONGEST_NAME: usize = 256;
     let name = if name.len() > LONGEST_NAME { "…" } else { name };
     ExecutionError::NoSuchKey(name.to_owned().into())
 }
 
-/// JSON has no keys but strings. Another key that CEL has is not there; what is
-/// no key at all is an error, as it is with the crate's own maps.
+/// Checks a key that is not a string, which no JSON object contains.
+///
+/// # Errors
+/// If no CEL map can have such a key, as with the maps of the `cel` crate.
 fn not_a_string_key(key: &dyn Val) -> Result<(), ExecutionError> {
     match key.get_type().kind() {
         Kind::Boolean | Kind::Int | Kind::UInt | Kind::Double => Ok(()),
@@ -369,7 +373,7 @@ impl Container for MapView<'_, '_> {
     fn contains(&self, key: &dyn Val) -> Result<bool, ExecutionError> {
         match key.downcast_ref::<CelString>() {
             Some(key) => Ok(self.members.contains(key.inner())),
-            // In the reference no value is too strange to be looked for.
+            // In Agent Router, a value of any type may be the left operand of `in`.
             None if self.members.writer().dialect == Dialect::McpRoute => Ok(false),
             None => not_a_string_key(key).map(|()| false),
         }

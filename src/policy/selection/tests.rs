@@ -3,7 +3,7 @@ use crate::config;
 use crate::gate::Gate;
 use crate::head::PseudoHeader;
 
-/// `internal` and `admin` are stricter than `public`, which follows them.
+/// Policies by host. `internal` and `admin` are stricter than `public`, which follows them.
 const BY_HOST: &str = "policies:
 - {name: internal, match: {hosts: [internal.example.com]}, rules: [{action: Deny}]}
 - {name: public, rules: [{action: Allow}]}";
@@ -28,7 +28,7 @@ fn head(host: &str, path: &str) -> Head {
     Head { host: host.into(), path: path.into(), ..Head::default() }
 }
 
-/// The name of the policy that is selected.
+/// Returns the name of the selected policy, or `none`.
 fn selected(policies: &str, head: &Head) -> Result<String, Unselectable> {
     let gate = gate(policies);
     let policy = select(&gate.policies, head)?;
@@ -100,7 +100,7 @@ fn almost_exact_path_selects_no_policy() {
     assert_eq!(selected(MCP_ROUTE, &head("", "/mcp/x")).as_deref(), Ok("public"));
 }
 
-/// A path that almost matches counts wherever that policy stands, if the rest of it fits.
+/// An almost matching path counts, wherever its policy stands, if the other selectors match.
 #[test]
 fn almost_matching_policy_counts_anywhere() {
     let policies = "policies:
@@ -111,7 +111,7 @@ fn almost_matching_policy_counts_anywhere() {
     assert_eq!(selected(policies, &head("a", "/admin")), almost);
     assert_eq!(selected(policies, &head("a", "/x")).as_deref(), Ok("public"));
     assert_eq!(selected(policies, &head("b", "/x")), almost);
-    // Two spellings of one policy are what its author wants.
+    // The author of a policy may list two spellings of one path.
     let both = "policies: [{name: p, match: {pathPrefixes: [/a, /A]}, rules: [{action: Deny}]}]";
     assert_eq!(selected(both, &head("", "/A/x")).as_deref(), Ok("p"));
 }
@@ -128,7 +128,7 @@ fn withheld_part_selects_no_policy() {
     assert_eq!(selected(BY_ROUTE, &on_route("internal")).as_deref(), Ok("internal"));
     assert_eq!(selected(BY_ROUTE, &on_route("other")).as_deref(), Ok("public"));
     assert_eq!(selected(BY_ROUTE, &on_route("")).as_deref(), Ok("public"));
-    // The operator is at fault even where the client is, too.
+    // The operator's error comes first, even if the client made an error, too.
     let both =
         "policies: [{name: p, match: {hosts: [a], pathPrefixes: [/]}, rules: [{action: Deny}]}]";
     let ambiguous = Err(Unselectable::AmbiguousHost(Ambiguity::NotAHost));
@@ -161,7 +161,7 @@ fn all_of_match_must_fit() {
     assert_eq!(found("a.b", "/mcp", "three"), "none");
 }
 
-/// What lenient servers do with a path, in the order in which most of them do it.
+/// Transformations that lenient servers apply to a path, in the most common order.
 const READERS: [fn(&str) -> String; 9] = [
     |path| path.split(['?', '#']).next().unwrap().to_owned(),
     |path| percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned(),
@@ -191,7 +191,7 @@ const READERS: [fn(&str) -> String; 9] = [
     |path| path.to_uppercase().to_lowercase(),
 ];
 
-/// Whatever a server makes of a path that selects a policy, that path selects no other one.
+/// If a path selects a policy, no lenient reading of the path selects another policy.
 #[test]
 fn lenient_reader_finds_no_other_policy() {
     const PARTS: [&str; 24] = [
@@ -243,7 +243,7 @@ fn lenient_reader_finds_no_other_policy() {
         let path = format!("/{path}");
         let Ok(policy) = found(&path) else { continue };
         selected += 1;
-        // Some servers do a few of these, some again and again.
+        // Some servers apply a few of these transformations, and some apply them repeatedly.
         let mut read = path.clone();
         for _ in 0..12 {
             read = READERS[random(READERS.len())](&read);
