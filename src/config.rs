@@ -96,7 +96,7 @@ static METADATA: Shape = Shape::new(
     ],
 );
 
-/// The JSON Schema of a policy file.
+/// Returns the JSON Schema of a policy file.
 pub fn schema() -> serde_json::Value {
     FILE.document("policy.schema.json", "mcp-authz policy file")
 }

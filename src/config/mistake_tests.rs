@@ -144,7 +144,7 @@ fn wrong_values(keys: &str) -> Vec<&'static str> {
     }
 }
 
-/// A mistake at a place. The path of keys of that place is elsewhere.
+/// A kind of mistake to make at a place of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mistake {
     /// Another value replaces the value.
