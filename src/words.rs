@@ -5,7 +5,7 @@ pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     within(word, known, 0.75)
 }
 
-/// Returns the known word of which `word` can only be a misspelling, if there is one.
+/// Returns the known word that the author certainly means, if one is almost equal.
 pub(crate) fn almost<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     within(word, known, 0.9)
 }

@@ -80,7 +80,7 @@ impl Client {
         Ok(Self { address: address.clone(), channel })
     }
 
-    /// Returns true if the server takes requests.
+    /// Returns true if the server is ready for requests.
     ///
     /// # Errors
     /// If the server does not report its health.

@@ -39,7 +39,7 @@ impl Status {
         self.reporter.set_serving::<S>().await;
     }
 
-    /// Reports from now on that the server takes no more requests.
+    /// Reports from now on that the server is not ready for requests.
     pub async fn stop<S: NamedService>(&self) {
         self.with(|detail| detail.is_stopping = true);
         self.reporter.set_service_status("", ServingStatus::NotServing).await;

@@ -269,8 +269,8 @@ fn folded(scope: &str) -> String {
 }
 
 fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
-    /// The least bytes of a scope to be compared. Shorter scopes often differ in one letter on
-    /// purpose.
+    /// The least bytes of two scopes that may be one scope although they differ in a letter.
+    /// Shorter scopes often differ in one letter on purpose.
     const SHORT: usize = 6;
 
     if scope == other {

@@ -297,7 +297,7 @@ fn word<T: Copy>(
     setting(fields.get(key).map(|item| item.word(words, problems)))
 }
 
-/// Reads `enforce`. Returns `None` if it has an unknown word or is no list.
+/// Reads `enforce`. Returns `None` if it has an unknown word, or is not a list with items.
 fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
     let items = item.items(problems)?;
     let mut named = HashSet::new();

@@ -8,9 +8,9 @@ use serde_json::{Map, Value, json};
 pub(crate) struct Shape {
     pub(crate) about: &'static str,
     pub(crate) fields: &'static [Field],
-    /// Keys of which a mapping must have exactly one.
+    /// The alternative keys: a mapping must have exactly one of them.
     pub(crate) one_of: &'static [&'static str],
-    /// Keys of which a mapping must have at least one.
+    /// The alternative keys: a mapping must have at least one of them.
     pub(crate) any_of: &'static [&'static str],
 }
 
