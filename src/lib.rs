@@ -49,7 +49,7 @@
 //! | Envoy breaks the protocol, the stream breaks, or mcp-authz has a bug | the gRPC stream fails; Envoy answers 500 |
 //! | mcp-authz does not run | Envoy answers 500 (`failure_mode_allow: false`) |
 //! | a condition cannot be evaluated | an Allow rule does not match; a Deny rule denies, unless the policy says otherwise |
-//! | the policy denies but says `enforcement: Shadow` | Envoy forwards the request; the log has the denial |
+//! | the policy says `enforcement: Shadow` | Envoy forwards the request; the log has the response that mcp-authz would have sent |
 //! | the policy file has mistakes | `serve` does not start; a running server keeps the last valid policy in force |
 //!
 //! # Layers
