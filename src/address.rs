@@ -1,11 +1,11 @@
-//! Where a server listens.
+//! Addresses of servers.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a server listens.
+/// An address at which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// `HOST:PORT`
@@ -15,13 +15,13 @@ pub enum Address {
 }
 
 impl Address {
-    /// Whether the system picks the port.
+    /// Returns true if the operating system picks the port.
     pub fn is_any_port(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.ends_with(":0"))
     }
 }
 
-/// A text that is not an [`Address`].
+/// The error for a string that is not an [`Address`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError(String);
 
@@ -56,22 +56,22 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     /// A process of this host, over a Unix socket.
     Unix,
-    /// Whoever has this address.
+    /// A process with this address.
     Tcp(SocketAddr),
 }
 
 impl Peer {
-    /// Whether it is a process of this host for sure.
+    /// Returns true if the peer is certainly a process of this host.
     pub fn is_of_this_host(self) -> bool {
         match self {
             Self::Unix => true,
-            // Not all of 127.0.0.0/8: proxies that pass on what comes from elsewhere use
-            // addresses of it (Istio 127.0.0.6).
+            // Only 127.0.0.1, not all of 127.0.0.0/8: proxies that forward requests of other hosts
+            // use other addresses of that range (Istio uses 127.0.0.6).
             Self::Tcp(address) => match address.ip().to_canonical() {
                 IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,
                 IpAddr::V6(address) => address == Ipv6Addr::LOCALHOST,

@@ -1,7 +1,7 @@
-//! The admin port: metrics, health, and answers to those who ask before they call.
+//! The admin port: metrics, health, and the gRPC service for `check` and `tail`.
 //!
-//! Who reaches the port may read metrics and health. Who called what is told to
-//! this host only, unless an operator says otherwise.
+//! Every client that reaches the port may read metrics and health. Only processes of this host may
+//! read decisions, which name callers and calls, unless an operator allows other hosts.
 
 mod authorizer;
 mod check;
@@ -30,21 +30,21 @@ pub use status::{Health, Status};
 use crate::gate::LiveGate;
 use crate::telemetry::{Exposition, Recorder};
 
-/// What the admin port tells of.
+/// The state that the admin port serves.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// What decides.
+    /// The gate with the policies in force.
     pub live: Arc<LiveGate>,
-    /// What was decided.
+    /// The recorder of decisions.
     pub recorder: Arc<Recorder>,
-    /// How the server is.
+    /// The readiness of the server.
     pub status: Arc<Status>,
-    /// Who may ask and watch.
+    /// The hosts whose processes may check requests and watch decisions.
     pub reach: Reach,
 }
 
 impl Admin {
-    /// All of the admin port, over HTTP/1.1 and HTTP/2.
+    /// Returns the routes of the admin port, over HTTP/1.1 and HTTP/2.
     pub fn routes(self) -> Routes {
         let Self { live, recorder, status, reach } = self;
         let health = status.health_service();
@@ -71,14 +71,14 @@ impl Admin {
             .route_service(&path_of(&authorizer), authorizer)
             .layer(guard)
             .route_service(&path_of(&health), health);
-        // gRPC clients take a 404 for what it is, too.
+        // gRPC clients understand the status 404, too.
         let not_here =
             || async { (StatusCode::NOT_FOUND, "here are /metrics, /healthz and /readyz\n") };
         Routes::from(pages.merge(asking).fallback(not_here))
     }
 }
 
-/// The paths of a gRPC service.
+/// Returns the pattern that matches the paths of a gRPC service.
 fn path_of<S: NamedService>(_service: &S) -> String {
     format!("/{}/{{*method}}", S::NAME)
 }

@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, no decision of its own.
+//! The command line: one file for each subcommand. This module makes no decisions of its own.
 
 mod check;
 mod envoy_config;
@@ -41,7 +41,7 @@ enum Command {
     Schema(schema::Args),
 }
 
-/// Runs the command that the arguments name; the first is the program's name.
+/// Runs the command that the arguments name. The first argument is the name of the program.
 pub fn run<I, T>(arguments: I) -> ExitCode
 where
     I: IntoIterator<Item = T>,
@@ -50,7 +50,7 @@ where
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(message) => {
-            // Help goes to standard output, mistakes to standard error.
+            // Help goes to standard output, error messages to standard error.
             let _nowhere_to_tell = message.print();
             return if message.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
@@ -67,7 +67,7 @@ where
     }
 }
 
-/// What a command prints.
+/// The format of a command's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     /// For people.
@@ -76,7 +76,7 @@ enum Output {
     Json,
 }
 
-/// With colours on a terminal, unless NO_COLOR says otherwise.
+/// Returns a renderer. It uses colors on a terminal, unless the environment has `NO_COLOR`.
 fn renderer() -> Renderer {
     match AutoStream::choice(&std::io::stdout()) {
         ColorChoice::Never => Renderer::plain(),
@@ -84,12 +84,12 @@ fn renderer() -> Renderer {
     }
 }
 
-/// Writes to standard output. `Err`: it could not be written, and that was said.
+/// Writes to standard output. If that fails, reports the error and returns `Err`.
 fn output(text: &str) -> Result<(), ()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        // Whoever reads it has read enough.
+        // The reader has closed the pipe, because it needs no more output.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => {
             complain(&format!("standard output: {error}"));
@@ -98,14 +98,14 @@ fn output(text: &str) -> Result<(), ()> {
     }
 }
 
-/// Asks a server, and says what went wrong if it did.
+/// Runs a request to a server, and returns the error as a string.
 fn asking<T, E: fmt::Display>(question: impl Future<Output = Result<T, E>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
     runtime.block_on(question).map_err(|error| error.to_string())
 }
 
-/// Writes a line to standard error. If that fails there is nobody to tell.
+/// Writes a line to standard error. Ignores errors, because no other output is left.
 fn complain(message: &str) {
     let _nobody_to_tell = writeln!(std::io::stderr().lock(), "{message}");
 }

@@ -1,8 +1,7 @@
 //! Policy files: from YAML text to a [`Gate`].
 //!
-//! A file is read once, as a tree that knows where everything stands, and
-//! becomes a [`Gate`] or a list of all its mistakes. There is no step in which
-//! a policy exists but is not valid.
+//! The loader reads a file once, as a tree in which each value has its place. It returns a
+//! [`Gate`], or a list of all mistakes. A gate never has a policy that is not valid.
 
 mod conditions;
 pub(crate) mod decode;
@@ -43,7 +42,7 @@ use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
 use crate::policy::{Action, Dialect, Policy};
 
-/// Where Envoy's `jwt_authn` filter puts what it verified.
+/// The metadata namespace in which Envoy's `jwt_authn` filter puts the payloads that it verified.
 const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 const ACTIONS: [(&str, Action); 2] = [("Allow", Action::Allow), ("Deny", Action::Deny)];
 const ACTION_WORDS: [&str; 2] = [ACTIONS[0].0, ACTIONS[1].0];
@@ -97,7 +96,7 @@ static METADATA: Shape = Shape::new(
     ],
 );
 
-/// The JSON Schema of a policy file.
+/// Returns the JSON Schema of a policy file.
 pub fn schema() -> serde_json::Value {
     FILE.document("policy.schema.json", "mcp-authz policy file")
 }
@@ -105,29 +104,29 @@ pub fn schema() -> serde_json::Value {
 /// Loads a policy file, or all policy files of a directory.
 ///
 /// # Errors
-/// All that is wrong with them.
+/// All mistakes in them.
 pub fn load(path: &Path) -> Result<Gate, LoadError> {
     load_files(Files::read(path))
 }
 
-/// Loads policy files that were read before.
+/// Loads policy files whose contents [`Files::read`] has read before.
 ///
 /// # Errors
-/// All that is wrong with them.
+/// All mistakes in them.
 pub fn load_files(files: Files) -> Result<Gate, LoadError> {
     let (gate, findings) = gate(files.into_parts(), Thoroughness::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
-/// The same as [`load`], with what is not an error but probably not meant so.
+/// Loads policy files like [`load`], and also returns warnings and notices.
 pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Finding>) {
     gate(Files::read(path).into_parts(), Thoroughness::Everything)
 }
 
-/// Reads the text of a policy file, YAML or JSON.
+/// Parses the text of a policy file, YAML or JSON.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All mistakes in it.
 pub fn parse(text: &str) -> Result<Gate, LoadError> {
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
     let sources = vec![Ok(source)];
@@ -141,35 +140,35 @@ fn only_errors(mut findings: Vec<Finding>) -> LoadError {
     LoadError(findings)
 }
 
-/// How much is looked for.
+/// The kinds of findings that a load looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Thoroughness {
     Errors,
     Everything,
 }
 
-/// What was read of all files so far.
+/// The contents of all files that were read so far.
 #[derive(Debug, Default)]
 struct Draft {
-    /// Each `None` within if it has a mistake.
+    /// In these three, the inner `Option` is `None` if the setting has a mistake.
     claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
     limits: Option<(Option<Limits>, Arc<Path>)>,
     route_defaults: Option<(Option<RouteDefaults>, Arc<Path>)>,
     policies: Vec<Placed>,
 }
 
-/// A policy, and where it stands.
+/// A policy with its place in a file.
 #[derive(Debug)]
 struct Placed {
     policy: Arc<Policy>,
-    /// The number of its file.
+    /// The index of the file in the list of files.
     file: usize,
     spot: Spot,
     rules: Vec<RuleSpots>,
     mistakes: Mistakes,
 }
 
-/// A place with the keys on the way there.
+/// A place in a file, with the path of keys that leads there.
 #[derive(Debug, Clone)]
 struct Spot {
     place: Place,
@@ -202,7 +201,7 @@ fn gate(
         if documents.is_complete && documents.nodes.is_empty() {
             problems.add(Place::START, "", "the file is empty");
         }
-        // They apply to the documents of all files, whatever the order.
+        // `mcpRouteDefaults` applies to the documents of all files, in any order.
         for document in &documents.nodes {
             draft.find_route_defaults(&Item::root(document), (file, &path), &mut problems);
         }
@@ -249,7 +248,7 @@ impl Draft {
         if is_kubernetes(item) {
             return;
         }
-        // The mistakes of the document are reported when all of it is read.
+        // `Draft::document` reports the mistakes of this document later.
         let fields = item.fields(&FILE, &mut Problems::new(Arc::clone(path)));
         if let Some(item) = fields.and_then(|fields| fields.get("mcpRouteDefaults")) {
             let found = Some(mcproute::route_defaults(&item, file, problems));
@@ -257,7 +256,7 @@ impl Draft {
         }
     }
 
-    /// Takes in a document: a policy file, or an object of Kubernetes.
+    /// Reads a document: a policy file, or an object of Kubernetes.
     fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
         let is_kubernetes = is_kubernetes(item);
         let dialect = if is_kubernetes { Dialect::McpRoute } else { Dialect::Native };
@@ -314,7 +313,7 @@ impl Draft {
         self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
     }
 
-    /// Finds settings for `MCPRoute` documents where there is none.
+    /// Warns of `mcpRouteDefaults` if no file has an `MCPRoute`.
     fn find_unused_defaults(&self, files: &mut [(Problems, String)]) {
         let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
         let is_route = |placed: &Placed| placed.policy.dialect == Dialect::McpRoute;
@@ -330,7 +329,7 @@ impl Draft {
         }
     }
 
-    /// Finds policies that no request can reach.
+    /// Reports policies that no request can reach.
     fn find_unreachable(&self, files: &mut [(Problems, String)]) {
         for (index, Placed { policy, file, spot, mistakes, .. }) in self.policies.iter().enumerate()
         {
@@ -382,7 +381,7 @@ impl Draft {
         }
     }
 
-    /// Returns `None` if any part has a mistake.
+    /// Returns the gate, or `None` if any part has a mistake.
     fn into_gate(self, digest: String) -> Option<Gate> {
         let policy = |placed: Placed| (!placed.mistakes.any).then_some(placed.policy);
         Some(Gate {
@@ -405,7 +404,7 @@ fn is_kubernetes(item: &Item<'_>) -> bool {
     item.peek("kind").is_some() && item.peek("apiVersion").is_some()
 }
 
-/// Takes what may stand in one document only.
+/// Stores a setting that only one document may give. Reports each further one as a mistake.
 fn given_once<T>(
     place: &mut Option<(Option<T>, Arc<Path>)>,
     found: Option<T>,

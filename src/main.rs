@@ -1,4 +1,4 @@
-//! Arguments in, exit code out. Everything else is in the library.
+//! The program: passes the arguments to the library and returns the exit code.
 
 use std::process::ExitCode;
 

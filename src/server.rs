@@ -1,4 +1,4 @@
-//! Listening, serving, reloading and stopping.
+//! The server: it listens, serves, reloads policies and stops.
 
 mod admin_connection;
 mod connection;
@@ -32,56 +32,55 @@ use crate::extproc::{Capacity, ExtProc};
 use crate::gate::{ClaimsFrom, Gate, LiveGate};
 use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
 
-/// Conditions are evaluated as deep as they are nested: as much as the main thread
-/// has.
+/// The stack of a thread in bytes, as large as that of the main thread. Evaluation recurses as deep
+/// as conditions are nested.
 const STACK_BYTES: usize = 8 << 20;
 
-/// How often the admin port asks whether a client is still there.
+/// The time between two HTTP/2 pings that check that a client of the admin port is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long a connection to the admin port lasts; what is under way is not broken off.
+/// The longest age of a connection to the admin port. Requests under way still end normally.
 const CONNECTION_AGE: Duration = Duration::from_secs(60);
 
-/// How to serve.
+/// The options of the server.
 #[derive(Debug)]
 pub struct Options {
-    /// Where the policies are that may change.
+    /// The path of the policy files, which may change.
     pub policy: PathBuf,
-    /// Where Envoy asks.
+    /// The address for Envoy.
     pub listen: Address,
-    /// Who may connect there, if it is a Unix socket.
+    /// The access to the address for Envoy, if that is a Unix socket.
     pub listen_access: Access,
-    /// Where people and Prometheus ask, and who may.
+    /// The address of the admin port, and the clients that may check requests and watch decisions.
     pub admin: Option<(Address, Reach)>,
-    /// Who may connect there, if it is a Unix socket.
+    /// The access to the admin port, if that is a Unix socket.
     pub admin_access: Access,
-    /// How much is taken on at once.
+    /// The limits for simultaneous work.
     pub capacity: Capacity,
-    /// How many threads serve Envoy.
+    /// The number of threads that serve Envoy.
     pub threads: NonZeroUsize,
-    /// Where spans go.
+    /// The receiver of spans.
     pub otlp: Option<Endpoint>,
-    /// How to stop.
+    /// The times for a stop.
     pub drain: Drain,
 }
 
-/// How to stop without breaking what is under way.
+/// The times of a stop that lets open streams end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
-    /// How long new requests are still served, while it is said that they should
-    /// go elsewhere.
+    /// The time for which the server still takes requests while it reports that it is not ready.
     pub delay: Duration,
-    /// After that: how long open streams may take to finish.
+    /// The time after `delay` in which open streams may end.
     pub timeout: Duration,
 }
 
-/// Serves the gate, and what the policy files it came from become, until SIGTERM
-/// or SIGINT, on threads that share nothing else but the socket.
+/// Serves the gate, and the policies of its files when they change, until SIGTERM or SIGINT. The
+/// threads that serve share the socket and the policies.
 ///
-/// Each connection stays on the thread that accepted it, so no stream is ever
-/// moved between processors; Envoy opens a connection for each of its workers.
+/// Each connection stays on the thread that accepted it, so no stream moves between processors.
+/// Envoy opens a connection for each of its workers.
 ///
 /// # Errors
-/// If an address cannot be bound or a runtime cannot be made.
+/// If the server cannot bind an address or create a runtime.
 pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> {
     if let Some((admin, _)) = &options.admin
         && *admin == options.listen
@@ -91,11 +90,12 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
     let own_runtime = runtime()?;
-    // Before the address can be seen: who sees it may send a signal.
+    // Signals must work before the address is visible: a process that sees the address may send
+    // one.
     let mut signals = own_runtime.block_on(async { Signals::register() })?;
     let background = Builder::new_current_thread()
         .enable_all()
-        // What is evaluated for who asks is nested as deep.
+        // This runtime evaluates conditions for the admin port, and these are nested as deep.
         .thread_stack_size(STACK_BYTES)
         .build()?;
     let spans = match &options.otlp {
@@ -118,7 +118,7 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     let status = Arc::new(Status::new(Arc::clone(&live)));
     own_runtime.block_on(status.serves::<ExtProc>());
 
-    // All that can fail comes before the first thread is there.
+    // Everything that can fail comes before the first thread starts.
     let admin = match &options.admin {
         Some((address, reach)) => {
             let (live, recorder) = (Arc::clone(&live), Arc::clone(&recorder));
@@ -154,8 +154,8 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     std::thread::scope(|scope| {
         let background = Background::start(scope, background, admin)?;
         let _stop_checking = TellOnDrop(look.clone());
-        // Not of this scope: a network file system that does not answer must not keep the
-        // process from ending.
+        // This thread does not belong to the scope: a network file system that does not respond
+        // must not keep the process from ending.
         let tell = look.clone();
         let thread = std::thread::Builder::new().name("reloader".to_owned());
         thread.spawn(move || reloader.run(&tell))?;
@@ -168,11 +168,11 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
         };
         let stop_all = StopOnDrop(stop.clone());
         let others = others.into_iter().map(spawn).collect::<io::Result<Vec<_>>>()?;
-        // Last: who reads it may use it.
+        // Log this last: a reader of the line may use the server.
         tracing::info!(%address, threads = options.threads, "listening");
         let served = own_runtime.block_on(async {
-            // The socket closes when the last thread stops accepting: each has
-            // its own handle, and there is no other.
+            // The socket closes when the last thread stops accepting. Each thread has its own
+            // handle, and no other handle exists.
             tokio::select! {
                 served = worker.clone().serve(listener) => served,
                 never = until_stopped(&mut signals, &look, &status, options.drain, &stop) => never,
@@ -191,7 +191,7 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
     })
 }
 
-/// Returns the runtime of a thread, with another thread for large bodies.
+/// Returns the runtime of a thread. It can start one more thread, for large bodies.
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
@@ -200,8 +200,7 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Says in the log which policies are in force, and what an operator must know of
-/// them.
+/// Logs the policies in force, and warns of unverified tokens.
 fn announce(gate: &Gate) {
     if gate.claims_from == ClaimsFrom::AuthorizationHeader {
         tracing::warn!(
@@ -220,8 +219,7 @@ fn announce(gate: &Gate) {
     }
 }
 
-/// Stops all threads when a signal says so, and never returns: those who serve end
-/// by it.
+/// Stops all threads after a signal. Never returns: the tasks that serve end the threads.
 async fn until_stopped(
     signals: &mut Signals,
     look: &Sender<Cause>,
@@ -234,14 +232,14 @@ async fn until_stopped(
     tracing::info!(delay_seconds = drain.delay.as_secs(), "stopping");
     tokio::select! {
         () = tokio::time::sleep(drain.delay) => {}
-        // Who asks twice does not want to wait.
+        // An operator who sends a second signal does not want to wait.
         () = signals.stop(look) => {}
     }
     stop.send_replace(true);
     pending().await
 }
 
-/// What each thread does.
+/// The work of each thread.
 #[derive(Debug, Clone)]
 struct Worker {
     services: Services,
@@ -250,7 +248,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Accepts and serves connections until told to stop.
+    /// Accepts and serves connections until `stopping` becomes true.
     async fn serve(self, listener: Listener) -> io::Result<()> {
         let Self { services, mut stopping, timeout } = self;
         let mut drain = stopping.clone();
@@ -273,14 +271,14 @@ impl Worker {
     }
 }
 
-/// Returns when it is time to stop.
+/// Returns when the server must stop.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // What is awaited holds a read lock until it is dropped. An error means
-    // that the sender is gone: stop then, too.
+    // `wait_for` returns a guard that holds a read lock, so drop the guard. An error means that the
+    // sender is gone; then the server must stop, too.
     drop(stopping.wait_for(|stop| *stop).await);
 }
 
-/// The thread for all that Envoy does not wait for. It ends when this is dropped.
+/// The thread for work on which Envoy does not wait. The thread ends when this value is dropped.
 #[derive(Debug)]
 struct Background {
     _end: watch::Sender<()>,
@@ -299,7 +297,8 @@ impl Background {
                     tracing::info!(%address, "admin port");
                     let router = Server::builder()
                         .accept_http1(true)
-                        // Who is gone, or does nothing, does not keep its place.
+                        // A connection whose client is gone, or is idle for too long, must not keep
+                        // its place.
                         .http2_keepalive_interval(Some(KEEPALIVE))
                         .max_connection_age(CONNECTION_AGE)
                         .add_routes(admin.routes());
@@ -312,7 +311,7 @@ impl Background {
                         Err(error) => tracing::error!("the admin port: {error}"),
                     }
                 }
-                // Spans are still sent.
+                // The runtime must keep running, because it also sends spans.
                 pending::<()>().await;
             };
             tokio::select! {
@@ -323,15 +322,15 @@ impl Background {
         let thread = std::thread::Builder::new().name("background".to_owned());
         thread.spawn_scoped(scope, move || {
             runtime.block_on(run);
-            // Nobody waits for answers any more.
+            // No client waits for responses any more.
             runtime.shutdown_background();
         })?;
         Ok(Self { _end: end })
     }
 }
 
-/// Tells all threads to stop when it is dropped: whoever ends first, by an error
-/// or a panic, ends them all.
+/// Stops all threads when it is dropped. So the first thread that ends, by an error or a panic,
+/// ends all others.
 struct StopOnDrop(watch::Sender<bool>);
 
 impl Drop for StopOnDrop {
@@ -340,12 +339,12 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Ends the thread that looks for changed files when it is dropped.
+/// Ends the thread of the reloader when it is dropped.
 struct TellOnDrop(Sender<Cause>);
 
 impl Drop for TellOnDrop {
     fn drop(&mut self) {
-        // If it has ended already, so much the better.
+        // An error means that the reloader has ended already.
         let _ended = self.0.send(Cause::Stop);
     }
 }

@@ -1,5 +1,5 @@
-//! Tests of policies: files of cases, each a caller, a call and what is expected
-//! of it.
+//! Tests of policies. A file of tests has cases, each with a caller, a call and the expected
+//! decision.
 
 mod coverage;
 mod difference;
@@ -24,7 +24,7 @@ use crate::head::{Head, Header};
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
-/// A file of tests.
+/// The keys of a file of tests.
 static FILE: Shape = Shape::new(
     "Tests of an mcp-authz policy: run them with `mcp-authz test FILE`.",
     &[
@@ -136,26 +136,26 @@ static EXPECT: Shape = Shape::new(
     ],
 );
 
-/// The JSON Schema of a file of tests.
+/// Returns the JSON Schema of a file of tests.
 pub fn schema() -> Value {
     FILE.document("tests.schema.json", "mcp-authz policy tests")
 }
 
-/// A file of tests.
+/// The contents of a file of tests.
 #[derive(Debug)]
 pub struct Suite {
     /// The policy file or directory.
     pub policy: PathBuf,
-    /// In the order of the file.
+    /// The cases in the order of the file.
     pub cases: Vec<Case>,
 }
 
-/// A request and what is expected of it.
+/// A request and the decision that the case expects.
 #[derive(Debug)]
 pub struct Case {
-    /// What it shows.
+    /// The name of the case, which says what the case shows.
     pub name: String,
-    /// Where it stands.
+    /// The place of the case in the file.
     pub place: Place,
     head: Head,
     caller: Option<Caller>,
@@ -181,7 +181,7 @@ struct Expected {
 /// Loads a file of tests.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All mistakes in the file.
 pub fn load(path: &Path) -> Result<Suite, LoadError> {
     let source = files::read_one(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
     let mut problems = Problems::new(source.file);
@@ -282,7 +282,7 @@ fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
     Some(Caller::Claims(all))
 }
 
-/// The body of a request that makes a call.
+/// Returns the body of a request that makes a call.
 fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
     const CALLS: [(&str, &str, &str, Option<&str>); 4] = [
         ("tool", "tools/call", "name", Some("arguments")),
@@ -342,7 +342,7 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
     Some(call.to_string())
 }
 
-/// Names with one value or several.
+/// Reads a mapping of names to one or several values. Returns a pair for each value.
 fn pairs(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<(String, String)> {
     let Some(item) = fields.get(key) else { return Vec::new() };
     let mut pairs = Vec::new();
@@ -374,8 +374,8 @@ fn expected(item: &Item<'_>, problems: &mut Problems) -> Option<Expected> {
 }
 
 impl Case {
-    /// Asks a gate, and hands what it says to `look`. Of what was turned away the
-    /// head alone decided.
+    /// Decides this request with a gate, and passes the decision to `look`. The first argument of
+    /// `look` is an error if the gate refused the request by its headers alone.
     pub fn ask<T>(
         &self,
         gate: &Gate,
@@ -387,7 +387,7 @@ impl Case {
             (ClaimsFrom::Metadata { .. }, Some(Caller::Claims(claims))) => {
                 Some(Claims::from_json(claims))
             }
-            // It was decoded when the file was loaded.
+            // The loader has decoded this token without an error.
             (ClaimsFrom::Metadata { .. }, Some(Caller::Token(token))) => {
                 Claims::from_unverified_token(token).ok()
             }
@@ -405,7 +405,7 @@ impl Case {
 }
 
 impl Caller {
-    /// A token that says the same; nobody has signed it.
+    /// Returns a token with the claims of this caller. The token has no valid signature.
     fn token(&self) -> String {
         match self {
             Self::Token(token) => token.clone(),

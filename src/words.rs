@@ -1,11 +1,11 @@
-//! Suggestions for words that are almost right.
+//! Suggestions for misspelled words.
 
-/// The known word that is most likely meant, if one is near enough.
+/// Returns the known word that the author most likely means, if one is similar enough.
 pub(crate) fn nearest<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     within(word, known, 0.75)
 }
 
-/// The known word that a misspelled one can only mean, if there is one.
+/// Returns the known word that the author certainly means, if one is almost equal.
 pub(crate) fn almost<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     within(word, known, 0.9)
 }
@@ -15,7 +15,7 @@ fn within<'w>(
     known: impl IntoIterator<Item = &'w str>,
     near_enough: f64,
 ) -> Option<&'w str> {
-    // A suggestion for a long text would cost its length times each word's.
+    // The time of a comparison grows with the product of the lengths of both words.
     const LONGEST_BYTES: usize = 64;
 
     if word.len() > LONGEST_BYTES {

@@ -1,4 +1,4 @@
-//! The gRPC service that tells what was and what would be decided.
+//! The gRPC service that checks requests and reports decisions.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,26 +22,26 @@ use crate::proto::v1::{CheckRequest, CheckResponse, Decision, WatchRequest, Watc
 use crate::record::Verdict;
 use crate::telemetry::{Recorder, TooManyWatchers};
 
-/// What a request may hold beside the body.
+/// The most bytes of a request to this service, beside the body that it checks.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
-/// How many may ask at once: each holds a body.
+/// The most requests to this service at once. Each holds a body in memory.
 const MOST_ASKING: usize = 8;
-/// How long it may take to ask and to be answered. Decisions that are followed come
-/// after that, too.
+/// The longest time until a response of this service begins. A watcher receives decisions for
+/// longer.
 const WITHIN: Duration = Duration::from_secs(10);
-/// How many decisions may wait for a watcher's connection.
+/// The most decisions that are buffered for a watcher's connection.
 const WAITING: usize = 16;
 
-/// Who may ask and watch.
+/// The clients that may check requests and watch decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Processes of this host: over loopback or a Unix socket.
+    /// Processes of this host, over loopback or a Unix socket.
     ThisHost,
-    /// Whoever reaches the port.
+    /// Every client that reaches the port.
     Everyone,
 }
 
-/// The service.
+/// Returns the service.
 pub(super) fn service(live: Arc<LiveGate>, recorder: Arc<Recorder>) -> AuthorizerServer<Service> {
     let largest = live.current().limits.max_body_bytes.saturating_add(BESIDE_THE_BODY_BYTES);
     AuthorizerServer::new(Service { live, recorder }).max_decoding_message_size(largest)
@@ -53,11 +53,11 @@ pub(super) struct Service {
     recorder: Arc<Recorder>,
 }
 
-/// Lets in who may ask, before what they send is read.
+/// The guard of the service. It rejects a client before the service reads the client's message.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     reach: Reach,
-    /// For those who are asking.
+    /// The permits for requests that are under way.
     asking: Arc<Semaphore>,
 }
 
@@ -66,10 +66,10 @@ impl Guard {
         Self { reach, asking: Arc::new(Semaphore::new(MOST_ASKING)) }
     }
 
-    /// Answers, or passes on to what answers.
+    /// Rejects a request, or forwards it to the service.
     pub(super) async fn pass(self, request: http::Request<Body>, next: Next) -> HttpResponse {
-        // Browsers speak HTTP/2 with TLS only, so no page that takes this host for
-        // its own can make one ask.
+        // Browsers speak HTTP/2 only with TLS. So a web page that poses as one of this host cannot
+        // make a browser send a request here.
         if request.version() != Version::HTTP_2 {
             return StatusCode::HTTP_VERSION_NOT_SUPPORTED.into_response();
         }
@@ -82,8 +82,8 @@ impl Guard {
             );
             return refused.into_http::<Body>();
         }
-        // The response of who watches begins at once; who checks has the place until
-        // it ends.
+        // The response to a watcher begins at once, and then its permit is free. A check keeps the
+        // permit until it ends.
         match self.asking.try_acquire() {
             Ok(_place) => timeout(WITHIN, next.run(request)).await.unwrap_or_else(|_elapsed| {
                 Status::deadline_exceeded("the question did not come in time").into_http::<Body>()
@@ -104,7 +104,7 @@ impl Authorizer for Service {
     ) -> Result<Response<CheckResponse>, Status> {
         let gate = self.live.current();
         let request = request.into_inner();
-        // A condition that takes long must not keep health and metrics waiting.
+        // A condition that takes long must not delay health and metrics.
         match tokio::task::spawn_blocking(move || check::answer(&gate, request)).await {
             Ok(Ok(response)) => Ok(Response::new(response)),
             Ok(Err(error)) => Err(Status::invalid_argument(error.to_string())),
@@ -149,7 +149,7 @@ impl Authorizer for Service {
     }
 }
 
-/// The decisions that a watcher wants.
+/// The decisions that a watcher requests.
 #[derive(Debug)]
 struct Filter {
     policy: String,

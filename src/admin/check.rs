@@ -1,4 +1,4 @@
-//! What would be answered to a request, and why.
+//! Checks of requests: the response that a gate would give, and its reasons.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use crate::record::Record;
 use v1::check_request::Caller;
 use v1::condition_trace::Outcome;
 
-/// Why a request cannot be asked about.
+/// The reason why a request cannot be checked.
 #[derive(Debug)]
 pub enum CheckError {
-    /// The token is none.
+    /// A token that is not a JSON Web Token.
     NotAToken(jsonwebtoken::errors::Error),
-    /// Claims were given, but the policies read a token.
+    /// Claims, although the policies read a token.
     ClaimsNotRead,
-    /// A part of the request was not given by which policies are selected.
+    /// A missing part of the request by which policies are selected.
     NotGiven(Selector),
 }
 
@@ -49,10 +49,10 @@ impl fmt::Display for CheckError {
 
 impl std::error::Error for CheckError {}
 
-/// What a gate would answer.
+/// Returns the response that a gate would give.
 ///
 /// # Errors
-/// If it is not clear who asks, or which policy is for the request.
+/// If the caller is not clear, or the request omits a part by which policies are selected.
 pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckResponse, CheckError> {
     let v1::CheckRequest { http_method, host, path, headers, body, attributes, policy, caller } =
         request;
@@ -62,7 +62,7 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         .collect();
     let claims = match (&gate.claims_from, caller) {
         (_, None) => None,
-        // What Envoy would have verified is given here.
+        // These claims replace those that Envoy would have verified.
         (ClaimsFrom::Metadata { .. }, Some(Caller::Claims(claims))) => {
             Some(Claims::new(proto::object(claims)))
         }
@@ -98,12 +98,12 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
     })
 }
 
-/// A pseudo-header; an empty one is not given.
+/// Returns a pseudo-header. An empty value counts as missing.
 fn given(value: String) -> PseudoHeader {
     Some(value).filter(|value| !value.is_empty()).into()
 }
 
-/// The judgement of a request, explained rule by rule.
+/// Returns the decision about a request, explained rule by rule.
 pub fn judged(
     gate: &Gate,
     admitted: &Admitted,
@@ -119,7 +119,7 @@ pub fn judged(
     response
 }
 
-/// What was answered without a look at the body.
+/// Returns the refusal of a request that the gate refused by its headers alone.
 pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> v1::CheckResponse {
     response(Record::turned_away(gate, turned_away), &turned_away.judgement)
 }

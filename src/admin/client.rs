@@ -1,4 +1,4 @@
-//! Asking a server that runs.
+//! A client of a running server.
 
 use std::error::Error as _;
 use std::fmt;
@@ -14,24 +14,24 @@ use crate::address::Address;
 use crate::proto::v1::authorizer_client::AuthorizerClient;
 use crate::proto::v1::{CheckRequest, CheckResponse, WatchRequest, WatchResponse};
 
-/// A server should be near.
+/// The longest time for connecting. A server should be near.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// And answers begin soon.
+/// The longest time until a response begins.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// A server that runs.
+/// A client that is connected to a running server.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
     channel: Channel,
 }
 
-/// Why a server did not answer as it should.
+/// The reason why a server did not answer as expected.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody listens there who could be understood.
+    /// A server that cannot be reached, or does not speak the protocol.
     Unreachable(Address, TransportError),
-    /// It answered, but not what was asked.
+    /// A response with an error.
     Refused(Address, Box<Status>),
 }
 
@@ -67,7 +67,7 @@ impl Client {
     /// Connects to a server.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If no server listens at the address.
     pub async fn connect(address: &Address) -> Result<Self, ClientError> {
         let unreachable = |error| ClientError::Unreachable(address.clone(), error);
         let uri = match address {
@@ -80,10 +80,10 @@ impl Client {
         Ok(Self { address: address.clone(), channel })
     }
 
-    /// Whether requests may be sent there.
+    /// Returns true if the server is ready for requests.
     ///
     /// # Errors
-    /// If it does not say.
+    /// If the server does not report its health.
     pub async fn is_serving(&self) -> Result<bool, ClientError> {
         let mut client = HealthClient::new(self.channel.clone());
         let asked = client.check(HealthCheckRequest::default()).await;
@@ -91,20 +91,20 @@ impl Client {
         Ok(status == ServingStatus::Serving)
     }
 
-    /// What would be answered to a request.
+    /// Returns the response that the server would give to a request.
     ///
     /// # Errors
-    /// If it cannot be asked about.
+    /// If the server cannot check the request.
     pub async fn check(&self, request: CheckRequest) -> Result<CheckResponse, ClientError> {
         let mut client = AuthorizerClient::new(self.channel.clone());
         let asked = client.check(request).await;
         Ok(asked.map_err(|status| self.refused(status))?.into_inner())
     }
 
-    /// The decisions from now on.
+    /// Returns the decisions that the server makes from now on.
     ///
     /// # Errors
-    /// If they are not told.
+    /// If the server refuses to report decisions.
     pub async fn watch(&self, request: WatchRequest) -> Result<Decisions, ClientError> {
         let mut client = AuthorizerClient::new(self.channel.clone());
         let asked = client.watch(request).await;
@@ -117,7 +117,7 @@ impl Client {
     }
 }
 
-/// Decisions as they are made.
+/// The decisions of a server, as it makes them.
 #[derive(Debug)]
 pub struct Decisions {
     client: Client,
@@ -125,7 +125,7 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// The next one; `None` if the server ended.
+    /// Returns the next decision, or `None` if the server ended the stream.
     ///
     /// # Errors
     /// If the connection broke.

@@ -1,9 +1,9 @@
 //! Places for the connections to the admin port.
 //!
-//! A client that connects and then does nothing must not keep probes out. So the connection
-//! that has been idle longest gives way to a new one. A connection over which a client
-//! watches decisions does not: there are fewer watchers than places, so that some other
-//! connection can always give way.
+//! A client that connects and then does nothing must not keep probes out. So the connection that
+//! has been idle longest gives way to a new one. A connection over which a client watches decisions
+//! does not give way. There are fewer watchers than places, so another connection can always give
+//! way.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,13 +12,13 @@ use std::task::{Context, Waker};
 use crate::address::Peer;
 use crate::telemetry::MOST_WATCHERS;
 
-/// The most connections that are open at once: clients of the admin port must not use up the
-/// file descriptors that Envoy's connections need.
+/// The most connections that are open at once. Clients of the admin port must not use up the file
+/// descriptors that Envoy's connections need.
 const PLACES: usize = 64;
 
 const _: () = assert!(MOST_WATCHERS < PLACES, "watchers must leave places to probes");
 
-/// The places that are taken.
+/// The places that connections hold.
 #[derive(Debug, Default)]
 pub struct Places {
     taken: Vec<Weak<Place>>,
@@ -49,7 +49,7 @@ impl Places {
     }
 }
 
-/// The place of one connection. It is free again when the connection drops it.
+/// The place of one connection. The place is free again when the connection drops it.
 #[derive(Debug)]
 pub struct Place {
     clock: Arc<AtomicU64>,
@@ -58,7 +58,7 @@ pub struct Place {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The clock when bytes were last read or written.
+    /// The value of the clock when the connection last read or wrote bytes.
     active_at: u64,
     watchers: usize,
     is_lost: bool,
@@ -67,13 +67,14 @@ struct State {
 }
 
 impl Place {
-    /// Notes that bytes were read or written.
+    /// Notes that the connection has read or written bytes.
     pub fn mark_active(&self) {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         self.with(|state| state.active_at = now);
     }
 
-    /// Returns true if the connection has to close. If not, its task is woken when it has to.
+    /// Returns true if the connection must close. Otherwise wakes its task once the connection
+    /// must.
     pub fn poll_lost(&self, context: &Context<'_>) -> bool {
         self.with(|state| {
             if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
@@ -83,13 +84,14 @@ impl Place {
         })
     }
 
-    /// Returns a guard: while it exists, the connection keeps its place.
+    /// Returns a guard. While the guard exists, the connection keeps its place.
     pub(super) fn keep(self: Arc<Self>) -> Kept {
         self.with(|state| state.watchers += 1);
         Kept(self)
     }
 
-    /// Returns the time since which the connection is idle. `None`: a client watches over it.
+    /// Returns the clock value of the last activity, or `None` while a client watches over the
+    /// connection.
     fn idle_since(&self) -> Option<u64> {
         self.with(|state| (state.watchers == 0).then_some(state.active_at))
     }
@@ -105,12 +107,12 @@ impl Place {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A place that its connection does not lose while this exists.
+/// A guard that keeps the place of a connection.
 #[derive(Debug)]
 pub(super) struct Kept(Arc<Place>);
 
@@ -163,7 +165,8 @@ mod tests {
         let taken: Vec<_> = (0..PLACES).map(|_| places.take().unwrap()).collect();
         let kept: Vec<_> =
             taken.iter().take(MOST_WATCHERS).map(|place| Arc::clone(place).keep()).collect();
-        // More than there are, so that all others are lost.
+        // These are more connections than places, so that all connections without watchers lose
+        // theirs.
         let new: Vec<_> = (0..2 * PLACES).map(|_| places.take().unwrap()).collect();
         let (watched, idle) = taken.split_at(MOST_WATCHERS);
         assert!(!watched.iter().any(|place| is_lost(place)));

@@ -1,4 +1,4 @@
-//! How the server is.
+//! The readiness of the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use crate::gate::LiveGate;
 /// The standard health service of gRPC.
 pub type Health = HealthServer<HealthService>;
 
-/// Whether requests may be sent here, and which policies judge them.
+/// The readiness of the server, and the policies in force.
 #[derive(Debug)]
 pub struct Status {
     live: Arc<LiveGate>,
@@ -24,39 +24,39 @@ pub struct Status {
 #[derive(Debug, Default)]
 struct Detail {
     is_stopping: bool,
-    /// How many mistakes keep the policy files from being in force.
+    /// The number of mistakes that keep changed policy files from taking effect, or `None`.
     mistakes: Option<usize>,
 }
 
 impl Status {
-    /// Ready, with these policies in force.
+    /// Creates the status of a server that is ready.
     pub fn new(live: Arc<LiveGate>) -> Self {
         Self { live, reporter: HealthReporter::new(), detail: Mutex::default() }
     }
 
-    /// Says for a gRPC service, too, that it is ready.
+    /// Reports a gRPC service as serving, too.
     pub async fn serves<S: NamedService>(&self) {
         self.reporter.set_serving::<S>().await;
     }
 
-    /// From now on no more requests should be sent here.
+    /// Reports from now on that the server is not ready for requests.
     pub async fn stop<S: NamedService>(&self) {
         self.with(|detail| detail.is_stopping = true);
         self.reporter.set_service_status("", ServingStatus::NotServing).await;
         self.reporter.set_not_serving::<S>().await;
     }
 
-    /// The policy files were put in force, or have so many mistakes.
+    /// Records the result of a reload: success, or the number of mistakes.
     pub fn reloaded(&self, result: Result<(), usize>) {
         self.with(|detail| detail.mistakes = result.err());
     }
 
-    /// The standard health service of gRPC.
+    /// Returns the standard health service of gRPC.
     pub fn health_service(&self) -> Health {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
     }
 
-    /// For those who ask over HTTP.
+    /// Returns the page `/readyz`.
     pub(super) fn page(&self) -> (StatusCode, String) {
         let (is_stopping, mistakes) = self.with(|detail| (detail.is_stopping, detail.mistakes));
         let (status, word) = if is_stopping {
@@ -75,7 +75,7 @@ impl Status {
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Detail) -> T) -> T {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         look(&mut self.detail.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -1,4 +1,4 @@
-//! `mcp-authz check`
+//! The command `mcp-authz check`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -85,7 +85,7 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// The exit code for "could not decide".
+/// The exit code for a request that cannot be decided.
 const UNDECIDED: u8 = 2;
 
 pub(super) fn run(args: &Args) -> ExitCode {
@@ -164,7 +164,7 @@ fn headers(args: &Args) -> Result<Vec<Header>, String> {
     args.headers.iter().map(header).collect()
 }
 
-/// Envoy's attributes, its route name among them.
+/// Returns Envoy's attributes, including the route name.
 fn attributes(args: &Args) -> Result<Vec<(String, String)>, String> {
     let attribute = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),

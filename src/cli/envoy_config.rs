@@ -1,4 +1,4 @@
-//! `mcp-authz envoy-config`
+//! The command `mcp-authz envoy-config`.
 
 mod cluster;
 
@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
 }
 
-/// The filter, as an item of `http_filters`.
+/// Returns the filter as an item of `http_filters`.
 fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
     let mut lines = Vec::new();
     if gate.policies.iter().all(|policy| policy.matching.only_by_name) {
@@ -104,7 +104,7 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
         format!("      envoy_grpc: {{cluster_name: {}}}", quoted(cluster)),
         "    failure_mode_allow: false".to_owned(),
     ]);
-    // There is no such timeout where bodies are streamed in both directions.
+    // Envoy does not apply this timeout to bodies that it streams in both directions.
     if mode == Mode::Buffered || gate.filters_lists() {
         lines.push("    message_timeout: 1s".to_owned());
     }
@@ -117,8 +117,8 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
             lines.push("      request_trailer_mode: SEND".to_owned());
         }
     }
-    // mcp-authz ends its stream when a request has been released, unless the response is a list
-    // that it filters: so Envoy sends it no other response.
+    // mcp-authz ends its stream after it has released a request, unless it filters the response, a
+    // list. So Envoy sends mcp-authz no other response.
     let response = match gate.filters_lists() {
         true => [
             "      # The policy filters lists: without these two lines, requests for them get 500.",
@@ -133,7 +133,7 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
     if let ClaimsFrom::Metadata { namespace, .. } = &gate.claims_from {
         lines.push(format!("      forwarding_namespaces: {{untyped: [{}]}}", quoted(namespace)));
     }
-    // For access logs: %DYNAMIC_METADATA(mcp_authz:reason)%
+    // Access logs can use `%DYNAMIC_METADATA(mcp_authz:reason)%`.
     lines.push("      receiving_namespaces: {untyped: [mcp_authz]}".to_owned());
     let attributes = gate.attributes();
     if !attributes.is_empty() {
@@ -149,9 +149,9 @@ fn filter(gate: &Gate, mode: Mode, cluster: &str) -> Vec<String> {
     lines
 }
 
-/// A text in YAML: as it is if it is a plain word, otherwise as in JSON.
+/// Returns a string in YAML: unquoted if it is a plain word, otherwise as JSON.
 fn quoted(text: &str) -> String {
-    // YAML 1.1 takes these for booleans, or nothing.
+    // YAML 1.1 reads these words as booleans or null.
     const NO_TEXTS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let is_text = !NO_TEXTS.contains(&text.to_ascii_lowercase().as_str());

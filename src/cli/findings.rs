@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Finding, Severity};
 
-/// The findings, each with the line of the file that it is about.
+/// Formats findings for people, each with its line of the file.
 pub(super) fn text(findings: &[Finding], renderer: &Renderer) -> String {
     let mut text = String::new();
     for finding in findings {
@@ -42,7 +42,7 @@ fn group(finding: &Finding) -> Group<'_> {
     title.element(Snippet::source(line).line_start(place.line).path(path).annotation(annotation))
 }
 
-/// A finding for programs.
+/// Formats a finding for programs.
 pub(super) fn json(finding: &Finding) -> Value {
     let Finding { severity, lint, file, place, keys, message, line: _ } = finding;
     json!({
@@ -56,7 +56,7 @@ pub(super) fn json(finding: &Finding) -> Value {
     })
 }
 
-/// "2 errors, 1 warning"; nothing if there are none.
+/// Counts findings: "2 errors, 1 warning". Returns an empty string if there are none.
 pub(super) fn summary(findings: &[Finding]) -> String {
     let count = |severity: Severity| {
         let count = findings.iter().filter(|finding| finding.severity == severity).count();

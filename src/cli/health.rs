@@ -1,4 +1,4 @@
-//! `mcp-authz health`
+//! The command `mcp-authz health`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What is said about a judgement, to people and to programs.
+//! Reports about the decision on a request, for people and for programs.
 
 use serde_json::{Value, json};
 
@@ -8,30 +8,31 @@ use crate::proto::v1::{
 };
 use crate::record::{NOT_GOVERNED, Verdict};
 
-/// What is said about a request, in either format.
+/// A report about the decision on a request.
 pub(super) struct Report {
     decision: Decision,
     response: CheckResponse,
 }
 
-/// What is not given is empty.
+/// Returns `None` for an empty string, which stands for a missing value.
 fn given(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
 impl Report {
     pub(super) fn new(mut response: CheckResponse) -> Self {
-        // A server without a decision has not allowed anything.
+        // A response without a decision counts as not allowed.
         let decision = response.decision.take().unwrap_or_default();
         Self { decision, response }
     }
 
-    /// Whether nothing of it is refused, in Shadow either.
+    /// Returns true if the policy allows the whole request. Returns false for a denial in Shadow,
+    /// too.
     pub(super) fn is_allowed(&self) -> bool {
         Verdict::of(&self.decision) == Verdict::Allow
     }
 
-    /// Whether the request or Envoy is at fault.
+    /// Returns true if the policy did not decide, because the request or Envoy is at fault.
     pub(super) fn is_undecided(&self) -> bool {
         self.response.undecided
     }
@@ -99,7 +100,7 @@ impl Report {
         lines.join("\n")
     }
 
-    /// What is called, if it is known.
+    /// Returns the kind and the name of the target, if the request names one.
     fn target(&self) -> Option<(&'static str, &str)> {
         let Decision { tool, prompt, resource, .. } = &self.decision;
         named([("tool", tool), ("prompt", prompt), ("resource", resource)])
@@ -144,7 +145,7 @@ fn rule_json(rule: &RuleTrace) -> Value {
     })
 }
 
-/// The first of several names that is given.
+/// Returns the first name that is not empty, with its kind.
 fn named<'n>(
     names: impl IntoIterator<Item = (&'static str, &'n String)>,
 ) -> Option<(&'static str, &'n str)> {
@@ -152,7 +153,7 @@ fn named<'n>(
     names.into_iter().find_map(given)
 }
 
-/// What a target names.
+/// Returns the kind and the name of a target in a rule.
 fn target_name(target: &TargetTrace) -> (&'static str, &str) {
     let TargetTrace { tool, prompt, resource, method, .. } = target;
     let names = [("tool", tool), ("prompt", prompt), ("resource", resource), ("method", method)];
@@ -218,7 +219,7 @@ fn target_lines(target: &TargetTrace, rule: &RuleTrace) -> Vec<String> {
     lines
 }
 
-/// The error of a part of a rule, which decides only if it is a Deny rule.
+/// Returns the suffix for an error in a part of a rule. Only a Deny rule decides on an error.
 fn because(error: &str, rule: &RuleTrace) -> String {
     match error {
         "" => String::new(),
@@ -231,7 +232,7 @@ fn condition_line(key: &str, condition: &ConditionTrace, rule: &RuleTrace) -> St
     let ConditionTrace { condition: source, outcome } = condition;
     match outcome {
         Some(Outcome::Value(value)) => format!("{} {key} {source}: {value}", mark(*value)),
-        // It decides only if it is a Deny rule.
+        // Only a Deny rule decides on an error.
         Some(Outcome::Error(error)) if rule.decided => {
             format!("✗ {key} {source}: {error}; what cannot be told is denied")
         }

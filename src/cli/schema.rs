@@ -1,4 +1,4 @@
-//! `mcp-authz schema`
+//! The command `mcp-authz schema`.
 
 use std::process::ExitCode;
 

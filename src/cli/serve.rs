@@ -1,4 +1,4 @@
-//! `mcp-authz serve`
+//! The command `mcp-authz serve`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -154,11 +154,11 @@ pub(super) struct Args {
     threads: Option<NonZeroUsize>,
 }
 
-/// The requests that are decided at once, unless --max-streams says otherwise. Envoy's circuit
-/// breakers agree with it (`envoy-config`).
+/// The default of `--max-streams`: the most requests that are decided at once. The circuit breakers
+/// that `envoy-config` prints depend on this limit.
 pub(super) const MAX_STREAMS: usize = 10_000;
 
-/// An hour is longer than any orchestrator or client waits.
+/// The longest duration in seconds. No orchestrator or client waits longer than an hour.
 const LONGEST: u64 = 3600;
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -176,12 +176,12 @@ fn whole_seconds(text: &str, least: u64) -> Result<Duration, String> {
     }
 }
 
-/// The last number means no group at all to chown.
+/// Parses the number of a group. Excludes the last number, by which `chown` means no change.
 fn group() -> RangedU64ValueParser<u32> {
     RangedU64ValueParser::new().range(..u64::from(u32::MAX))
 }
 
-/// Permissions as chmod takes them.
+/// Parses permissions in octal, as `chmod` reads them.
 fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
         Ok(mode) if mode <= 0o777 => Ok(mode),
@@ -190,7 +190,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 impl Args {
-    /// Who may connect to --listen, and who to --admin.
+    /// Returns the access to `--listen` and the access to `--admin`.
     fn access(&self) -> Result<(Access, Access), String> {
         Ok((
             access("listen", Some(&self.listen), self.listen_mode, self.listen_group, 0o666)?,
@@ -199,8 +199,8 @@ impl Args {
     }
 }
 
-/// Who may connect to the address of a flag. What restricts nothing is a mistake:
-/// whoever gave it believes that it does.
+/// Returns the access to the address of a flag. A restriction that has no effect is a mistake,
+/// because the operator relies on it.
 fn access(
     flag: &str,
     address: Option<&Address>,
@@ -231,7 +231,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // They write what is left to write when they are dropped.
+    // This guard and the next write the remaining log lines when they are dropped.
     let _log = match telemetry::init(args.log_format) {
         Ok(guard) => guard,
         Err(error) => {

@@ -1,4 +1,4 @@
-//! `mcp-authz tail`
+//! The command `mcp-authz tail`.
 
 use std::process::ExitCode;
 

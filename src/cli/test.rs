@@ -1,4 +1,4 @@
-//! `mcp-authz test`
+//! The command `mcp-authz test`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,23 +54,23 @@ enum Format {
     Junit,
 }
 
-/// A file of tests that was run.
+/// The results of a file of tests.
 struct Ran {
     file: PathBuf,
     cases: Vec<Outcome>,
 }
 
-/// What came of a case.
+/// The result of a case.
 struct Outcome {
     name: String,
     /// `FILE:LINE:COLUMN`
     place: String,
     differences: Vec<Difference>,
-    /// What matched, rule by rule.
+    /// The evaluation of the rules, one by one. Empty if the case passed.
     trace: String,
 }
 
-/// A policy that is tested.
+/// A policy that cases test, with its coverage.
 struct Tested {
     gate: Gate,
     coverage: Coverage,
@@ -122,7 +122,7 @@ fn run_file(
     tested: &mut BTreeMap<PathBuf, Tested>,
 ) -> Result<Vec<Outcome>, config::LoadError> {
     let mut suite = suite::load(file)?;
-    // However it is named, it is one policy.
+    // Different paths of one policy file share one coverage.
     if let Ok(path) = suite.policy.canonicalize() {
         let here = std::env::current_dir().unwrap_or_default();
         suite.policy = path.strip_prefix(here).map(Path::to_owned).unwrap_or(path);
@@ -158,7 +158,7 @@ fn outcome(file: &Path, case: &Case, gate: &Gate, coverage: &mut Coverage) -> Ou
     })
 }
 
-/// In tenths, rounded down, so that 100 means all.
+/// Formats a percentage with one decimal. Rounds down, so that 100 means all.
 fn percent(reached: usize, all: usize) -> String {
     let tenths = (reached * 1000).checked_div(all).unwrap_or(1000);
     format!("{}.{}", tenths / 10, tenths % 10)
@@ -232,13 +232,13 @@ fn json(ran: &[Ran], tested: &BTreeMap<PathBuf, Tested>) -> Value {
     })
 }
 
-/// Without the control characters that XML cannot hold.
+/// Replaces the control characters that XML cannot contain.
 fn printable(text: &str) -> String {
     let is_held = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\t');
     text.chars().map(|letter| if is_held(letter) { letter } else { '\u{fffd}' }).collect()
 }
 
-/// The format of JUnit, as CI systems read it: a suite a file.
+/// Formats results as JUnit XML for CI systems, with a suite for each file.
 fn junit(ran: &[Ran]) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     let mut writer = Writer::new_with_indent(&mut bytes, b' ', 2);

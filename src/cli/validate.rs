@@ -1,4 +1,4 @@
-//! `mcp-authz validate`
+//! The command `mcp-authz validate`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if written.is_ok() && !found.iter().any(bad) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// "policy `a` with 3 rules, policy `b` with 1 rule"
+/// Describes a gate: "policy `a` with 3 rules, policy `b` with 1 rule".
 fn described(gate: &Gate) -> String {
     let policy = |policy: &Arc<Policy>| {
         let rules = policy.rules.len();

@@ -1,4 +1,4 @@
-//! The conditions of a file, each compiled once however often it stands there.
+//! The conditions of a file. Each is compiled once, even if the file repeats it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
@@ -10,14 +10,15 @@ use crate::policy::{Condition, ConditionError, Dialect};
 
 /// The keys whose values are conditions.
 const KEYS: [&str; 2] = ["when", "cel"];
-/// Fewer are compiled before other processors have woken up.
+/// The fewest conditions for one more thread. Fewer are compiled before another processor wakes up.
 const WORTH_A_THREAD: usize = 200;
-/// Parsing recurses as deep as an expression is nested.
+/// The stack of a compiling thread, in bytes. The parser recurses as deep as an expression is
+/// nested.
 const STACK_BYTES: usize = 64 << 20;
 
 type Compiled = Result<Arc<Condition>, Vec<ConditionError>>;
 
-/// Compiled conditions by their text.
+/// The compiled conditions, by source text.
 #[derive(Debug)]
 pub(super) struct Conditions {
     compiled: HashMap<String, Compiled>,
@@ -25,7 +26,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Compiles all that stand in a document, on all processors if they are many.
+    /// Compiles all conditions of a document, on all processors if the document has many.
     pub(super) fn of(document: &Node, dialect: Dialect) -> Self {
         let mut texts = BTreeSet::new();
         collect(document, &mut texts);
@@ -41,14 +42,14 @@ impl Conditions {
                 builder.spawn_scoped(scope, move || compile(texts))
             };
             let threads: Vec<_> = texts.chunks(share).map(spawn).collect();
-            // What a thread failed to compile is compiled when it is asked for.
+            // If a thread fails, `get` compiles its conditions.
             let joined = threads.into_iter().filter_map(Result::ok).map(|thread| thread.join());
             joined.flat_map(Result::unwrap_or_default).collect()
         });
         Self { compiled, dialect }
     }
 
-    /// The condition of this text.
+    /// Returns the compiled condition with this source text.
     pub(super) fn get(&mut self, text: &str) -> Compiled {
         match self.compiled.get(text) {
             Some(compiled) => compiled.clone(),

@@ -1,4 +1,4 @@
-//! Walking the tree of a file, collecting every mistake on the way.
+//! The decoder, which walks the tree of a file and collects every mistake.
 
 use super::problem::{Lint, Place, Problems};
 use super::shape::{Field, Shape};
@@ -7,7 +7,7 @@ use crate::words::{almost, nearest};
 
 use serde_json::{Map, Value as Json};
 
-/// A value with the keys on the way to it.
+/// A value with the path of keys that leads to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Item<'n> {
     node: &'n Node,
@@ -19,9 +19,10 @@ pub(crate) struct Item<'n> {
 pub(crate) struct Fields<'n> {
     place: Place,
     path: String,
-    /// By the key that is meant, if a key is misspelled.
+    /// The members, each under its key. A misspelled key is replaced by the key that its author
+    /// means.
     members: Vec<(&'n str, &'n Key, &'n Node)>,
-    /// True if there is a key that is not a word, and may be any.
+    /// True if the mapping has a key that is not a scalar. Such a key may stand for any key.
     has_unclear_key: bool,
 }
 
@@ -38,7 +39,7 @@ impl<'n> Item<'n> {
         problems.lint(lint, self.node.place, &self.path, message);
     }
 
-    /// The value of a key if this is a mapping that has it.
+    /// Returns the value of a key, if this item is a mapping that has the key.
     pub(crate) fn peek(&self, key: &str) -> Option<Item<'n>> {
         let Value::Mapping(members) = &self.node.value else { return None };
         let (_, node) = members.iter().find(|(found, _)| found.as_str() == key)?;
@@ -62,8 +63,8 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A mapping of a shape: without other keys. What stands under a key that is almost one of the
-    /// shape's is read as if the key were right: one mistake must not hide others.
+    /// Reads a mapping of a shape, and reports keys that the shape does not have. Reads the value
+    /// of a misspelled key as if the key were right, so that one mistake does not hide others.
     pub(crate) fn fields(&self, shape: &Shape, problems: &mut Problems) -> Option<Fields<'n>> {
         let known: Vec<&'static str> = shape.fields.iter().map(|Field { key, .. }| *key).collect();
         let known = known.as_slice();
@@ -103,7 +104,7 @@ impl<'n> Item<'n> {
         Some(fields)
     }
 
-    /// A mapping from words of the author's to something.
+    /// Reads a mapping whose keys the author chooses.
     pub(crate) fn entries(&self, problems: &mut Problems) -> Option<Vec<(&'n Key, Item<'n>)>> {
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, "a mapping");
@@ -120,7 +121,7 @@ impl<'n> Item<'n> {
         Some(entries)
     }
 
-    /// A list with at least one item.
+    /// Reads a list with at least one item.
     pub(crate) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => {
@@ -144,7 +145,7 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A list, maybe with no item.
+    /// Reads a list that may be empty.
     pub(crate) fn items_or_none(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
@@ -159,7 +160,7 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A text that is not empty.
+    /// Reads a string that is not empty.
     pub(crate) fn text(&self, problems: &mut Problems) -> Option<&'n Scalar> {
         match self.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String && !scalar.text.is_empty() => {
@@ -180,19 +181,19 @@ impl<'n> Item<'n> {
         self.text(problems).map(|scalar| scalar.text.clone())
     }
 
-    /// The texts of a list with at least one, without those items that are mistakes.
+    /// Reads a list of at least one string. Leaves out the items that have a mistake.
     pub(crate) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
         let mut items = self.items(problems)?;
         items.retain(|item| item.text(problems).is_some());
         Some(items)
     }
 
-    /// The text of an item that [`Item::text`] has accepted.
+    /// Returns the string of an item that [`Item::text`] has accepted.
     pub(crate) fn as_text(&self) -> &'n str {
         self.scalar().map_or("", |scalar| scalar.text.as_str())
     }
 
-    /// Returns true for a text of nothing but white space.
+    /// Returns true if the value is a string that is empty or consists of white space.
     pub(crate) fn is_blank(&self) -> bool {
         self.scalar().is_some_and(|scalar| {
             scalar.kind == ScalarKind::String && scalar.text.trim().is_empty()
@@ -207,7 +208,7 @@ impl<'n> Item<'n> {
         matches!(self.node.value, Value::Sequence(_))
     }
 
-    /// A list of texts, as they are; it may be empty.
+    /// Reads a list of strings, which may be empty.
     pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<String>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
@@ -218,12 +219,12 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A text that may be empty, in a list of its own.
+    /// Reads a string that may be empty, and returns a list of it alone.
     pub(crate) fn any_text(&self, problems: &mut Problems) -> Option<Vec<String>> {
         self.any_string(problems).map(|text| vec![text])
     }
 
-    /// Returns a text that may be empty.
+    /// Reads a string that may be empty.
     pub(crate) fn any_string(&self, problems: &mut Problems) -> Option<String> {
         match self.scalar() {
             Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(text.clone()),
@@ -231,14 +232,14 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// Returns the texts of a list that may be empty, as they may be, each with its item; without
-    /// those that are mistakes.
+    /// Reads a list that may be empty, of strings that may be empty. Returns each string with its
+    /// item. Leaves out the items that have a mistake.
     pub(crate) fn any_strings(&self, problems: &mut Problems) -> Option<Vec<(String, Self)>> {
         let items = self.items_or_none(problems)?.into_iter();
         Some(items.filter_map(|item| Some((item.any_string(problems)?, item))).collect())
     }
 
-    /// Reads a mapping of an object of Kubernetes, in which `null` counts as left out.
+    /// Reads a mapping of an object of Kubernetes. A key with the value `null` counts as omitted.
     pub(crate) fn fields_or_null(
         &self,
         shape: &Shape,
@@ -260,7 +261,7 @@ impl<'n> Item<'n> {
         Some(fields)
     }
 
-    /// A string that is not empty, a boolean or a number, as JSON.
+    /// Reads a string that is not empty, a boolean or a number. Returns it as JSON.
     pub(crate) fn scalar_value(&self, problems: &mut Problems) -> Option<Json> {
         match json(self.node) {
             Json::String(text) if text.is_empty() => {}
@@ -271,7 +272,7 @@ impl<'n> Item<'n> {
         None
     }
 
-    /// A mapping as a JSON object.
+    /// Reads a mapping and returns it as a JSON object.
     pub(crate) fn object(&self, problems: &mut Problems) -> Option<Map<String, Json>> {
         match json(self.node) {
             Json::Object(object) => Some(object),
@@ -282,7 +283,7 @@ impl<'n> Item<'n> {
         }
     }
 
-    /// A whole number in a range.
+    /// Reads an integer in a range.
     pub(crate) fn number(
         &self,
         range: std::ops::RangeInclusive<usize>,
@@ -304,7 +305,7 @@ impl<'n> Item<'n> {
         number
     }
 
-    /// One of some words.
+    /// Reads one of some words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
         if matches!(self.node.value, Value::Mistake) {
             problems.known_mistake();
@@ -324,15 +325,15 @@ impl<'n> Item<'n> {
 }
 
 impl<'n> Fields<'n> {
-    /// The value of a key. Nothing after the colon is a value too, and never the
-    /// one that is expected: what a slip of indentation emptied must not count
-    /// as left out.
+    /// Returns the value of a key. A key with nothing after its colon has a null value, which no
+    /// setting expects. So an indentation mistake that empties a key does not make the key count as
+    /// omitted.
     pub(crate) fn get(&self, key: &str) -> Option<Item<'n>> {
         let (_, written, node) = self.members.iter().find(|(found, ..)| *found == key)?;
         Some(Item { node, path: join(&self.path, written.as_str()) })
     }
 
-    /// The value of a key that must be there.
+    /// Returns the value of a required key.
     pub(crate) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
         let item = self.get(key);
         if item.is_none() && !self.has_unclear_key {
@@ -341,7 +342,8 @@ impl<'n> Fields<'n> {
         item
     }
 
-    /// Returns true if there is a key that is not a word. It may be any that is missing.
+    /// Returns true if the mapping has a key that is not a scalar. Such a key may stand for any
+    /// missing key.
     pub(crate) fn has_unclear_key(&self) -> bool {
         self.has_unclear_key
     }
@@ -351,7 +353,7 @@ impl<'n> Fields<'n> {
     }
 }
 
-/// A value as JSON, by YAML's core schema.
+/// Converts a value to JSON by YAML's core schema.
 pub(super) fn json(node: &Node) -> Json {
     match &node.value {
         Value::Sequence(items) => items.iter().map(json).collect(),
@@ -382,7 +384,7 @@ fn suggestion(word: &str, known: &[&str]) -> String {
         .unwrap_or_default()
 }
 
-/// "`a`", "`a` or `b`", "`a`, `b` or `c`".
+/// Formats words as "`a`", "`a` or `b`", or "`a`, `b` or `c`".
 pub(crate) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {

@@ -1,8 +1,8 @@
-//! Sets of files that belong together, read as they were at one moment.
+//! Sets of policy files that belong together, read as they were at one moment.
 //!
-//! Kubernetes swaps the files of a ConfigMap by one link, an editor writes a file in several
-//! steps. So all files are looked at before and after they are read, and are read again if one
-//! of them changed meanwhile: no set has files of two moments.
+//! Kubernetes swaps all files of a ConfigMap with one link, and an editor writes a file in several
+//! steps. So the reader records the state of all files before and after it reads them. If a file
+//! changed in between, it reads them again: no set mixes files of two moments.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,38 +13,40 @@ use sha2::{Digest as _, Sha256};
 use super::problem::Problems;
 use super::source::{Identity, Source};
 
-/// The extensions of policy files in a directory.
+/// The file name extensions of policy files in a directory.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
-/// The most entries of a directory, policy files or not.
+/// The most entries of a directory, whether policy files or not.
 const MOST_ENTRIES: usize = 10_000;
 /// The most bytes of all files together.
 const LARGEST_SET: usize = 64 << 20;
-/// The most times that files are read in a row because they change meanwhile.
+/// The most attempts to read files that change during the read.
 const TRIES: usize = 5;
-/// The time between two of these.
+/// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The policy files at a path, all of one moment.
+/// The policy files at a path, all from one moment.
 #[derive(Debug)]
 pub struct Files {
     sources: Vec<Result<Source, Problems>>,
     state: State,
 }
 
-/// A state of files, to be compared with a later one.
+/// The state of files, for comparison with a later state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The SHA-256 of names and texts, or of why they cannot be read; in hexadecimal.
+    /// The SHA-256 of names and contents, in hexadecimal. If a file cannot be read, the hash covers
+    /// the reason instead.
     pub digest: String,
     files: Snapshot,
-    /// False if the files never stood still while they were read.
+    /// True if an attempt read the files without a change. False if they changed during every
+    /// attempt.
     pub is_steady: bool,
 }
 
-/// The names of files, and what identifies their contents.
+/// The names of files, and the metadata that identify their contents.
 type Snapshot = Result<Vec<(PathBuf, Result<Identity, io::ErrorKind>)>, Unlisted>;
 
-/// Why the names of the files of a directory are not known.
+/// The reason why the files of a directory cannot be listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Unlisted {
     Io(String),
@@ -53,9 +55,9 @@ enum Unlisted {
 }
 
 impl Files {
-    /// Reads the policy files at a path: itself, or those in the directory, by name. Not those
-    /// that are hidden, as Kubernetes hides what a ConfigMap's files link to, and not the tests
-    /// beside them.
+    /// Reads the policy files at a path: the file itself, or the files of the directory, ordered by
+    /// name. Skips hidden files, because Kubernetes hides the targets of a ConfigMap's links. Skips
+    /// the test files beside policies.
     pub fn read(path: &Path) -> Self {
         Self::read_when_steady(path, &|| snapshot(path))
     }
@@ -88,7 +90,7 @@ impl Files {
         Self { sources, state: State { digest, files: before, is_steady: false } }
     }
 
-    /// The state in which they were read.
+    /// Returns the state of the files at the time of the read.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -98,16 +100,17 @@ impl Files {
     }
 }
 
-/// Reads a file that belongs to no others.
+/// Reads a file that belongs to no set.
 ///
 /// # Errors
-/// If it cannot be read, is too large, or is no text.
+/// If the file cannot be read, is too large, or is not UTF-8.
 pub(crate) fn read_one(path: &Path) -> Result<Source, Problems> {
     let (sources, _) = Files::alone(path).into_parts();
     sources.into_iter().next().unwrap_or_else(|| unreadable(path, "no file"))
 }
 
-/// Hashes names and texts, or why they cannot be read.
+/// Returns the SHA-256 of names and contents in hexadecimal, or of the reasons why files cannot be
+/// read.
 pub(super) fn digest(sources: &[Result<Source, Problems>]) -> String {
     let mut hash = Sha256::new();
     for source in sources {
@@ -119,7 +122,7 @@ pub(super) fn digest(sources: &[Result<Source, Problems>]) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads files. `None` if one of them is no longer as it was looked at before.
+/// Reads files. Returns `None` if a file differs from its recorded state.
 fn sources(path: &Path, before: &Snapshot) -> Option<Vec<Result<Source, Problems>>> {
     let files = match before {
         Ok(files) => files,
@@ -156,7 +159,7 @@ impl Unlisted {
     }
 }
 
-/// Looks at the policy files at a path without reading them.
+/// Records the state of the policy files at a path without reading them.
 fn snapshot(path: &Path) -> Snapshot {
     let files = if path.is_dir() { listed(path)? } else { vec![path.to_owned()] };
     let identified = |file: PathBuf| {
@@ -166,8 +169,8 @@ fn snapshot(path: &Path) -> Snapshot {
     Ok(files.into_iter().map(identified).collect())
 }
 
-/// Lists the names of policy files. A directory with such a name is one of them, so that it is
-/// an error.
+/// Lists the policy files of a directory. Includes a directory with the name of a policy file, so
+/// that reading it reports an error.
 fn listed(directory: &Path) -> Result<Vec<PathBuf>, Unlisted> {
     let failed = |error: io::Error| Unlisted::Io(error.to_string());
     let mut files = Vec::new();
@@ -184,7 +187,7 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>, Unlisted> {
     if files.is_empty() { Err(Unlisted::None) } else { Ok(files) }
 }
 
-/// Returns true for the names of policy files in a directory.
+/// Returns true if a path has the name of a policy file.
 pub(crate) fn is_policy_file(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some((stem, extension)) = name.rsplit_once('.') else { return false };

@@ -1,10 +1,10 @@
-//! Policies as they stand in files, perhaps with mistakes.
+//! Policies as they are in files, perhaps with mistakes.
 
 use super::rules::RuleSpots;
 use crate::policy::Policy;
 
-/// A policy of a file that may have mistakes. Only the policies of files without any are put
-/// together to a gate.
+/// A policy of a file that may have mistakes. A gate gets only the policies of files without
+/// mistakes.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) policy: Policy,
@@ -12,8 +12,8 @@ pub(super) struct Found {
     pub(super) mistakes: Mistakes,
 }
 
-/// The parts of a policy that have a mistake, except its rules. What stands for them in the policy
-/// is no part of the file, so a warning about it would be false.
+/// The parts of a policy, except its rules, that have a mistake: true if the part has one. The
+/// policy holds a substitute for such a part, so a warning about that part would be false.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Mistakes {
     pub(super) name: bool,
@@ -25,7 +25,7 @@ pub(super) struct Mistakes {
     pub(super) default_action: bool,
     /// True if there is no list of rules.
     pub(super) rules: bool,
-    /// True if any part has a mistake, these or others.
+    /// True if any part has a mistake, also a part without a field here.
     pub(super) any: bool,
 }
 
@@ -44,7 +44,7 @@ impl Mistakes {
 }
 
 impl Found {
-    /// Notes that a part has a mistake, beside those that are known by name.
+    /// Notes mistakes in the parts that have no field in [`Mistakes`].
     pub(super) fn with_mistakes(mut self, any: bool) -> Self {
         self.mistakes.any |= any || self.rules.iter().any(|rule| rule.mistakes.any());
         self

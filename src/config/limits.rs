@@ -1,4 +1,4 @@
-//! The limits of requests.
+//! The limits of a policy file.
 
 use super::decode::Item;
 use super::problem::Problems;
@@ -12,13 +12,13 @@ pub(super) const DEFAULT_LIMITS: Limits = Limits {
     max_json_depth: 64,
     condition_cost: 10_000,
 };
-/// Bodies are held in memory, each request's at once.
+/// The most bytes of a body. The gate buffers bodies in memory, for many requests at once.
 pub(crate) const LARGEST_BODY: usize = 1 << 30;
-/// Reading recurses as deep as a body is nested.
+/// The most levels of nested JSON. The reader recurses once for each level.
 const DEEPEST_JSON: usize = 512;
-/// More than Envoy accepts (8 MiB).
+/// The most bytes of headers: 8 MiB, more than Envoy accepts.
 const LARGEST_HEAD: usize = 8 << 20;
-/// As many take about as many seconds.
+/// The most steps of all conditions for a request. This many steps take several seconds.
 const LARGEST_CONDITION_COST: usize = 10_000_000;
 
 pub(super) static LIMITS: Shape = Shape::new(
@@ -61,7 +61,7 @@ pub(super) static LIMITS: Shape = Shape::new(
     ],
 );
 
-/// Reads limits. Those that are not given have their defaults.
+/// Reads limits. Omitted limits have their defaults.
 pub(super) fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
     let fields = item.fields(&LIMITS, problems)?;
     let mut number = |key, range, default| match fields.get(key) {

@@ -1,4 +1,4 @@
-//! Warnings: what can be loaded, but is probably not meant so.
+//! Lints: they warn of policies that can be loaded but probably do not do what their author wants.
 
 mod evasion;
 mod names;
@@ -16,7 +16,8 @@ use super::{Placed, Spot};
 use crate::mcp::{Feature, known_methods};
 use crate::policy::{Action, Comparison, Condition, ConditionErrors, Policy, Target};
 
-/// Looks at a policy. A warning that needs a part with a mistake is left out: it could be false.
+/// Checks a policy for warnings. Skips each warning that needs a part with a mistake, because that
+/// warning could be false.
 pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
     let Placed { policy, spot: at, rules: spots, mistakes, .. } = placed;
     let none_has = |has: &dyn Fn(&RuleMistakes) -> bool| {
@@ -57,26 +58,27 @@ pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
     }
 }
 
-/// Returns a target as Deny rules compare it, whichever rule names it.
+/// Returns a target with the folded names that Deny rules compare.
 fn folded_target(target: &Target) -> Target {
     let Target { feature, backend, name, when, .. } = target;
     let named = (*feature, backend.clone(), name.clone());
     Target::new(named, when.clone(), Comparison::Folded)
 }
 
-/// Whether a target is that of a Deny rule, which compares folded names.
+/// Returns true if a target compares folded names, as the targets of Deny rules do.
 fn is_folded(target: &Target) -> bool {
     target.folded_name().is_some()
 }
 
-/// Finds patterns of methods that seem to take in what is judged as something else.
+/// Warns of patterns of methods that seem to match a method which the policy evaluates as another
+/// feature.
 fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
         if spots.mistakes.targets {
             continue;
         }
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
-            // `*` alone is meant for all the rest.
+            // `*` alone means all other methods.
             if target.feature != Feature::Method || target.name.as_str() == "*" {
                 continue;
             }
@@ -99,7 +101,7 @@ fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
     }
 }
 
-/// Finds kinds of calls that are judged, but that no rule could allow.
+/// Warns of kinds of calls that the policy evaluates but that no rule could allow.
 fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
     let mut lint = |message: &str| problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
     let is_allowed = |feature: Feature| {
@@ -126,7 +128,7 @@ fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
              that no client can begin: name them in a rule",
         );
     }
-    // A client that begins otherwise does not send it.
+    // A client that begins with `server/discover` does not send `notifications/initialized`.
     if initializes && !may_be_allowed(policy, "notifications/initialized") {
         lint(
             "`initialize` may be allowed, but no rule could allow `notifications/initialized`, \
@@ -135,8 +137,8 @@ fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
     }
 }
 
-/// Returns true unless no caller can call a method: no rule allows it, or a Deny rule for all
-/// callers comes first.
+/// Returns true unless no caller can call a method. No caller can if no rule allows the method, or
+/// if an earlier Deny rule for all callers matches it.
 fn may_be_allowed(policy: &Policy, method: &str) -> bool {
     let is_meant =
         |target: &&Target| target.feature == Feature::Method && target.name.matches(method);
@@ -160,7 +162,7 @@ fn may_be_allowed(policy: &Policy, method: &str) -> bool {
     policy.default_action == Action::Allow
 }
 
-/// Finds Deny rules that an argument left out can get past.
+/// Warns of Deny rules that a caller can evade by omitting an argument.
 fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     if policy.condition_errors != ConditionErrors::NoMatch {
         return;
@@ -179,7 +181,8 @@ fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut
     }
 }
 
-/// Finds targets that a rule names twice: one of their conditions is enough.
+/// Warns of targets that a rule names twice: the rule matches if either of their conditions is
+/// true.
 fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
         let mut seen: HashMap<(Option<&str>, Feature, &str), Option<&str>> = HashMap::new();
@@ -208,9 +211,9 @@ fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
     }
 }
 
-/// Finds scopes that may be one scope, misspelled.
+/// Warns of pairs of scopes that may be one scope, misspelled.
 fn similar_scopes(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
-    // Where each is named first, and by which rules.
+    // The first rule that names each scope, and the scope's position in that rule.
     let mut scopes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         for (number, scope) in rule.scopes.names().iter().enumerate() {
@@ -228,7 +231,7 @@ fn similar_scopes(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
         let mut near: Vec<&str> =
             near.copied().filter(|other| is_misspelled(policy, scope, other)).collect();
         near.sort_unstable();
-        // Said once, where the later of the two stands.
+        // Warn once, at the later of the two scopes.
         let Some(other) = near
             .into_iter()
             .find(|other| scopes.get(other).is_some_and(|at| at < &(*rule, *number)))
@@ -246,7 +249,7 @@ fn similar_scopes(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems)
     }
 }
 
-/// Texts of which two scopes have one in common if they differ in one letter.
+/// Returns keys for comparing scopes: two scopes that differ in one letter share a key.
 fn shapes(scope: &str) -> Vec<String> {
     let folded = folded(scope);
     let without = |(at, letter): (usize, char)| {
@@ -260,13 +263,14 @@ fn shapes(scope: &str) -> Vec<String> {
     shapes
 }
 
-/// A scope without letters' case, and with one separator for all.
+/// Returns a scope in lower case, with one separator for all separators.
 fn folded(scope: &str) -> String {
     scope.to_ascii_lowercase().replace(['-', '_', '.', '/'], ":")
 }
 
 fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
-    /// Short scopes differ in one letter without being meant as one.
+    /// The least bytes of two scopes that may be one scope although they differ in a letter.
+    /// Shorter scopes often differ in one letter on purpose.
     const SHORT: usize = 6;
 
     if scope == other {
@@ -290,10 +294,10 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
     near() && !implied() && !named_together()
 }
 
-/// Finds patterns that take in a target which another rule names: one of the two
-/// may open what the other closes.
+/// Warns of patterns that match a target which another rule names. One of the two rules may allow
+/// what the other denies.
 fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], problems: &mut Problems) {
-    // By folded names, for Deny rules compare these.
+    // The keys are folded names, because Deny rules compare folded names.
     let mut exact: BTreeMap<(Feature, String), Vec<(usize, &Target)>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         for target in rule.targets.iter().flatten().filter(|target| target.name.is_exact()) {
@@ -302,7 +306,7 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
     }
     for (index, (rule, spots)) in policy.rules.iter().zip(spots).enumerate() {
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
-            // `*` alone is meant to take in all.
+            // The author of `*` alone means every name.
             if target.name.is_exact() || target.name.as_str() == "*" {
                 continue;
             }
@@ -347,7 +351,7 @@ fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], proble
     }
 }
 
-/// Whether a pattern and a name may be those of the same call.
+/// Returns true if one call can match both the pattern and the name.
 fn takes_in(pattern: &Target, named: &Target) -> bool {
     let same_backend = |ours: Option<&str>, theirs: Option<&str>| {
         ours.zip(theirs).is_none_or(|(ours, theirs)| ours == theirs)

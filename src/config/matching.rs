@@ -1,4 +1,4 @@
-//! The requests that a policy is for.
+//! The part of a policy that selects requests: `match`.
 
 use super::decode::Item;
 use super::problem::Problems;
@@ -30,7 +30,7 @@ pub(super) static MATCH: Shape = Shape {
     )
 };
 
-/// Reads which requests a policy is for, without the parts that have a mistake.
+/// Reads `match`. The result leaves out the parts that have a mistake.
 pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
     let fields = item.fields(&MATCH, problems)?;
     let texts = |key, problems: &mut Problems| match fields.get(key) {
@@ -76,7 +76,7 @@ pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Match
     Some(matching)
 }
 
-/// What texts are parsed to; those that are not `what` are problems.
+/// Parses the strings of a list. Reports each string that `parse` rejects as not being `what`.
 fn parsed<T>(
     items: &[Item<'_>],
     parse: impl Fn(&str) -> Option<T>,

@@ -1,8 +1,9 @@
-//! `MCPRoute` documents of Agent Router, v1alpha1 and v1beta1, which differ in nothing but the
+//! `MCPRoute` documents of Agent Router, v1alpha1 and v1beta1. The two versions differ only in the
 //! `when` of early v1alpha1.
 //!
-//! Parts that Envoy does (routing, verifying tokens) are left to Envoy, with a notice. A part that
-//! nobody would do any more is an error.
+//! Envoy does some parts of a document, such as routing and verifying tokens. The loader leaves
+//! these parts to Envoy and reports a notice. A part that neither Envoy nor mcp-authz would do is
+//! an error.
 
 mod address;
 mod backends;
@@ -36,7 +37,7 @@ const GROUP: &str = "aigateway.envoyproxy.io";
 const VERSIONS: [&str; 2] = ["v1alpha1", "v1beta1"];
 const KIND: &str = "MCPRoute";
 
-// The descriptions are for errors only; the CRD has its own.
+// The descriptions are empty: errors need only the keys, and the CRD has its own descriptions.
 const fn key(key: &'static str) -> Field {
     field(key, Holds::Object, "")
 }
@@ -69,8 +70,8 @@ pub(super) static RULE: Shape = shape(&[
 ]);
 pub(super) static TARGET: Shape = shape(&[key("tools")]);
 
-/// Reads an object of Kubernetes: an `MCPRoute`, or a list with some in it.
-/// Others are skipped.
+/// Reads an object of Kubernetes: an `MCPRoute`, or a list of objects. Skips objects of other
+/// kinds.
 pub(super) fn read(
     item: &Item<'_>,
     (defaults, conditions): (&RouteDefaults, &mut Conditions),
@@ -131,15 +132,15 @@ pub(super) fn read(
     }
 }
 
-/// What is said but would not be done.
+/// Reports a key that mcp-authz does not support.
 fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) {
     if let Some(item) = fields.get(key) {
         item.problem(problems, format!("`{key}` is not supported here: {instead}"));
     }
 }
 
-/// Reads a document. `None` if it is no mapping. Every part is read, whatever is wrong with others;
-/// the strictest value stands for what has a mistake.
+/// Reads a document. Returns `None` if the document is no mapping. Reads every part, even if others
+/// have mistakes. The strictest value replaces a part with a mistake.
 fn route(
     item: &Item<'_>,
     RouteDefaults { settings, mistakes: defaults, .. }: &RouteDefaults,
@@ -199,17 +200,17 @@ fn route(
         rules,
         scopes: table,
     };
-    // A key that is not known may have been meant as any.
+    // An unknown key may be a misspelling of any key.
     let mistakes =
         if is_unclear { Mistakes { name: mistakes.name, ..Mistakes::ALL } } else { mistakes };
     Some(Found { policy, rules: spots, mistakes })
 }
 
-/// What the parts of a `spec` share while they are read.
+/// The state that the parts of a `spec` share while the loader reads them.
 struct Parts<'r> {
     conditions: &'r mut Conditions,
     problems: &'r mut Problems,
-    /// Those of `mcpRouteDefaults`.
+    /// The settings of `mcpRouteDefaults`.
     settings: &'r Settings,
     table: &'r mut ScopeTable,
     left: Left,
@@ -223,7 +224,7 @@ struct Spec {
     security: Security,
 }
 
-/// The security policy of a route; each part is `None` if it is not given, or has a mistake.
+/// The security policy of a route. Each part is `None` if it is missing or has a mistake.
 #[derive(Default)]
 struct Security {
     oauth: Option<Oauth>,
@@ -326,15 +327,15 @@ impl Parts<'_> {
         {
             rules::no_rules(fields.get("rules").as_ref().unwrap_or(item), default_action, problems);
         }
-        // A key that is not known may have been meant as either.
+        // An unknown key may be a misspelling of either key.
         let rules = rules.filter(|_| !is_unclear || fields.get("rules").is_some());
         let default_action = default_action.filter(|_| !is_unclear);
         Security { oauth: None, default_action, rules }
     }
 }
 
-/// Warns of the first rule that requires scopes or claims where the document says nothing about
-/// tokens.
+/// Warns of the first rule that requires scopes or claims. The caller calls this function for a
+/// document without `oauth`.
 fn requires_no_token(rules: &Rules, spots: &[RuleSpots], problems: &mut Problems) {
     let mut requiring = rules.iter().zip(spots);
     let requires =
@@ -347,7 +348,7 @@ fn requires_no_token(rules: &Rules, spots: &[RuleSpots], problems: &mut Problems
     }
 }
 
-/// `NAMESPACE/NAME`, or `NAME` alone.
+/// Returns the name of a document: `NAMESPACE/NAME`, or `NAME` alone.
 fn name(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
     let metadata = fields.required("metadata", problems)?;
     let Some(name) = metadata.peek("name") else {

@@ -1,4 +1,4 @@
-//! Each mistake is reported in one run, at its place, and nothing else is.
+//! One run reports each mistake at its place, and reports nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// Has every key, and rules that would cover each other if a part of one of them got lost.
+/// A policy file with every key. Its rules would cover each other if a rule lost one of its parts.
 const NATIVE: &str = r#"
 jwt: {from: metadata, metadata: {namespace: n, key: k}}
 limits: {maxBodyBytes: 10, maxBodyParts: 9, maxHeaderBytes: 8, maxJsonDepth: 7, conditionCost: 6}
@@ -111,8 +111,7 @@ tests:
 - {name: a body, body: '[]', caller: {claims: {a: 1}}, expect: {decision: Deny}}
 "#;
 
-/// A part of a document that another value can take the place of, with what is wrong there by
-/// more than its type.
+/// Returns values of the right type that are wrong at these keys.
 fn wrong_values(keys: &str) -> Vec<&'static str> {
     let (parent, last) = keys.rsplit_once('.').unwrap_or(("", keys));
     let key = last.split('[').next().unwrap_or_default();
@@ -145,24 +144,24 @@ fn wrong_values(keys: &str) -> Vec<&'static str> {
     }
 }
 
-/// A mistake at a place, whose keys it goes by.
+/// A kind of mistake to make at a place of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mistake {
-    /// Another value stands there.
+    /// Another value replaces the value.
     Value(&'static str),
     /// The value has a tag.
     Tag,
     /// The key is misspelled.
     Key,
-    /// The key and its value stand there twice.
+    /// The key and its value are there twice.
     Repeated,
-    /// A key that is not known stands in the mapping.
+    /// The mapping has an unknown key.
     Unknown,
-    /// A key that is not a word stands in the mapping.
+    /// The mapping has a key that is not a scalar.
     NotAWord,
 }
 
-/// What a document must not be changed in: nobody reads it, or anything is good there.
+/// Returns true for parts that the test must not change: nobody reads them, or any value is valid.
 fn is_free(keys: &str) -> bool {
     let objects = ["scopeHierarchy.", ".claims.", ".arguments.", ".params.", ".meta.", ".headers."];
     ["apiVersion", "kind", "metadata"].contains(&keys)
@@ -170,7 +169,7 @@ fn is_free(keys: &str) -> bool {
         || keys.contains("attributes.")
 }
 
-/// All mistakes that can be made in a document.
+/// Collects all mistakes that a document can have.
 fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
     let mut add = |mistake| found.push((keys.to_owned(), mistake));
     if !keys.is_empty() && !is_free(keys) {
@@ -179,7 +178,8 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
             Value::Object(_) => &["\"text\"", "null", "[]"],
             _ => &["[]", "null", "{}"],
         };
-        // No rule is what a test can expect. In an object of Kubernetes, `null` is left out.
+        // `expect.rule` may be null, which means that no rule decides. An `MCPRoute` treats null as
+        // omitted.
         let may_be_null =
             keys.ends_with("expect.rule") || (keys.starts_with("spec.") && !keys.ends_with(']'));
         let is_mistake = |value: &&&str| **value != "null" || !may_be_null;
@@ -187,7 +187,7 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
         of_other_type.for_each(|value| add(Mistake::Value(value)));
         wrong_values(keys).into_iter().for_each(|value| add(Mistake::Value(value)));
         add(Mistake::Tag);
-        // The metadata of an object of Kubernetes have many other keys.
+        // The metadata of a Kubernetes object have many other keys.
         if !keys.ends_with(']') && !keys.starts_with("metadata.") {
             add(Mistake::Key);
             add(Mistake::Repeated);
@@ -214,12 +214,12 @@ fn possible(keys: &str, value: &Value, found: &mut Vec<(String, Mistake)>) {
     }
 }
 
-/// A document with mistakes: each key and each value on a line of its own.
+/// A document with mistakes. Each key and each value is on a line of its own.
 #[derive(Default)]
 struct Written {
     text: String,
     line: usize,
-    /// The lines of the mistakes.
+    /// The lines that have mistakes.
     wrong: BTreeSet<usize>,
 }
 
@@ -275,7 +275,7 @@ impl Written {
     }
 }
 
-/// Reads a document, whatever it is.
+/// Reads a document: a policy file, an `MCPRoute` or a file of tests.
 fn findings(text: &str) -> Vec<Finding> {
     if text.contains("\"tests") {
         let dir = tempfile::tempdir().unwrap();
@@ -288,13 +288,13 @@ fn findings(text: &str) -> Vec<Finding> {
     gate((vec![Ok(source)], String::new()), Thoroughness::Everything).1
 }
 
-/// The warnings among findings, by code and keys.
+/// Returns the warnings among findings, each with its code and keys.
 fn warnings(findings: &[Finding]) -> BTreeSet<(&'static str, String)> {
     let warning = |finding: &Finding| Some((finding.lint?.as_str(), finding.keys.clone()));
     findings.iter().filter_map(warning).collect()
 }
 
-/// Makes the mistakes of which none is within another, and compares what is reported.
+/// Makes those mistakes that are not within another, and compares the findings with them.
 fn check<'m>(
     document: &Value,
     picked: impl IntoIterator<Item = &'m (String, Mistake)>,
@@ -375,7 +375,7 @@ proptest! {
     }
 }
 
-/// Each mistake alone, so that no run leaves one out.
+/// Tests each mistake alone, so that every run covers all of them.
 #[test]
 fn every_single_mistake_is_reported() {
     for text in [NATIVE, MCP_ROUTE, SUITE] {

@@ -1,4 +1,4 @@
-//! A policy and what surrounds its rules.
+//! A policy and the settings beside its rules.
 
 use super::conditions::Conditions;
 use super::decode::Item;
@@ -14,7 +14,7 @@ use crate::policy::{
     Policy, Rules, Tasks, Unauthenticated,
 };
 
-/// A policy.
+/// The keys of a policy.
 pub(super) static POLICY: Shape = Shape::new(
     "Judges the requests that it matches.",
     &[
@@ -51,7 +51,8 @@ pub(super) static POLICY: Shape = Shape::new(
     ],
 );
 
-/// Reads a policy. `None` if it is no mapping. Every part is read, whatever is wrong with others.
+/// Reads a policy. Returns `None` if the policy is no mapping. Reads every part, even if others
+/// have mistakes.
 pub(super) fn policy(
     item: &Item<'_>,
     conditions: &mut Conditions,
@@ -61,7 +62,7 @@ pub(super) fn policy(
     found.map(|found| found.with_mistakes(any))
 }
 
-/// Reads the parts of a policy. The strictest value, or the default, stands for what has a
+/// Reads the parts of a policy. The strictest value, or the default, replaces a part with a
 /// mistake.
 fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
     let (fields, is_unclear) = problems.checked(|problems| item.fields(&POLICY, problems));
@@ -130,7 +131,7 @@ fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         rules,
         scopes: table,
     };
-    // A key that is not known may have been meant as any.
+    // An unknown key may be a misspelling of any key.
     let mistakes = if is_unclear { Mistakes::ALL } else { mistakes };
     Some(Found { policy, rules: spots, mistakes })
 }

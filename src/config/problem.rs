@@ -1,36 +1,36 @@
-//! What is found in a file, and where.
+//! Findings about a file, and their places.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A place in a file. Lines and columns count from 1, columns in characters.
+/// A place in a file. Lines and columns count from 1. Columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// From 1, in characters.
+    /// The column in characters, from 1.
     pub column: usize,
 }
 
 impl Place {
-    /// Where a file begins.
+    /// The beginning of a file.
     pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The file cannot be used.
+    /// An error: the file cannot be used.
     Error,
-    /// It can, but probably does not do what its author wants.
+    /// A warning: the file can be used, but probably does not do what its author wants.
     Warning,
-    /// What its author should know.
+    /// A notice: information for the author.
     Notice,
 }
 
 impl Severity {
-    /// In one word.
+    /// Returns the severity as one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -40,65 +40,66 @@ impl Severity {
     }
 }
 
-/// What a warning or a notice is about.
+/// The subject of a warning or a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lint {
-    /// A rule that an earlier one leaves nothing to decide.
+    /// A rule that never decides, because an earlier rule matches all calls that it would match.
     ShadowedRule,
-    /// A Deny rule that lets calls go on if its condition cannot be evaluated.
+    /// A Deny rule that does not deny calls on which its condition cannot be evaluated.
     IgnoredConditionErrors,
-    /// A rule names a target twice.
+    /// A target that a rule names twice.
     RepeatedTarget,
-    /// Two scopes that are spelled almost the same.
+    /// Two scopes with almost equal spellings.
     SimilarScopes,
-    /// A condition reads a header by a name with capitals.
+    /// A condition that reads a header by a name with capitals.
     HeaderCapitals,
-    /// A pattern takes in a name that another rule names.
+    /// A pattern that matches a name which another rule names.
     GlobOverlap,
-    /// A policy that only a host or a path selects, beside others.
+    /// A policy in a set of several that only a host or a path selects.
     SelectedByAddress,
-    /// A policy judges what none of its rules could allow.
+    /// A kind of call that a policy evaluates but that none of its rules could allow.
     NothingAllowed,
-    /// A pattern of methods seems to take in what is judged as something else.
+    /// A pattern of methods that seems to match a method which the policy evaluates as another
+    /// feature.
     JudgedOtherwise,
-    /// A Deny rule that a caller evades by presenting no token, or one with fewer scopes.
+    /// A Deny rule that a caller evades by presenting no token, or a token with fewer scopes.
     EvadedDenyRule,
-    /// Two names that Deny rules take for the same.
+    /// Two names that are equal to Deny rules.
     ConfusableNames,
-    /// A condition of a Deny rule compares a name of the call, which `target` does better.
+    /// A condition that compares a name of the call, which the `target` of a Deny rule does better.
     NameInCondition,
-    /// The URI of a resource begins with what is taken for a backend.
+    /// A resource URI that begins with a part which the policy reads as a backend.
     BackendInUri,
     /// An `MCPRoute` that allows every call.
     NoAuthorization,
-    /// A rule names a backend that its `MCPRoute` does not route to.
+    /// A backend that an `MCPRoute` names but does not route to.
     UnknownBackend,
-    /// A part of an `MCPRoute` that is for others to do.
+    /// A part of an `MCPRoute` that mcp-authz leaves to Envoy.
     LeftToOthers,
     /// An `MCPRoute` that accepts tokens for any audience.
     AnyAudience,
     /// A document that is neither a policy nor an `MCPRoute`.
     SkippedDocument,
-    /// Envoy has to send the answers to lists.
+    /// A policy that filters lists, so that Envoy must send mcp-authz the responses to them.
     FilteredLists,
     /// A policy without rules.
     NoRules,
-    /// A rule of which nothing is given, so that it allows every call.
+    /// A rule without action, source, target and condition, so that it allows every call.
     OpenRule,
-    /// A part of an `MCPRoute` that changes nothing.
+    /// A part of a document that changes nothing.
     NoEffect,
     /// A scope of an `MCPRoute` that no challenge names.
     UnusualScope,
-    /// An `MCPRoute` requires scopes or claims, and no token.
+    /// An `MCPRoute` that requires scopes or claims, but has no `oauth`.
     NoOauth,
-    /// Envoy authenticates the callers of an `MCPRoute` by other means than a token.
+    /// An `MCPRoute` whose callers Envoy authenticates by other means than a token.
     OtherCredentials,
-    /// Challenges of an `MCPRoute` do not tell where to log in.
+    /// An `MCPRoute` whose challenges do not say where to log in.
     NoResourceMetadata,
 }
 
 impl Lint {
-    /// All of them.
+    /// All lints.
     pub const ALL: [Self; 26] = [
         Self::ShadowedRule,
         Self::IgnoredConditionErrors,
@@ -128,7 +129,7 @@ impl Lint {
         Self::NoResourceMetadata,
     ];
 
-    /// The word for it.
+    /// Returns the code of the lint.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ShadowedRule => "shadowed-rule",
@@ -168,26 +169,26 @@ impl Lint {
     }
 }
 
-/// Something about a file that its author should know.
+/// An error, a warning or a notice about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity of the finding.
     pub severity: Severity,
-    /// What it is about; errors have none.
+    /// The subject of a warning or notice. Errors have none.
     pub lint: Option<Lint>,
-    /// The file, as it was named.
+    /// The path of the file, as the caller gave it.
     pub file: Arc<Path>,
-    /// Where in it; `None` if it could not be read.
+    /// The place in the file, or `None` if the file could not be read.
     pub place: Option<Place>,
-    /// The keys on the way there: `policies[0].rules[2].action`.
+    /// The path of keys that leads to the place: `policies[0].rules[2].action`.
     pub keys: String,
-    /// What is there, what was expected instead, and what may have been meant.
+    /// The message: the value found, the values expected, and perhaps a suggestion.
     pub message: String,
-    /// The line of the file, unless it is too long to be shown.
+    /// The line of the file, or `None` if the line is too long to show.
     pub line: Option<String>,
 }
 
-/// One line: `FILE:LINE:COLUMN: KEYS: MESSAGE`.
+/// Formats the finding as one line: `FILE:LINE:COLUMN: KEYS: MESSAGE`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { severity, lint: _, file, place, keys, message, line: _ } = self;
@@ -205,8 +206,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Why files could not be loaded: all that is wrong with them, in their order;
-/// never empty.
+/// The errors that keep files from loading, in the order of the files. The list is never empty.
 #[derive(Debug)]
 pub struct LoadError(pub Vec<Finding>);
 
@@ -222,12 +222,12 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// What was found in one file so far.
+/// The findings in one file so far.
 #[derive(Debug)]
 pub(crate) struct Problems {
     file: Arc<Path>,
     found: Vec<Finding>,
-    /// The number of mistakes so far, some of which are reported once for several of these.
+    /// The number of mistakes so far. One finding can stand for several mistakes.
     mistakes: usize,
 }
 
@@ -255,17 +255,17 @@ impl Problems {
         });
     }
 
-    /// An error.
+    /// Adds an error.
     pub(crate) fn add(&mut self, place: Place, keys: &str, message: impl Into<String>) {
         self.push(None, Some(place), keys, message);
     }
 
-    /// An error of the file as a whole.
+    /// Adds an error about the file, without a place.
     pub(crate) fn unreadable(&mut self, message: impl Into<String>) {
         self.push(None, None, "", message);
     }
 
-    /// A warning or a notice.
+    /// Adds a warning or a notice.
     pub(crate) fn lint(
         &mut self,
         lint: Lint,
@@ -276,17 +276,19 @@ impl Problems {
         self.push(Some(lint), Some(place), keys, message);
     }
 
-    /// Counts a mistake that is reported already: the part that it is in has a mistake, too.
+    /// Counts a mistake that has a finding already, so that the part that holds it counts as
+    /// mistaken.
     pub(crate) fn known_mistake(&mut self) {
         self.mistakes += 1;
     }
 
-    /// The number of mistakes so far: if it grows while a part is read, the part has one.
+    /// Returns the number of mistakes so far. If the number grows while a part is read, that part
+    /// has a mistake.
     pub(crate) fn mistakes(&self) -> usize {
         self.mistakes
     }
 
-    /// Reads a part of a file. Also returns true if that part has a mistake.
+    /// Reads a part of a file with `read`. The bool is true if that part has a mistake.
     pub(crate) fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.mistakes;
         let part = read(self);
@@ -297,7 +299,7 @@ impl Problems {
         self.found.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// All of them, in the order of the file, which has this text.
+    /// Returns all findings in the order of their places. `text` is the content of the file.
     pub(crate) fn into_sorted(mut self, text: &str) -> Vec<Finding> {
         const LONGEST_LINE_BYTES: usize = 1000;
 

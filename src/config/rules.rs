@@ -18,7 +18,7 @@ use crate::policy::{
     Rule, Rules, ScopeTable, SuspicionKind, Target,
 };
 
-/// A rule.
+/// The keys of a rule.
 pub(super) static RULE: Shape = Shape::new(
     "Matches a call if all that is given matches; what is left out matches every call.",
     &[
@@ -30,23 +30,23 @@ pub(super) static RULE: Shape = Shape::new(
     ],
 );
 
-/// Where the parts of a rule stand.
+/// The places of the parts of a rule.
 #[derive(Debug)]
 pub(super) struct RuleSpots {
     pub(super) rule: Spot,
     pub(super) targets: Vec<Spot>,
-    /// Its scopes, as they are named.
+    /// The places of the scopes, in the order in which the rule names them.
     pub(super) scopes: Vec<Spot>,
     pub(super) mistakes: RuleMistakes,
 }
 
-/// The parts of a rule that have a mistake. What stands for them in the rule is no part of the
-/// file, so a warning about it would be false.
+/// The parts of a rule that have a mistake: true if the part has one. The rule holds a substitute
+/// for such a part, so a warning about that part would be false.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RuleMistakes {
     pub(super) action: bool,
     pub(super) source: bool,
-    /// True if there are more targets, or others, than those that could be read.
+    /// True if the file has other targets than those that could be read.
     pub(super) targets: bool,
     pub(super) cel: bool,
 }
@@ -60,8 +60,9 @@ impl RuleMistakes {
     }
 }
 
-/// Reads rules over what is governed, whose backends are told by `backend_from`. Both are `None`
-/// if there is a mistake in them. Returns `None` if there is no list of rules.
+/// Reads a list of rules. `backend_from` says how a call names its backend, and `governed` says
+/// what the policy evaluates. Each of the two is `None` if it has a mistake or does not apply.
+/// Returns `None` if there is no list.
 pub(super) fn rules(
     item: &Item<'_>,
     dialect: Dialect,
@@ -77,8 +78,8 @@ pub(super) fn rules(
     Some((Rules::new(rules, dialect), spots))
 }
 
-/// Warns of a list of rules, or of a policy without such a list, that leaves everything to the
-/// default action.
+/// Warns that the default action decides every call. The caller calls this function for an empty or
+/// missing list of rules.
 pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut Problems) {
     let effect = match default_action {
         Action::Allow => "allowed",
@@ -88,7 +89,7 @@ pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut P
     item.lint(Lint::NoRules, problems, message);
 }
 
-/// What all rules of a policy share while they are read.
+/// The state that all rules of a policy share while the loader reads them.
 struct Reading<'r> {
     dialect: Dialect,
     backend_from: Option<&'r BackendFrom>,
@@ -99,7 +100,7 @@ struct Reading<'r> {
 }
 
 impl Reading<'_> {
-    /// Reads a rule. Deny and nothing else stand for what has a mistake.
+    /// Reads a rule. For parts with a mistake, the result has the action Deny or no requirement.
     fn rule(&mut self, item: &Item<'_>) -> (Rule, RuleSpots) {
         let dialect = self.dialect;
         let (fields, is_unclear) =
@@ -130,7 +131,7 @@ impl Reading<'_> {
             rule: item.into(),
             targets: target_spots.unwrap_or_default(),
             scopes: source.spots,
-            // A key that is not known may have been meant as any.
+            // An unknown key may be a misspelling of any key.
             mistakes: if is_unclear { RuleMistakes::ALL } else { mistakes },
         };
         let is_for_all = source.scopes.is_empty() && source.claims.is_empty();
@@ -151,7 +152,7 @@ impl Reading<'_> {
         (rule, spots)
     }
 
-    /// Reads a mapping as its dialect means it.
+    /// Reads a mapping by the rules of the dialect. In an `MCPRoute`, `null` counts as omitted.
     fn fields<'n>(&mut self, item: &Item<'n>, shape: &Shape) -> Option<Fields<'n>> {
         match self.dialect {
             Dialect::Native => item.fields(shape, self.problems),
@@ -159,7 +160,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads a text as its dialect means it: it may be empty in an `MCPRoute`.
+    /// Reads a string by the rules of the dialect. In an `MCPRoute`, the string may be empty.
     fn string(&mut self, item: &Item<'_>) -> Option<String> {
         match self.dialect {
             Dialect::Native => item.string(self.problems),
@@ -167,14 +168,14 @@ impl Reading<'_> {
         }
     }
 
-    /// Reads a part. Also returns true if it has a mistake.
+    /// Reads a part with `read`. The bool is true if that part has a mistake.
     fn checked<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, bool) {
         let before = self.problems.mistakes();
         let part = read(self);
         (part, self.problems.mistakes() > before)
     }
 
-    /// Reads targets, without those that have a mistake.
+    /// Reads targets. Leaves out those that have a mistake.
     fn targets(&mut self, item: &Item<'_>, comparison: Comparison) -> (Vec<Target>, Vec<Spot>) {
         let (mut targets, mut spots) = (Vec::new(), Vec::new());
         let Some(fields) = self.fields(item, target_shape(self.dialect)) else {
@@ -210,7 +211,7 @@ impl Reading<'_> {
         (targets, spots)
     }
 
-    /// Reads a target. Whether it has a mistake is counted.
+    /// Reads a target. The count of mistakes shows the caller whether the target has one.
     fn target(
         &mut self,
         item: &Item<'_>,
@@ -266,7 +267,7 @@ impl Reading<'_> {
         Some(Target::new((feature, backend, Glob::new(name?)), when, comparison))
     }
 
-    /// Returns a target of an `MCPRoute`, whose names are compared as they are.
+    /// Returns a target of an `MCPRoute`, whose rules compare names exactly as they are.
     fn route_target(
         &mut self,
         fields: &Fields<'_>,
@@ -333,7 +334,7 @@ fn target_shape(dialect: Dialect) -> &'static Shape {
     }
 }
 
-/// Where in the file something is wrong with an expression, and what.
+/// Returns the place and the message of an error in an expression.
 fn blamed(item: &Item<'_>, scalar: &Scalar, error: &ConditionError) -> (Place, String) {
     let before = scalar.text.get(..error.offset).unwrap_or(&scalar.text);
     match scalar.text_starts {
@@ -344,7 +345,8 @@ fn blamed(item: &Item<'_>, scalar: &Scalar, error: &ConditionError) -> (Place, S
     }
 }
 
-/// A place within a text that does not stand in the file as it is.
+/// Returns a position within a condition as words. The file spells such a condition in several
+/// lines or with escapes, so its characters have no direct place in the file.
 fn position(before: &str) -> String {
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

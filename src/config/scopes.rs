@@ -1,4 +1,4 @@
-//! Scopes, where a file names some.
+//! The scopes that a file names.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,15 @@ use super::decode::Item;
 use super::problem::{Lint, Problems};
 use crate::policy::{HierarchyMistake, MOST_DERIVED, ScopeTable, is_scope_token};
 
-/// Scopes go into headers.
+/// The most bytes of a scope. Responses name scopes in headers.
 const LONGEST_SCOPE_BYTES: usize = 256;
 
-/// Broader scopes with the narrower ones that they imply.
+/// Reads the broader scopes with the narrower scopes that they imply.
 pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
-    /// What each implies is a set of all: far more than anyone has.
+    /// The most scopes of a hierarchy. Each scope implies a set of all scopes, so the number must
+    /// be bounded.
     const MOST_SCOPES: usize = 10_000;
-    /// The most circles that are reported in one run.
+    /// The most circles that one run reports.
     const MOST_CIRCLES: usize = 20;
 
     let entries = item.entries(problems).unwrap_or_default();
@@ -36,7 +37,7 @@ pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> Scope
         item.problem(problems, format!("more than {MOST_SCOPES} scopes"));
         return ScopeTable::default();
     }
-    // Each circle is opened at its last step, so that the next one is found, too.
+    // Each round removes the last step of one circle, so that the next round finds another circle.
     for _ in 0..MOST_CIRCLES {
         match ScopeTable::with_hierarchy(&pairs) {
             Ok(table) => return table,
@@ -64,8 +65,8 @@ pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> Scope
     ScopeTable::default()
 }
 
-/// Removes the step that closes a circle, or all steps of the scope if a star takes it. Returns
-/// false if there is none.
+/// Removes the step that closes a circle. If a scope with a star matches that step, removes all
+/// steps of the scope. Returns false if there is no such step.
 fn remove_last_step(scopes: &[String], pairs: &mut [(String, Vec<String>)]) -> bool {
     let [.., from, to] = scopes else { return false };
     let mut is_removed = false;
@@ -90,13 +91,14 @@ fn not_a_scope(text: &str) -> String {
 /// The meaning of `*` in a scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stars {
-    /// A mistake: a scope is granted by name.
+    /// A mistake: a rule names each scope in full.
     Refused,
-    /// The same characters as in the broader scope, if that has a star, too.
+    /// The characters that the star of the broader scope matches. `is_starred` is true if the
+    /// broader scope has a star.
     Repeated { is_starred: bool },
 }
 
-/// Returns the mistake of the stars in a scope, if there is one.
+/// Returns the mistake in the stars of a scope, if there is one.
 fn star_mistake(scope: &str, stars: Stars) -> Option<String> {
     let count = scope.matches('*').count();
     match stars {
@@ -131,8 +133,8 @@ fn scope_mistakes(scope: &str, stars: Stars) -> Vec<String> {
     mistakes.into_iter().flatten().collect()
 }
 
-/// Reads the scopes that a rule of an `MCPRoute` requires: any texts, without those that stand
-/// there twice.
+/// Reads the scopes that a rule of an `MCPRoute` requires. Accepts any strings and removes
+/// duplicates.
 pub(super) fn route_scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<Spot>) {
     let items = item.strings(problems).unwrap_or_default();
     let mut seen = HashSet::new();
@@ -158,7 +160,7 @@ pub(super) fn route_scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<Str
     scopes.into_iter().unzip()
 }
 
-/// Reads the scopes that an `MCPRoute` supports, without those that no challenge can name.
+/// Reads the scopes that an `MCPRoute` supports. Leaves out those that no challenge can name.
 pub(super) fn supported_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut scopes = Vec::new();
@@ -197,7 +199,7 @@ fn split_hint(scope: &str) -> &'static str {
     }
 }
 
-/// A list of scope-tokens, with where each stands.
+/// Reads a list of scope-tokens with the place of each.
 pub(super) fn scopes(
     item: &Item<'_>,
     stars: Stars,
@@ -208,7 +210,8 @@ pub(super) fn scopes(
     for item in &items {
         let text = item.as_text();
         let mistakes = scope_mistakes(text, stars);
-        // The same mistake twice is to be corrected twice, whatever it becomes.
+        // A repeated scope with a mistake gets one message for each place, because each needs a
+        // fix.
         if mistakes.is_empty() && !seen.insert(text) {
             item.problem(problems, format!("the scope `{text}` stands here twice"));
         }

@@ -1,4 +1,4 @@
-//! The settings of a policy, which `mcpRouteDefaults` can hold for `MCPRoute` documents, too.
+//! The settings of a policy. `mcpRouteDefaults` can give them for `MCPRoute` documents, too.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use crate::policy::{
     Unauthenticated,
 };
 
-/// The prefix that MCP gateways put between backend and tool.
+/// The separator that MCP gateways put between backend and tool.
 pub(super) const DEFAULT_SEPARATOR: &str = "__";
 
 const CONDITION_ERRORS: [(&str, ConditionErrors); 3] = [
@@ -32,7 +32,7 @@ const SHOWN: [(&str, Shown); 3] = [
 ];
 const SHOWN_WORDS: Holds = Holds::Word(&[SHOWN[0].0, SHOWN[1].0, SHOWN[2].0]);
 const TASKS: [(&str, Tasks); 2] = [("Continue", Tasks::Continue), ("Deny", Tasks::Deny)];
-/// What is judged.
+/// The values of `enforce`: the kinds of calls that a policy evaluates.
 const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
 const UNAUTHENTICATED: [(&str, Unauthenticated); 2] =
     [("Forbid", Unauthenticated::Forbid), ("Challenge", Unauthenticated::Challenge)];
@@ -101,7 +101,7 @@ pub(super) const ON_TASKS: Field = field(
     "What becomes of tasks/get, tasks/result and the other methods of tasks, which tell what a tool has said without naming it. Continue: the server must know whose task it is. Deny: 403.",
 );
 
-// An `MCPRoute` has other defaults.
+// These settings have other defaults in an `MCPRoute`.
 const ROUTE_BACKEND_FROM: Field = field(
     "backend",
     Holds::Mapping(&BACKEND),
@@ -156,11 +156,11 @@ static BACKEND: Shape = Shape {
     )
 };
 
-/// A part of a document that has a mistake.
+/// The error for a part of a document that has a mistake.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mistaken;
 
-/// A setting, if it is given. The error stands for one that has a mistake.
+/// A setting: `Ok(None)` if it is omitted, and an error if it has a mistake.
 pub(super) type Setting<T> = Result<Option<T>, Mistaken>;
 
 /// The settings that a document gives.
@@ -169,7 +169,7 @@ pub(super) struct Settings {
     pub(super) backend: Setting<BackendFrom>,
     pub(super) resource_metadata_url: Option<String>,
     pub(super) scopes_supported: Option<Vec<String>>,
-    /// Without any entry, if it has a mistake.
+    /// The scope hierarchy. The table is empty if the hierarchy has a mistake.
     pub(super) hierarchy: ScopeTable,
     has_bad_hierarchy: bool,
     pub(super) unauthenticated: Setting<Unauthenticated>,
@@ -241,8 +241,8 @@ impl Settings {
         }
     }
 
-    /// Returns what callers see in lists: these settings, and the defaults for those that are not
-    /// given.
+    /// Returns the settings of list filters. `defaults` replaces the settings that are omitted or
+    /// have a mistake.
     pub(super) fn lists(&self, defaults: Lists) -> Lists {
         Lists {
             tools: given(self.tools).unwrap_or(defaults.tools),
@@ -251,7 +251,7 @@ impl Settings {
         }
     }
 
-    /// Returns which of the settings have a mistake.
+    /// Returns the settings that have a mistake.
     pub(super) fn mistakes(&self) -> Mistakes {
         let lists = [self.tools, self.prompts, self.resources].iter().any(Result::is_err);
         let others = [
@@ -273,12 +273,13 @@ impl Settings {
     }
 }
 
-/// Returns a setting if it is given without a mistake.
+/// Returns the value of a setting. Returns `None` if the setting is omitted or has a mistake.
 pub(super) fn given<T: Copy>(setting: Setting<T>) -> Option<T> {
     setting.ok().flatten()
 }
 
-/// Takes what was read of a key, if that is given.
+/// Converts the result of reading a key. The outer `None` means that the key is omitted, the inner
+/// `None` that it has a mistake.
 fn setting<T>(read: Option<Option<T>>) -> Setting<T> {
     match read {
         Some(Some(value)) => Ok(Some(value)),
@@ -296,7 +297,7 @@ fn word<T: Copy>(
     setting(fields.get(key).map(|item| item.word(words, problems)))
 }
 
-/// What is judged beside tools. `None` if it has a mistake.
+/// Reads `enforce`. Returns `None` if it has an unknown word, or is not a list with items.
 fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
     let items = item.items(problems)?;
     let mut named = HashSet::new();
@@ -310,7 +311,7 @@ fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
             None => is_known = false,
         }
     }
-    // A word that is not known may have been meant so.
+    // An unknown word may be a misspelling of `tools`.
     if !named.contains("tools") && is_known {
         item.problem(problems, "tools are judged in every policy: name them here, too");
     }
@@ -319,7 +320,7 @@ fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
     is_known.then_some(Governed { prompts, resources, methods })
 }
 
-/// What is seen in a list.
+/// Reads a setting that says how a list is filtered. Returns `None` if its value is unknown.
 fn shown(
     item: &Item<'_>,
     key: &str,
@@ -339,7 +340,7 @@ fn shown(
     Some(shown)
 }
 
-/// Returns `None` if there is a mistake.
+/// Reads `backend`. Returns `None` if it has a mistake.
 fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     let fields = item.fields(&BACKEND, problems)?;
     let keys = BACKEND.one_of;
@@ -372,7 +373,7 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
     if ways.len() == 1 { ways.pop().flatten() } else { None }
 }
 
-/// A header's name in lower case ([RFC 9110, section 5.1]).
+/// Returns a header name in lower case ([RFC 9110, section 5.1]).
 ///
 /// [RFC 9110, section 5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.1
 fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<String> {
@@ -384,7 +385,8 @@ fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<S
     None
 }
 
-/// Returns `None` if it is not given.
+/// Reads `unauthenticated`. The outer `None` means that the key is omitted, the inner `None` that
+/// its value is unknown.
 fn unauthenticated(
     fields: &Fields<'_>,
     problems: &mut Problems,
@@ -399,7 +401,7 @@ fn unauthenticated(
     Some(value)
 }
 
-/// A URL that goes into a quoted string of a header as it is.
+/// Reads a URL that a header can hold in a quoted string without escapes.
 pub(super) fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
     let url = item.string(problems)?;
     if is_metadata_url(&url) {
@@ -413,13 +415,13 @@ pub(super) fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<S
     None
 }
 
-/// Whether a URL can stand in a challenge.
+/// Returns true if a URL can be part of a challenge.
 pub(super) fn is_metadata_url(url: &str) -> bool {
     let has_host = ["https://", "http://"].iter().any(|scheme| {
         url.strip_prefix(scheme).is_some_and(|rest| !rest.starts_with('/') && !rest.is_empty())
     });
     let quotable = url.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
-    // Some clients take the first `scope=` of the header, wherever it is.
+    // Some clients read the first `scope=` of the header, even if it is within the URL.
     let misread = ["scope=", "error="].iter().any(|key| url.contains(key));
     has_host && quotable && !misread
 }

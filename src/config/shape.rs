@@ -1,16 +1,16 @@
-//! What mappings may hold. The reader of files and their JSON Schema are made
-//! from the same declarations, so they cannot disagree.
+//! The keys and values that mappings of a file may have. The decoder and the JSON Schema both come
+//! from these declarations, so they cannot disagree.
 
 use serde_json::{Map, Value, json};
 
-/// A mapping.
+/// The keys of a mapping.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) about: &'static str,
     pub(crate) fields: &'static [Field],
-    /// Keys of which there must be exactly one.
+    /// The alternative keys: a mapping must have exactly one of them.
     pub(crate) one_of: &'static [&'static str],
-    /// Keys of which there must be at least one.
+    /// The alternative keys: a mapping must have at least one of them.
     pub(crate) any_of: &'static [&'static str],
 }
 
@@ -23,40 +23,40 @@ pub(crate) struct Field {
     pub(crate) required: bool,
 }
 
-/// What a value is.
+/// The type of a value.
 #[derive(Debug)]
 pub(crate) enum Holds {
-    /// A text that is not empty.
+    /// A string that is not empty.
     Text,
-    /// A text that may be empty.
+    /// A string that may be empty.
     AnyText,
     /// A condition in CEL.
     Condition,
-    /// One of these words; the first is the default.
+    /// One of these words. The first is the default.
     Word(&'static [&'static str]),
-    /// Several of these words, none twice; the first is the default.
+    /// A list of these words without duplicates. The default is a list of the first word.
     Words(&'static [&'static str]),
-    /// A whole number.
+    /// An integer.
     Number { least: usize, most: usize, default: usize },
-    /// `true`, to switch something on.
+    /// The word `true`, which enables something.
     Switch,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
     /// A list of strings, booleans or numbers.
     Scalars,
-    /// A list of scope-tokens, none twice, maybe none at all.
+    /// A list of scope-tokens without duplicates. `may_be_empty` is true if the list may be empty.
     Scopes { may_be_empty: bool },
-    /// Lists of scope-tokens by scope-token.
+    /// A mapping from a scope-token to a list of scope-tokens.
     ScopesByScope,
     /// A mapping.
     Mapping(&'static Shape),
     /// A list of mappings.
     Mappings(&'static Shape),
-    /// A list of mappings, maybe none at all.
+    /// A list of mappings, which may be empty.
     MappingsOrNone(&'static Shape),
-    /// A text or a list of texts, by name.
+    /// A mapping from a name to a string or a list of strings.
     TextsByName,
-    /// A text or null.
+    /// A string or null.
     TextOrNull,
     /// Any object.
     Object,
@@ -82,7 +82,7 @@ impl Shape {
         Self { any_of, ..self }
     }
 
-    /// The JSON Schema of a file of this shape.
+    /// Returns the JSON Schema of a file of this shape.
     pub(crate) fn document(&self, id: &str, title: &str) -> Value {
         let mut schema = self.schema();
         if let Value::Object(members) = &mut schema {

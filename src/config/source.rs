@@ -1,4 +1,4 @@
-//! Reading a file: bounded, without waiting, and as text only.
+//! Reads files: with a size limit, without blocking, and only UTF-8 text.
 
 use std::fmt;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::problem::{Place, Problems};
 
-/// The most bytes of a file. Far more than ten thousand rules need.
+/// The most bytes of a file. Ten thousand rules need far less.
 pub(crate) const LARGEST_FILE: u64 = 8 << 20;
 
-/// Opening a named pipe waits for its other end without this flag. The value is that of
+/// The flag without which opening a named pipe blocks until a writer opens it. The value is that of
 /// `fcntl.h`: `std` has no name for it, and `libc` would be a dependency for one number.
 const O_NONBLOCK: i32 = if cfg!(all(
     any(target_os = "linux", target_os = "android"),
@@ -30,15 +30,16 @@ const O_NONBLOCK: i32 = if cfg!(all(
     0x4
 };
 
-/// What tells one state of a file from another without reading the file.
+/// The metadata that tell one state of a file from another. Comparing them does not read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,
     bytes: u64,
-    /// Seconds and nanoseconds.
+    /// The time of the last change of the content, in seconds and nanoseconds.
     modified: (i64, i64),
-    /// The same of the last change of any kind, which no program can set.
+    /// The time of the last change of content or metadata, in seconds and nanoseconds. No program
+    /// can set this time.
     changed: (i64, i64),
 }
 
@@ -53,30 +54,30 @@ impl Identity {
         }
     }
 
-    /// Looks at the file at a path, through links.
+    /// Returns the identity of the file at a path. Follows symbolic links.
     pub(super) fn at(path: &Path) -> Result<Self, io::ErrorKind> {
         fs::metadata(path).map(|metadata| Self::new(&metadata)).map_err(|error| error.kind())
     }
 }
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug)]
 pub(crate) enum Unreadable {
-    /// The operating system says why.
+    /// An error that the operating system reports.
     Io(io::Error),
-    /// A symbolic link to nothing.
+    /// A symbolic link to a file that does not exist.
     DanglingLink,
-    /// `-`, which other programs take for standard input.
+    /// The path `-`, which other programs take for standard input.
     StandardInput,
     /// Something other than a file.
     NotAFile(Kind),
-    /// The file has more bytes than this.
+    /// A file of more than this many bytes.
     TooLarge(u64),
-    /// The file changed while it was read.
+    /// A file that changed during the read.
     Changed,
 }
 
-/// Something that has a path and is no file.
+/// The kind of something that has a path and is not a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
@@ -118,13 +119,14 @@ impl From<io::Error> for Unreadable {
 /// Reads a regular file of at most `most` bytes. Never waits for another program.
 ///
 /// # Errors
-/// If it is no regular file, is larger, changes meanwhile, or cannot be read.
+/// If the path leads to no regular file, or the file is larger, changes meanwhile or cannot be
+/// read.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, Unreadable> {
     read_with_identity(path, most).map(|(bytes, _)| bytes)
 }
 
 fn read_with_identity(path: &Path, most: u64) -> Result<(Vec<u8>, Identity), Unreadable> {
-    // Before opening: that alone can do something to a device.
+    // Check before opening: opening a device can have an effect.
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound if path.is_symlink() => Unreadable::DanglingLink,
         io::ErrorKind::NotFound if path == Path::new("-") => Unreadable::StandardInput,
@@ -132,10 +134,10 @@ fn read_with_identity(path: &Path, most: u64) -> Result<(Vec<u8>, Identity), Unr
     })?;
     must_be_regular(&metadata)?;
     let mut file = open(path)?;
-    // After opening: something else may have taken its place.
+    // Check again after opening: another file may have replaced the first.
     let metadata = file.metadata()?;
     must_be_regular(&metadata)?;
-    // Files that are checked again and again are not read for nothing.
+    // The reloader checks files again and again, and should not read a file that is too large.
     if metadata.len() > most {
         return Err(Unreadable::TooLarge(most));
     }
@@ -145,7 +147,7 @@ fn read_with_identity(path: &Path, most: u64) -> Result<(Vec<u8>, Identity), Unr
     if before == after { Ok((bytes, after)) } else { Err(Unreadable::Changed) }
 }
 
-/// Opens whatever is at a path without waiting for another program.
+/// Opens the file at a path without waiting for another program.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)
 }
@@ -171,7 +173,7 @@ fn must_be_regular(metadata: &Metadata) -> Result<(), Unreadable> {
     }))
 }
 
-/// A file's text.
+/// The text of a file, with the file's path.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) file: Arc<Path>,
@@ -179,7 +181,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Reads a file. `None` if it is not, or does not stay, as it was looked at before.
+    /// Reads a file. Returns `None` if the file differs from `known`, or changes during the read.
     pub(super) fn read(
         path: &Path,
         known: &Result<Identity, io::ErrorKind>,
@@ -213,7 +215,7 @@ impl Source {
         }
     }
 
-    /// Adds name and text to a hash, each with its length in front.
+    /// Adds the name and the text to a hash. The length of each comes first.
     pub(super) fn add_to(&self, hash: &mut Sha256) {
         let name = self.file.file_name().unwrap_or_default().as_encoded_bytes();
         for part in [name, self.text.as_bytes()] {
@@ -229,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// If this fails, it hangs.
+    /// A failure of this test shows as a hang.
     #[test]
     fn opening_a_pipe_never_waits() {
         let dir = tempfile::tempdir().unwrap();
@@ -249,14 +251,14 @@ mod tests {
         assert_eq!(read(&path, 5).unwrap(), b"12345");
         let error = read(&path, 4).unwrap_err();
         assert_eq!(error.to_string(), "the file is larger than 4 bytes");
-        // It says that it is empty.
+        // The metadata of this file give its size as 0.
         assert!(matches!(read(Path::new("/proc/self/smaps"), 9), Err(Unreadable::TooLarge(9))));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn oversized_file_is_not_read() {
-        // Bytes that this thread has read.
+        // The number of bytes that this thread has read.
         let bytes_read = || {
             let counters = fs::read_to_string("/proc/thread-self/io").unwrap();
             let count = counters.lines().find_map(|line| line.strip_prefix("rchar: "));

@@ -1,4 +1,4 @@
-//! What rules are about.
+//! The targets that rules can name.
 
 use super::shape::{Field, Holds, Shape, field};
 use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous, name_fault};
@@ -83,7 +83,8 @@ const BACKEND: Field = field("backend", Holds::Text, "Its backend; left out: any
 const WHEN: Field =
     field("when", Holds::Condition, "Must be true of `args`, `meta` and `request` (CEL).");
 
-/// What may be named, under which key of `target`, and by which of its own.
+/// The features that a target can name. Each has its key in `target`, the key of its name, and its
+/// shape.
 pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
     (Feature::Tool, "tools", "tool", &TOOL),
     (Feature::Prompt, "prompts", "prompt", &PROMPT),
@@ -91,8 +92,8 @@ pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
     (Feature::Method, "methods", "method", &METHOD),
 ];
 
-/// Why a name can match no call, if it cannot. `prefixed` tells backends if the target
-/// names none; `governed` is `None` if it has a mistake.
+/// Returns the reason why a name can match no call, if there is one. `prefixed` says how a call
+/// names its backend, for a target without one. `governed` is `None` if it has a mistake.
 pub(super) fn name_mistake(
     feature: Feature,
     name: &str,
@@ -126,8 +127,8 @@ pub(super) fn name_mistake(
     ))
 }
 
-/// Returns what the author of a name in an `MCPRoute`, where each name stands for itself, may not
-/// know. `instead` says what to write for several names.
+/// Returns a doubt about a name in an `MCPRoute`, where each name is literal. `instead` says what
+/// to write for several names.
 pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
     if let Some(fault) = name_fault(Feature::Tool, name) {
         return Some(format!(
@@ -143,7 +144,7 @@ pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
     })
 }
 
-/// Why the URI of a resource can match no call, if it cannot.
+/// Returns the reason why a resource URI can match no call, if there is one.
 fn uri_mistake(uri: &str) -> Option<String> {
     if uri.contains(['{', '}']) {
         return Some(format!(
@@ -160,7 +161,7 @@ fn uri_mistake(uri: &str) -> Option<String> {
     })
 }
 
-/// What the author of a URI in a rule may not know: that its beginning is a backend.
+/// Returns a doubt about a URI in a rule: the policy reads the beginning of the URI as a backend.
 pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<String> {
     let (backend, rest) = prefixed?.split(Feature::Resource, uri);
     let backend = backend.filter(|backend| !backend.contains('*') && rest != uri)?;
@@ -170,7 +171,7 @@ pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<Str
     ))
 }
 
-/// Why a method can match no call, if it cannot.
+/// Returns the reason why a method can match no call, if there is one.
 fn method_mistake(name: &str, governed: Option<Governed>) -> Option<String> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(format!("`{name}` never matches: methods are visible ASCII"));
@@ -193,7 +194,7 @@ fn method_mistake(name: &str, governed: Option<Governed>) -> Option<String> {
     })
 }
 
-/// Why a backend can match no call, if it cannot.
+/// Returns the reason why a backend can match no call, if there is one.
 pub(super) fn backend_mistake(
     (feature, name): (Feature, Option<&str>),
     backend: &str,
@@ -219,7 +220,7 @@ pub(super) fn backend_mistake(
         )),
         Feature::Resource | Feature::ResourceTemplate => {
             let is_prefix = |byte: u8| !byte.is_ascii_uppercase() && !b":+/".contains(&byte);
-            // The backend of an app is a part of its URI.
+            // The URI of an app contains the name of the backend.
             let app = name.and_then(|uri| uri.strip_prefix("ui://")?.split_once('/'));
             if let Some((app, _)) = app.filter(|(app, _)| !app.contains('*') && *app != backend) {
                 return Some(format!(
@@ -233,7 +234,8 @@ pub(super) fn backend_mistake(
                 )
             })
         }
-        // The separator is looked for from the start: it can begin within the backend.
+        // The search for the separator starts at the first byte, so the separator can begin within
+        // the backend.
         Feature::Tool | Feature::Prompt => {
             let found = from.split(feature, &format!("{backend}{separator}x")).0 == Some(backend);
             (!found).then(|| {

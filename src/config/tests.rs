@@ -36,8 +36,8 @@ fn json_is_read_too() {
     assert!(parse(r#"{"policies":[{"name":"p","rules":[{"action":"Deny"}]}]}"#).is_ok());
 }
 
-/// A slip must not widen what a rule matches: each of these would, if the key
-/// counted as left out.
+/// A mistake must not make a rule match more calls. Each of these mistakes would, if the key
+/// counted as omitted.
 #[test]
 fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
     for rule in [
@@ -87,7 +87,7 @@ fn an_empty_or_misplaced_key_is_not_a_key_left_out() {
     }
 }
 
-/// A Deny rule that matches nothing looks as if it closed something.
+/// A Deny rule that matches no call looks as if it denied something.
 #[test]
 fn a_target_that_can_match_no_call_is_a_mistake() {
     let prefix = "{toolNamePrefix: '__'}";
@@ -186,7 +186,7 @@ fn aliases_cannot_multiply_without_bound() {
     assert!(problems(reused).is_empty());
 }
 
-/// Few values can be long texts, and an anchor keeps what is in it once more.
+/// A few values can be long strings, and an anchor keeps a copy of its value.
 #[test]
 fn aliases_and_anchors_cannot_multiply_text() {
     let text = "x".repeat(100_000);
@@ -202,7 +202,7 @@ fn aliases_and_anchors_cannot_multiply_text() {
     assert!(problems(&scope).iter().any(|problem| problem.contains("at most 256 bytes")));
 }
 
-/// Parsed on whatever thread, an expression never exhausts its stack.
+/// The parser of conditions has a stack of its own, so an expression cannot exhaust the caller's.
 #[test]
 fn nested_conditions_are_parsed_on_a_stack_of_their_own() {
     for cel in ["(".repeat(90) + "true" + &")".repeat(90), "[".repeat(90), "size(".repeat(40)] {
@@ -211,7 +211,7 @@ fn nested_conditions_are_parsed_on_a_stack_of_their_own() {
     }
 }
 
-/// Each alias is shallow where it stands, but deep with what it stands for.
+/// Each alias has few levels of its own, but many with the value that it refers to.
 #[test]
 fn aliases_cannot_nest_without_bound() {
     let mut text = format!("a0: &a0 {}x{}\n", "[".repeat(50), "]".repeat(50));
@@ -329,7 +329,7 @@ fn a_policy_that_never_applies_is_a_mistake() {
     assert!(problems(same_name)[0].contains("another policy is called `a`"));
 }
 
-/// What `validate` says, without the file's name.
+/// Returns the findings that `validate` reports, without the file name.
 pub(super) fn doubts(text: &str) -> Vec<String> {
     let source = Source { file: Path::new("x").into(), text: text.to_owned() };
     let (_, findings) = gate((vec![Ok(source)], String::new()), Thoroughness::Everything);
@@ -367,9 +367,9 @@ policies: [{name: b, rules: &r [{action: Deny}]}]
 #[test]
 fn mistake_hides_no_other_in_its_file() {
     for (text, expected) in [
-        // The document before the one that is no YAML.
+        // The loader reports mistakes before the place where the file is no YAML.
         ("policies: [{name: p, tasks: x}]\n---\npolicies: [", vec!["1:29: ", "4:1: not YAML"]),
-        // A second `limits`, whatever is wrong with the first.
+        // A second `limits` is a mistake, even if the first has one.
         (
             "limits: {maxJsonDepth: 1}\npolicies: [{name: p}]\n---\nlimits: {maxJsonDepth: 9}\npolicies: [{name: q}]",
             vec![
@@ -385,12 +385,12 @@ fn mistake_hides_no_other_in_its_file() {
                 "1:38: policies[0].scopeHierarchy: a scope implies itself: `c`",
             ],
         ),
-        // Each of three ways is read.
+        // The loader reads each of the three ways to name a backend.
         (
             "policies: [{name: p, backend: {name: 1, header: 'x y', attribute: ''}}]",
             vec!["1:38: ", "1:49: ", "1:49: ", "1:67: ", "1:67: "],
         ),
-        // A host that is none is a host all the same.
+        // A `match` with an invalid host does not match every request.
         ("policies: [{name: p, match: {hosts: [a b]}}, {name: q}]", vec!["1:38: "]),
         (
             "policies: [{name: p, match: {hosts: [a b], onlyByName: true}}]",
@@ -432,7 +432,7 @@ fn surrogate_pair_of_json_is_one_character() {
     let name = |text: &str| Ok::<_, LoadError>(parse(text)?.policies[0].name.clone());
     let json = r#"{"policies":[{"name":"a\ud83d\ude42b\\ud83d\\ude42\u00e9","rules":[]}]}"#;
     assert_eq!(name(json).unwrap(), "a🙂b\\ud83d\\ude42é");
-    // Half a pair is no character, and other files are no JSON.
+    // Half a surrogate pair is no character, and the other texts are no JSON.
     for text in [
         r#"{"policies":[{"name":"\ud83d","rules":[]}]}"#,
         r#"{"policies":[{"name":"\ude42\ud83d","rules":[]}]}"#,

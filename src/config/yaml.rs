@@ -1,7 +1,7 @@
-//! YAML as a tree that remembers where everything stands.
+//! YAML as a tree in which each value has its place.
 //!
-//! `serde` stops at the first mistake and forgets places. An operator who fixes
-//! a policy wants all mistakes at once, so the tree is walked by hand.
+//! `serde` stops at the first mistake and does not keep places. An operator who fixes a policy
+//! needs all mistakes at once, so the loader walks the tree itself.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,14 +10,14 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::problem::{Place, Problems};
 
-/// More nodes than any policy needs: a bound for aliases that multiply.
+/// The most nodes of a file, more than any policy needs. The limit bounds aliases that multiply.
 const MAX_NODES: usize = 1_000_000;
-/// Longer texts count as several.
+/// The bytes of a scalar that count as one node. A longer scalar counts as several nodes.
 const BYTES_A_NODE: usize = 64;
-/// Deeper than any policy is.
+/// The most levels of nested values, more than any policy has.
 const MAX_DEPTH: usize = 64;
 
-/// A value and where it starts.
+/// A value and the place where it starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     pub(crate) place: Place,
@@ -29,21 +29,21 @@ pub(crate) enum Value {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<(Key, Node)>),
-    /// Something that is not supported here. It is reported, and could have been anything.
+    /// A value with unsupported syntax, which has a finding already. It may stand for any value.
     Mistake,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
     pub(crate) place: Place,
-    /// `None` for a key that is not a word, which is reported.
+    /// The key, or `None` if it is not a scalar. Such a key has a finding already.
     pub(crate) name: Option<String>,
-    /// True if the same key stands there before, which is reported.
+    /// True if the mapping has an equal key before this one. Such a key has a finding already.
     pub(crate) is_repeated: bool,
 }
 
 impl Key {
-    /// The key as it is written; empty if it is not a word.
+    /// Returns the key as it is written, or an empty string if the key is not a scalar.
     pub(crate) fn as_str(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
@@ -53,11 +53,11 @@ impl Key {
 pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) kind: ScalarKind,
-    /// Where the text's characters stand, if they stand in one line as they are.
+    /// The place of the first character, if the file has the scalar on one line without escapes.
     pub(crate) text_starts: Option<Place>,
 }
 
-/// What YAML's core schema takes a scalar for.
+/// The type that YAML's core schema gives a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScalarKind {
     Null,
@@ -71,7 +71,7 @@ impl Node {
         matches!(&self.value, Value::Scalar(Scalar { kind: ScalarKind::Null, .. }))
     }
 
-    /// For messages: what is there.
+    /// Describes the value for messages.
     pub(crate) fn describe(&self) -> String {
         match &self.value {
             Value::Sequence(_) => "a list".to_owned(),
@@ -83,8 +83,8 @@ impl Node {
     }
 }
 
-/// Reads the documents of a file, without those that are empty. Of a file that cannot be read to
-/// its end, those before that place are returned.
+/// Reads the documents of a file, and skips empty documents. If the file cannot be read to its end,
+/// returns the documents before the error.
 pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
     let text = &*as_yaml(text);
     let mut loader = Loader {
@@ -107,8 +107,8 @@ pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
     Documents { nodes, is_complete }
 }
 
-/// Returns JSON with each character that two escapes name (`\ud83d\ude42`) in one escape, as YAML
-/// has it; and any other text as it is.
+/// Returns valid JSON with each surrogate pair (`\ud83d\ude42`) as the single escape that YAML
+/// requires. Returns any other text unchanged.
 fn as_yaml(text: &str) -> Cow<'_, str> {
     let starts_as_json = text.trim_start().starts_with(['{', '[']);
     let is_json = || serde_json::from_str::<serde_json::Value>(text).is_ok();
@@ -128,7 +128,7 @@ fn as_yaml(text: &str) -> Cow<'_, str> {
                 let character = 0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00);
                 (format!("\\U{character:08x}").into(), 12)
             }
-            // An escape of JSON begins with a backslash and one more character.
+            // A JSON escape has a backslash and at least one more character.
             _ => (Cow::Borrowed(escape.get(..2).unwrap_or(escape)), 2),
         };
         yaml.push_str(&written);
@@ -145,7 +145,7 @@ pub(crate) struct Documents {
     pub(crate) is_complete: bool,
 }
 
-/// Why and where a file cannot be read on.
+/// The error that stops the parser, with its place.
 struct Broken {
     place: Place,
     message: String,
@@ -158,12 +158,12 @@ struct Loader<'t, 'p> {
     nodes: usize,
     depth: usize,
     cursor: Cursor,
-    /// What is wrong, but not so that it cannot be read further.
+    /// The findings that do not stop the parser.
     problems: &'p mut Problems,
 }
 
-/// How far a line was read: scalars come in their order, and a line can hold a
-/// whole file.
+/// The position up to which a line was read. Scalars come in order, and one line can have the
+/// contents of a large file, so each search starts here.
 #[derive(Default)]
 struct Cursor {
     line: usize,
@@ -197,7 +197,7 @@ impl<'t> Loader<'t, '_> {
             let (event, place) = self.next()?;
             match event {
                 Event::StreamEnd => return Ok(()),
-                // Anchors are a document's own.
+                // An anchor is valid within its document only.
                 Event::DocumentStart(_) => self.anchors.clear(),
                 Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
                 event => {
@@ -272,7 +272,7 @@ impl<'t> Loader<'t, '_> {
         self.depth -= 1;
         let node = Node { place, value };
         if anchor > 0 {
-            // It is kept a second time.
+            // The anchor keeps a copy of the value.
             self.nodes += extent(&node.value).0;
             if self.nodes > MAX_NODES {
                 return Err(problem(place, format!("more than {MAX_NODES} values")));
@@ -316,9 +316,8 @@ impl<'t> Loader<'t, '_> {
         if has_tag { self.mistake(place, "tags are not supported here") } else { value }
     }
 
-    /// Where the characters of a scalar's text stand, so that a column within
-    /// the text is a column in the file. Only if it stands in one line without
-    /// escapes.
+    /// Returns the place of the first character of a scalar, so that a column within the scalar
+    /// gives a column in the file. Returns `None` if the scalar has several lines or escapes.
     fn text_starts(&mut self, text: &str, style: ScalarStyle, place: Place) -> Option<Place> {
         let quote = match style {
             ScalarStyle::Plain => 0,
@@ -340,7 +339,7 @@ impl<'t> Loader<'t, '_> {
     }
 }
 
-/// How many values there are within one, and how deep.
+/// Returns the number of nodes in a value, itself included, and the levels of nesting within it.
 fn extent(value: &Value) -> (usize, usize) {
     let within = |items: &mut dyn Iterator<Item = &Node>| {
         items
@@ -355,7 +354,7 @@ fn extent(value: &Value) -> (usize, usize) {
     }
 }
 
-/// YAML 1.2, section 10.3.2 (core schema).
+/// Returns the type of a scalar by the core schema (YAML 1.2, section 10.3.2).
 fn kind(text: &str, style: ScalarStyle) -> ScalarKind {
     if style != ScalarStyle::Plain {
         return ScalarKind::String;

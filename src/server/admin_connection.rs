@@ -1,4 +1,4 @@
-//! Connections to the admin port, each with its place.
+//! Connections to the admin port. Each has a place.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tonic::transport::server::Connected;
 use super::connection::{Connection, Incoming};
 use crate::admin::{Caller, Place, Places};
 
-/// Accepts connections to the admin port, as long as there are places.
+/// Accepts connections to the admin port, and drops those for which no place is free.
 #[derive(Debug)]
 pub(super) struct AdminIncoming {
     incoming: Incoming,

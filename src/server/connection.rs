@@ -1,5 +1,5 @@
-//! Connections over TCP and Unix sockets as one type: the code of HTTP/2 is there
-//! once and not twice.
+//! Connections over TCP and Unix sockets as one type, so that the binary has the code of HTTP/2
+//! once.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,11 +13,11 @@ use tokio::time::Sleep;
 
 use crate::address::Peer;
 
-/// How long no connection is accepted after one could not be: most often there
-/// are no file descriptors left, and trying at once again would only burn time.
+/// The pause after an error on accepting a connection. Most often the process has no file
+/// descriptors left, and another attempt at once would fail, too.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections.
+/// The stream of accepted connections.
 #[derive(Debug)]
 pub(super) struct Incoming {
     listener: Accepting,
@@ -41,8 +41,8 @@ impl Accepting {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(context))?;
-                // Answers are small, and Envoy waits for each. If the peer has gone
-                // already, reading will tell.
+                // Responses are small, and Envoy waits for each. If the peer is gone already,
+                // reading reports it.
                 let _gone = stream.set_nodelay(true);
                 Poll::Ready(Ok((Either::Tcp(stream), Peer::Tcp(peer))))
             }
@@ -75,7 +75,7 @@ impl Stream for Incoming {
     }
 }
 
-/// A connection, and who is at its other end.
+/// A connection and its peer.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Either,

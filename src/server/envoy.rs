@@ -1,7 +1,7 @@
-//! The side of Envoy: HTTP/2, whose requests go straight to the gRPC services.
+//! The server for Envoy: HTTP/2, with requests that go directly to the gRPC services.
 //!
-//! Not through tonic's own server: its router and layers would take as much processor
-//! time as half a decision.
+//! This module does not use tonic's server. The router and layers of that server would take about
+//! half as much processor time as a decision.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -20,13 +20,13 @@ use super::connection::Incoming;
 use crate::admin::Health;
 use crate::extproc::ExtProc;
 
-/// How many streams Envoy may have given up before they are looked at. If there are
-/// more, HTTP/2's guard against rapid resets closes the connection, which fails the
-/// requests of all callers on it. h2's own limit is 20: a standstill of a second, or a
-/// few callers who hang up at once, would do. Each takes little, and not for long.
+/// The most streams that Envoy has reset before this server accepts them. Beyond this number,
+/// HTTP/2's protection against rapid resets closes the connection. That fails the requests of all
+/// callers on the connection. The default of h2 is 20, which a pause of a second, or a few callers
+/// that hang up at once, would exceed. Each such stream takes little memory, and not for long.
 const MOST_GIVEN_UP: usize = 10_000;
 
-/// The gRPC services that Envoy asks.
+/// The gRPC services that Envoy calls.
 #[derive(Debug, Clone)]
 pub(super) struct Services {
     pub(super) extproc: ExtProc,
@@ -34,15 +34,15 @@ pub(super) struct Services {
 }
 
 impl Services {
-    /// Serves connections until told to stop, and then until the open streams have
-    /// ended.
+    /// Serves connections until `stop` completes, and then until the open streams have ended.
     pub(super) async fn serve(self, incoming: Incoming, stop: impl Future<Output = ()>) {
         let mut http2 = Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
-            // How many streams there may be is for `ExtProc` to say: it answers.
+            // `ExtProc` limits the number of streams, because it can answer the requests beyond the
+            // limit.
             .max_concurrent_streams(None)
-            // It counts over the whole life of a connection, and Envoy's are long.
+            // This limit counts over the life of a connection, and Envoy's connections live long.
             .max_local_error_reset_streams(None)
             .max_pending_accept_reset_streams(MOST_GIVEN_UP);
         let services = Arc::new(self);
@@ -62,7 +62,7 @@ impl Services {
             let services = Arc::clone(&services);
             let service = service_fn(move |request| {
                 let services = Arc::clone(&services);
-                // Boxed, for each stream is a task, which is moved several times.
+                // Boxed, because each stream is a task that moves several times.
                 Box::pin(async move { Ok::<_, Infallible>(services.answer(request).await) })
             });
             let connection = http2.serve_connection(TokioIo::new(connection), service);
@@ -73,7 +73,7 @@ impl Services {
                 }
             });
         }
-        // Who connects now shall be told at once that nobody listens.
+        // A client that connects now must learn at once that no server listens.
         drop(incoming);
         connections.shutdown().await;
     }

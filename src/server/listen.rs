@@ -1,4 +1,4 @@
-//! Sockets that are listened on.
+//! Sockets on which the server listens.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
@@ -15,22 +15,22 @@ use tokio::net::{TcpListener, UnixListener};
 use super::connection::{Accepting, Incoming};
 use crate::address::Address;
 
-/// Who may connect to a Unix socket: those who may write to its file.
+/// The access to a Unix socket. A process that may write to the file of the socket may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Access {
-    /// The file's permissions.
+    /// The permissions of the file, as for `chmod`.
     pub mode: u32,
-    /// Its group; `None`: the one of the process.
+    /// The number of the group of the file. `None` means the group of the process.
     pub group: Option<u32>,
 }
 
-/// A bound address. The file of a Unix socket goes with it.
+/// A bound address. Dropping it also removes the file of a Unix socket.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listener: Listener,
-    /// With the port, if one was asked for with 0.
+    /// The address. If its port was 0, the address has the port that the system picked.
     pub(super) address: Address,
-    /// Goes last.
+    /// The file of a Unix socket, which is dropped last.
     pub(super) file: Option<SocketFile>,
 }
 
@@ -58,15 +58,15 @@ impl Bound {
     }
 }
 
-/// A socket that is listened on.
+/// A socket on which the server listens.
 #[derive(Debug)]
 pub(super) enum Listener {
     Tcp(StdTcpListener),
     Unix(StdUnixListener),
 }
 
-/// The file of a Unix socket; it is removed when this is dropped, unless another
-/// process has put its own there.
+/// The file of a Unix socket. Dropping this value removes the file, unless another process has
+/// replaced it.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -94,7 +94,7 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Another handle of the same socket, for another thread.
+    /// Returns another handle of the socket, for another thread.
     pub(super) fn share(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
@@ -112,8 +112,8 @@ impl Listener {
     }
 }
 
-/// Binds a socket. It is there under its name only when its permissions are right:
-/// until then it is in a directory that nobody else may enter.
+/// Binds a socket. The socket appears at its path only with its final permissions. Until then it is
+/// in a directory that no other user may enter.
 fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)> {
     remove_stale_socket(path)?;
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -130,7 +130,8 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
     }
     std::fs::set_permissions(&socket, Permissions::from_mode(access.mode))?;
     let mut file = SocketFile::of(&socket)?;
-    // Unlike a rename, it puts nothing in the place of what has come there meanwhile.
+    // Unlike a rename, a hard link does not replace a file that another process has created
+    // meanwhile.
     std::fs::hard_link(&socket, path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")
@@ -144,15 +145,15 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
     Ok((listener, file))
 }
 
-/// A directory for nobody else; it is removed when this is dropped.
+/// A directory for this user only. Dropping this value removes the directory.
 struct Hidden(PathBuf);
 
 impl Hidden {
-    /// In a directory, with a name that no other process makes: in containers all have
-    /// the same number.
+    /// Creates the directory. Its name includes the time, because processes in containers often
+    /// have equal IDs.
     fn new(beside: &Path) -> io::Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // No longer than most names, for paths of sockets are limited to some 100 bytes.
+        // The name must be short, because the path of a socket has at most about 100 bytes.
         let name = format!(".{:x}", now.subsec_nanos() ^ std::process::id().rotate_left(16));
         let path = beside.join(name);
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -162,13 +163,13 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // What is not there need not be removed; what cannot be harms nobody.
+        // A file that is missing needs no removal, and one that cannot be removed does no harm.
         let _gone = std::fs::remove_file(self.0.join("s"));
         let _gone = std::fs::remove_dir(&self.0);
     }
 }
 
-/// Removes a socket that a process left behind, and nothing else.
+/// Removes a socket that a process left behind. Removes no other file.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

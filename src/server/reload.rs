@@ -1,12 +1,12 @@
-//! Loading policies anew when their files change.
+//! Reloads policies when their files change.
 //!
-//! The operating system reports changes where it can. Where it cannot, on network file systems
-//! or when a ConfigMap's files are swapped by a symbolic link far from here, the files are
-//! checked every few seconds.
+//! The operating system reports changes where it can. It cannot on network file systems, or when
+//! Kubernetes swaps the files of a ConfigMap by a symbolic link elsewhere. So the reloader also
+//! checks the files every few seconds.
 //!
-//! A file that is written in steps is not complete in between, and what is missing may be its
-//! Deny rules. So changed files take effect once they have stood still for a moment, and nobody
-//! is writing one of them. Content counts: a file that is written again unchanged changes nothing.
+//! A file that a program writes in steps is incomplete in between, and its Deny rules may be
+//! missing. So changed files take effect only after a time without changes, and while no program
+//! writes to them. Content counts: a file that is rewritten with equal content changes nothing.
 
 mod writers;
 
@@ -25,33 +25,33 @@ use crate::config::{self, Files, State};
 use crate::gate::LiveGate;
 use crate::telemetry::Recorder;
 
-/// The time between checks that nothing asks for.
+/// The time between two checks without a reported change.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
-/// The time between a change that is reported and the check of it: many come together.
+/// The time between a reported change and its check, because changes often come in groups.
 const SOON: Duration = Duration::from_millis(50);
-/// The time for which changed files must not change again.
+/// The time in which changed files must not change again before they take effect.
 const SETTLE: Duration = Duration::from_millis(500);
-/// The time after which the log says that files keep changing.
+/// The time after which the log reports that files keep changing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why files are checked.
+/// The reason for a message to the reloader.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Something has happened where they are.
+    /// An event in the directory of the files.
     Event(Event),
-    /// An operator asks for it (SIGHUP).
+    /// A SIGHUP, by which an operator requests a reload.
     Signal,
-    /// The process ends.
+    /// The end of the process.
     Stop,
 }
 
-/// Keeps the gate up to date with its files.
+/// The thread that keeps the gate up to date with its files.
 pub(super) struct Reloader {
     path: PathBuf,
     live: Arc<LiveGate>,
     recorder: Arc<Recorder>,
     status: Arc<Status>,
-    /// The digest of the files that were loaded last, or that could not be.
+    /// The digest of the files of the last load, whether it succeeded or failed.
     digest: String,
     causes: Receiver<Cause>,
     next_check: Instant,
@@ -60,14 +60,15 @@ pub(super) struct Reloader {
     watch: Option<Watch>,
 }
 
-/// A directory that is watched, or cannot be.
+/// A directory that the reloader watches or has failed to watch.
 struct Watch {
     directory: DirectoryId,
-    /// Ends the watching when it is dropped.
+    /// The watcher. Dropping it ends the watching.
     _watcher: Option<RecommendedWatcher>,
 }
 
-/// A directory's device, inode and time of creation: inodes are used again.
+/// The device, inode and creation time of a directory. The time is needed because file systems
+/// reuse inodes.
 type DirectoryId = (u64, u64, Option<SystemTime>);
 
 /// A change that has not taken effect yet.
@@ -78,8 +79,8 @@ struct Unsettled {
 }
 
 impl Reloader {
-    /// For the files at a path, from which the gate was loaded. Also returns the way to make it
-    /// check them.
+    /// Creates the reloader for the files at a path, from which the gate was loaded. Also returns
+    /// the sender of messages to the reloader.
     pub(super) fn new(
         path: &Path,
         live: Arc<LiveGate>,
@@ -102,7 +103,7 @@ impl Reloader {
         (reloader, tell)
     }
 
-    /// Runs until it must stop.
+    /// Runs until the process ends.
     pub(super) fn run(mut self, tell: &Sender<Cause>) {
         self.watch(tell);
         loop {
@@ -125,17 +126,17 @@ impl Reloader {
         }
     }
 
-    /// Watches the directory, unless this very directory is watched already: the operating system
-    /// follows a directory that is renamed, not the path.
+    /// Watches the directory, unless the reloader already watches this very directory. The
+    /// operating system follows a directory that is renamed, and does not follow the path.
     fn watch(&mut self, tell: &Sender<Cause>) {
-        // Files are replaced by others of their name, which only their directory
-        // tells.
+        // A new file can replace a file of its name. The operating system reports that only for
+        // their directory.
         let directory = match self.path.parent() {
             _ if self.path.is_dir() => self.path.as_path(),
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        // A directory that is missing for a moment is watched once it is there again.
+        // A later call watches a directory that is missing for a moment.
         let Ok(metadata) = fs::metadata(directory) else { return };
         let id = (metadata.dev(), metadata.ino(), metadata.created().ok());
         if self.watch.as_ref().is_some_and(|watch| watch.directory == id) {
@@ -144,7 +145,7 @@ impl Reloader {
         let tell = tell.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Some(event) = Event::new(event) {
-                // A reloader that has ended needs no events.
+                // An error means that the reloader has ended and needs no events.
                 let _ended = tell.send(Cause::Event(event));
             }
         });
@@ -159,12 +160,12 @@ impl Reloader {
                 CHECK_EVERY.as_secs()
             );
         }
-        // Files of the directory before it are no policies any more.
+        // The files of the previous directory are no policies any more.
         self.writers = Writers::default();
         self.watch = Some(Watch { directory: id, _watcher: watching.ok() });
     }
 
-    /// Loads the files if they have changed, and have not since the last check.
+    /// Loads the files if they have changed and have stayed equal since the last check.
     fn check(&mut self) {
         let files = Files::read(&self.path);
         let now = Instant::now();
@@ -214,7 +215,7 @@ impl Reloader {
                 self.recorder.metrics().reloaded(&gate);
                 self.live.replace(gate);
                 self.status.reloaded(Ok(()));
-                // Last: who reads it may rely on it.
+                // Log this last: a reader of the line may rely on the reload.
                 tracing::info!(policies, sha256 = &*sha256, "policies reloaded");
             }
             Err(config::LoadError(findings)) => {

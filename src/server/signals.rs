@@ -1,4 +1,4 @@
-//! The signals that ask the process to stop, or to load its policies anew.
+//! The signals that stop the process or reload its policies.
 
 use std::io;
 use std::sync::mpsc::Sender;
@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::reload::Cause;
 
-/// The signals that ask the process to stop, or to load its policies anew.
+/// The signals that stop the process or reload its policies.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -23,15 +23,15 @@ impl Signals {
         })
     }
 
-    /// Returns when it is asked to stop. Until then it passes on to `look` what asks
-    /// for the policies.
+    /// Returns after a signal to stop. Until then, forwards each signal to reload to `look`.
     pub(super) async fn stop(&mut self, look: &Sender<Cause>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {
-                    // Only a process that ends has nobody to tell.
+                    // An error means that the reloader has ended, which happens only when the
+                    // process ends.
                     let _ended = look.send(Cause::Signal);
                 }
             }

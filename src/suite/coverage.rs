@@ -1,22 +1,22 @@
-//! Which rules, and which outcomes of their conditions, cases have reached.
+//! Coverage: the rules and the outcomes of their conditions that test cases have reached.
 
 use std::collections::BTreeMap;
 
 use crate::gate::{Admitted, Gate, Judgement};
 use crate::policy::{Condition, ConditionTrace, Policy, Rule};
 
-/// What the cases of a policy file have reached.
+/// The coverage of a policy file by its cases.
 #[derive(Debug)]
 pub struct Coverage {
     policies: BTreeMap<String, Vec<Reached>>,
 }
 
-/// What was reached of a rule.
+/// The coverage of a rule.
 #[derive(Debug)]
 struct Reached {
     label: String,
     decided: bool,
-    /// The rule's own condition, then those of its targets in their order.
+    /// The outcomes of the rule's own condition, then of those of its targets, in order.
     conditions: Vec<Outcomes>,
 }
 
@@ -27,19 +27,19 @@ struct Outcomes {
     is_false: bool,
 }
 
-/// What no case has reached.
+/// A part of a rule that no case has reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// The policy.
+    /// The name of the policy.
     pub policy: String,
-    /// The rule.
+    /// The label of the rule.
     pub rule: String,
-    /// What never happened.
+    /// The event that never happened: `decided`, or an outcome of a condition.
     pub never: String,
 }
 
 impl Coverage {
-    /// Nothing is reached yet.
+    /// Creates the coverage of a gate before any case has run.
     pub fn new(gate: &Gate) -> Self {
         let reached = |policy: &Policy| {
             let rules = policy.rules.iter().enumerate();
@@ -49,7 +49,7 @@ impl Coverage {
         Self { policies: policies.map(|p| (p.name.clone(), reached(p))).collect() }
     }
 
-    /// Takes note of what a case has reached.
+    /// Adds the coverage of a case.
     pub fn add(&mut self, admitted: &Admitted, judgement: &Judgement<'_, '_>) {
         let Some(rules) = self.policies.get_mut(&admitted.policy().name) else { return };
         for judged in &judgement.calls {
@@ -69,8 +69,8 @@ impl Coverage {
         }
     }
 
-    /// How much is reached, and of how much: each rule's deciding, and each
-    /// condition's being true and false.
+    /// Returns the number of points reached and the number of all points. A rule has a point for
+    /// deciding, and two points for each condition: true and false.
     pub fn reached_of(&self) -> (usize, usize) {
         let points = self.policies.values().flatten().flat_map(|rule| {
             let conditions = rule.conditions.iter().flat_map(|seen| [seen.is_true, seen.is_false]);
@@ -79,7 +79,7 @@ impl Coverage {
         points.fold((0, 0), |(reached, all), point| (reached + usize::from(point), all + 1))
     }
 
-    /// What no case has reached, in the order of the file's names and rules.
+    /// Returns the parts that no case has reached, in the order of the policies' names and rules.
     pub fn gaps(&self) -> Vec<Gap> {
         let mut gaps = Vec::new();
         for (policy, rules) in &self.policies {

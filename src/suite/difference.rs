@@ -1,22 +1,22 @@
-//! What of a case is not as expected.
+//! The differences between the expected and the actual decision of a case.
 
 use super::{ALLOW, Case, DENY, Expected};
 use crate::gate::{Blame, Gate, Judgement};
 use crate::policy::{Selector, Unselectable};
 
-/// Something that is not as expected.
+/// A difference between an expectation and the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What is different.
+    /// The part that differs.
     pub what: &'static str,
-    /// What was expected.
+    /// The expected value.
     pub expected: String,
-    /// What is.
+    /// The actual value.
     pub found: String,
 }
 
 impl Case {
-    /// What of a judgement is not as expected.
+    /// Returns the differences between the expectations of this case and a decision.
     pub fn differences(&self, gate: &Gate, judgement: &Judgement<'_, '_>) -> Vec<Difference> {
         let Expected { decision, scopes, rule, reason, status } = &self.expected;
         let refusal = judgement.refusal();
@@ -29,7 +29,7 @@ impl Case {
         };
         let found = if refusal.is_some() { DENY } else { ALLOW };
         compare("decision", (*decision).to_owned(), found.to_owned());
-        // A slip in the case itself must not pass for a denial.
+        // A mistake in the case itself must not count as the denial that the case expects.
         if let Some(refusal) = refusal
             && (refusal.blame != Blame::Policy || refusal.policy.is_none())
             && reason.is_none()
@@ -66,7 +66,7 @@ impl Case {
             let found = refusal.map_or(200, |refusal| refusal.status);
             compare("status", expected.to_string(), found.to_string());
         }
-        // This one explains the others.
+        // This difference explains the others, so it comes first.
         if !differences.is_empty()
             && let Err(Unselectable::NotSent(selector)) = gate.select(&self.head)
         {
@@ -76,7 +76,7 @@ impl Case {
     }
 }
 
-/// The difference of a case that leaves out by what policies are selected.
+/// Returns the difference of a case that omits the input by which policies are selected.
 fn not_given(selector: Selector) -> Difference {
     let (what, by) = match selector {
         Selector::Host => ("host", "match.hosts"),

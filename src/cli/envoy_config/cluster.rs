@@ -1,4 +1,4 @@
-//! The cluster of Envoy that is mcp-authz.
+//! Envoy's cluster for mcp-authz.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,11 +6,11 @@ use super::quoted;
 use crate::address::Address;
 use crate::cli::serve::MAX_STREAMS;
 
-/// The requests that Envoy lets wait for a decision at once: twice what mcp-authz takes on, so
-/// that its 503, which says why, comes before Envoy's 500.
+/// The most requests that wait for a decision in Envoy at once. This is twice the limit of
+/// mcp-authz, so that its 503, which gives the reason, comes before Envoy's 500.
 const MAX_REQUESTS: usize = 2 * MAX_STREAMS;
 
-/// Returns the cluster, as an item of `clusters`.
+/// Returns the cluster as an item of `clusters`.
 pub(super) fn cluster(name: &str, address: &Address) -> Vec<String> {
     let name = quoted(name);
     let mut lines = vec![format!("- name: {name}"), "  connect_timeout: 1s".to_owned()];
@@ -55,8 +55,8 @@ fn endpoint(address: &Address) -> String {
     }
 }
 
-/// A name of DNS stands for several Pods. A single process has nothing of this: to eject the
-/// only host would only make an outage longer.
+/// Settings for a DNS name, which stands for several Pods. A single process has none of them:
+/// ejecting the only host would prolong an outage.
 const REPLICAS: [&str; 26] = [
     "  # All addresses of the name, looked up again every five seconds.",
     "  type: STRICT_DNS",

@@ -46,7 +46,7 @@ fn what_is_no_file_is_an_error() {
         assert!(format!("{error:?}").contains(expected), "{name}: {error:?}");
     }
     assert!(read(Path::new("-")).unwrap_err().contains("standard input is not read here"));
-    // Alone it would be a directory of policies; among others it is a slip.
+    // Alone, this path is a directory of policies. In a directory of policies, it is a mistake.
     assert!(read(&path("directory.yaml")).unwrap_err().contains("no policy file"));
     fs::write(path("good.yaml"), "good").unwrap();
     let found: Vec<String> = Files::read(dir.path())
@@ -78,14 +78,14 @@ fn set_is_bounded() {
     assert!(read(dir.path()).unwrap_err().contains("more than 10000 entries"));
 }
 
-/// As the kubelet does it, without a pause.
+/// Swaps the link as the kubelet does, without a pause.
 #[test]
 fn swapped_link_never_mixes_files() {
     const READS: usize = 3000;
 
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    // Each version has a folder of its own, and the last one but one is removed.
+    // Each version has its own directory. The swap removes the version before the last one.
     let swap = |version: usize| {
         let name = |version: usize| format!("..{version}");
         fs::create_dir(path(&name(version))).unwrap();
@@ -140,7 +140,7 @@ fn state_differs_by_name_and_content() {
     let state = || Files::read(dir.path()).state().clone();
     let first = state();
     assert_eq!(first, state());
-    // Written again: nothing to load, but not the state that it was.
+    // Writing the file again changes the state but not the digest.
     fs::write(path("new"), "same").unwrap();
     fs::rename(path("new"), path("a.yaml")).unwrap();
     let second = state();

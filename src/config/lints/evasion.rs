@@ -1,4 +1,4 @@
-//! Deny rules that a caller evades.
+//! Deny rules that a caller can evade.
 
 use super::super::Spot;
 use super::super::problem::{Lint, Problems};
@@ -10,12 +10,12 @@ use crate::policy::{
     Unknown,
 };
 
-/// Looks at so many rules of a policy in all, each time that it searches them: a policy of
-/// thousands of rules is not searched to its end.
+/// The most rules of a policy that all searches together evaluate. The lint does not complete its
+/// search of a policy of thousands of rules.
 const MAX_LOOKS: usize = 2_000_000;
 
-/// Finds Deny rules over scopes or claims that a caller evades by leaving out the token, or by
-/// a token with fewer scopes, while the policy still allows a call that the rule names.
+/// Warns of Deny rules over scopes or claims that a caller evades with no token, or with a token of
+/// fewer scopes. The caller evades the rule if the policy still allows a call that it names.
 pub(super) fn evaded_deny_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     let budget = Budget::of(MAX_LOOKS / 16);
     for ((index, rule), spots) in policy.rules.iter().enumerate().zip(spots) {
@@ -38,10 +38,10 @@ fn requires_scopes(rule: &Rule) -> bool {
     !rule.scopes.names().is_empty() || rule.conditions().any(|condition| condition.reads().scopes)
 }
 
-/// A way around a Deny rule.
+/// A way to evade a Deny rule.
 enum Evasion<'p> {
     NoToken,
-    /// A token with just these scopes, perhaps none.
+    /// The caller presents a token with exactly these scopes, perhaps none.
     FewerScopes(&'p [String]),
 }
 
@@ -69,7 +69,7 @@ impl Evasion<'_> {
     }
 }
 
-/// Returns the targets that a rule names, each standing for all that match it.
+/// Returns the targets that a rule names. Each stands for all calls that match it.
 fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<Subject<'p>> {
     match &rule.targets {
         None => {
@@ -81,7 +81,7 @@ fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<Subject<'p>> {
     }
 }
 
-/// Returns what a target stands for, as it is written and as it compares.
+/// Returns a target as the file spells it and, if the target has one, in its folded form.
 fn spellings(target: &Target) -> impl Iterator<Item = Subject<'_>> {
     let folded = target.folded_name().map(|name| {
         let backend = target.folded_backend().map_or(Backend::Unknown, Backend::Named);
@@ -112,7 +112,7 @@ fn evasion<'p>(
     if policy.may_evade(index, &token, &Grants::default()) {
         return Some(Evasion::FewerScopes(&[]));
     }
-    // A condition may ask for more scopes.
+    // A condition, which may require further scopes, reads the scopes here.
     if denying.scopes.names().is_empty() {
         return None;
     }
@@ -128,7 +128,7 @@ fn evasion<'p>(
     evading.next().map(|rule| Evasion::FewerScopes(rule.scopes.names()))
 }
 
-/// Whether a rule may be for some of the targets.
+/// Returns true if a rule can match some of the calls that a target stands for.
 fn names_some(rule: &Rule, subject: &Subject<'_>) -> bool {
     let overlaps = |target: &Target| target.extent(subject).0 != Extent::Nothing;
     rule.targets.as_ref().is_none_or(|targets| targets.iter().any(overlaps))

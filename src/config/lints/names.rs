@@ -1,4 +1,4 @@
-//! Names that are read alike.
+//! Names that readers and servers may confuse.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::folded_target;
 use crate::mcp::Feature;
 use crate::policy::{Dialect, Glob, Policy, Target};
 
-/// Finds names of targets that are written differently and that Deny rules take for the same.
+/// Warns of names of targets that differ in spelling but are equal to Deny rules.
 pub(super) fn confusable_names(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
     if policy.dialect != Dialect::Native {
         return;
@@ -36,18 +36,18 @@ pub(super) fn confusable_names(policy: &Policy, spots: &[RuleSpots], problems: &
     }
 }
 
-/// The names of targets, each as it is written first.
+/// The names of targets, each in its first spelling.
 #[derive(Default)]
 struct Names<'p> {
-    /// By folded name, and by folded backend: `None` if a target names none.
+    /// The names by folded name and folded backend. The backend is `None` if the target names none.
     of_backend: HashMap<(Feature, String, Option<String>), &'p str>,
-    /// By folded name, whichever the backend is.
+    /// The names by folded name alone, for any backend.
     of_any: HashMap<(Feature, String), &'p str>,
 }
 
 impl<'p> Names<'p> {
-    /// Adds the name of a target. Returns another spelling, of a target whose backend can be the
-    /// same.
+    /// Adds the name of a target. Returns another spelling of the name if their backends can be
+    /// equal.
     fn add(&mut self, target: &'p Target, folded: &Target) -> Option<&'p str> {
         let (name, feature) = (target.name.as_str(), target.feature);
         if feature == Feature::Resource {

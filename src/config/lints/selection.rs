@@ -1,10 +1,10 @@
-//! Warnings about how policies are selected.
+//! Lints about the selection of policies.
 
 use crate::config::problem::{Lint, Problems};
 use crate::config::{Placed, Spot};
 use crate::policy::{Dialect, Matching, Policy};
 
-/// Finds policies beside others that only a host or a path selects.
+/// Warns of policies in a set of several that only a host or a path selects.
 pub(in crate::config) fn selected_by_address(
     policies: &[Placed],
     files: &mut [(Problems, String)],
@@ -13,7 +13,7 @@ pub(in crate::config) fn selected_by_address(
     if policies.iter().filter(|placed| is_selected(&placed.policy)).count() < 2 {
         return;
     }
-    // An MCPRoute has no names of routes.
+    // An `MCPRoute` cannot name Envoy's routes.
     let own = policies.iter().filter(|placed| placed.policy.dialect == Dialect::Native);
     let own = own.filter(|placed| !placed.mistakes.matching);
     for Placed { policy, file, spot: Spot { place, keys }, .. } in own {
@@ -42,7 +42,7 @@ pub(in crate::config) fn selected_by_address(
 mod tests {
     use crate::config::tests::{doubts, problems};
 
-    /// A set of policies, each with its `match`.
+    /// Returns a policy file with one policy for each `match`.
     fn set(matches: &[&str]) -> String {
         let policy = |(index, matching): (usize, &&str)| {
             let matching = if matching.is_empty() { "" } else { &format!("match: {matching}, ") };

@@ -8,7 +8,8 @@ use super::{folded_target, is_folded};
 use crate::mcp::Feature;
 use crate::policy::{Action, ClaimValue, Condition, Dialect, Policy, RequiredClaim, Rule, Target};
 
-/// Finds rules that can never decide. Answers which.
+/// Warns of rules that can never decide. The result has a bool for each rule: true if the rule can
+/// never decide.
 pub(super) fn shadowed_rules(
     policy: &Policy,
     spots: &[RuleSpots],
@@ -39,8 +40,8 @@ pub(super) fn shadowed_rules(
     shadowed
 }
 
-/// Whether an earlier rule matches each call that a later one would match, in every reading of
-/// the call.
+/// Returns true if the earlier rule matches each call that the later rule would match. This must
+/// hold for every reading of the call.
 fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
     let effects = (earlier.action, later.action);
     same_or_none(earlier.cel.as_deref(), later.cel.as_deref())
@@ -59,11 +60,11 @@ fn covers(policy: &Policy, earlier: &Rule, later: &Rule) -> bool {
         && (effects != (Action::Allow, Action::Deny) || is_free_of_doubt(policy, earlier))
 }
 
-/// Whether an Allow rule matches a call in doubt as well. Doubt keeps an Allow rule from matching
-/// and makes a Deny rule match, so that a Deny rule after it with the same requirements decides.
+/// Returns true if an Allow rule also matches ambiguous calls. Ambiguity keeps an Allow rule from
+/// matching and makes a Deny rule match. So a later Deny rule with equal requirements can decide.
 fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
     let is_for_all = |target: &Target| target.name.as_str() == "*" && target.backend.is_none();
-    // A template can be met by a Deny rule and be more than an Allow rule means.
+    // A Deny rule can match a resource template that stands for more than an Allow rule names.
     let is_clear = |target: &Target| match policy.dialect {
         Dialect::McpRoute => target.feature != Feature::Resource || is_for_all(target),
         Dialect::Native => is_for_all(target),
@@ -74,9 +75,9 @@ fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
         && rule.targets.iter().flatten().all(is_clear)
 }
 
-/// Whether the first claim, of a later rule, cannot hold unless the second does, of an earlier one.
+/// Returns true if the first claim, of a later rule, implies the second claim, of an earlier rule.
 fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Action)) -> bool {
-    // A claim of a type that no value has is an evaluation error, on which a Deny rule decides.
+    // A claim whose type no value has is an evaluation error, on which a Deny rule decides.
     let fails_alike = || {
         let kind = |value: &ClaimValue| match value {
             ClaimValue::String(_) | ClaimValue::Pattern(_) => 0,
@@ -92,8 +93,8 @@ fn implies(first: &RequiredClaim, second: &RequiredClaim, effects: (Action, Acti
         && (effects != (Action::Deny, Action::Deny) || fails_alike())
 }
 
-/// Whether an earlier target matches each call that a later one would match. A Deny rule matches
-/// each name and each backend in many spellings.
+/// Returns true if the earlier target matches each call that the later target would match. A Deny
+/// rule matches many spellings of each name and each backend.
 fn covers_target(earlier: &Target, later: &Target) -> bool {
     let covers = match (is_folded(earlier), is_folded(later)) {
         (true, true) => covers_folded(earlier, later),
@@ -120,15 +121,15 @@ fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool 
     earlier.is_none_or(|earlier| later.is_some_and(|later| earlier.source() == later.source()))
 }
 
-/// Earlier rules by what a later one must have if they cover it: the target, if
-/// they name one, and a scope, if they require one. So no rule is compared with
-/// all others.
+/// The earlier rules, by what a later rule must share with a rule that covers it. These keys are
+/// the target, if the earlier rule names one, and a scope, if it requires one. The index saves
+/// comparing each rule with all others.
 #[derive(Default)]
 pub(super) struct Index {
-    /// By folded names: those that a Deny rule unites stand together.
+    /// The rules that name exact targets, by folded name. Names that a Deny rule treats as equal
+    /// share an entry.
     exact: HashMap<(Feature, String), Vec<usize>>,
-    /// The rules that name targets by patterns, or none, by the first of their
-    /// scopes.
+    /// The rules that name targets by pattern, or no target, by the first of their scopes.
     patterns: HashMap<Option<usize>, Vec<usize>>,
 }
 
@@ -147,12 +148,12 @@ impl Index {
         }
     }
 
-    /// Returns the kind of a target with its folded name.
+    /// Returns the kind and the folded name of a target.
     pub(super) fn key(target: &Target) -> (Feature, String) {
         (target.feature, target.name.folded().as_str().to_owned())
     }
 
-    /// The rules that could cover a later one, in order.
+    /// Returns the rules that could cover a later rule, in order.
     fn candidates(&self, later: &Rule) -> Vec<usize> {
         let target = later.targets.as_deref().and_then(<[Target]>::first);
         let exact = target.and_then(|target| self.exact.get(&Self::key(target)));

@@ -1,13 +1,13 @@
 use crate::config::tests::doubts;
 
-/// Each with the place and the words of a warning; or none.
+/// Each case has the place and the code of its warnings, perhaps none.
 #[test]
 fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
     let s = "source: {jwt: {scopes: [a]}}";
     let t = |tool: &str| format!("target: {{tools: [{{tool: {tool}}}]}}");
     let w = |tool: &str, when: &str| format!("target: {{tools: [{{tool: {tool}, when: {when}}}]}}");
     let cases: Vec<(Vec<String>, &[&str])> = vec![
-        // Shadowed.
+        // Rules that never decide.
         (vec!["action: Allow".into(), "action: Deny".into()], &["shadowed-rule:5:"]),
         (vec!["action: Deny".into(), format!("action: Allow, {s}")], &["shadowed-rule:5:"]),
         (vec![format!("action: Allow, {s}"), "action: Deny".into()], &[]),
@@ -16,7 +16,7 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
         (vec![format!("action: Allow, {}", t("ab")), "action: Deny".into()], &[]),
         (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.x"))], &["shadowed-rule:5:"]),
         (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.y"))], &[]),
-        // The Deny rule decides where the condition fails.
+        // The Deny rule decides if the condition cannot be evaluated.
         (vec![format!("action: Allow, {}", w("a", "args.x")), format!("action: Deny, {}", w("a", "args.x"))], &[]),
         (vec![format!("action: Deny, {}", w("a", "args.x")), format!("action: Allow, {}", w("a", "args.x"))], &["shadowed-rule:5:"]),
         (vec!["action: Allow, cel: args.x".into(), "action: Allow, cel: args.y".into()], &[]),
@@ -28,21 +28,21 @@ fn what_is_probably_not_meant_is_said_with_its_place_and_reason() {
             "action: Allow, source: {jwt: {claims: [{name: c, valueType: String, values: [a]}]}}".into(),
             "action: Deny, source: {jwt: {claims: [{name: c, valueType: String, values: [a, b]}]}}".into(),
         ], &[]),
-        // The same target.
+        // Targets that a rule names twice.
         (vec!["action: Allow, target: {tools: [{tool: a, when: args.x}, {tool: a, when: args.y}]}".into()], &["repeated-target:4:"]),
         (vec!["action: Allow, target: {tools: [{tool: a, when: args.x}, {tool: a}]}".into()], &["repeated-target:4:"]),
         (vec!["action: Allow, target: {tools: [{tool: a}, {tool: a, backend: b}]}".into()], &[]),
-        // Scopes.
+        // Scopes that may be misspelled.
         (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['repo:read']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: [repo.read]}}".into()], &["similar-scopes:5:"]),
         (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['repo:read']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: ['repo:raed']}}".into()], &["similar-scopes:5:"]),
         (vec![format!("action: Allow, {}, source: {{jwt: {{scopes: ['tool:1']}}}}", t("a")), "action: Allow, source: {jwt: {scopes: ['tool:2']}}".into()], &[]),
         (vec!["action: Allow, source: {jwt: {scopes: ['repo:read', 'repo:reads']}}".into()], &[]),
-        // Headers.
+        // Headers with capitals.
         (
             vec!["action: Allow, cel: \"request.headers['X-A'] == 'b'\"".into()],
             &["header-capitals:4:"],
         ),
-        // Patterns.
+        // Patterns that match a name of another rule.
         (vec![format!("action: Allow, {s}, {}", t("ab")), format!("action: Allow, {}", t("'a*'"))], &["glob-overlap:5:"]),
         (vec![format!("action: Deny, {s}, {}", t("ab")), format!("action: Deny, {}", t("'a*'"))], &[]),
         (vec![format!("action: Allow, {s}, {}", t("ab")), format!("action: Allow, {}", t("'*'"))], &[]),

@@ -1,4 +1,4 @@
-//! The requests that an `MCPRoute` is for.
+//! The requests that an `MCPRoute` matches.
 
 use crate::config::decode::{Fields, Item};
 use crate::config::problem::{Lint, Problems};
@@ -9,21 +9,21 @@ const DEFAULT_PATH: &str = "/mcp";
 /// The hosts and the path of a route.
 #[derive(Default)]
 pub(super) struct Address {
-    /// `None` if there is a mistake.
+    /// The hosts and the path, or `None` if one of them has a mistake.
     pub(super) matching: Option<Matching>,
     pub(super) url: RouteUrl,
 }
 
-/// The URL under which clients find a route.
+/// The URL at which clients reach a route.
 #[derive(Default)]
 pub(super) enum RouteUrl {
-    /// It has this one.
+    /// The only URL of the route.
     One(String),
-    /// It has one for each of its hosts.
+    /// Several URLs: the route has several host names, or a pattern of them.
     Several,
-    /// The route is for all hosts.
+    /// Any URL: the route matches all hosts.
     AnyHost,
-    /// Its host or its path has a mistake.
+    /// An unknown URL: the host or the path of the route has a mistake.
     #[default]
     Unclear,
 }
@@ -55,7 +55,7 @@ impl Address {
     }
 }
 
-/// Reads host names, without those that have a mistake.
+/// Reads host names. Leaves out those that have a mistake.
 fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)> {
     if item.is_empty_list() {
         let message = "an empty list counts as left out: the route is for every host";
@@ -76,7 +76,7 @@ fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)>
     hosts
 }
 
-/// Reads the path of a route, which is for nothing below it.
+/// Reads the path of a route. The route matches this path only, and no path below it.
 fn path(item: Option<&Item<'_>>, problems: &mut Problems) -> Option<(String, PathPrefix)> {
     let text = match item {
         Some(item) => item.any_string(problems)?,

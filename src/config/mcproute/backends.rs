@@ -30,7 +30,7 @@ static BACKEND_REF: Shape = shape(&[
     key("backendTrafficPolicy"),
 ]);
 
-/// True if names need no prefix.
+/// The values of `prefixMode`. The bool is true if names need no prefix.
 const PREFIX_MODES: [(&str, bool); 2] = [("Always", false), ("Never", true)];
 
 /// The backends of a route.
@@ -40,8 +40,8 @@ pub(super) struct Backends {
     pub(super) route: RouteBackends,
 }
 
-/// A part of `mcpRouteDefaults` that tells backends: the separator, and the backend of names
-/// without one.
+/// Returns the parts of `mcpRouteDefaults.backend`: the separator, and the way to find the backend
+/// of a name without a prefix.
 fn of_defaults(from: Option<&BackendFrom>) -> (String, Option<BackendFrom>) {
     let fallback = match from {
         Some(BackendFrom::ToolNamePrefix(separator)) => return (separator.clone(), None),
@@ -125,8 +125,8 @@ impl Backends {
         }
     }
 
-    /// Warns of targets that no call of the route can have: those of other backends, and tools that
-    /// a selector hides.
+    /// Warns of targets that no call of the route can match. Such a target names another backend,
+    /// or a tool that a selector hides.
     pub(super) fn find_unreachable(
         &self,
         rules: &Rules,
@@ -173,7 +173,8 @@ fn note_left(fields: &Fields<'_>, left: &mut Left) {
     );
 }
 
-/// Reads what the route exposes of a backend.
+/// Reads the part of `backendRefs` that says which tools and prompts of a backend the route
+/// exposes.
 fn exposed(
     item: &Item<'_>,
     fields: &Fields<'_>,

@@ -1,4 +1,4 @@
-//! The settings of all `MCPRoute` documents of a set of files.
+//! The settings of all `MCPRoute` documents that are loaded together.
 
 use crate::config::Spot;
 use crate::config::decode::Item;
@@ -6,13 +6,13 @@ use crate::config::found::Mistakes;
 use crate::config::problem::Problems;
 use crate::config::settings::{MCP_ROUTE_DEFAULTS, Settings};
 
-/// The settings that apply where a document says nothing itself.
+/// The settings that apply where a document gives none itself.
 #[derive(Debug, Default)]
 pub(in crate::config) struct RouteDefaults {
     pub(super) settings: Settings,
     /// The settings that have a mistake.
     pub(super) mistakes: Mistakes,
-    /// The number of the file that holds them, and where they stand in it.
+    /// The index of the file with these settings, and their place in it.
     pub(in crate::config) spot: Option<(usize, Spot)>,
 }
 
@@ -28,7 +28,7 @@ pub(in crate::config) fn route_defaults(
         fields.as_ref().map(|fields| Settings::read(fields, problems)).unwrap_or_default()
     });
     let mistakes = settings.mistakes();
-    // A key that is not known may have been meant as any.
+    // An unknown key may be a misspelling of any key.
     let mistakes = Mistakes {
         governed: mistakes.governed || is_unclear,
         lists: mistakes.lists || is_unclear,

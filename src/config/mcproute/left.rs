@@ -1,14 +1,14 @@
-//! The parts of an `MCPRoute` that are for Envoy to do.
+//! The parts of an `MCPRoute` that Envoy does.
 
 use crate::config::decode::{Fields, Item};
 use crate::config::problem::{Lint, Problems};
 
-/// The names of what is left to Envoy, each once.
+/// The names of the parts that mcp-authz leaves to Envoy, without duplicates.
 #[derive(Default)]
 pub(super) struct Left(Vec<&'static str>);
 
 impl Left {
-    /// Adds the keys that are given, each under a name.
+    /// Adds the name of each listed key that the document has.
     pub(super) fn note(&mut self, fields: &Fields<'_>, keys: &[(&str, &'static str)]) {
         for (_, name) in keys.iter().filter(|(key, _)| fields.get(key).is_some()) {
             self.add(name);
@@ -21,7 +21,7 @@ impl Left {
         }
     }
 
-    /// Reports all of them in one notice.
+    /// Reports all parts in one notice.
     pub(super) fn notice(&self, spec: &Item<'_>, problems: &mut Problems) {
         if !self.0.is_empty() {
             let message = format!("left to the configuration of Envoy: {}", self.0.join(", "));

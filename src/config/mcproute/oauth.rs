@@ -1,4 +1,4 @@
-//! The tokens that an `MCPRoute` accepts, and the protected resource that it is.
+//! The tokens that an `MCPRoute` accepts, and its protected resource (RFC 9728).
 
 use super::address::{Address, RouteUrl};
 use super::left::Left;
@@ -10,7 +10,7 @@ use crate::config::settings::is_metadata_url;
 use crate::config::shape::Shape;
 use crate::policy::AcceptedTokens;
 
-/// RFC 9728, section 3.
+/// The well-known path of [RFC 9728, section 3](https://www.rfc-editor.org/rfc/rfc9728#section-3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 static OAUTH: Shape = shape(&[
@@ -30,17 +30,17 @@ static RESOURCE_METADATA: Shape = shape(&[
     key("resourcePolicyUri"),
 ]);
 
-/// The tokens and the protected resource of a route.
+/// The tokens that a route accepts, and its protected resource.
 #[derive(Default)]
 pub(super) struct Oauth {
     pub(super) accepted_tokens: AcceptedTokens,
-    /// Where clients find the protected resource metadata.
+    /// The URL at which clients find the protected resource metadata.
     pub(super) metadata_url: Option<String>,
     pub(super) scopes_supported: Option<Vec<String>>,
 }
 
 impl Oauth {
-    /// Reads `oauth`. `default_url` stands for a URL of metadata that cannot be derived.
+    /// Reads `oauth`. `default_url` replaces a metadata URL that cannot be derived.
     pub(super) fn read(
         item: &Item<'_>,
         (address, default_url): (&Address, Option<&str>),
@@ -89,7 +89,7 @@ impl Oauth {
     }
 }
 
-/// Returns the URL of the metadata of the resource that a document names.
+/// Returns the metadata URL of the resource that a document names.
 fn of_resource(
     item: &Item<'_>,
     default_url: Option<&str>,
@@ -113,7 +113,8 @@ fn of_resource(
     None
 }
 
-/// Returns the URL of the metadata of a route that names no resource: its own URL is the resource.
+/// Returns the metadata URL of a route that names no resource. The URL of the route is the
+/// resource.
 fn of_route(
     item: &Item<'_>,
     url: &RouteUrl,
@@ -151,7 +152,7 @@ fn of_route(
     }
 }
 
-/// Returns true for an absolute URI, by its scheme and characters.
+/// Returns true if a string has the form of an absolute URI, by its scheme and characters.
 fn is_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -160,14 +161,14 @@ fn is_uri(text: &str) -> bool {
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// Where the metadata of a protected resource are found ([RFC 9728, section
-/// 3.1]): the well-known part comes between host and path.
+/// Returns the URL of the metadata of a protected resource ([RFC 9728, section 3.1]). The
+/// well-known part comes between host and path.
 ///
 /// [RFC 9728, section 3.1]: https://www.rfc-editor.org/rfc/rfc9728#section-3.1
 pub(super) fn metadata_url(resource: &str) -> Option<String> {
     let resource = resource.strip_suffix('/').unwrap_or(resource);
     let (scheme, rest) = resource.split_once("://")?;
-    // Schemes are compared without regard to case (RFC 3986, section 3.1).
+    // Schemes are compared in lower case (RFC 3986, section 3.1).
     let scheme = scheme.to_ascii_lowercase();
     let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let is_web = ["https", "http"].contains(&scheme.as_str());

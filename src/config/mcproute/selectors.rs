@@ -1,4 +1,4 @@
-//! The tools and prompts that an `MCPRoute` exposes of a backend.
+//! The tools and prompts of a backend that an `MCPRoute` exposes.
 
 use super::{key, shape};
 use crate::config::decode::{Fields, Item, one_of};
@@ -21,7 +21,7 @@ pub(super) fn selector(item: &Item<'_>, problems: &mut Problems) -> Option<NameS
     Some(NameSelector { include, exclude })
 }
 
-/// Reads a list of names, or of patterns. `None`: an empty list, or no list at all.
+/// Reads a list of names or of patterns. Returns `None` if both lists are empty or missing.
 fn names(
     fields: &Fields<'_>,
     (key, pattern_key): (&str, &str),

@@ -40,7 +40,7 @@ spec:
         target: {tools: [{backend: github, tool: drop}]}
 ";
 
-/// The document with some parts replaced.
+/// Returns the document with some parts replaced.
 fn changed(changes: &[(&str, &str)]) -> String {
     changes.iter().fold(ROUTE.to_owned(), |text, (old, new)| {
         assert!(text.contains(old), "{old}");
@@ -48,20 +48,20 @@ fn changed(changes: &[(&str, &str)]) -> String {
     })
 }
 
-/// The part of a text from some words up to others.
+/// Returns the part of a string from some words up to others.
 fn part(text: &str, from: &str, to: &str) -> String {
     let (_, rest) = text.split_once(from).unwrap();
     let (part, _) = rest.split_once(to).unwrap();
     format!("{from}{part}")
 }
 
-/// The only policy of a document.
+/// Returns the only policy of a document.
 fn policy(text: &str) -> Arc<Policy> {
     let gate = parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     Arc::clone(&gate.policies[0])
 }
 
-/// The status of a call of a tool or a prompt, with the challenge of a refusal.
+/// Returns the status of a call of a tool or a prompt, and the challenge of a refusal.
 fn called(text: &str, claims: Option<Value>, (method, name): (&str, &str)) -> (u16, String) {
     let gate = parse(text).unwrap_or_else(|error| panic!("{text}\n{error}"));
     let head = Head {
@@ -219,7 +219,7 @@ fn part_for_envoy_is_left_to_it() {
         assert_eq!(found.len(), 1, "{label}: {found:?}");
         assert!(found[0].contains(expected), "{label}: {found:?}");
     }
-    // Each once, whatever the number of backends.
+    // The notice names each key once, for any number of backends.
     let twice = [("port: 80", "securityPolicy: {}"), ("path: /mcp}", "securityPolicy: {}}")];
     assert_eq!(notices(&twice)[0].matches("securityPolicy").count(), 1);
 }
@@ -364,7 +364,8 @@ fn only_accepted_tokens_count() {
     }
 }
 
-/// No header holds what is no scope-token, since a quote in it would end the value.
+/// No header contains a scope that is no scope-token. A quote in the scope would end the header
+/// value.
 #[test]
 fn unusual_scope_is_never_in_a_challenge() {
     let claims = json!({"iss": ISSUER, "tenant": "a", "org": {"departments": ["it"]}});
@@ -385,7 +386,7 @@ fn unusual_scope_is_never_in_a_challenge() {
             None => assert_eq!(challenge, "", "{scopes}"),
         }
     }
-    // Such a scope can stand in a list, and is compared as it is.
+    // A list of scopes can contain such a scope, and the rule compares it unchanged.
     let text = changed(&[("[read]", "[read write]"), cel]);
     let mut granted = claims;
     granted["scp"] = json!(["read write"]);
@@ -473,7 +474,7 @@ fn the_metadata_url_is_the_reference_s() {
     assert_eq!(metadata_url("urn:x"), None);
 }
 
-/// Nothing that looks like a policy is passed over.
+/// The loader does not skip any document that may be meant as a policy.
 #[test]
 fn what_may_be_meant_as_a_policy_is_never_skipped() {
     for (document, expected) in [
@@ -534,8 +535,8 @@ fn settings_of_another_kind_are_an_error() {
     assert!(found[0].contains("expected the group"), "{found:?}");
 }
 
-/// The reference takes the most specific host; here the first document that
-/// matches counts, so the order must be the same.
+/// The reference implementation takes the most specific host. Here the first document that matches
+/// decides, so the documents must be in that order.
 #[test]
 fn a_route_that_another_leaves_nothing_of_is_an_error() {
     let route = |name: &str, hosts: &str| {

@@ -1,4 +1,4 @@
-//! The callers that a rule is for.
+//! The callers that a rule matches.
 
 use super::Reading;
 use crate::claims::Claims;
@@ -42,7 +42,7 @@ static CLAIM: Shape = Shape::new(
     ],
 );
 
-/// Who calls.
+/// The scopes and claims that a rule requires of a caller.
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) scopes: Vec<String>,
@@ -60,7 +60,7 @@ impl Reading<'_> {
         let (mut scope_item, mut claim_item) = (fields.get("scopes"), fields.get("claims"));
         let problems = &mut *self.problems;
         if self.dialect == Dialect::McpRoute {
-            // An empty list counts as left out beside one that is not.
+            // An empty list counts as omitted if the other list has items.
             let has_other =
                 |item: &Option<Item<'_>>| item.as_ref().is_some_and(|item| !item.is_empty_list());
             let (has_scopes, has_claims) = (has_other(&scope_item), has_other(&claim_item));
@@ -105,7 +105,7 @@ impl Reading<'_> {
                 let items = item.items(problems)?;
                 Some(items.iter().filter_map(|item| claim_value(item, problems)).collect())
             }
-            // An empty list is a mistake there, too; an empty value is none.
+            // An empty list is a mistake in an `MCPRoute`, too, but an empty value is not.
             Dialect::McpRoute => {
                 item.items(problems)?;
                 let values = item.any_strings(problems)?.into_iter();
@@ -120,7 +120,7 @@ impl Reading<'_> {
     }
 }
 
-/// Checks that a claim of this name can be required.
+/// Reports a name that a required claim cannot have, and warns of one that no token has.
 fn check_name(item: &Item<'_>, name: &str, dialect: Dialect, problems: &mut Problems) {
     match dialect {
         Dialect::McpRoute if name != "scope" && RequiredClaim::is_of_scopes(name) => {

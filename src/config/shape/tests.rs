@@ -1,4 +1,4 @@
-//! The schemas accept what is loaded and refuse what is not.
+//! The JSON Schemas accept the files that the loader accepts and reject the others.
 
 use std::fs;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ fn every_policy_that_is_loaded_is_accepted() {
     assert!(count >= 10, "{count}");
 }
 
-/// One change of a good policy each: the loader and the schema refuse it alike.
+/// The loader and the schema both reject a valid policy after each of these changes.
 #[test]
 fn what_is_not_loaded_is_refused() {
     const GOOD: &str = r#"

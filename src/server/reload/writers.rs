@@ -1,7 +1,7 @@
 //! Programs that have policy files open for writing.
 //!
-//! A copy over a slow connection can pause for longer than any time that files must stand still.
-//! Linux reports when a program that has written closes the file.
+//! A copy over a slow connection can pause for longer than any time without changes that the
+//! reloader requires. Linux reports when a program closes a file that it could write to.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -13,25 +13,25 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 
 use crate::config::files::is_policy_file;
 
-/// The time for which a program that does not close its file, or whose closing was not
-/// reported, delays the loading.
+/// The longest delay by a program that does not close its file, or whose closing was not reported.
 const LONGEST: Duration = Duration::from_secs(30);
-/// The most files that are noted. More are never written at once, but names can be made up.
+/// The most files to note. Programs never write to more at once, but a process could invent names.
 const MOST_FILES: usize = 1024;
 
-/// Something that has happened in the directory.
+/// An event in the directory of the policy files.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::server) enum Event {
-    /// A program wrote to files of these names.
+    /// The names of files to which a program wrote.
     Written(Vec<OsString>),
-    /// A program that could write closed files of these names, or they are other files now.
+    /// The names of files that a program closed after it could write, or that programs created,
+    /// removed or renamed.
     Closed(Vec<OsString>),
-    /// Anything else.
+    /// Any other event.
     Other,
 }
 
 impl Event {
-    /// `None` for what changes nothing.
+    /// Converts an event. Returns `None` for an event that changes nothing.
     pub(super) fn new(event: notify::Result<notify::Event>) -> Option<Self> {
         let Ok(event) = event else { return Some(Self::Other) };
         let names = || {
@@ -50,15 +50,15 @@ impl Event {
     }
 }
 
-/// The files that programs write to at the moment, each with the time of the last write.
+/// The files to which programs write at the moment, each with the time of its last write.
 #[derive(Debug, Default)]
 pub(super) struct Writers(HashMap<OsString, Instant>);
 
 impl Writers {
-    /// Notes an event beside, or in, the policy path.
+    /// Notes an event in the directory of the policy files.
     pub(super) fn note(&mut self, event: Event, policy: &Path) {
         match event {
-            // Others do not report when a file is closed.
+            // Other systems do not report when a program closes a file.
             Event::Written(names) if cfg!(target_os = "linux") => {
                 for name in names {
                     if self.0.len() < MOST_FILES && is_policy(&name, policy) {
@@ -73,14 +73,15 @@ impl Writers {
         }
     }
 
-    /// Returns true while a program has a policy file open that it has written to.
+    /// Returns true while a program has a policy file open to which it has written.
     pub(super) fn are_writing(&mut self, now: Instant) -> bool {
         self.0.retain(|_, written| now.duration_since(*written) < LONGEST);
         !self.0.is_empty()
     }
 }
 
-/// A directory of policies is watched itself, a file's directory for the file.
+/// Returns true for a name that belongs to the policies. The policy path is a directory, or a file
+/// in the watched directory.
 fn is_policy(name: &OsString, policy: &Path) -> bool {
     policy.file_name() == Some(name) || (policy.is_dir() && is_policy_file(Path::new(name)))
 }

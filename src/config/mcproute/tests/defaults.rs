@@ -1,4 +1,4 @@
-//! Settings for all documents of a set.
+//! Settings for all documents that are loaded together.
 
 use super::*;
 use crate::mcp::Governed;
@@ -37,7 +37,7 @@ fn default_applies_where_a_route_says_nothing() {
         assert_eq!(policy.lists, lists);
         assert_eq!(policy.tasks, Tasks::Deny);
         assert!(policy.scopes.implies("admin", "read"));
-        // What the route says itself.
+        // The settings that the route gives itself.
         assert_eq!(policy.scopes_supported, ["read", "write"]);
         assert_ne!(policy.resource_metadata_url.as_deref(), Some("https://a/b"));
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A route whose rules allow every tool.
+/// Returns a route whose rules allow every tool.
 fn route(prefix_mode: &str, backends: &str) -> String {
     format!(
         "apiVersion: aigateway.envoyproxy.io/v1beta1\nkind: MCPRoute\nmetadata: {{name: r}}\n\
@@ -38,7 +38,7 @@ fn selector_exposes_what_it_includes() {
             "{selector} {name}"
         );
         assert_eq!(status(&text, "tools/call", "b2__other"), 200, "{selector}");
-        // The selector of tools is not for prompts.
+        // `toolSelector` does not apply to prompts.
         assert_eq!(status(&text, "prompts/get", &format!("b1__{name}")), 200, "{selector}");
         let text = route("Always", &format!("[{{name: b1, promptSelector: {selector}}}]"));
         assert_eq!(
