@@ -30,7 +30,7 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_POLICY", value_name = "PATH")]
     policy: PathBuf,
 
-    /// How Envoy sends bodies
+    /// The mode in which Envoy sends bodies
     #[arg(long, value_name = "MODE", default_value = "buffered")]
     mode: Mode,
 

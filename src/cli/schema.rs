@@ -16,7 +16,7 @@ use crate::{config, suite};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  mcp-authz schema > policy.schema.json")]
 pub(super) struct Args {
-    /// Whose schema
+    /// The kind of files that the schema is for
     #[arg(value_name = "FILES", default_value = "policy")]
     files: Files,
 }

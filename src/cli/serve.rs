@@ -48,10 +48,10 @@ pub(super) struct Args {
     )]
     listen: Address,
 
-    /// Who may connect to the Unix socket of --listen: its permissions, in octal [default: 666]
+    /// The permissions of the Unix socket of --listen, in octal [default: 666]
     ///
-    /// Envoy usually runs as another user. Whoever connects can decide only about
-    /// requests that it makes up itself.
+    /// Envoy usually runs as another user. A program that connects gets decisions only
+    /// about requests that it makes up itself.
     #[arg(long, env = "MCP_AUTHZ_LISTEN_MODE", value_name = "MODE", value_parser = mode)]
     listen_mode: Option<u32>,
 
@@ -66,7 +66,7 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_ADMIN", value_name = "ADDRESS")]
     admin: Option<Address>,
 
-    /// Who may connect to the Unix socket of --admin: its permissions, in octal [default: 600]
+    /// The permissions of the Unix socket of --admin, in octal [default: 600]
     #[arg(long, env = "MCP_AUTHZ_ADMIN_MODE", value_name = "MODE", value_parser = mode)]
     admin_mode: Option<u32>,
 
@@ -85,7 +85,7 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_LOG_ALLOWS", value_name = "SHARE", default_value = "0")]
     log_allows: Share,
 
-    /// How log lines look [default: text on a terminal, json elsewhere]
+    /// The format of log lines [default: text on a terminal, json elsewhere]
     ///
     /// RUST_LOG selects what is logged beside decisions: error, warn, info (the
     /// default), debug.
@@ -97,7 +97,7 @@ pub(super) struct Args {
     #[arg(long, env = "MCP_AUTHZ_OTLP", value_name = "URL")]
     otlp: Option<Endpoint>,
 
-    /// How long to serve on after a signal to stop, so that load balancers notice
+    /// The time to go on serving after a signal to stop, so that load balancers notice
     #[arg(
         long,
         env = "MCP_AUTHZ_DRAIN_DELAY",
@@ -107,7 +107,7 @@ pub(super) struct Args {
     )]
     drain_delay: Duration,
 
-    /// How long open streams may take to end after that
+    /// The time that open streams may then take to end
     #[arg(
         long,
         env = "MCP_AUTHZ_DRAIN_TIMEOUT",
@@ -128,8 +128,8 @@ pub(super) struct Args {
     )]
     max_streams: usize,
 
-    /// How many bytes of their bodies are held at once; a request that would need
-    /// more is answered with 503
+    /// The most bytes of request bodies that are held at once; a request that would
+    /// need more is answered with 503
     #[arg(
         long,
         env = "MCP_AUTHZ_MAX_HELD_BYTES",
@@ -139,7 +139,7 @@ pub(super) struct Args {
     )]
     max_held_bytes: usize,
 
-    /// How long a request may take to come whole; then it is answered with 408
+    /// The time in which a request must arrive; later it is answered with 408
     #[arg(
         long,
         env = "MCP_AUTHZ_BODY_TIMEOUT",
