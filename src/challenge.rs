@@ -26,7 +26,7 @@ pub fn insufficient_scope(policy: &Policy, scopes: &[String]) -> String {
 }
 
 /// Returns the challenge of a 401, with the place to log in. `token_came` is true if the request
-/// had a token; the challenge then says that the token is not valid.
+/// had a token; the challenge then states that the token is not valid.
 pub fn unauthenticated(policy: &Policy, token_came: bool) -> String {
     let mut header = "Bearer".to_owned();
     let mut separator = " ";

@@ -188,7 +188,7 @@ impl Claims {
         self.unclear.is_some()
     }
 
-    /// Returns every text that some reader may take for a scope, if readers disagree.
+    /// Returns every text that some reader may read as a scope, if readers disagree.
     pub fn possible_scopes(&self) -> impl Iterator<Item = &str> {
         self.unclear.iter().flat_map(|unclear| &unclear.possible).map(String::as_str)
     }

@@ -89,7 +89,8 @@ pub struct Admitted {
     head: Head,
     claims: Option<Claims>,
     budget: Budget,
-    /// The refusal of a request without a token. It waits for the body, to repeat the request's id.
+    /// The refusal of a request without a token, which waits for the body to repeat the request's
+    /// id.
     waiting: Option<Box<Refusal>>,
 }
 
@@ -107,7 +108,7 @@ enum NoToken {
 /// The largest body that a waiting refusal reads, in bytes.
 const AWAITED_BODY_BYTES: usize = 64 << 10;
 
-/// The HTTP method that asks for a tunnel ([RFC 9110, section 9.3.6]).
+/// The HTTP method that requests a tunnel ([RFC 9110, section 9.3.6]).
 ///
 /// [RFC 9110, section 9.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6
 const CONNECT: &str = "CONNECT";

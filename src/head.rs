@@ -132,7 +132,7 @@ impl Head {
     /// Returns the host in lower case, without port and without a dot at its end.
     ///
     /// # Errors
-    /// If Envoy did not send the host, or if readers could take it for different hosts.
+    /// If Envoy did not send the host, or if readers could read different hosts from the value.
     pub fn clear_host(&self) -> Result<Cow<'_, str>, Unclear> {
         let host = self.host.value()?;
         // Envoy writes `Host` as `:authority`. Some servers would read a second `Host`.
@@ -145,7 +145,7 @@ impl Head {
     /// Returns the path without its query, normalized by [RFC 3986, section 6.2.2].
     ///
     /// # Errors
-    /// If Envoy did not send the path, or if servers could take it for different paths.
+    /// If Envoy did not send the path, or if servers could read different paths from the value.
     ///
     /// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
     pub fn clear_path(&self) -> Result<Cow<'_, str>, Unclear> {

@@ -1,9 +1,9 @@
 //! A strict reader of JSON text ([RFC 8259]).
 //!
 //! A server reads the text again later, and may be lenient. So this reader accepts only text that
-//! all readers read alike. It requires valid UTF-8 without a byte order mark, no duplicate key in
-//! an object that is built, and a bounded depth. It rejects lone surrogates and numbers that
-//! overflow to infinity.
+//! all readers read alike. The text must be valid UTF-8 without a byte order mark, with a bounded
+//! depth. An object that is built must not hold a duplicate key. Lone surrogates and numbers that
+//! overflow to infinity are rejected.
 //!
 //! Values borrow from the text wherever no escape has to be decoded.
 //!

@@ -1,5 +1,5 @@
-//! The strict reader of MCP messages. It reads the bytes of an HTTP body into calls, a message that
-//! is not governed, or a [`Malformed`] error.
+//! The strict reader of MCP messages. The bytes of an HTTP body become calls, a message that is not
+//! governed, or a [`Malformed`] error.
 //!
 //! The MCP server reads the body again, with a JSON decoder that this crate does not know. The
 //! reader therefore accepts a message only if every decoder finds the same tool in it. Every
@@ -19,14 +19,14 @@
 //! | more than 1024 keys in a message, `params` or `_meta` | needs much time (as would this reader) |
 //! | deep nesting, before, within or after the members that matter | exhausts its stack, or stops there |
 //! | a batch, unless the policy accepts batches | calls each (MCP 2025-03-26), or takes the first |
-//! | a message that is a request and a response | takes it for either |
+//! | a message that is a request and a response | reads it as either |
 //! | a method that is not visible ASCII, or is almost one of MCP's | trims it, cuts it, or ignores case |
 //! | an id that is neither a string nor a number | responds with another id |
 //! | a header of 2026-07-28 that is missing, or that differs from the body | believes the header |
 //! | a method that 2026-07-28 removed, in a request of this version | still has it |
 //! | a name or URI that is not a string, is empty or long, or has control characters | converts it to a string, or cuts it |
 //! | a URI that readers of URLs would write otherwise, or with slashes that are encoded | reads another one |
-//! | a completion for a prompt and a resource at once | takes it for either |
+//! | a completion for a prompt and a resource at once | reads it as either |
 //!
 //! A message without a method is a response and passes. A method that is not governed passes too. A
 //! notification that calls a tool is a call. The policy says which features beside tools are

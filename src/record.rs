@@ -82,7 +82,7 @@ impl Record {
     /// Returns the record of the decision about an admitted request.
     pub fn judged(gate: &Gate, admitted: &Admitted, judgement: &Judgement<'_, '_>) -> Self {
         let mut record = Self::new(gate, Some(admitted.policy()), admitted.origin(), judgement);
-        // If the target is unknown, the refusal already says so.
+        // If the target is unknown, the refusal already states that.
         if let Some(judged) = judgement.decisive()
             && let Ok(subject) = admitted.subject(&judged.call)
         {

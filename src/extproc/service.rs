@@ -159,8 +159,7 @@ struct Conversation {
     metadata: Option<Bytes>,
     /// True if Envoy was in `observability_mode` when it sent the last message.
     is_observed: bool,
-    /// The deadline for the request to be complete. It is set when the stream first waits for
-    /// Envoy.
+    /// The deadline for the request to be complete, set when the stream first waits for Envoy.
     deadline: Deadline,
 }
 

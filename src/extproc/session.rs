@@ -103,7 +103,7 @@ enum State {
     Refused,
 }
 
-/// The rule that tells whether a buffered body is complete.
+/// The rule that decides if a buffered body is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whole {
     /// The body is always complete; Envoy refuses a body that is larger than its buffer.

@@ -30,9 +30,9 @@ pub(super) enum Proof {
 pub enum Obligation {
     /// Filter the list in the response.
     FilterList {
-        /// The list that the request asks for.
+        /// The requested list.
         listing: Listing,
-        /// The request's id, if an error can answer to it.
+        /// The request's id, if an error can repeat it.
         id: Option<RequestId>,
     },
     /// Filter every list in the response to a request with `Last-Event-ID`: the server sends again

@@ -67,7 +67,7 @@ pub enum Disposition {
         /// caller.
         cache_control: String,
     },
-    /// A response that cannot be filtered, with the refusal that takes its place.
+    /// A response that cannot be filtered, with the refusal that replaces it.
     Reject(Refusal),
 }
 

@@ -7,7 +7,6 @@ use crate::head::{Head, Header};
 use crate::mcp::MirroredHeaders;
 use crate::policy::{BackendFrom, Unauthenticated};
 
-/// The headers that a client of MCP sends with every message: at least one of them comes with
 /// The headers that an MCP client sends with every message. If a message comes with none of them,
 /// Envoy sends no headers.
 const WITH_EVERY_MESSAGE: [Header; 2] = [Header::ContentType, Header::Accept];

@@ -36,7 +36,7 @@ pub struct Refusal {
     pub hint: Option<String>,
 }
 
-/// The party that caused a refusal. It selects where and how the refusal is logged.
+/// The party that caused a refusal, which selects where and how the refusal is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
     /// The policy denies the request.
@@ -252,8 +252,8 @@ impl Refusal {
         Self::new(problem.status(), Blame::Request, problem.reason(), error).answering(id)
     }
 
-    /// Returns the refusal of an HTTP method that some servers take for another, because they
-    /// ignore case.
+    /// Returns the refusal of an HTTP method that some servers read as another, because they ignore
+    /// case.
     pub(super) fn unclear_http_method() -> Self {
         Self::of_request(
             400,

@@ -179,7 +179,7 @@ fn stands_for_itself(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
 }
 
-/// Checks that no reader takes an encoded byte for another character.
+/// Checks that no reader reads an encoded byte as another character.
 fn check_escape(encoded: u8) -> Result<(), Ambiguity> {
     match encoded {
         b'/' | b'\\' | b'%' | b';' | b'?' | b'#' => Err(Ambiguity::HiddenDelimiter),

@@ -9,9 +9,8 @@ use super::{Found, Json, JsonError, Object};
 /// An object that was checked completely: it is well-formed, and no object in it holds a duplicate
 /// key. Lists and objects in it become trees when they are first read.
 ///
-/// The allowance is the number of values and keys that may be built or compared. It is charged
-/// before memory is allocated.
-/// values and keys that may be.
+/// The allowance is the number of values and keys that may be built or compared. Each value and key
+/// is charged before memory is allocated for it.
 #[derive(Debug, Default)]
 pub struct LazyObject<'a>(Object<'a, Lazy<'a>>);
 

@@ -9,9 +9,9 @@ use super::message::Member;
 use super::{RequestId, uri};
 use crate::json::{Fault, JsonError, Kind, LazyObject};
 
-/// The longest name that rules decide about, in bytes. It is twice the longest that the
-/// specification recommends (2025-11-25, "Tool Names"), because gateways put a backend's name in
-/// front. Names are logged and repeated.
+/// The longest name that rules decide about, in bytes. This is twice the recommended length (MCP
+/// 2025-11-25, "Tool Names"), because gateways put a backend's name in front. Names are logged and
+/// repeated.
 pub(super) const LONGEST_NAME: usize = 256;
 /// The longest URI, in bytes.
 const LONGEST_URI: usize = 2048;
@@ -145,7 +145,7 @@ pub struct Parameters<'a> {
     pub arguments: Arguments<'a>,
     /// `params._meta`
     pub meta: Arguments<'a>,
-    /// All of `params`.
+    /// The complete `params`.
     pub params: Arguments<'a>,
 }
 

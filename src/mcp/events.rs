@@ -204,7 +204,7 @@ enum Field<'e> {
     Data(&'e str),
     /// A blank line, a comment, or another field that clients know.
     Known,
-    /// An unknown field, which is removed because some clients could take it for data.
+    /// An unknown field, which is removed because some clients could read it as data.
     Unknown,
 }
 
@@ -257,14 +257,14 @@ mod tests {
             ("data: c\n: a\ndata: a\nid: 1\n\n", "data: c b\n: a\nid: 1\n\n"),
             ("\u{feff}data: a\n\n", "data: b\n\n"),
             ("data\n\ndata:\n\ndata:  c\n\n", "data\n\ndata:\n\ndata:  c\n\n"),
-            // Some clients would take each line for a separate message.
+            // Some clients would read each line as a separate message.
             ("data: c\ndata: d\n\n", "data: c d\n\n"),
-            // Lines that some client could take for data, because of Unicode or white space.
+            // Lines that some client could read as data, because of Unicode or white space.
             ("database: a\ndata : c\nDATA: c\nï»¿data: c\n data: c\n\n", "\n"),
             ("data: c\u{2028}d\u{85}\n\n", "data: c\\u2028d\\u0085\n\n"),
             ("\n\n\ndata: a\n\n\n", "\n\n\ndata: b\n\n\n"),
             ("id: 7\ndata: w\ndata: a\n\ndata: c\n\n", "id: 7\n\ndata: c\n\n"),
-            // Some client would split these lines, and take the rest for data.
+            // Some client would split these lines, and read the rest as data.
             (": \u{2028}\nid: \u{c}\nevent: \u{1e}\nretry: \u{85}\ndata: c\n\n", "data: c\n\n"),
             ("data: a", "data: b\n"),
             ("data: a\r\n", "data: b\r\n"),

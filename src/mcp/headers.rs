@@ -2,9 +2,9 @@
 //!
 //! `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` let intermediaries route without reading the
 //! body. No rule decides by these headers. A component that reads the body must reject a request
-//! whose headers disagree with it, since an intermediary may have believed them (streamable HTTP,
-//! "Server Validation"). Requests of this version and later ones must have the headers ("Standard
-//! Request Headers").
+//! whose headers disagree with the body (streamable HTTP, "Server Validation"). An intermediary may
+//! have believed these headers. Requests of this version and later ones must have the headers
+//! ("Standard Request Headers").
 //!
 //! `Mcp-Param-*` repeats arguments that a tool's schema marks. An intermediary that does not know
 //! the schema must forward and ignore these headers ("Server Behavior for Custom Headers"). This
@@ -124,8 +124,8 @@ impl<'a> MirroredHeaders<'a> {
     }
 }
 
-/// Returns true unless a version is the date of an earlier version. Readers may take another
-/// spelling for any version.
+/// Returns true unless a version is the date of an earlier version. Readers may read another
+/// spelling as any version.
 fn is_modern(version: &[u8]) -> bool {
     let is_like_date = |(at, byte): (usize, &u8)| match at {
         4 | 7 => *byte == b'-',

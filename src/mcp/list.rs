@@ -1,7 +1,8 @@
 //! The filter that removes entries from the response to a list request.
 //!
 //! All bytes that need not change stay as they are. As in requests, text that decoders would read
-//! in different ways is rejected: a client could find an entry there that this filter does not see.
+//! in different ways is rejected. A client could find an entry in such text that this filter does
+//! not see.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -25,7 +25,7 @@ pub enum Problem {
     NotJson(JsonError),
     /// A key of the message that equals this one except for letter case.
     CaseVariantKey(&'static str),
-    /// A key of the parameters or arguments that readers may take for another one.
+    /// A key of the parameters or arguments that readers may confuse with another key.
     CaseVariantArgument(CaseVariant),
     /// An array of messages, where batches are not accepted.
     Batch,
@@ -46,7 +46,7 @@ pub enum Problem {
     UnknownBackend(String),
 }
 
-/// A key that differs only in letters' case from another name.
+/// A key that equals another name except for letter case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaseVariant {
     key: String,

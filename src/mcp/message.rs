@@ -435,8 +435,8 @@ impl<'a> Envelope<'a> {
             Asks::Completion | Asks::Notifications | Asks::List(_) | Asks::Nothing => None,
         });
         let protocol_version = params.and_then(|params| params.protocol_version.as_ref());
-        // The specification defines no headers of notifications ("Sending Messages"). Without an
-        // id, a message with a request's method may be taken for a request.
+        // The specification defines no headers of notifications ("Sending Messages"). Some servers
+        // may read a message with a request's method as a request, even without an id.
         let is_notification =
             self.id.is_none() && (method.starts_with(methods::NOTIFICATIONS) || asks.is_none());
         Mirror {

@@ -2,8 +2,8 @@
 //!
 //! A client matches an error with its request by the id. An error with `"id": null` is worse than
 //! none: some clients wait forever, others end their session. A refusal therefore repeats the id
-//! only where every reader finds the same id in the body, even if a part of the body is rejected.
-//! Otherwise the refusal is plain text.
+//! only if every reader finds the same id in the body. This works even if a part of the body is
+//! rejected. Otherwise the refusal is plain text.
 
 use std::borrow::Cow;
 
@@ -48,7 +48,7 @@ impl RequestId {
         }
         let walked = reader.any_object(|reader, key| members.add(reader, &key));
         match walked {
-            // With several values, readers take the first, the last or each.
+            // With several values, readers use the first, the last or each.
             Ok(()) => reader.end().ok()?,
             Err(error) => {
                 let rest = text.get(string_start(&text, error.offset)..)?;
@@ -91,7 +91,7 @@ impl Members {
         kind?;
         match name {
             Some("method") if !self.is_doubtful => {
-                // Some readers cut a string at NUL, or take an empty one for none.
+                // Some readers cut a string at NUL, or treat an empty one as missing.
                 let method = reader.string()?;
                 self.is_doubtful = !method.starts_with(|c: char| c.is_ascii_graphic());
                 self.method = Some(reader.offset());
@@ -125,7 +125,7 @@ impl Members {
     }
 }
 
-/// Returns the known name that some reader takes a key for. Readers ignore letter case, cut at NUL,
+/// Returns the known name that some reader reads a key as. Readers ignore letter case, cut at NUL,
 /// or drop bytes that are not UTF-8.
 fn meant(key: &str) -> Option<&'static str> {
     let key = key.split('\0').next().unwrap_or_default();
@@ -144,7 +144,7 @@ fn string_start(text: &str, stopped_at: usize) -> usize {
     before.rfind('"').unwrap_or_default()
 }
 
-/// Returns true if some reader may take a string, perhaps cut off, for a known name.
+/// Returns true if some reader may read a string, perhaps cut off, as a known name.
 fn is_name(string: &str) -> bool {
     /// The most bytes of any spelling of a name, without marks that readers drop.
     const LONGEST: usize = 64;

@@ -22,7 +22,7 @@ pub(super) fn with_stars(template: &str) -> String {
     text
 }
 
-/// Returns true if some server could take a URI for another one. `has_stars` says that the URI
+/// Returns true if some server could read a URI as another one. `has_stars` says that the URI
 /// stands for a template. Servers resolve `.` and `..`, decode letters and slashes ([RFC 3986,
 /// section 6.2.2]), and encode characters that need it.
 ///

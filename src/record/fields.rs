@@ -114,7 +114,7 @@ pub fn line(decision: &Decision) -> String {
     let mut add = |label: &str, text: &str| {
         if !text.is_empty() {
             let space = if line.is_empty() { "" } else { "  " };
-            // Quotes text that a reader could take for another field.
+            // Quotes text that a reader could mistake for another field.
             let text = match text.trim_end().contains(' ') {
                 true => format!("{text:?}"),
                 false => text.escape_debug().to_string(),

@@ -10,8 +10,8 @@ use super::lines::{LastLines, Lines, Lost};
 use crate::proto::v1::Decision;
 use crate::record::{self, Verdict};
 
-/// A log that writes decisions to standard output, one per line. It writes all denials, including
-/// those in Shadow, and a share of the allowed requests.
+/// A log that writes decisions to standard output, one per line. The log holds all denials,
+/// including those in Shadow, and a share of the allowed requests.
 #[derive(Debug)]
 pub struct DecisionLog {
     lines: Lines,

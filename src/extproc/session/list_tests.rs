@@ -28,7 +28,7 @@ fn response_body(bytes: &str, end_of_stream: bool) -> Event {
     Event::Response(ResponsePart::Body(Chunk { bytes, end_of_stream }))
 }
 
-/// Returns the answers to the response to a list request, in BUFFERED mode.
+/// Returns the session's answers when the server responds to a list request, in BUFFERED mode.
 fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
     listed_in(BodyMode::Streamed, tools_list, response)
 }
