@@ -416,7 +416,7 @@ mod tests {
         assert!(is_bearer(b"bEARER abc"));
         assert!(!is_bearer(b"Basic abc"));
         assert!(!is_bearer(b"Bearer"));
-        // {"alg":"none"} . {"scope":"a"} . signature of nothing
+        // {"alg":"none"} . {"scope":"a"} . an invalid signature
         let token = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
         let claims = Claims::from_unverified_token(token).unwrap();
         assert_eq!(claims.scopes().collect::<Vec<_>>(), ["a"]);

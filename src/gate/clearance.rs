@@ -28,15 +28,15 @@ pub(super) enum Proof {
 /// A duty that comes with a permission (XACML 3.0, section 7.18).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obligation {
-    /// Filter the list in the response.
+    /// The duty to filter the list in the response.
     FilterList {
         /// The requested list.
         listing: Listing,
         /// The request's id, if an error can repeat it.
         id: Option<RequestId>,
     },
-    /// Filter every list in the response to a request with `Last-Event-ID`: the server sends again
-    /// what the client missed (MCP 2025-11-25, "Resumability and Redelivery").
+    /// The duty to filter every list in the response to a request with `Last-Event-ID`. The server
+    /// sends again what the client missed (MCP 2025-11-25, "Resumability and Redelivery").
     FilterReplay,
 }
 

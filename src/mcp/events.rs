@@ -29,7 +29,7 @@ pub struct Events {
 pub enum Data {
     /// The data stays as it is.
     Keep,
-    /// Other data takes its place.
+    /// Other data replaces the data.
     Replace(String),
     /// The event is forwarded without data, so that clients see only its id.
     Withhold,

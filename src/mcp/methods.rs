@@ -32,7 +32,7 @@ pub(super) enum Asks {
     Task,
     /// A list of the tools, prompts, resources or templates that the server has.
     List(Listing),
-    /// Nothing that a parameter names.
+    /// No target that a parameter names.
     Nothing,
 }
 

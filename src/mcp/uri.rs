@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Pieces that readers of URLs treat in their own ways.
+    /// Generates URIs from pieces that readers of URLs treat in their own ways.
     fn uri() -> impl Strategy<Value = String> {
         let schemes =
             ["file", "http", "https", "ws", "ftp", "db", "File", "b+file", "ui", "x.y", "ui"];
