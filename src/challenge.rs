@@ -1,11 +1,10 @@
 //! The `WWW-Authenticate` header of a refusal ([RFC 6750, section 3], MCP
 //! authorization specification).
 //!
-//! Clients read it in simple ways, some with one regular expression. So: keys
-//! in lower case, no space around `=`, values always quoted, `scope` left out
-//! rather than empty, and nothing in front of it that looks like it. No value
-//! needs an escape: scopes are scope-tokens, and the metadata URL was checked
-//! when the policy was loaded.
+//! Clients parse the header in simple ways, some with one regular expression. So keys are in lower
+//! case, no space surrounds `=`, and values are always quoted. An empty `scope` is omitted, and no
+//! text in front of `scope` looks like it. No value needs an escape: scopes are scope-tokens, and
+//! the metadata URL was checked when the policy was loaded.
 //!
 //! [RFC 6750, section 3]: https://www.rfc-editor.org/rfc/rfc6750#section-3
 
@@ -13,7 +12,7 @@ use std::fmt::Write as _;
 
 use crate::policy::Policy;
 
-/// The challenge of a 403: these scopes would open the call.
+/// Returns the challenge of a 403, with the scopes that would allow the call.
 pub fn insufficient_scope(policy: &Policy, scopes: &[String]) -> String {
     let mut header = r#"Bearer error="insufficient_scope""#.to_owned();
     push(&mut header, ", ", "scope", &scopes.join(" "));
@@ -26,8 +25,8 @@ pub fn insufficient_scope(policy: &Policy, scopes: &[String]) -> String {
     header
 }
 
-/// The challenge of a 401: here is where to log in. `token_came` tells a client
-/// that its token was looked at and is not valid.
+/// Returns the challenge of a 401, with the place to log in. `token_came` is true if the request
+/// had a token; the challenge then states that the token is not valid.
 pub fn unauthenticated(policy: &Policy, token_came: bool) -> String {
     let mut header = "Bearer".to_owned();
     let mut separator = " ";

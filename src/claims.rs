@@ -1,9 +1,8 @@
-//! What a caller's token says about them.
+//! The claims of a caller's token.
 //!
-//! Two sources give claims: the payload that Envoy's `jwt_authn` verified and
-//! put into dynamic metadata, where no client can write, and, only if an
-//! operator chose it, the bearer token of the request itself, decoded without a
-//! look at its signature.
+//! Claims have two sources. The first is the payload that Envoy's `jwt_authn` verified and put into
+//! dynamic metadata, where no client can write. The second, only if an operator chose it, is the
+//! bearer token of the request, decoded without verifying its signature.
 
 use serde_json::{Map, Value};
 
@@ -21,12 +20,12 @@ pub struct Claims {
 /// The claims of a request's token, as Envoy's `jwt_authn` passes them on.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum VerifiedClaims {
-    /// Nothing: no valid token came.
+    /// No claims: the request has no valid token.
     #[default]
     None,
-    /// The claims of the token that it verified.
+    /// The claims of the token that `jwt_authn` verified.
     Token(Claims),
-    /// Several payloads under these names, of which any may be meant.
+    /// Several payloads under these names, each of which may hold the claims.
     Several(Vec<String>),
 }
 
@@ -39,11 +38,11 @@ impl From<Option<Claims>> for VerifiedClaims {
 /// Scopes that readers split differently, or cannot read.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct UnclearScopes {
-    /// Each part between any white space.
+    /// The parts between white space or control characters of any kind.
     possible: Vec<String>,
-    /// The scopes of texts that are split at any white space of Unicode, as the reference does.
+    /// The scopes that the reference reads: strings are split at any white space of Unicode.
     reference: Vec<String>,
-    /// Whether a claim that should hold scopes has another type.
+    /// True if a claim that should hold scopes has another type.
     is_unreadable: bool,
 }
 
@@ -54,9 +53,9 @@ impl Claims {
     /// [RFC 8693, section 4.2]: https://www.rfc-editor.org/rfc/rfc8693#section-4.2
     pub const SCOPE_CLAIMS: [&str; 2] = ["scope", "scp"];
 
-    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]: a string of scopes with spaces
-    /// between them ([RFC 6749, section 3.3]), or a list of one scope an element. Anything
-    /// else grants nothing.
+    /// Collects the scopes of all [`Claims::SCOPE_CLAIMS`]. A claim is a string of scopes with
+    /// spaces between them ([RFC 6749, section 3.3]), or a list with one scope per element. A claim
+    /// of another type grants nothing.
     ///
     /// [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
     pub fn new(all: Object<'static>) -> Self {
@@ -83,15 +82,14 @@ impl Claims {
         Self { scopes, unclear, all }
     }
 
-    /// The claims of a JSON object.
+    /// Returns the claims of a JSON object.
     pub fn from_json(claims: &Map<String, Value>) -> Self {
         Self::new(object(claims))
     }
 
-    /// Visits the claims at a dotted path: `org.departments` is the member `departments` of
-    /// the claim `org`. A name that holds dots itself, such as a URL, is found whole first;
-    /// otherwise, dots may be read in several ways. `None` stands for a claim on the way that
-    /// has no members.
+    /// Visits the claims at a dotted path: `org.departments` is the member `departments` of the
+    /// claim `org`. A claim whose complete name is the path, such as a URL, comes first. Otherwise,
+    /// dots may be read in several ways. `None` stands for a claim on the path that has no members.
     pub fn each_reading<'c>(
         &'c self,
         path: &str,
@@ -100,8 +98,8 @@ impl Claims {
         each_reading(&self.all, path, visit);
     }
 
-    /// Returns the claim at a dotted path, each part of which is a name: as in the reference,
-    /// where claims that hold scopes are none.
+    /// Returns the claim at a dotted path, each part of which is a name. As in the reference,
+    /// claims that hold scopes are not found.
     pub fn find_by_path(&self, path: &str) -> Option<&Json<'static>> {
         let (first, rest) = match path.split_once('.') {
             Some((first, rest)) => (first, Some(rest)),
@@ -115,12 +113,12 @@ impl Claims {
         })
     }
 
-    /// The claim of just this name, unless it holds scopes.
+    /// Returns the claim with exactly this name, unless it holds scopes.
     pub fn other_than_scopes(&self, name: &str) -> Option<&Json<'static>> {
         if Self::SCOPE_CLAIMS.contains(&name) { None } else { self.all.get(name) }
     }
 
-    /// The claim of just this name, if it is a text.
+    /// Returns the claim with exactly this name, if it is a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.all.get(name).and_then(text)
     }
@@ -136,16 +134,16 @@ impl Claims {
         self.text("aud").into_iter().chain(several.iter().filter_map(text))
     }
 
-    /// The names of the claims that do not hold scopes.
+    /// Returns the names of the claims that do not hold scopes.
     pub fn names_other_than_scopes(&self) -> impl Iterator<Item = &str> {
         let names = self.all.iter().map(|(name, _)| name);
         names.filter(|name| !Self::SCOPE_CLAIMS.contains(name))
     }
 
-    /// The claims of a JSON Web Token, **without** verifying it.
+    /// Returns the claims of a JSON Web Token, **without** verifying the token.
     pub fn from_unverified_token(token: &str) -> Result<Self, jsonwebtoken::errors::Error> {
-        // The decoder takes what is around the last two dots, whatever comes
-        // before: a verified token, and then a forged payload.
+        // The decoder reads the parts around the last two dots and ignores any text before them.
+        // That text could be a verified token, in front of a forged payload.
         if !is_compact(token) {
             return Err(jsonwebtoken::errors::ErrorKind::InvalidToken.into());
         }
@@ -153,12 +151,12 @@ impl Claims {
         Ok(Self::from_json(&claims))
     }
 
-    /// The claims of the token in all the `Authorization` headers of a request,
-    /// **without** verifying it; `None` if there is not one for sure.
+    /// Returns the claims of the only token in the `Authorization` headers of a request,
+    /// **without** verifying the token. Returns `None` if the token is missing or ambiguous.
     ///
-    /// What verified a token in front of us must have taken the same one. So this
-    /// is only the one token that Envoy's `jwt_authn` finds too: in a single
-    /// header, behind `Bearer ` in just these letters, with nothing around it.
+    /// A component in front that verified a token must have read this token. So this function
+    /// accepts only the token that Envoy's `jwt_authn` finds, too. That token is in a single
+    /// header, after `Bearer ` in exactly this spelling, with nothing around it.
     pub fn from_unverified_headers<'h>(
         authorization: impl IntoIterator<Item = &'h [u8]>,
     ) -> Option<Self> {
@@ -168,34 +166,34 @@ impl Claims {
         Self::from_unverified_token(token).ok()
     }
 
-    /// The same claims, without a scope.
+    /// Returns the claims without any scope.
     pub fn without_scopes(&self) -> Self {
         Self { scopes: Vec::new(), unclear: None, all: self.all.clone() }
     }
 
-    /// The scopes that the token grants.
+    /// Returns the scopes that the token grants.
     pub fn scopes(&self) -> impl Iterator<Item = &str> {
         self.scopes.iter().map(String::as_str)
     }
 
-    /// Returns the scopes that the token grants as the reference reads them: strings are split
-    /// at any white space of Unicode, and empty elements of a list are no scopes.
+    /// Returns the scopes that the token grants as the reference reads them. The reference splits
+    /// strings at any white space of Unicode and ignores empty elements of a list.
     pub fn scopes_of_reference(&self) -> impl Iterator<Item = &str> {
         let scopes = self.unclear.as_ref().map_or(&self.scopes, |unclear| &unclear.reference);
         scopes.iter().map(String::as_str).filter(|scope| !scope.is_empty())
     }
 
-    /// Whether readers disagree about the scopes.
+    /// Returns true if readers disagree about the scopes.
     pub fn scopes_are_unclear(&self) -> bool {
         self.unclear.is_some()
     }
 
-    /// What a reader may take for a scope, where readers disagree.
+    /// Returns every text that some reader may read as a scope, if readers disagree.
     pub fn possible_scopes(&self) -> impl Iterator<Item = &str> {
         self.unclear.iter().flat_map(|unclear| &unclear.possible).map(String::as_str)
     }
 
-    /// Whether the scopes stand in a claim of a type that is not read.
+    /// Returns true if a claim that should hold scopes has another type.
     pub fn scopes_are_unreadable(&self) -> bool {
         self.unclear.as_ref().is_some_and(|unclear| unclear.is_unreadable)
     }
@@ -228,14 +226,15 @@ impl UnclearScopes {
     }
 }
 
-/// Whether some reader splits scopes at a character.
+/// Returns true if some reader splits scopes at a character.
 fn is_separator(c: char) -> bool {
     c.is_whitespace() || c.is_control()
 }
 
-/// Whether a text is printable ASCII, in which only spaces separate scopes. Most are.
+/// Returns true if a string is printable ASCII, in which only spaces separate scopes. Most strings
+/// are.
 fn is_plain(text: &str) -> bool {
-    // Not `all`: without an early end it is done for many bytes at once.
+    // Unlike `all`, a fold without an early end lets the compiler process many bytes at once.
     text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'))
 }
 
@@ -261,7 +260,7 @@ fn each_reading<'c>(
     }
 }
 
-/// The text of a value that is one.
+/// Returns the text of a string value.
 pub(crate) fn text<'j>(value: &'j Json<'_>) -> Option<&'j str> {
     match value {
         Json::String(text) => Some(text),
@@ -288,8 +287,7 @@ fn json(value: &Value) -> Json<'static> {
     }
 }
 
-/// Whether a text is three parts of base64url with dots between ([RFC 7515,
-/// section 7.1]).
+/// Returns true if a text is three parts of base64url with dots between ([RFC 7515, section 7.1]).
 ///
 /// [RFC 7515, section 7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
 fn is_compact(token: &str) -> bool {
@@ -297,9 +295,8 @@ fn is_compact(token: &str) -> bool {
     token.split('.').count() == 3 && token.split('.').all(|part| part.bytes().all(is_base64url))
 }
 
-/// Whether an `Authorization` header tries the Bearer scheme, whose name is the
-/// same in any letters' case ([RFC 9110, section 11.1]). Says nothing of the
-/// token.
+/// Returns true if an `Authorization` header uses the Bearer scheme, whose name ignores letter case
+/// ([RFC 9110, section 11.1]). The token is not checked.
 ///
 /// [RFC 9110, section 11.1]: https://www.rfc-editor.org/rfc/rfc9110#section-11.1
 pub fn is_bearer(authorization: &[u8]) -> bool {
@@ -355,7 +352,7 @@ mod tests {
                 r#"{"scope":"a\tb\u000bc\u00a0d\u0085e\u3000f"}"#,
                 &["a", "b", "c", "d", "e", "f"][..],
             ),
-            // Separators of records and a space of no width are no white space.
+            // Control characters that separate records, and zero-width spaces, are no white space.
             (r#"{"scope":"a\u001fb\u200bc"}"#, &["a\u{1f}b\u{200b}c"]),
             (r#"{"scope":["","a b","\u00a0",""],"scp":""}"#, &["a b", "\u{a0}"]),
             (r#"{"scope":["a",""]}"#, &["a"]),
@@ -419,7 +416,7 @@ mod tests {
         assert!(is_bearer(b"bEARER abc"));
         assert!(!is_bearer(b"Basic abc"));
         assert!(!is_bearer(b"Bearer"));
-        // {"alg":"none"} . {"scope":"a"} . signature of nothing
+        // {"alg":"none"} . {"scope":"a"} . an invalid signature
         let token = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
         let claims = Claims::from_unverified_token(token).unwrap();
         assert_eq!(claims.scopes().collect::<Vec<_>>(), ["a"]);

@@ -1,10 +1,9 @@
 //! The ext_proc conversation with Envoy
 //! (`envoy.service.ext_proc.v3.ExternalProcessor`).
 //!
-//! Each HTTP request is one gRPC stream. [`session`] is its state machine,
-//! which knows neither protobuf nor async; [`convert`] turns Envoy's messages
-//! ([`wire`]) into its events and its answers into Envoy's messages; [`service`]
-//! moves them, within a [`Capacity`].
+//! Each HTTP request is one gRPC stream. [`session`] is the state machine of a stream and uses
+//! neither protobuf nor async. [`convert`] turns Envoy's messages ([`wire`]) into events, and
+//! answers into Envoy's messages. [`service`] moves both, within a [`Capacity`].
 
 mod capacity;
 mod convert;

@@ -1,10 +1,15 @@
-//! One request, from its head to the answer: everything between the protocol of
-//! Envoy and the policy. `serve` and `check` ask the same gate.
+//! The decision about one request, from its headers to the answer. The gate stands between Envoy's
+//! protocol and the policy. `serve` and `check` use the same gate.
 //!
-//! A request goes on only with a [`Clearance`], and only the gate makes one:
-//! from [`Permit`](policy::Permit)s, from the proof that a message asks for nothing judged, because there
-//! is no message, or because the policy is in Shadow. Every other path ends in a
-//! [`Refusal`].
+//! A request continues only with a [`Clearance`], and only the gate makes one. A clearance needs
+//! one of these proofs:
+//!
+//! - [`Permit`](policy::Permit)s for all calls of the request
+//! - the proof that rules decide about nothing in the message
+//! - the absence of a message
+//! - a policy in Shadow
+//!
+//! Every other path ends in a [`Refusal`].
 
 mod calls;
 mod clearance;
@@ -33,49 +38,50 @@ use crate::policy::{
     Subject, Tasks, Unauthenticated, Unselectable,
 };
 
-/// Where claims are taken from.
+/// The source of claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimsFrom {
-    /// What Envoy's `jwt_authn` verified, in dynamic metadata.
+    /// The claims that Envoy's `jwt_authn` verified, in dynamic metadata.
     Metadata {
         /// The metadata namespace, usually `envoy.filters.http.jwt_authn`.
         namespace: String,
-        /// The provider's `payload_in_metadata`; `None`: the only payload.
+        /// The provider's `payload_in_metadata`; `None` if the namespace holds one payload only.
         key: Option<String>,
     },
-    /// The bearer token of the request, without a look at its signature.
+    /// The bearer token of the request. Its signature is not verified.
     AuthorizationHeader,
 }
 
-/// What a request may cost.
+/// The limits of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The largest body that is judged, in bytes.
+    /// The largest body that is read, in bytes.
     pub max_body_bytes: usize,
-    /// In how many parts it may come, if it comes in parts.
+    /// The most chunks of a body that comes in chunks.
     pub max_body_parts: usize,
-    /// The largest head that is looked at, in bytes of what Envoy sends of it.
+    /// The largest headers that are accepted, in bytes, counted over the headers that Envoy sends.
     pub max_header_bytes: usize,
-    /// The deepest nesting of arrays and objects in it.
+    /// The deepest nesting of arrays and objects in the body, in levels.
     pub max_json_depth: usize,
-    /// How many steps its conditions may take, all together.
+    /// The most evaluation steps of all conditions together.
     pub condition_cost: usize,
 }
 
-/// All that a policy file says.
+/// The content of the policy files.
 #[derive(Debug)]
 pub struct Gate {
-    /// Where claims are taken from.
+    /// The source of claims.
     pub claims_from: ClaimsFrom,
-    /// What a request may cost.
+    /// The limits of a request.
     pub limits: Limits,
-    /// The first that matches a request judges it; without one it is refused.
+    /// The policies in order. The first one that matches a request decides about it; a request that
+    /// none matches is refused.
     pub policies: Vec<Arc<Policy>>,
     /// The SHA-256 of the policy files, in hexadecimal.
     pub digest: Arc<str>,
 }
 
-/// A request whose head was accepted and whose body is still to be judged.
+/// A request with accepted headers, whose body is still to be evaluated.
 #[derive(Debug)]
 pub struct Admitted {
     policy: Arc<Policy>,
@@ -83,58 +89,59 @@ pub struct Admitted {
     head: Head,
     claims: Option<Claims>,
     budget: Budget,
-    /// The refusal of a request without a token, which waits for the body to repeat its id.
+    /// The refusal of a request without a token, which waits for the body to repeat the request's
+    /// id.
     waiting: Option<Box<Refusal>>,
 }
 
-/// The reason why a request has no token that counts.
+/// The reason why a request has no accepted token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoToken {
-    /// No token came.
+    /// The request has no token.
     Missing,
-    /// A token came, and no claims of it.
+    /// The request has a token, but Envoy sent no claims of it, or it could not be decoded.
     NotVerified,
-    /// This claim, `iss` or `aud`, has no value that the policy accepts.
+    /// The policy accepts no value of this claim, `iss` or `aud`.
     NotAccepted(&'static str),
 }
 
-/// The largest body that a refusal waits for, in bytes.
+/// The largest body that a waiting refusal reads, in bytes.
 const AWAITED_BODY_BYTES: usize = 64 << 10;
 
-/// The HTTP method that asks for a tunnel ([RFC 9110, section 9.3.6]).
+/// The HTTP method that requests a tunnel ([RFC 9110, section 9.3.6]).
 ///
 /// [RFC 9110, section 9.3.6]: https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6
 const CONNECT: &str = "CONNECT";
 
-/// Why the body of a request that was let in was not read.
+/// The reason why the body of an admitted request was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// It is larger than the limit.
+    /// The body is larger than the limit.
     TooLarge,
-    /// It came in more parts than the limit.
+    /// The body came in more chunks than the limit.
     TooManyParts,
-    /// Envoy sent only its beginning.
+    /// Envoy sent only the beginning of the body.
     CutOff,
-    /// It did not come in time.
+    /// The body did not come in time.
     TimedOut,
-    /// It ended with trailers, where Envoy would send the body twice if it retried the request.
+    /// The body ended with trailers. Envoy would send such a body twice if it retried the request.
     Trailers,
-    /// There is no room to hold it.
+    /// There is no room to buffer the body.
     Overloaded,
 }
 
-/// A request that was answered without a look at its body.
+/// A request that was answered before its body was read.
 #[derive(Debug)]
 pub struct TurnedAway {
-    /// Whom it came from.
+    /// The caller and the ids of the request.
     pub origin: Origin,
-    /// The policy that is for it, if there is one.
+    /// The policy that matches the request, if there is one.
     pub policy: Option<Arc<Policy>>,
-    /// The answer.
+    /// The decision.
     pub judgement: Judgement<'static, 'static>,
 }
 
-/// Of a request of which nothing is known yet.
+/// Wraps the refusal of a request about which nothing is known yet.
 impl From<Refusal> for TurnedAway {
     fn from(refusal: Refusal) -> Self {
         Self { origin: Origin::default(), policy: None, judgement: Err(refusal).into() }
@@ -142,7 +149,8 @@ impl From<Refusal> for TurnedAway {
 }
 
 impl TurnedAway {
-    /// A request about which Envoy asks nothing, and only tells: it goes on.
+    /// Returns the decision about a request that Envoy only reports (`observability_mode`): the
+    /// request continues.
     pub fn observed() -> Self {
         let judgement =
             Judgement { shadowed: Some(Refusal::observed()), ..Judgement::cleared(Proof::Shadow) };
@@ -151,12 +159,12 @@ impl TurnedAway {
 }
 
 impl Admitted {
-    /// Whom it comes from.
+    /// Returns the caller and the ids of the request.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The policy that judges it.
+    /// Returns the policy that decides about the request.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
     }
@@ -164,57 +172,57 @@ impl Admitted {
     /// Returns the target of a call of this request.
     ///
     /// # Errors
-    /// If it cannot be known which backend the call is for.
+    /// If the backend of the call is unknown or unclear.
     pub fn subject<'f>(&'f self, call: &'f Call<'_>) -> Result<Subject<'f>, NoSubject<'f>> {
         let target = (call.feature, call.name.as_ref());
         self.policy.backend.subject(self.policy.dialect, target, &self.head)
     }
 
-    /// Returns what a call of this target is decided by, beside its parameters.
+    /// Returns the inputs of the decision about a target, beside the call's parameters.
     pub fn facts<'f>(&'f self, subject: &'f Subject<'f>) -> Facts<'f> {
         let claims = self.claims.as_ref();
         Facts::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
     }
 
-    /// Whether the request is refused, and only its id is waited for.
+    /// Returns true if the request is already refused and only waits for its id.
     pub fn is_refused(&self) -> bool {
         self.waiting.is_some()
     }
 
-    /// Returns the obligation of a request by which a client resumes a stream: the server sends
-    /// again what the client missed, lists too.
+    /// Returns the obligation of a request by which a client resumes a stream. The server sends
+    /// again what the client missed, which may include lists.
     fn replay(&self) -> Option<Obligation> {
         let resumes = || self.head.values_of(Header::LastEventId).next().is_some();
         (filters_lists(&self.policy) && resumes()).then_some(Obligation::FilterReplay)
     }
 
-    /// Returns the refusal that has waited for the body, as the answer to what came of it.
+    /// Returns the refusal that waited for the body, with the id of the request in `came`, the
+    /// bytes that came.
     fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
         let refusal = Refusal::clone(self.waiting.as_deref()?).answering(RequestId::read(came));
         Some(Err(refusal.by(&self.policy)).into())
     }
 }
 
-/// The answer to a request and what is known about it.
+/// The decision about a request, with its inputs.
 #[derive(Debug)]
 pub struct Judgement<'p, 'b> {
-    /// Go on, or refuse.
+    /// The clearance to continue, or the refusal.
     pub answer: Result<Clearance, Refusal>,
-    /// What the answer would be if the policy were enforced.
+    /// The refusal that the request would get if the policy were enforced.
     pub shadowed: Option<Refusal>,
     /// The method of the message that decided, if one was read.
     pub method: Option<Cow<'b, str>>,
-    /// The calls with their evaluations, as far as it came to that: in a batch
-    /// there can be several.
+    /// The evaluated calls, up to an error. A batch can hold several calls.
     pub calls: Vec<Judged<'p, 'b>>,
 }
 
 /// A call with its evaluation.
 #[derive(Debug)]
 pub struct Judged<'p, 'b> {
-    /// As it came.
+    /// The call as it came.
     pub call: Call<'b>,
-    /// What was decided.
+    /// The evaluation of the call.
     pub evaluation: Evaluation<'p>,
 }
 
@@ -223,7 +231,8 @@ impl<'p, 'b> Judgement<'p, 'b> {
         Ok(Clearance::new(proof)).into()
     }
 
-    /// A refusal by a policy, if it is enforced.
+    /// Refuses a request if the policy is enforced. In Shadow, the request continues and the
+    /// refusal is recorded.
     fn refused(policy: &Policy, refusal: Refusal) -> Self {
         let refusal = refusal.by(policy);
         match policy.enforcement {
@@ -232,17 +241,17 @@ impl<'p, 'b> Judgement<'p, 'b> {
         }
     }
 
-    /// The refusal, whether it is enforced or not.
+    /// Returns the refusal, enforced or not.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.answer.as_ref().err().or(self.shadowed.as_ref())
     }
 
-    /// Returns the judgement with an obligation, if it lets the request continue.
+    /// Returns the decision with an obligation, if the request may continue.
     fn obliged(self, obligation: Option<Obligation>) -> Self {
         Self { answer: self.answer.map(|clearance| clearance.obliged(obligation)), ..self }
     }
 
-    /// The call that decided: the first that was denied, or the first.
+    /// Returns the call that decided: the first denied call, or else the first call.
     pub fn decisive(&self) -> Option<&Judged<'p, 'b>> {
         let denied = self.calls.iter().find(|judged| judged.evaluation.decision.permit().is_err());
         denied.or(self.calls.first())
@@ -256,11 +265,11 @@ impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
 }
 
 impl Gate {
-    /// Judges a request by its head alone. `verified` are the claims of
-    /// `jwt_authn`'s metadata; they count only if claims are taken from there.
+    /// Decides about a request by its headers alone. `verified` are the claims from the metadata of
+    /// `jwt_authn`; they count only if claims are taken from there.
     ///
     /// # Errors
-    /// What is answered without a look at the body.
+    /// The decision about a request that is answered before its body is read.
     pub fn admit(
         &self,
         head: Head,
@@ -306,8 +315,8 @@ impl Gate {
         }
     }
 
-    /// Returns the claims of a request; and a refusal if they are not known, since without
-    /// them a Deny rule that requires one would not apply.
+    /// Returns the claims of a request. Also returns a refusal if the claims are unclear: without
+    /// them, a Deny rule that requires a claim would not apply.
     fn claims(&self, head: &Head, verified: VerifiedClaims) -> (Option<Claims>, Option<Refusal>) {
         match (&self.claims_from, verified) {
             (ClaimsFrom::Metadata { .. }, VerifiedClaims::None) => (None, None),
@@ -324,11 +333,12 @@ impl Gate {
         }
     }
 
-    /// Returns the policy that Envoy names, or else the first that matches. `None`: there is
-    /// none.
+    /// Returns the policy that Envoy names, or else the first that matches. Returns `None` if there
+    /// is no such policy.
     ///
     /// # Errors
-    /// If Envoy did not send what policies are selected by, or if it is ambiguous.
+    /// If Envoy did not send the values by which policies are selected, or if these values are
+    /// ambiguous.
     pub fn select(&self, head: &Head) -> Result<Option<&Arc<Policy>>, Unselectable> {
         match &head.policy {
             Some(name) => Ok(self.policies.iter().find(|policy| policy.name == *name)),
@@ -336,8 +346,8 @@ impl Gate {
         }
     }
 
-    /// Returns a refusal that waits for the body, if there is one, where the policy and the
-    /// limits accept the headers of a request.
+    /// Checks the headers of a request against the policy and the limits. Returns a refusal that
+    /// waits for the body, if there is one.
     fn admit_by(
         &self,
         policy: &Policy,
@@ -355,7 +365,7 @@ impl Gate {
             return readable.map(|()| None);
         };
         let refusal = Refusal::unauthenticated(policy, missing);
-        // In Shadow it is not sent, so that nothing has to wait for it.
+        // In Shadow the refusal is not sent, so it need not wait.
         let waits = policy.enforcement == Enforcement::Enforce
             && head.method.is(messages::POST)
             && head.has_body
@@ -388,14 +398,14 @@ impl Gate {
         if admitted.is_refused() { most.min(AWAITED_BODY_BYTES) } else { most }
     }
 
-    /// Judges a request that has no body, and so no message.
+    /// Decides about a request that has no body, and so no message.
     pub fn judge_bodiless<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
         admitted
             .answer_waiting(&[])
             .unwrap_or_else(|| messages::judge_bodiless(admitted).obliged(admitted.replay()))
     }
 
-    /// Judges a request whose body was not read, but for its first part.
+    /// Decides about a request whose body was not read, except its first chunks in `came`.
     pub fn judge_unread<'p, 'b>(
         &self,
         admitted: &'p Admitted,
@@ -416,7 +426,7 @@ impl Gate {
         Judgement::refused(&admitted.policy, refusal.answering(RequestId::read(came)))
     }
 
-    /// Judges a request by its whole body.
+    /// Decides about a request by its complete body.
     pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
         if body.is_empty() {
             return self.judge_bodiless(admitted);
@@ -453,12 +463,12 @@ impl Gate {
         }
     }
 
-    /// Whether the answers to lists are filtered for some policy.
+    /// Returns true if some policy filters the responses to list requests.
     pub fn filters_lists(&self) -> bool {
         self.policies.iter().any(|policy| filters_lists(policy))
     }
 
-    /// Whether a decision can depend on claims other than scopes.
+    /// Returns true if a decision can depend on claims other than scopes.
     pub fn reads_claims(&self) -> bool {
         self.policies.iter().any(|policy| {
             policy.rules.reads().claims || policy.accepted_tokens != AcceptedTokens::default()
@@ -470,21 +480,21 @@ impl Gate {
     }
 }
 
-/// Whether the answers to some lists are filtered.
+/// Returns true if an enforced policy filters the responses to list requests.
 fn filters_lists(policy: &Policy) -> bool {
     policy.enforcement == Enforcement::Enforce && policy.filters_lists()
 }
 
-/// Returns true if a request announces a body of more than so many bytes.
+/// Returns true if a request announces a body of more than `most` bytes.
 fn announces_more(head: &Head, most: usize) -> bool {
     let announced = |value: &[u8]| std::str::from_utf8(value).ok()?.trim().parse::<u64>().ok();
     let mut lengths = head.values_of(Header::ContentLength).filter_map(announced);
     lengths.any(|length| length > most as u64)
 }
 
-/// Whether a Content-Type asks its reader to take the body for something else
-/// than UTF-8. JSON has no other encoding ([RFC 8259, section 8.1]), but some
-/// servers believe the header, and in UTF-7 other bytes are quotes.
+/// Returns true if a `Content-Type` names a charset other than UTF-8. JSON has no other encoding
+/// ([RFC 8259, section 8.1]), but some servers believe the header. In UTF-7, other bytes are
+/// quotes.
 ///
 /// [RFC 8259, section 8.1]: https://www.rfc-editor.org/rfc/rfc8259#section-8.1
 fn is_not_utf8(content_type: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! The head of an HTTP request, as Envoy sends it.
+//! The headers of an HTTP request, as Envoy sends them.
 
 mod clear;
 mod header;
@@ -8,7 +8,7 @@ pub use header::Header;
 
 use std::borrow::Cow;
 
-/// The head of an HTTP request.
+/// The headers and pseudo-headers of an HTTP request, with Envoy's attributes.
 #[derive(Debug, Clone, Default)]
 pub struct Head {
     /// The method, such as `POST`.
@@ -17,12 +17,12 @@ pub struct Head {
     pub host: PseudoHeader,
     /// The path with its query.
     pub path: PseudoHeader,
-    /// Names in lower case, in the order in which they came.
+    /// The headers in their order in the request, with names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// Whether a body follows the headers, perhaps an empty one.
+    /// True if a body follows the headers, perhaps an empty one.
     pub has_body: bool,
-    /// Envoy's attributes (`request_attributes`) that are texts, by name. No
-    /// client can write them.
+    /// The string values among Envoy's attributes (`request_attributes`), by name. No client can
+    /// write them.
     pub attributes: Vec<(String, String)>,
     /// The policy that Envoy names for the request, if it names one.
     pub policy: Option<String>,
@@ -48,12 +48,12 @@ pub enum PseudoHeader {
     },
 }
 
-/// Why a part of a request has no clear form.
+/// The reason why a part of a request has no clear form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unclear {
-    /// Envoy did not send it, so that its value is unknown.
+    /// Envoy did not send this part, so its value is unknown.
     NotSent,
-    /// Readers of HTTP could take it for different values.
+    /// Readers of HTTP could read this part as different values.
     Ambiguous(Ambiguity),
 }
 
@@ -82,7 +82,7 @@ impl PseudoHeader {
         }
     }
 
-    /// Returns the last value that Envoy sent, even if it is ambiguous. `None`: Envoy sent none.
+    /// Returns the last value that Envoy sent, even if it is ambiguous; `None` if Envoy sent none.
     pub fn as_sent(&self) -> Option<&str> {
         match self {
             Self::NotSent => None,
@@ -108,7 +108,7 @@ impl From<String> for PseudoHeader {
     }
 }
 
-/// `None`: Envoy did not send the pseudo-header.
+/// Treats `None` as a pseudo-header that Envoy did not send.
 impl From<Option<String>> for PseudoHeader {
     fn from(value: Option<String>) -> Self {
         value.map_or(Self::NotSent, Self::Sent)
@@ -121,7 +121,7 @@ impl Head {
     /// The pseudo-headers of a request.
     pub const PSEUDO_HEADERS: [&str; 3] = [":authority", ":method", ":path"];
 
-    /// How long all its names and values are, in bytes.
+    /// Returns the total length of all names and values, in bytes.
     pub fn size(&self) -> usize {
         let Self { method, host, path, headers, .. } = self;
         let pseudo = [method, host, path].into_iter().filter_map(PseudoHeader::as_sent);
@@ -132,10 +132,10 @@ impl Head {
     /// Returns the host in lower case, without port and without a dot at its end.
     ///
     /// # Errors
-    /// If Envoy did not send the host, or if readers could take it for different hosts.
+    /// If Envoy did not send the host, or if readers could read different hosts from the value.
     pub fn clear_host(&self) -> Result<Cow<'_, str>, Unclear> {
         let host = self.host.value()?;
-        // Envoy writes `Host` as `:authority`. A second one would be read by some servers.
+        // Envoy writes `Host` as `:authority`. Some servers would read a second `Host`.
         if self.values_of(Header::Host).any(|other| other != host.as_bytes()) {
             return Err(Unclear::Ambiguous(Ambiguity::Repeated));
         }
@@ -145,12 +145,12 @@ impl Head {
     /// Returns the path without its query, normalized by [RFC 3986, section 6.2.2].
     ///
     /// # Errors
-    /// If Envoy did not send the path, or if servers could take it for different paths.
+    /// If Envoy did not send the path, or if servers could read different paths from the value.
     ///
     /// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
     pub fn clear_path(&self) -> Result<Cow<'_, str>, Unclear> {
         match self.path.value() {
-            // CONNECT has no path; Envoy withholds none.
+            // A CONNECT request has no path, so Envoy's `forward_rules` withhold none.
             Err(Unclear::NotSent) if self.method.is("CONNECT") => {
                 Err(Unclear::Ambiguous(Ambiguity::NoPath))
             }
@@ -171,24 +171,24 @@ impl Head {
             .map(|(_, value)| value.as_slice())
     }
 
-    /// The values of all `Authorization` headers.
+    /// Returns the values of all `Authorization` headers.
     pub fn authorization(&self) -> impl Iterator<Item = &[u8]> {
         self.values_of(Header::Authorization)
     }
 
-    /// Returns an attribute of Envoy. One that came twice is taken for one that did not come.
+    /// Returns an attribute of Envoy. An attribute that came twice counts as missing.
     pub fn attribute(&self, name: &str) -> Option<&str> {
         let mut found = self.attributes.iter().filter(|(found, _)| found == name);
         let (_, value) = found.next()?;
         found.next().is_none().then_some(value)
     }
 
-    /// Envoy's name of the route, if it was sent.
+    /// Returns Envoy's name of the route, if Envoy sent it.
     pub fn route(&self) -> Option<&str> {
         self.attribute(Self::ROUTE_NAME)
     }
 
-    /// Adds the headers that every MCP client sends with a message, unless they are there.
+    /// Adds the headers that every MCP client sends with a message, unless they are present.
     #[must_use]
     pub fn with_usual_headers(mut self) -> Self {
         for (header, value) in [
@@ -202,7 +202,7 @@ impl Head {
         self
     }
 
-    /// The same, on a route of this name.
+    /// Returns the request with this route name.
     #[must_use]
     pub fn on_route(mut self, route: Option<&str>) -> Self {
         self.attributes.extend(route.map(|name| (Self::ROUTE_NAME.to_owned(), name.to_owned())));

@@ -1,9 +1,9 @@
 //! A strict reader of JSON text ([RFC 8259]).
 //!
-//! What is read here is later read again by a server that may be lenient, so
-//! this reader accepts only what all readers understand alike: valid UTF-8, no
-//! byte order mark, no key twice in an object that is built, no lone
-//! surrogates, no number that overflows to infinity, a bounded depth.
+//! A server reads the text again later, and may be lenient. So this reader accepts only text that
+//! all readers read alike. The text must be valid UTF-8 without a byte order mark, with a bounded
+//! depth. An object that is built must not hold a duplicate key. Lone surrogates and numbers that
+//! overflow to infinity are rejected.
 //!
 //! Values borrow from the text wherever no escape has to be decoded.
 //!
@@ -20,7 +20,7 @@ use std::fmt;
 pub use lazy::{Lazy, LazyObject};
 pub(crate) use reader::{Kind, Reader};
 
-/// A JSON value that borrows from the text it was read from.
+/// A JSON value, which borrows from the text that it was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
     /// `null`
@@ -29,10 +29,10 @@ pub enum Json<'a> {
     Bool(bool),
     /// A number without fraction or exponent, within ±(2^53 − 1).
     Int(i64),
-    /// Any other number that every reader takes for the same one; always finite.
+    /// Any other number that every reader reads as the same value; always finite.
     Double(f64),
-    /// A number that readers round differently ([RFC 8259, section 6]), as a double: one
-    /// beyond ±(2^53 − 1), or with more digits than a double keeps.
+    /// A number that readers round differently ([RFC 8259, section 6]), as a double: one beyond
+    /// ±(2^53 − 1), or with more digits than a double keeps.
     ///
     /// [RFC 8259, section 6]: https://www.rfc-editor.org/rfc/rfc8259#section-6
     Inexact(f64),
@@ -45,7 +45,7 @@ pub enum Json<'a> {
 }
 
 impl Json<'_> {
-    /// The largest integer below which doubles hold every integer: 2^53 − 1.
+    /// The largest integer up to which doubles represent every integer: 2^53 − 1.
     pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
     /// Returns the value of an integer.
@@ -58,7 +58,7 @@ impl Json<'_> {
         }
     }
 
-    /// Returns the value of a finite double, whose digits are no longer known.
+    /// Returns the value of a finite double whose original digits are no longer known.
     #[expect(clippy::cast_precision_loss, reason = "2^53 − 1 is a double")]
     pub fn double(value: f64) -> Self {
         if value.abs() <= Self::MAX_SAFE_INTEGER as f64 {
@@ -69,8 +69,8 @@ impl Json<'_> {
     }
 }
 
-/// The members of an object. Invariant: no two keys are equal, each key that is not ASCII is
-/// folded, and above [`Object::SORTED_ABOVE`] members they are sorted by [`compare_folded`].
+/// The members of an object. Invariants: no two keys are equal, and each key that is not ASCII is
+/// folded. Above [`Object::SORTED_ABOVE`] members, the members are sorted by [`compare_folded`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object<'a, V = Json<'a>>(Vec<(Key<'a>, V)>);
 
@@ -80,13 +80,13 @@ impl<V> Default for Object<'_, V> {
     }
 }
 
-/// The key of a member. Folding is slow, so [`Object`] does it once for each key that is not
-/// ASCII, and not at each look-up.
+/// The key of a member. Folding is slow, so [`Object`] folds each key that is not ASCII once, and
+/// not at each look-up.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Key<'a> {
-    /// A key that is ASCII, or in no object yet.
+    /// A key that is ASCII, or that is not part of an object yet.
     Plain(Cow<'a, str>),
-    /// A key that is not ASCII, and what [`fold_letters`] makes of it.
+    /// A key that is not ASCII, with the result of [`fold_letters`].
     Folded(Box<(Cow<'a, str>, String)>),
 }
 
@@ -113,7 +113,7 @@ impl Key<'_> {
         }
     }
 
-    /// Returns the folded key, but for ASCII letters.
+    /// Returns the key with its letters folded; ASCII letters keep their case.
     fn folded(&self) -> &str {
         match self {
             Self::Plain(key) => key,
@@ -122,20 +122,20 @@ impl Key<'_> {
     }
 }
 
-/// What [`Object::find`] found under a name.
+/// The result of [`Object::find`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Found<'j, V> {
-    /// No key is equal to the name, nor to it in other letters' case.
+    /// No key equals the name, even if letter case is ignored.
     Nothing,
-    /// The one key that is equal to the name.
+    /// The only key that equals the name.
     Member(&'j V),
-    /// This key differs from the name only in letters' case: readers disagree
-    /// about which member the name means.
+    /// A key that equals the name except for letter case: readers disagree about which member the
+    /// name refers to.
     CaseVariant(&'j str),
 }
 
 impl<'a, V> Object<'a, V> {
-    /// Up to this size a scan is faster than keeping order.
+    /// The most members that stay unsorted, because a scan of so few is faster.
     const SORTED_ABOVE: usize = 8;
 
     pub(crate) fn new(members: Vec<(Key<'a>, V)>) -> Result<Self, Fault> {
@@ -149,7 +149,7 @@ impl<'a, V> Object<'a, V> {
         if duplicate { Err(Fault::DuplicateKey) } else { Ok(object) }
     }
 
-    /// An object of members whose names differ.
+    /// Creates an object of members with different names.
     fn of_different(mut members: Vec<(Key<'a>, V)>) -> Self {
         members.iter_mut().for_each(|(key, _)| key.fold());
         if members.len() > Self::SORTED_ABOVE {
@@ -160,19 +160,19 @@ impl<'a, V> Object<'a, V> {
         Self(members)
     }
 
-    /// The members of a map, whose names differ.
+    /// Creates an object of a map's members, whose names differ.
     pub fn from_map(members: impl IntoIterator<Item = (String, V)>) -> Self {
         let members = members.into_iter();
         Self::of_different(members.map(|(key, value)| (Key::Plain(key.into()), value)).collect())
     }
 
-    /// The member called just `name`, for objects that no client has written.
+    /// Returns the member with exactly this name, in an object that no client has written.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.0.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
     }
 
-    /// The member called `name`. Any key that is equal to it but for letters'
-    /// case makes the result [`Found::CaseVariant`], present or not.
+    /// Finds the member with this name. A key that equals the name except for letter case makes the
+    /// result [`Found::CaseVariant`], even if the exact name is present, too.
     pub fn find<'j>(&'j self, name: &str) -> Found<'j, V> {
         let folded: Cow<'_, str> =
             if name.is_ascii() { name.into() } else { fold_letters(name).collect() };
@@ -197,7 +197,7 @@ impl<'a, V> Object<'a, V> {
         found
     }
 
-    /// Finds two keys that are equal but for letters' case.
+    /// Finds two keys that are equal except for letter case.
     pub fn case_variants(&self) -> Option<(&str, &str)> {
         let keys = || self.0.iter().map(|(key, _)| key);
         let is_variant = |a: &Key<'_>, b: &Key<'_>| a.folded().eq_ignore_ascii_case(b.folded());
@@ -210,23 +210,23 @@ impl<'a, V> Object<'a, V> {
         Some((a.as_str(), b.as_str()))
     }
 
-    /// The members, in no particular order.
+    /// Returns the members, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no member.
+    /// Returns true if there is no member.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Whether one of the keys occurs twice.
+/// Returns true if a key occurs twice.
 pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> bool {
     const PAIRWISE_UP_TO: usize = 16;
     if keys.clone().nth(PAIRWISE_UP_TO).is_none() {
@@ -238,19 +238,19 @@ pub(crate) fn has_duplicate<'k>(keys: impl Iterator<Item = &'k str> + Clone) -> 
         }
         return false;
     }
-    // Keys that begin alike would make a sort slow.
+    // Long keys with the same beginning would make a sort slow.
     let mut seen = HashSet::new();
     !keys.into_iter().all(|key| seen.insert(key))
 }
 
-/// Whether two keys are the same to a reader that ignores letters' case, such
-/// as Go's `encoding/json`: `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`,
-/// `ı` and `İ` as `i`, `ẞ` and `ß` as `ss`.
+/// Returns true if a reader that ignores letter case, such as Go's `encoding/json`, reads two keys
+/// as equal. `ſ` (U+017F) and `K` (U+212A) count as `s` and `k`, `ı` and `İ` as `i`, `ẞ` and `ß` as
+/// `ss`.
 pub fn fold_eq(a: &str, b: &str) -> bool {
     if a.is_ascii() && b.is_ascii() {
         return a.eq_ignore_ascii_case(b);
     }
-    // Nearly all texts of other scripts are told from ASCII ones by a glance.
+    // This check rejects nearly all texts of other scripts quickly.
     let may_be_ascii = |text: &str| text.chars().all(|c| c.is_ascii() || folds_to_ascii(c));
     let may_be_equal = match (a.is_ascii(), b.is_ascii()) {
         (true, _) => may_be_ascii(b),
@@ -260,13 +260,13 @@ pub fn fold_eq(a: &str, b: &str) -> bool {
     may_be_equal && fold_letters(a).eq(fold_letters(b))
 }
 
-/// Finds the name that [`fold_eq`] takes a key for. All names are ASCII. The key is folded once,
-/// and only as far as it can be a name: callers choose its length.
+/// Finds the name that [`fold_eq`] treats as equal to a key. All names are ASCII. The key is folded
+/// once, and only as far as it can be a name, because callers choose its length.
 pub(crate) fn find_folded<'n>(
     mut names: impl Iterator<Item = &'n str>,
     key: &str,
 ) -> Option<&'n str> {
-    /// Longer than any name.
+    /// The most bytes of a name.
     const LONGEST: usize = 64;
 
     if key.is_ascii() {
@@ -282,14 +282,16 @@ pub(crate) fn find_folded<'n>(
     names.find(|name| name.eq_ignore_ascii_case(&folded))
 }
 
-/// Whether [`fold_letters`] leaves only ASCII, or nothing, of a character beyond ASCII.
+/// Returns true if [`fold_letters`] turns a character beyond ASCII into only ASCII, or into
+/// nothing.
 fn folds_to_ascii(c: char) -> bool {
     matches!(c, 'ß' | 'ı' | 'İ' | 'ſ' | 'ẞ' | '\u{212a}' | '\u{307}' | '\u{fb00}'..='\u{fb06}')
 }
 
-/// Compares two texts, each of which is ASCII or folded. Texts that [`fold_eq`] unites are equal.
+/// Compares two texts, each of which is ASCII or folded. Texts that [`fold_eq`] treats as equal
+/// compare as equal.
 fn compare_folded(a: &str, b: &str) -> Ordering {
-    // Callers write long keys that begin alike, so words are compared as a whole.
+    // Callers may write long keys with the same beginning, so eight bytes are compared at once.
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (a_words, b_words) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
     let same = a_words
@@ -301,9 +303,9 @@ fn compare_folded(a: &str, b: &str) -> Ordering {
     a.map(u8::to_ascii_lowercase).cmp(b.map(u8::to_ascii_lowercase))
 }
 
-/// Replaces letters by one of those that differ from them only in case. Each of the three
-/// steps unites letters that the others leave apart. The dot is what `İ` has in lower case,
-/// but not to Java, which goes character by character.
+/// Replaces each letter by one representative of the letters that differ from it only in case. Each
+/// of the three steps unites letters that the other steps leave apart. The dot is a part of `İ` in
+/// lower case, except in Java, which converts each character alone.
 pub(crate) fn fold_letters(text: &str) -> impl Iterator<Item = char> {
     const DOT: char = '\u{307}';
 
@@ -315,25 +317,25 @@ pub(crate) fn fold_letters(text: &str) -> impl Iterator<Item = char> {
         .filter(|&c| c != DOT)
 }
 
-/// Why a text is not JSON, and where.
+/// The reason why a text is not JSON, with its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
-    /// What is wrong.
+    /// The problem of the text.
     pub fault: Fault,
-    /// Byte offset in the text.
+    /// The offset in the text, in bytes.
     pub offset: usize,
 }
 
-/// What is wrong with a text that is not strict JSON.
+/// The problem of a text that is not strict JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Not the grammar of RFC 8259; says what stands there or is missing.
+    /// A violation of the grammar of RFC 8259, with the unexpected or missing part.
     Syntax(&'static str),
-    /// Arrays and objects are nested deeper than the limit.
+    /// Arrays and objects nested deeper than the limit.
     TooDeep,
-    /// An object holds the same key twice.
+    /// An object with a duplicate key.
     DuplicateKey,
-    /// An object has more keys, or a value more values in it, than are read.
+    /// An object with more keys, or a value with more inner values, than the reader accepts.
     TooMany,
 }
 
@@ -351,7 +353,7 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// Reads a whole text into a tree in which no object holds a key twice.
+/// Reads a complete text into a tree in which no object holds a duplicate key.
 pub fn read(text: &str, max_depth: usize) -> Result<Json<'_>, JsonError> {
     let mut reader = Reader::new(text, max_depth);
     let value = reader.value()?;

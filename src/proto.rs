@@ -1,8 +1,7 @@
-//! The messages of `proto/`, and those of protobuf's own that they share with
-//! Envoy's.
+//! The messages of `proto/`, and the messages of protobuf that they share with Envoy's.
 //!
-//! The code is made from the files in `proto/`; a test makes it anew and
-//! compares, so that building takes no protobuf compiler.
+//! The code is generated from the files in `proto/`, so a build needs no protobuf compiler. A test
+//! generates the code again and compares it.
 
 mod values;
 
@@ -10,7 +9,7 @@ pub use envoy_types::pb::google::protobuf::value::Kind;
 pub use envoy_types::pb::google::protobuf::{Duration, ListValue, Struct, Timestamp, Value};
 pub use values::{json, object, value};
 
-/// `mcp_authz.v1`: decisions, and the service that tells them.
+/// The package `mcp_authz.v1`: decisions, and the service that streams them.
 #[allow(
     clippy::all,
     clippy::allow_attributes,

@@ -1,4 +1,4 @@
-//! What is told of a decision: to logs, metrics, Envoy, and whoever watches.
+//! The record of a decision, for logs, metrics, Envoy and watchers.
 
 mod fields;
 
@@ -15,22 +15,22 @@ use crate::mcp::Feature;
 use crate::policy::{Evaluation, Label, Policy};
 use crate::proto::{self, v1};
 
-/// What was done with a request.
+/// The action that mcp-authz took on a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It goes on.
+    /// The request continues.
     Allow,
-    /// It was answered here.
+    /// mcp-authz answered the request itself.
     Deny,
-    /// It goes on, though only because the policy is in Shadow.
+    /// The request continues only because the policy is in Shadow.
     ShadowDeny,
 }
 
 impl Verdict {
-    /// All there are.
+    /// All verdicts.
     pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::ShadowDeny];
 
-    /// The word for programs.
+    /// Returns the verdict in one word, for programs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -39,7 +39,7 @@ impl Verdict {
         }
     }
 
-    /// What a decision says was done.
+    /// Reads the verdict of a decision.
     pub fn of(decision: &v1::Decision) -> Self {
         match decision.verdict.as_str() {
             ALLOW => Self::Allow,
@@ -52,37 +52,37 @@ impl Verdict {
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
-/// The reason of what goes on because it asks for nothing that is judged.
+/// The reason of a request that continues because rules decide about nothing in it.
 pub const NOT_GOVERNED: &str = "not_governed";
 
-/// A decision with what is counted of it.
+/// A decision with the values that metrics count.
 #[derive(Debug)]
 pub struct Record {
-    /// What is told. Time and duration are up to whoever has a clock.
+    /// The decision to report. The caller that has a clock sets its time and duration.
     pub decision: v1::Decision,
-    /// What was done.
+    /// The action that mcp-authz took.
     pub verdict: Verdict,
-    /// Whose fault it is, if it does not go on.
+    /// The party that caused the refusal, if there is one.
     pub blame: Option<Blame>,
-    /// In one word.
+    /// The reason in one word.
     pub reason: &'static str,
-    /// The policy that judged.
+    /// The policy that decided.
     pub policy: Option<Arc<Policy>>,
-    /// The policy's words for what is called.
+    /// The policy's label for the target.
     pub label: Label,
     /// The trace that the request is a part of.
     pub trace: Option<TraceContext>,
-    /// What an operator has to change; for the log only.
+    /// The change that an operator has to make; for the log only.
     pub hint: Option<String>,
-    /// How long it took.
+    /// The time that the decision took.
     pub took: Option<Duration>,
 }
 
 impl Record {
-    /// Of the judgement of a request that was let in.
+    /// Returns the record of the decision about an admitted request.
     pub fn judged(gate: &Gate, admitted: &Admitted, judgement: &Judgement<'_, '_>) -> Self {
         let mut record = Self::new(gate, Some(admitted.policy()), admitted.origin(), judgement);
-        // If it cannot be told which tool is called, that was the judgement.
+        // If the target is unknown, the refusal already states that.
         if let Some(judged) = judgement.decisive()
             && let Ok(subject) = admitted.subject(&judged.call)
         {
@@ -96,7 +96,7 @@ impl Record {
                 Feature::Resource | Feature::ResourceTemplate => {
                     record.decision.resource = without_data(&name);
                 }
-                // It is named as the method.
+                // A method as target is already recorded as the method.
                 Feature::Method => {}
             }
         }
@@ -114,7 +114,7 @@ impl Record {
         Self::new(gate, Some(admitted.policy()), admitted.origin(), &judgement)
     }
 
-    /// Of a request that was answered without a look at its body.
+    /// Returns the record of a request that was answered before its body was read.
     pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> Self {
         let TurnedAway { origin, policy, judgement } = turned_away;
         Self::new(gate, policy.as_ref(), origin, judgement)
@@ -181,7 +181,7 @@ impl Record {
         }
     }
 
-    /// The same, with when it was made and how long it took.
+    /// Returns the record with the time of the decision and its duration.
     #[must_use]
     pub fn made(mut self, at: SystemTime, took: Duration) -> Self {
         self.decision.time = Some(timestamp(at));
@@ -191,8 +191,8 @@ impl Record {
     }
 }
 
-/// A URI without its query and fragment, which can hold what is asked of the resource, and
-/// without a user and password.
+/// Returns a URI without its query and fragment, which can hold data that the caller sends. Also
+/// removes a user and password.
 fn without_data(uri: &str) -> String {
     let uri = uri.split(['?', '#']).next().unwrap_or_default();
     if uri.starts_with("data:") {

@@ -1,7 +1,7 @@
-//! What mcp-authz tells of itself: logs, metrics, decisions, spans.
+//! The telemetry of mcp-authz: logs, metrics, decisions, spans.
 //!
-//! Nothing here can hold a request up: logs that nobody reads are dropped and
-//! counted, and so are spans and decisions that a watcher does not take.
+//! Telemetry never delays a request. Logs that nobody reads are dropped and counted, and so are
+//! spans and decisions that a receiver does not read.
 
 mod decisions;
 mod lines;

@@ -1,4 +1,4 @@
-//! How much is taken on at once.
+//! The limits on concurrent work.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,41 +10,41 @@ use tonic::codegen::Bytes;
 
 use crate::telemetry::{Held, HeldBytes, OpenStream};
 
-/// As much is held for each stream, whatever the others hold: more than most calls are.
+/// The bytes that each stream may buffer whatever other streams buffer. Most calls are smaller.
 const ALWAYS_HELD: i64 = 16 << 10;
 
-/// How much is taken on at once.
+/// The limits on concurrent work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
-    /// How many streams, one a request.
+    /// The most open streams, one per request.
     pub streams: usize,
-    /// How many bytes of bodies are held for all of them.
+    /// The most buffered bytes of bodies, over all streams.
     pub held_bytes: usize,
-    /// How long a request may take to come whole.
+    /// The longest time until a request must be complete.
     pub body_timeout: Duration,
 }
 
 impl Capacity {
-    /// Returns true if other streams leave room to one that has just been opened.
+    /// Returns true if the other streams leave room for one that has just been opened.
     pub(super) fn has_room(&self, open: &OpenStream) -> bool {
         usize::try_from(open.others()).is_ok_and(|others| others < self.streams)
     }
 
-    /// Returns the number of resumed streams that may be open: clients keep them open as long as
+    /// Returns the most resumed streams that may be open. Clients keep such streams open as long as
     /// they like.
     pub(super) fn max_replays(&self) -> usize {
         (self.streams / 4).max(1)
     }
 
-    /// Whether more is held than may be, and this stream has a part in it: who holds
-    /// much takes no room from those who need little.
+    /// Returns true if the limit is exceeded and this stream contributes to that. A stream with few
+    /// buffered bytes is never affected.
     pub(super) fn is_exceeded_by(&self, held: HeldBytes) -> bool {
         held.own > ALWAYS_HELD && usize::try_from(held.all).is_ok_and(|held| held > self.held_bytes)
     }
 }
 
-/// What comes of a stream, counted before messages are made of it: a part of a
-/// message takes room, too.
+/// The incoming bytes of a stream, counted before they are decoded to messages, because an
+/// incomplete message needs memory, too.
 #[derive(Debug)]
 pub(super) struct Counted<B> {
     body: B,
@@ -62,8 +62,8 @@ impl<B: http_body::Body<Data = Bytes> + Unpin> http_body::Body for Counted<B> {
     type Data = Bytes;
     type Error = B::Error;
 
-    /// Once too much is held, what comes is thrown away: to read no further would
-    /// break the stream off before its answer.
+    /// Returns the next frame. Once the limit is exceeded, incoming data is discarded: to stop
+    /// reading would break the stream off before its answer.
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

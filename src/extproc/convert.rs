@@ -1,4 +1,4 @@
-//! Envoy's messages to ours and back.
+//! Conversions between Envoy's messages and the session's.
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
@@ -22,27 +22,27 @@ use crate::proto;
 use crate::proto::v1::Decision;
 use crate::record::{Field, fields};
 
-/// What Envoy says of a stream in its gRPC metadata.
+/// The values about a stream in Envoy's gRPC metadata.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    /// The policy that judges.
+    /// The name of the policy that decides.
     pub(super) policy: Option<String>,
     /// The `traceparent` of Envoy's span.
     pub(super) traceparent: Option<String>,
 }
 
-/// What of a message is read at this point of a stream.
+/// The data that a session needs from a message at this point of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     /// The claims, which come with every message.
     Claims,
-    /// The head of a response.
+    /// The headers of a response.
     ResponseHead,
-    /// Neither.
+    /// Neither claims nor response headers.
     Little,
 }
 
-/// Envoy's message as one of ours.
+/// Converts Envoy's message to the session's.
 pub(super) fn message(
     request: ProcessingRequest,
     gate: &Gate,
@@ -92,7 +92,7 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, 
     })
 }
 
-/// The attributes that are texts.
+/// Returns the attributes that are strings.
 fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, Violation> {
     let mut texts = Vec::new();
     if let Some(ours) = attributes.iter().rfind(|member| member.key == EXT_PROC) {
@@ -104,7 +104,8 @@ fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, Violation> {
     Ok(texts)
 }
 
-/// What is not UTF-8 equals nothing that is written.
+/// Decodes bytes as UTF-8. Bytes that are not UTF-8 become U+FFFD, so they equal no name in a
+/// policy.
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -116,7 +117,7 @@ fn chunk(HttpBody { body, end_of_stream }: HttpBody) -> Chunk {
 fn head(HeaderMap { headers }: HeaderMap) -> Head {
     let mut head = Head { headers: Vec::with_capacity(headers.len()), ..Head::default() };
     for HeaderValue { key, value, raw_value } in headers {
-        // Envoy fills one of the two.
+        // Envoy fills only one of the two.
         let value = if raw_value.is_empty() { value } else { raw_value };
         let pseudo = match &*key {
             b":method" => &mut head.method,
@@ -132,8 +133,10 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
     head
 }
 
+/// Reads the headers of a response.
+///
 /// # Errors
-/// If it cannot be decoded.
+/// If the headers cannot be decoded.
 fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
     let headers = HttpHeaders::decode(headers)
         .map_err(|_error| Violation("the headers of a response cannot be decoded"))?;
@@ -143,7 +146,7 @@ fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
         match &*key {
             b":status" => head.status = value.parse().unwrap_or_default(),
             b"content-type" => {
-                // Two are of no type that we know.
+                // Several content types count as an unknown type.
                 let several = !head.content_type.is_empty();
                 head.content_type =
                     if several { "several".to_owned() } else { value.to_ascii_lowercase() };
@@ -180,17 +183,18 @@ fn body_mode(mode: i32) -> BodyMode {
     }
 }
 
-/// The names of the claims that every decision is told with or made by.
+/// The names of the claims that every decision uses or reports.
 const ALWAYS_READ: [&str; 5] = {
     let ([scope, scp], [sub, client_id, azp]) = (Claims::SCOPE_CLAIMS, Origin::CLAIMS);
     [scope, scp, sub, client_id, azp]
 };
 
-/// The claims that `jwt_authn` put into dynamic metadata
-/// (`envoy.config.core.v3.Metadata`, encoded as Envoy sends it), where no client can write.
+/// Reads the claims that `jwt_authn` put into dynamic metadata, where no client can write.
+/// `metadata` is an encoded `envoy.config.core.v3.Metadata`, as Envoy sends it.
 ///
 /// # Errors
-/// If they cannot be decoded: without them, a Deny rule that asks for one would not match.
+/// If the claims cannot be decoded: without them, a Deny rule that requires a claim would not
+/// match.
 pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, Violation> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
         return Ok(VerifiedClaims::None);
@@ -216,7 +220,7 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
     let most = if reads_all { payload.len() } else { ALWAYS_READ.len() };
     let mut claims = Vec::with_capacity(most);
     for (name, value) in payload.iter() {
-        // What no rule reads need not be decoded.
+        // A claim that no rule reads need not be decoded.
         let name = match ALWAYS_READ.iter().find(|known| known.as_bytes() == name) {
             Some(known) => (*known).into(),
             None if reads_all => utf8(name)?.to_owned().into(),
@@ -230,7 +234,7 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
 
 fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
     match text(value)? {
-        // Most are.
+        // Most claims are strings.
         Some(text) => Ok(Json::String(text.to_owned().into())),
         None => proto::Value::decode(value)
             .map(proto::json)
@@ -238,7 +242,7 @@ fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
     }
 }
 
-/// Returns the payloads among what `jwt_authn` left, with their names.
+/// Returns the payloads that `jwt_authn` left in the metadata, with their names.
 fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, Violation> {
     let payloads = fields.iter().filter_map(|(name, value)| match payload(value) {
         Ok(payload) => payload.map(|payload| Ok((name, payload))),
@@ -247,8 +251,9 @@ fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, Vi
     payloads.collect()
 }
 
-/// With `failed_status_in_metadata`, `jwt_authn` writes about a token that is
-/// **not** valid where it writes payloads: exactly `code` and `message`.
+/// Returns the payload, unless it describes a failure. With `failed_status_in_metadata`,
+/// `jwt_authn` writes the status of a token that is **not** valid in place of a payload. Such a
+/// status has exactly the members `code` and `message`.
 fn payload(value: &[u8]) -> Result<Option<Members<'_>>, Violation> {
     let Some(payload) = structure(value)? else { return Ok(None) };
     let payload = Members::of(payload)?;
@@ -257,10 +262,11 @@ fn payload(value: &[u8]) -> Result<Option<Members<'_>>, Violation> {
     Ok((!is_failure).then_some(payload))
 }
 
-/// The namespace of the decision among Envoy's dynamic metadata.
+/// The namespace of the decision in Envoy's dynamic metadata.
 const METADATA_NAMESPACE: &str = "mcp_authz";
 
-/// A decision as Envoy's dynamic metadata: a `Struct` with one of its own in our namespace.
+/// Encodes a decision as Envoy's dynamic metadata: a `Struct` that holds the decision's `Struct` in
+/// the namespace of mcp-authz.
 pub(super) fn metadata(decision: &Decision) -> Bytes {
     let mut members = Vec::with_capacity(512);
     for (name, field) in fields(decision) {
@@ -294,7 +300,7 @@ pub(super) fn metadata(decision: &Decision) -> Bytes {
     metadata.into()
 }
 
-/// The tags of `Struct.fields`, and of the value in a map's member.
+/// The tags of `Struct.fields`, and of the value in a member of a map.
 const FIELD: u8 = 1;
 const VALUE: u8 = 2;
 /// The tags of the kinds of `google.protobuf.Value`.
@@ -311,7 +317,8 @@ fn put_member(buffer: &mut Vec<u8>, name: &[u8], kind: u8, value: &[u8]) {
     put_member_value(buffer, name, length(value.len()), |buffer| put(buffer, kind, value));
 }
 
-/// Appends a member of a `Struct`, whose value is so long and then put.
+/// Appends a member of a `Struct`. `value` is the length of its value in bytes, and `put_value`
+/// appends the value.
 fn put_member_value(
     buffer: &mut Vec<u8>,
     name: &[u8],
@@ -324,7 +331,7 @@ fn put_member_value(
     put_value(buffer);
 }
 
-/// Our answer as a message to Envoy, with what it shall know of the decision.
+/// Converts an answer to a message for Envoy, with the metadata about the decision.
 pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingResponse {
     let response = match answer {
         Answer::RequestHeaders(encodings) => Answered::RequestHeaders(accepting(encodings)),
@@ -354,8 +361,8 @@ fn accepting(encodings: Encodings) -> CommonResponseHolder {
     }
 }
 
-/// The headers that are not true of a filtered list: of its length and content ([RFC 9530]),
-/// and for caches that many callers share ([RFC 9213]).
+/// The headers that a filtered list makes wrong: its length and digests ([RFC 9530]), and
+/// directives for shared caches ([RFC 9213]).
 ///
 /// [RFC 9213]: https://www.rfc-editor.org/rfc/rfc9213
 /// [RFC 9530]: https://www.rfc-editor.org/rfc/rfc9530
@@ -372,7 +379,7 @@ const NOT_OF_FILTERED_LISTS: [&str; 10] = [
     "x-accel-expires",
 ];
 
-/// Continues with the headers of a filtered list.
+/// Continues the response with the headers of a filtered list.
 fn filtered(cache_control: String) -> CommonResponseHolder {
     let mut response = without(NOT_OF_FILTERED_LISTS);
     if let Some(CommonResponse { header_mutation: Some(mutation), .. }) = &mut response.response {
@@ -381,7 +388,7 @@ fn filtered(cache_control: String) -> CommonResponseHolder {
     response
 }
 
-/// Goes on without some headers.
+/// Continues the request or response without some headers.
 fn without<const N: usize>(headers: [&str; N]) -> CommonResponseHolder {
     let remove_headers = headers.map(str::to_owned).to_vec();
     let mutation = HeaderMutation { set_headers: Vec::new(), remove_headers };
@@ -499,13 +506,13 @@ mod tests {
         assert_eq!(one.method, "GET".into());
         assert_eq!(one.path, "".into());
         assert_eq!(one.host, "a".into());
-        // Over HTTP/2, Envoy 1.40 passes on a path that is not UTF-8.
+        // Over HTTP/2, Envoy 1.40 forwards a path that is not UTF-8.
         for odd in [sent(&[(b":path", b"/a"), (b":path", b"/a")]), sent(&[(b":path", b"/\xff")])] {
             assert!(matches!(odd.path, PseudoHeader::Ambiguous { .. }), "{odd:?}");
         }
     }
 
-    /// What is not clear about a response must not make its list pass for something else.
+    /// Tests that ambiguous response headers never let a list through unfiltered.
     #[test]
     fn the_head_of_a_response_is_what_all_its_headers_say() {
         let head = |headers: &[(&'static str, &'static str)], end_of_stream| {
@@ -540,7 +547,8 @@ mod tests {
         assert!(response_head(b"\x0a\x05a").is_err());
     }
 
-    /// Who could make a claim that we cannot decode would else get past a Deny rule.
+    /// Tests that an undecodable claim fails the stream. Otherwise a caller with such a claim would
+    /// bypass a Deny rule.
     #[test]
     fn claims_that_cannot_be_decoded_are_not_taken_for_none() {
         let file =

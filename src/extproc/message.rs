@@ -1,4 +1,4 @@
-//! What Envoy and we say to each other, without their encoding.
+//! The messages between Envoy and mcp-authz, without their encoding.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::claims::VerifiedClaims;
 use crate::gate::{Refusal, ResponseHead};
 use crate::head::Head;
 
-/// How Envoy is set to send bodies (`processing_mode`).
+/// The mode in which Envoy sends bodies (`processing_mode`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyMode {
     None,
@@ -16,11 +16,11 @@ pub(super) enum BodyMode {
     Buffered,
     BufferedPartial,
     FullDuplexStreamed,
-    /// One that this version does not know.
+    /// A mode that this version does not know.
     Other(i32),
 }
 
-/// As Envoy's configuration spells it.
+/// Writes the mode as Envoy's configuration spells it.
 impl fmt::Display for BodyMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -34,18 +34,18 @@ impl fmt::Display for BodyMode {
     }
 }
 
-/// What Envoy tells about itself in the first message.
+/// The processing modes that Envoy sends in the first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Setup {
     pub(super) request_body: BodyMode,
     pub(super) response_body: BodyMode,
 }
 
-/// A message of Envoy.
+/// A message from Envoy.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) event: Event,
-    /// Comes with the first message; old Envoys leave it out.
+    /// The modes, which come with the first message; old versions of Envoy omit them.
     pub(super) setup: Option<Setup>,
     /// The claims that `jwt_authn` verified.
     pub(super) verified: VerifiedClaims,
@@ -60,32 +60,32 @@ pub(super) enum Event {
     RequestBody(Chunk),
     RequestTrailers,
     Response(ResponsePart),
-    /// None of those that this version knows.
+    /// An event that this version does not know.
     Unknown,
 }
 
 /// A part of the server's response.
 #[derive(Debug)]
 pub(super) enum ResponsePart {
-    /// With the head, if a list is awaited.
+    /// The headers, if the response is filtered.
     Headers(Option<ResponseHead>),
     Body(Chunk),
     Trailers,
 }
 
-/// A part of a body.
+/// A chunk of a body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub(super) bytes: Bytes,
     pub(super) end_of_stream: bool,
 }
 
-/// In which encodings the server may answer.
+/// The encodings in which the server may respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encodings {
-    /// As the client says.
+    /// The encodings that the client accepts.
     Accepted,
-    /// In none, because the answer is read here.
+    /// No encoding, because mcp-authz reads the response.
     Identity,
 }
 
@@ -108,8 +108,7 @@ pub(super) enum Answer {
     Refuse(Refusal),
 }
 
-/// A message that cannot come from a correct Envoy in this state. It fails the
-/// stream.
+/// A message that a correct Envoy cannot send in this state. The violation fails the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation(pub(super) &'static str);
 

@@ -1,9 +1,8 @@
 //! The gRPC service: a stream of Envoy's messages in, a stream of answers out.
 //!
-//! The answers are polled straight from the requests. A task and a channel for
-//! each stream would cost three times as much processor time as the whole
-//! decision. Only a large body is worked on in another thread, so that small requests do not
-//! wait for it.
+//! Polling the answers polls the requests directly. A task and a channel for each stream would cost
+//! three times as much processor time as the complete decision. Only a large body is evaluated in
+//! another thread, so small requests do not wait for it.
 
 use std::collections::VecDeque;
 use std::future::{self, Ready};
@@ -35,16 +34,15 @@ use crate::gate::{Gate, LiveGate, Obligation, TurnedAway, Unread};
 use crate::record::Record;
 use crate::telemetry::{Held, ListOutcome, OpenStream, Recorder, StreamFailure};
 
-/// The gRPC metadata in which Envoy may name the policy that judges
+/// The gRPC metadata in which Envoy may name the policy that decides
 /// (`grpc_service.initial_metadata`, also per route).
 const POLICY_METADATA: &str = "x-mcp-authz-policy";
 /// The gRPC metadata in which Envoy names its own span, if it traces.
 const TRACEPARENT: &str = "traceparent";
-/// What a message may hold beside the body: headers, claims, attributes.
+/// The most bytes of a message beside the body: headers, claims, attributes.
 const BESIDE_THE_BODY_BYTES: usize = 1 << 20;
 
-/// The external processor. Each stream is judged by the gate that is in force when
-/// it begins.
+/// The external processor. The gate that is current when a stream begins decides about the stream.
 #[derive(Debug, Clone)]
 pub struct ExtProc {
     live: Arc<LiveGate>,
@@ -53,12 +51,12 @@ pub struct ExtProc {
 }
 
 impl ExtProc {
-    /// The service for the gate in force. Each decision is told to the recorder.
+    /// Creates the service. The recorder receives each decision.
     pub fn new(live: Arc<LiveGate>, recorder: Arc<Recorder>, capacity: Capacity) -> Self {
         Self { live, recorder, capacity }
     }
 
-    /// Answers a request of HTTP/2.
+    /// Answers an HTTP/2 request.
     pub async fn answer<B>(&self, request: http::Request<B>) -> http::Response<Body>
     where
         B: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + Unpin + 'static,
@@ -67,8 +65,8 @@ impl ExtProc {
             return Status::unimplemented("the only method is Process").into_http();
         }
         let gate = self.live.current();
-        // A buffered body arrives in one message. Twice the limit, so that one
-        // above it is told 413 rather than 500.
+        // A buffered body arrives in one message. The limit is doubled so that a body above it gets
+        // a 413 rather than a 500.
         let largest = gate.limits.max_body_bytes.saturating_mul(2) + BESIDE_THE_BODY_BYTES;
         let capacity = self.capacity;
         let held = Arc::new(Held::new(Arc::clone(&self.recorder)));
@@ -82,11 +80,11 @@ impl NamedService for ExtProc {
     const NAME: &'static str = SERVICE;
 }
 
-/// The messages of a stream, in buffers that most of them fit into.
+/// The codec of a stream's messages, with buffers that fit most of them.
 #[derive(Debug, Clone, Copy)]
 struct Messages;
 
-/// How much is written before it is sent on, in bytes.
+/// The number of bytes that are encoded before they are sent.
 const YIELD_AT: usize = 32 << 10;
 
 impl Codec for Messages {
@@ -119,7 +117,7 @@ impl StreamingService<ProcessingRequest> for OneStream {
 
     fn call(&mut self, request: Request<Streaming<ProcessingRequest>>) -> Self::Future {
         let mut named = request.metadata().get_all(POLICY_METADATA).iter().peekable();
-        // What is no text or comes twice names none that there is.
+        // A name that is not text or comes twice matches no policy.
         let name = |value: &MetadataValue<_>| value.to_str().unwrap_or_default().to_owned();
         let policy = named.peek().is_some().then(|| named.map(name).collect::<Vec<_>>().join(","));
         let traceparent = request.metadata().get(TRACEPARENT).map(name);
@@ -141,31 +139,31 @@ impl StreamingService<ProcessingRequest> for OneStream {
     }
 }
 
-/// How long a refusal waits for the body, to repeat its id.
+/// The longest time that a refusal waits for the body, to repeat the request's id.
 const LONGEST_WAIT_FOR_ID: Duration = Duration::from_secs(2);
 
-/// The answers of one stream, made when they are asked for.
+/// The answers of one stream, computed when they are polled.
 #[derive(Debug)]
 struct Conversation {
     gate: Arc<Gate>,
-    /// Counts it as open as long as it is.
+    /// The count of open streams, which includes this stream until it is dropped.
     open: OpenStream,
     capacity: Capacity,
     named: Named,
     requests: Streaming<ProcessingRequest>,
     session: Session,
     answers: VecDeque<Answer>,
-    /// The session, while another thread works on a large body with it.
+    /// The task of the thread that works on a large body. The session is there meanwhile.
     working: Option<JoinHandle<Worked>>,
-    /// What Envoy shall know of the decision: goes with the next answer.
+    /// The metadata about the decision, which goes to Envoy with the next answer.
     metadata: Option<Bytes>,
-    /// Whether Envoy only watched when it sent the last message.
+    /// True if Envoy was in `observability_mode` when it sent the last message.
     is_observed: bool,
-    /// When the request must have come, from when it is first waited for.
+    /// The deadline for the request to be complete, set when the stream first waits for Envoy.
     deadline: Deadline,
 }
 
-/// A session after a message, with what came of it.
+/// A session after a message, with the results of the message.
 #[derive(Debug)]
 struct Worked {
     session: Session,
@@ -207,7 +205,7 @@ impl Stream for Conversation {
                 }
                 continue;
             }
-            // To wait for Envoy would tie the response to this stream.
+            // Waiting for Envoy would tie the response to this stream.
             if this.session.is_over() {
                 return Poll::Ready(None);
             }
@@ -237,7 +235,7 @@ impl Stream for Conversation {
                 }
                 Some(Err(status)) if !this.session.is_decided() && !this.is_observed => {
                     match status.code() {
-                        // Clients that leave in the middle of a body are no news.
+                        // Clients that disconnect in the middle of a body are normal.
                         Code::Cancelled => tracing::debug!("stream cancelled before a decision"),
                         code => {
                             let message = status.message();
@@ -247,9 +245,9 @@ impl Stream for Conversation {
                     }
                     return Poll::Ready(Some(Err(status)));
                 }
-                // It never waited for us.
+                // In `observability_mode`, Envoy never waits for mcp-authz.
                 Some(Err(_)) | None if this.is_observed => return Poll::Ready(None),
-                // Envoy goes on without us if we end a stream cleanly.
+                // Envoy continues the request if mcp-authz ends a stream cleanly.
                 None if !this.session.is_decided() => {
                     this.open.failed(StreamFailure::Aborted);
                     return Poll::Ready(Some(Err(Status::aborted(
@@ -262,7 +260,8 @@ impl Stream for Conversation {
     }
 }
 
-/// Envoy breaks a stream off once it needs it no more.
+/// Cancels pending work, and counts a list as interrupted. Envoy breaks a stream off when it no
+/// longer needs it.
 impl Drop for Conversation {
     fn drop(&mut self) {
         if let Some(working) = &self.working {
@@ -298,7 +297,7 @@ impl Conversation {
             let session = std::mem::replace(&mut self.session, Session::new(false));
             let (gate, held) = (Arc::clone(&self.gate), self.open.held());
             self.working = Some(runtime.spawn_blocking(move || {
-                // It counts as held, though the stream may be gone.
+                // The body counts as buffered, even if the stream is gone.
                 let _held = held;
                 Worked::on(session, &gate, message)
             }));
@@ -309,7 +308,7 @@ impl Conversation {
         self.report(record, started.elapsed(), is_first)
     }
 
-    /// Takes back the session from another thread.
+    /// Takes the session back from another thread.
     fn worked(&mut self, worked: Result<Worked, JoinError>) -> Result<(), Status> {
         let Ok(Worked { session, answers, record, took }) = worked else {
             return Err(Status::internal(
@@ -320,7 +319,7 @@ impl Conversation {
         self.report(record, took, false)
     }
 
-    /// Reports what came of a message.
+    /// Reports the results of a message.
     fn report(
         &mut self,
         record: Result<Option<Box<Record>>, Violation>,
@@ -348,7 +347,7 @@ impl Conversation {
             self.open.listed(outcome);
         }
         if is_first && self.session.awaits_id() {
-            // Callers without a token shall not hold streams for long.
+            // Callers without a token must not keep streams open for long.
             let wait = LONGEST_WAIT_FOR_ID.min(self.capacity.body_timeout);
             self.deadline = Deadline::Set(Box::pin(sleep(wait)));
         }
@@ -368,7 +367,7 @@ impl Conversation {
         Status::invalid_argument(violation.to_string())
     }
 
-    /// Answers a request of which a part was thrown away. It cannot go on, not even in
+    /// Answers a request after a part of it was discarded. The request cannot continue, not even in
     /// Shadow.
     fn refuse_for_room(&mut self) -> Result<(), Status> {
         self.give_up(Unread::Overloaded)?;
@@ -379,7 +378,7 @@ impl Conversation {
         Err(Status::resource_exhausted("too much is held"))
     }
 
-    /// Ready when it is too late for the request to come whole.
+    /// Is ready when the deadline for a complete request has passed.
     fn poll_deadline(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Deadline::NotSet = self.deadline {
             self.deadline = Deadline::Set(Box::pin(sleep(self.capacity.body_timeout)));
@@ -392,8 +391,7 @@ impl Conversation {
         Poll::Pending
     }
 
-    /// Answers a request that did not come whole. If nothing came of it, the stream
-    /// fails.
+    /// Answers an incomplete request. If no message came at all, the stream fails.
     fn give_up(&mut self, why: Unread) -> Result<(), Status> {
         if !self.session.is_begun() {
             let (failure, status) = match why {
@@ -420,8 +418,8 @@ impl Conversation {
         self.open.recorder().record(record);
     }
 
-    /// Envoy waits for no answer and heeds none: the request goes on unjudged, which
-    /// is told once a stream.
+    /// Records once per stream that Envoy neither waits for answers nor heeds them, so the request
+    /// continues without an evaluation.
     fn observe(&self) {
         report_observability_mode();
         let record = Record::turned_away(&self.gate, &TurnedAway::observed());
@@ -429,8 +427,8 @@ impl Conversation {
     }
 }
 
-/// In this mode Envoy waits for no answer and heeds none. Nothing that is sent
-/// could stop a call.
+/// Logs once that Envoy neither waits for answers nor heeds them. No answer could stop a call in
+/// this mode.
 fn report_observability_mode() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -1,13 +1,17 @@
 //! The state machine of one stream.
 //!
-//! Envoy holds the request while it waits for us, and goes on without us if the
-//! stream ends cleanly. So a stream has one of three ends: a [`Clearance`](crate::gate::Clearance) was
-//! given, a refusal was sent, or a [`Violation`] fails the stream, which Envoy
-//! answers with a 500. Nothing else lets a request go on.
+//! Envoy holds the request back while it waits for mcp-authz, and continues on its own if the
+//! stream ends cleanly. So a stream ends in one of three ways:
 //!
-//! The stream ends as soon as the whole request has been released and its clearance holds no
-//! obligation. While it is open, Envoy breaks the response off if this process restarts, and
-//! counts the stream against the cluster's `max_requests`.
+//! - The gate gives a [`Clearance`](crate::gate::Clearance).
+//! - The session sends a refusal.
+//! - A [`Violation`] fails the stream, and Envoy responds with a 500.
+//!
+//! Only a clearance lets a request continue.
+//!
+//! The stream ends as soon as the complete request has been released and its clearance holds no
+//! obligation. While the stream is open, Envoy breaks off the response if this process restarts.
+//! Envoy also counts the stream against the cluster's `max_requests`.
 
 mod request;
 mod response;
@@ -20,7 +24,8 @@ use crate::gate::{Admitted, Gate, ListFilter, Obligation, Refusal, Unread};
 use crate::record::Record;
 use crate::telemetry::ListOutcome;
 
-/// A set-up of Envoy in which calls could go on unjudged, with its remedy.
+/// A configuration of Envoy that could let calls continue without an evaluation. Its text names the
+/// fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Misconfiguration {
     BodyMode(BodyMode),
@@ -70,84 +75,85 @@ pub(super) struct Session {
     state: State,
     request_body: BodyMode,
     response_body: BodyMode,
-    /// True if fewer other streams than --max-streams are open; otherwise a body is refused unread.
+    /// True if fewer other streams than `--max-streams` are open. Otherwise a request with a body
+    /// is refused before its body is read.
     has_room: bool,
-    /// The outcome of a list, until it is counted.
+    /// The outcome of a list, until metrics count it.
     list_outcome: Option<ListOutcome>,
 }
 
 #[derive(Debug)]
 enum State {
-    /// Nothing came yet.
+    /// No message came yet.
     Start,
-    /// Envoy collects the body and will send it at once.
+    /// Envoy buffers the body and will send it in one message.
     AwaitingBody { admitted: Admitted, whole: Whole },
-    /// Headers and body come as they are, and are held back here.
+    /// The headers and the body arrive in chunks, and the session holds them back.
     Buffering { admitted: Admitted, body: Vec<u8>, chunks: usize },
-    /// The request may continue, though parts of its body are still to come.
+    /// The request may continue, and chunks of its body are still to come.
     Forwarding,
     /// The request has been released, and its response is filtered.
     Filtering(Box<ListFilter>),
-    /// The request has been released, and Envoy sends its response, though nothing remains to
-    /// be done to it: to end the stream now could lose a part of the response.
+    /// The request has been released without an obligation, but Envoy still sends the response
+    /// through this stream. Ending the stream now could lose a part of the response.
     Responding,
     /// The request has been released, and nothing remains to be done.
     Done,
-    /// The request was answered.
+    /// The session refused the request.
     Refused,
 }
 
-/// How to know that a buffered body is whole.
+/// The rule that decides if a buffered body is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whole {
-    /// It always is; what is larger than Envoy's buffer, Envoy refuses.
+    /// The body is always complete; Envoy refuses a body that is larger than its buffer.
     Always,
-    /// If it ends the stream.
+    /// The body is complete if it ends the stream.
     AtEndOfStream,
 }
 
-/// What a message leads to.
+/// The effect of a message.
 #[derive(Debug)]
 enum Step {
-    /// Nothing is decided by it.
+    /// The message decides nothing.
     Go { to: State, answers: Parts },
-    /// The request is decided.
+    /// The message completes the decision about the request, or about its response.
     Decide { end: End, record: Box<Record> },
 }
 
-/// What becomes of a request.
+/// The consequence of a decision.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once a request, and a box costs each")]
 enum End {
-    /// It continues.
+    /// The request continues.
     Release {
         parts: Parts,
-        /// True if parts of the body are still to come.
+        /// True if chunks of the body are still to come.
         more: bool,
-        /// The filter that the response must go through.
+        /// The filter that edits the response.
         filter: Option<Box<ListFilter>>,
     },
-    /// It is answered here.
+    /// mcp-authz answers the request, or ends its response.
     Refuse(Refusal),
-    /// An error takes the place of the rest of the response.
+    /// An error replaces the rest of the response.
     Replace { answers: Parts, to: State },
 }
 
-/// Answers, in the order in which Envoy expects them.
+/// Answers, in the order that Envoy expects.
 type Parts = [Option<Answer>; 3];
 
 const NO_PARTS: Parts = [None, None, None];
 const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
 
-/// The most bytes of a streamed body in one message: an operator may limit what Envoy's gRPC
-/// client accepts (`max_receive_message_length`).
+/// The most bytes of a streamed body in one message. An operator may limit the messages that
+/// Envoy's gRPC client accepts (`max_receive_message_length`).
 const MAX_PART_BYTES: usize = 64 << 10;
 
-/// The size above which a body is judged in another thread, in bytes.
+/// The size above which another thread evaluates a body, in bytes.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
 impl Session {
-    /// Returns a session that has not begun; `has_room` is false if there are too many others.
+    /// Returns a new session. `has_room` is false if too many other streams are open.
     pub(super) fn new(has_room: bool) -> Self {
         Self {
             state: State::Start,
@@ -163,7 +169,7 @@ impl Session {
         !matches!(self.state, State::Start)
     }
 
-    /// Returns true if the request was released or answered.
+    /// Returns true if the request was released or refused.
     pub(super) fn is_decided(&self) -> bool {
         match self.state {
             State::Start | State::AwaitingBody { .. } | State::Buffering { .. } => false,
@@ -175,17 +181,17 @@ impl Session {
         }
     }
 
-    /// Returns true if nothing remains to be done, so that the stream ends.
+    /// Returns true if nothing remains to be done, so the stream can end.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state, State::Done | State::Refused)
     }
 
-    /// Returns true if the request was answered here.
+    /// Returns true if the session refused the request.
     pub(super) fn is_refused(&self) -> bool {
         matches!(self.state, State::Refused)
     }
 
-    /// Returns true if the request is refused once its id is known.
+    /// Returns true if the request will be refused as soon as its id is known.
     pub(super) fn awaits_id(&self) -> bool {
         let (State::AwaitingBody { admitted, .. } | State::Buffering { admitted, .. }) =
             &self.state
@@ -195,7 +201,7 @@ impl Session {
         admitted.is_refused()
     }
 
-    /// Returns the obligation that remains.
+    /// Returns the obligation that is not yet fulfilled.
     pub(super) fn obligation(&self) -> Option<&Obligation> {
         match &self.state {
             State::Filtering(filter) if !filter.is_broken() => Some(filter.obligation()),
@@ -203,7 +209,7 @@ impl Session {
         }
     }
 
-    /// Returns the number of bytes of a body that are held.
+    /// Returns the number of buffered bytes of a body.
     pub(super) fn held_bytes(&self) -> usize {
         match &self.state {
             State::Buffering { body, .. } => body.len(),
@@ -217,7 +223,7 @@ impl Session {
         }
     }
 
-    /// Returns true if a message leads to work on a large body, which would keep others waiting.
+    /// Returns true if a message causes work on a large body, which would delay other requests.
     pub(super) fn is_costly(&self, gate: &Gate, event: &Event) -> bool {
         let (bytes, is_decisive) = match (&self.state, event) {
             (State::AwaitingBody { .. }, Event::RequestBody(chunk)) => (chunk.bytes.len(), true),
@@ -234,8 +240,8 @@ impl Session {
         is_decisive && bytes > LARGE_BODY_BYTES
     }
 
-    /// Takes a message and appends the answers to it. If it decides, the record of the
-    /// decision is returned: it belongs to the first of these answers.
+    /// Handles a message and appends the answers to it. Returns the record if the message leads to
+    /// a decision. The record belongs to the first of these answers.
     pub(super) fn on(
         &mut self,
         gate: &Gate,
@@ -243,7 +249,7 @@ impl Session {
         answers: &mut impl Extend<Answer>,
     ) -> Result<Option<Box<Record>>, Violation> {
         let Message { event, setup, verified } = message;
-        // A violation leaves it refused.
+        // After a violation the session stays refused.
         let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
             // The stream has ended.
             (state @ (State::Done | State::Refused), _) => {
@@ -259,7 +265,8 @@ impl Session {
                 self.filter_response(gate, filter, part)
             }
             (state, Event::Response(part)) => {
-                // Of the server, or of a filter while we were waiting.
+                // The response is the server's, or that of a filter that answered while the session
+                // waited.
                 self.pass_response(state, part)
             }
             (State::Forwarding, event) => self.forward(event)?,
@@ -268,8 +275,8 @@ impl Session {
         Ok(self.apply(gate, step, answers))
     }
 
-    /// Decides a request whose body did not come. `None`: there is nothing to
-    /// decide, or (in Shadow) nothing that could be sent to Envoy now.
+    /// Decides about a request whose body did not come completely. Returns `None` if there is
+    /// nothing to decide, or (in Shadow) if no answer could be sent to Envoy now.
     pub(super) fn give_up(
         &mut self,
         gate: &Gate,
@@ -346,7 +353,7 @@ impl Session {
         record
     }
 
-    /// Returns the refusal of a request whose response could not be filtered.
+    /// Returns a refusal if the response could not be filtered in Envoy's mode.
     fn unfulfillable(&self, filter: &ListFilter) -> Option<Refusal> {
         match self.response_body {
             BodyMode::Streamed | BodyMode::FullDuplexStreamed => None,
@@ -355,7 +362,7 @@ impl Session {
     }
 
     /// Refuses a request that has just been released, because there is no room to filter its
-    /// response. None of the answers to the message was sent.
+    /// response. No answer to the message has been sent yet.
     pub(super) fn refuse_filter(
         &mut self,
         gate: &Gate,
@@ -387,8 +394,8 @@ impl Session {
         record
     }
 
-    /// Returns the state of a request that has been released, without an obligation. A part of
-    /// a response that Envoy has sent in `FULL_DUPLEX_STREAMED` would be lost with the stream.
+    /// Returns the state of a released request without an obligation. In `FULL_DUPLEX_STREAMED`,
+    /// ending the stream would lose the chunks of the response that Envoy has sent.
     fn released(&self) -> State {
         match self.response_body {
             BodyMode::FullDuplexStreamed => State::Responding,
@@ -402,7 +409,7 @@ impl Session {
     }
 }
 
-/// Appends an answer, its body in parts that Envoy's gRPC client accepts.
+/// Appends an answer. Splits a large body into chunks that Envoy's gRPC client accepts.
 fn extend_in_parts(answer: Answer, answers: &mut impl Extend<Answer>) {
     let (Chunk { mut bytes, end_of_stream }, streamed): (Chunk, fn(Chunk) -> Answer) = match answer
     {

@@ -1,24 +1,25 @@
-//! Envoy's `envoy.service.ext_proc.v3` on the wire, trimmed to what is read and written.
+//! The wire format of Envoy's `envoy.service.ext_proc.v3`, reduced to the fields that mcp-authz
+//! reads and writes.
 //!
-//! Protobuf skips fields that a message does not have, and a text, a submessage and bytes
-//! look alike. So what is not read is not decoded, what may be read later is kept as it
-//! came, and bytes are parts of the message's buffer rather than copies. Tests compare
-//! with the whole messages of `envoy-types`.
+//! Protobuf skips fields that a message type does not have, and strings, submessages and bytes look
+//! alike on the wire. So fields that are never read are not decoded, and fields that may be read
+//! later stay encoded. Bytes are slices of the message's buffer rather than copies. Tests compare
+//! these types with the complete messages of `envoy-types`.
 
 use prost::bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::message::Violation;
 
-/// It must not be taken for nothing: a Deny rule could ask for what is in it.
+/// Undecodable data must not count as absent: a Deny rule could depend on a value in it.
 const NOT_PROTOBUF: Violation = Violation("metadata or attributes cannot be decoded");
 
 /// The name of the service.
 pub(super) const SERVICE: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
-/// The path of its only method.
+/// The path of the service's only method.
 pub(super) const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 
-/// What Envoy asks.
+/// A message from Envoy about a part of a request or response.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ProcessingRequest {
     #[prost(oneof = "Asked", tags = "2, 3, 4, 5, 6, 7")]
@@ -26,7 +27,7 @@ pub(super) struct ProcessingRequest {
     /// A `Metadata`, whose first field is a map of a `Struct` for each filter.
     #[prost(bytes = "bytes", optional, tag = "8")]
     pub(super) metadata_context: Option<Bytes>,
-    /// Of each filter a `Struct`.
+    /// A `Struct` for each filter.
     #[prost(message, repeated, tag = "9")]
     pub(super) attributes: Vec<Member>,
     #[prost(bool, tag = "10")]
@@ -35,12 +36,12 @@ pub(super) struct ProcessingRequest {
     pub(super) protocol_config: Option<ProtocolConfiguration>,
 }
 
-/// The part of a request or a response that Envoy asks about.
+/// The part of a request or a response that Envoy sends.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Asked {
     #[prost(message, tag = "2")]
     RequestHeaders(HttpHeaders),
-    /// `HttpHeaders`, seldom read.
+    /// `HttpHeaders`, left encoded because they are seldom read.
     #[prost(bytes = "bytes", tag = "3")]
     ResponseHeaders(Bytes),
     #[prost(message, tag = "4")]
@@ -53,7 +54,7 @@ pub(super) enum Asked {
     ResponseTrailers(Empty),
 }
 
-/// A message of which nothing is read.
+/// A message without any field that is read.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(super) struct Empty {}
 
@@ -106,17 +107,19 @@ pub(super) struct Member {
     pub(super) value: Bytes,
 }
 
-/// The members of a map that is the first field of a message, such as
-/// `google.protobuf.Struct`; their names and values are not decoded yet.
+/// The members of a map that is the first field of a message, such as `google.protobuf.Struct`.
+/// Their names and values are not decoded yet.
 #[derive(Debug, Default)]
 pub(super) struct Members<'m>(Vec<(&'m [u8], &'m [u8])>);
 
 impl<'m> Members<'m> {
-    /// Tokens have about a dozen claims.
+    /// The initial room for members. Tokens have about a dozen claims.
     const MOST_HAVE_LESS: usize = 24;
 
+    /// Splits a message into the members of its map.
+    ///
     /// # Errors
-    /// If it is no such message.
+    /// If the bytes are not such a message.
     pub(super) fn of(message: &'m [u8]) -> Result<Self, Violation> {
         let mut members = Vec::with_capacity(Self::MOST_HAVE_LESS);
         for field in Fields(message) {
@@ -136,12 +139,12 @@ impl<'m> Members<'m> {
         Ok(Self(members))
     }
 
-    /// The value of a member. The last counts, as protobuf has it.
+    /// Returns the value of a member. As in protobuf, the last one with this name counts.
     pub(super) fn get(&self, name: &str) -> Option<&'m [u8]> {
         self.0.iter().rfind(|(found, _)| *found == name.as_bytes()).map(|(_, value)| *value)
     }
 
-    /// All of them.
+    /// Returns all members.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'m [u8], &'m [u8])> {
         self.0.iter().copied()
     }
@@ -151,12 +154,12 @@ impl<'m> Members<'m> {
     }
 }
 
-/// The text, if a `google.protobuf.Value` is one.
+/// Returns the string, if a `google.protobuf.Value` is one.
 pub(super) fn text(value: &[u8]) -> Result<Option<&str>, Violation> {
     only_field(value, 3)?.map(utf8).transpose()
 }
 
-/// The `Struct`, if a `google.protobuf.Value` is one.
+/// Returns the `Struct`, if a `google.protobuf.Value` is one.
 pub(super) fn structure(value: &[u8]) -> Result<Option<&[u8]>, Violation> {
     only_field(value, 5)
 }
@@ -165,18 +168,18 @@ pub(super) fn utf8(text: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(text).map_err(|_not_utf8| NOT_PROTOBUF)
 }
 
-/// The field of a message that has just this one.
+/// Returns the field with this tag, if the message has only this field.
 fn only_field(message: &[u8], tag: usize) -> Result<Option<&[u8]>, Violation> {
     let mut fields = Fields(message);
     let (first, second) = (fields.next().transpose()?, fields.next().transpose()?);
     Ok(first.filter(|(found, _)| *found == tag && second.is_none()).map(|(_, bytes)| bytes))
 }
 
-/// The type of texts, bytes and messages in protobuf's wire format.
+/// The type of strings, bytes and messages in protobuf's wire format.
 const LENGTH_DELIMITED: u8 = 2;
 
-/// The texts, bytes and messages among the fields of a message, with their tags. An error
-/// comes last if it is not protobuf.
+/// The strings, bytes and messages among the fields of a message, with their tags. If the bytes are
+/// not protobuf, the last item is an error.
 struct Fields<'m>(&'m [u8]);
 
 impl<'m> Iterator for Fields<'m> {
@@ -184,7 +187,7 @@ impl<'m> Iterator for Fields<'m> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        // Most have a small tag, and are short.
+        // Most fields have a small tag, and are short.
         if let [key @ 0..0x80, length @ 0..0x80, rest @ ..] = self.0
             && key & 7 == LENGTH_DELIMITED
             && let Some((value, rest)) = rest.split_at_checked(usize::from(*length))
@@ -211,7 +214,7 @@ impl<'m> Fields<'m> {
         None
     }
 
-    /// The next one. Of numbers there is no value.
+    /// Returns the next field. A number has no value here.
     fn field(&mut self) -> Option<(usize, Option<&'m [u8]>)> {
         let key = self.varint()?;
         let length = match key & 7 {
@@ -234,7 +237,7 @@ impl<'m> Fields<'m> {
     }
 }
 
-/// What is answered.
+/// A message to Envoy.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ProcessingResponse {
     #[prost(oneof = "Answered", tags = "1, 2, 3, 4, 5, 6, 7")]
@@ -244,7 +247,7 @@ pub(super) struct ProcessingResponse {
     pub(super) dynamic_metadata: Option<Bytes>,
 }
 
-/// The part that an answer is about.
+/// The part of a request or a response that an answer belongs to.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum Answered {
     #[prost(message, tag = "1")]
@@ -320,26 +323,26 @@ pub(super) struct HeaderValueOption {
     pub(super) append_action: i32,
 }
 
-/// Appends a field of text, bytes or a message with this tag.
+/// Appends a field with this tag that holds a string, bytes or a message.
 pub(super) fn put(buffer: &mut Vec<u8>, tag: u8, value: &[u8]) {
     begin(buffer, tag, value.len());
     buffer.extend_from_slice(value);
 }
 
-/// How long such a field is.
+/// Returns the length of a field with a value of this length, in bytes.
 pub(super) fn length(value: usize) -> usize {
     1 + prost::length_delimiter_len(value) + value
 }
 
-/// Begins such a field, of which so many bytes follow.
+/// Appends the beginning of a field, before `length` bytes of its value.
 pub(super) fn begin(buffer: &mut Vec<u8>, tag: u8, length: usize) {
     let key = tag << 3 | LENGTH_DELIMITED;
     match u8::try_from(length) {
-        // Most are short.
+        // Most values are short.
         Ok(length @ 0..0x80) => buffer.extend_from_slice(&[key, length]),
         _ => {
             buffer.push(key);
-            // A vector has room.
+            // Writing to a vector cannot fail.
             let _written = prost::encode_length_delimiter(length, buffer);
         }
     }

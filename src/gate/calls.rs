@@ -1,11 +1,11 @@
-//! The calls of a body: one, or those of a batch.
+//! The calls of a body: one, or all calls of a batch.
 
 use super::{Admitted, Judged, Judgement, Proof, Refusal};
 use crate::claims::Claims;
 use crate::mcp::{Call, Malformed, Problem};
 use crate::policy::{Facts, NoSubject, Policy, Reason};
 
-/// Judges all calls of a body: they go on together or not at all.
+/// Decides about all calls of a body: all continue, or none.
 pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Judgement<'p, 'b> {
     let (policy, are_several) = (admitted.policy(), calls.len() > 1);
     let mut judged = Vec::with_capacity(calls.len());
@@ -33,7 +33,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
         [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
     };
     let mut judgement = Judgement { calls: judged, ..judgement };
-    // A batch may hold none.
+    // A batch may hold no call.
     judgement.method = judgement.decisive().map(|judged| judged.call.method.clone());
     judgement
 }
@@ -41,7 +41,7 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
 /// A call that is denied.
 struct Denied<'j, 'p, 'b> {
     judged: &'j Judged<'p, 'b>,
-    /// The scopes that would help it.
+    /// The scopes that would allow the call; `None` if no scopes would.
     remedy: Option<&'p [String]>,
 }
 
@@ -67,7 +67,7 @@ fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p
     Ok(Judged { call, evaluation })
 }
 
-/// The refusal of several calls of which some are denied.
+/// Returns the refusal of several calls, some of which are denied.
 fn denied_some(
     admitted: &Admitted,
     calls: &[Judged<'_, '_>],
@@ -82,12 +82,12 @@ fn denied_some(
     for scope in denied.iter().flat_map(|call| call.remedy.unwrap_or_default()) {
         add(policy, scope, &mut scopes);
     }
-    // What helps one call could, by a rule over scopes, close another.
+    // The scopes that allow one call could make a Deny rule apply to another.
     let claims = admitted.claims.as_ref();
     if !calls.iter().all(|judged| is_allowed_with(admitted, judged, claims, &scopes)) {
         return Refusal::denied(policy, &first.judged.call, Reason::DenyRule, None);
     }
-    // A token with just these is to be enough for what is allowed already, too.
+    // A token with only these scopes must also suffice for the calls that are already allowed.
     let nothing = claims.map(Claims::without_scopes);
     for judged in calls.iter().filter(|judged| judged.evaluation.decision.permit().is_ok()) {
         if !is_allowed_with(admitted, judged, nothing.as_ref(), &scopes) {
@@ -99,7 +99,7 @@ fn denied_some(
     first.refusal(policy, Some(&scopes))
 }
 
-/// Adds a scope, unless another one implies it.
+/// Adds a scope, unless another scope implies it.
 fn add(policy: &Policy, scope: &str, scopes: &mut Vec<String>) {
     let implies =
         |broad: &str, narrow: &str| broad == narrow || policy.scopes.implies(broad, narrow);

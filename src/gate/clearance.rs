@@ -1,11 +1,11 @@
-//! The proof that a request may continue, with what remains to be done to its response.
+//! The proof that a request may continue, with the obligation for its response.
 
 use super::{Admitted, Gate, ListFilter};
 use crate::mcp::{Listing, NotGoverned, RequestId};
 use crate::policy::Permit;
 
-/// Proof that a request may continue. What remains to be done to its response is a part of
-/// the proof, so that no integration can lose it.
+/// Proof that a request may continue. The obligation for the response is a part of the proof, so no
+/// integration can lose it.
 #[derive(Debug)]
 #[must_use = "the response may have to be filtered"]
 pub struct Clearance {
@@ -17,26 +17,26 @@ pub struct Clearance {
 #[derive(Debug)]
 #[expect(dead_code, reason = "proofs, to be had and not looked at")]
 pub(super) enum Proof {
-    /// All its calls, of which there are none in what is not governed.
+    /// The permits of all calls; empty if a batch holds no call that rules decide about.
     Calls(Vec<Permit>),
     NotGoverned(NotGoverned),
     NoMessage,
-    /// The policy enforces nothing.
+    /// A policy in Shadow, which is not enforced.
     Shadow,
 }
 
 /// A duty that comes with a permission (XACML 3.0, section 7.18).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obligation {
-    /// Filter the list in the response.
+    /// The duty to filter the list in the response.
     FilterList {
-        /// The list that the request asks for.
+        /// The requested list.
         listing: Listing,
-        /// The request's id, if an error can answer to it.
+        /// The request's id, if an error can repeat it.
         id: Option<RequestId>,
     },
-    /// Filter every list in the response to a request with `Last-Event-ID`: the server sends again
-    /// what the client missed (MCP 2025-11-25, "Resumability and Redelivery").
+    /// The duty to filter every list in the response to a request with `Last-Event-ID`. The server
+    /// sends again what the client missed (MCP 2025-11-25, "Resumability and Redelivery").
     FilterReplay,
 }
 
@@ -45,7 +45,7 @@ impl Clearance {
         Self { proof, obligation: None }
     }
 
-    /// Returns the proof with an obligation, which takes the place of one that it has.
+    /// Returns the proof with an obligation, which replaces an earlier one.
     pub(super) fn obliged(self, obligation: Option<Obligation>) -> Self {
         Self { obligation: obligation.or(self.obligation), ..self }
     }
@@ -55,8 +55,7 @@ impl Clearance {
         self.obligation.as_ref()
     }
 
-    /// Returns the filter that the response must go through; `None`: nothing remains to be
-    /// done to it.
+    /// Returns the filter for the response; `None` if there is no obligation.
     pub fn into_list_filter(self, gate: &Gate, admitted: Admitted) -> Option<Box<ListFilter>> {
         let obligation = self.obligation?;
         Some(Box::new(ListFilter::new(admitted, gate.limits, obligation)))

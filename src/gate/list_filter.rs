@@ -1,4 +1,4 @@
-//! The filter that the response to a list goes through, while it comes.
+//! The filter that edits the response to a list request while the response comes.
 
 mod value_end;
 
@@ -10,13 +10,13 @@ use crate::policy::{Budget, Facts, Grants, Shown, Standing};
 
 use self::value_end::ValueEnd;
 
-/// The budget of one message, in budgets of a call.
+/// The condition budget of one message, in budgets of a call.
 const BUDGET_IN_CALLS: usize = 100;
 
 /// The headers of an HTTP response.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResponseHead {
-    /// The status; 0: Envoy did not send one that can be read.
+    /// The status; 0 if Envoy did not send a readable one.
     pub status: u16,
     /// The `Content-Type`, in lower case.
     pub content_type: String,
@@ -28,7 +28,7 @@ pub struct ResponseHead {
     pub end_of_stream: bool,
 }
 
-/// The filter for the response to a request that lists something, or that resumes a stream.
+/// The filter for the response to a list request, or to a request that resumes a stream.
 #[derive(Debug)]
 pub struct ListFilter {
     admitted: Admitted,
@@ -39,20 +39,20 @@ pub struct ListFilter {
     is_elsewhere: bool,
 }
 
-/// The form of the body, with the part of it that has not been filtered.
+/// The form of the body, with the bytes that have not been filtered.
 #[derive(Debug)]
 enum BodyState {
     /// The headers have not come.
     Unknown,
     /// One JSON value.
     Json { body: Vec<u8>, end: ValueEnd },
-    /// Nothing more: the JSON value was complete and has been sent, or there is none.
+    /// The end of the body: the JSON value was complete and has been sent, or there is none.
     Complete,
     /// Server-sent events.
     Events(Events),
-    /// A body that was dropped to free memory; an error takes the place of the next part.
+    /// A body that was dropped to free memory. An error replaces the next chunk.
     Discarded { in_events: bool },
-    /// A body that could not be read: nothing more of it is sent.
+    /// A body that could not be read. No more bytes of it are sent.
     Broken,
 }
 
@@ -63,20 +63,20 @@ pub enum Disposition {
     PassThrough,
     /// A response whose body is filtered.
     Filter {
-        /// The `Cache-Control` that the response gets: a list that differs by caller must not be
-        /// stored by shared caches.
+        /// The `Cache-Control` of the response. Shared caches must not store a list that differs by
+        /// caller.
         cache_control: String,
     },
-    /// A response that cannot be filtered, with the refusal that takes its place.
+    /// A response that cannot be filtered, with the refusal that replaces it.
     Reject(Refusal),
 }
 
-/// A part of a filtered body.
+/// A chunk of a filtered body.
 #[derive(Debug)]
 pub struct FilteredPart {
-    /// The bytes that are sent in its place.
+    /// The bytes that are sent in place of the chunk.
     pub bytes: Vec<u8>,
-    /// The reason why nothing more is sent.
+    /// The reason why no more bytes are sent.
     pub error: Option<Refusal>,
 }
 
@@ -87,17 +87,17 @@ impl ListFilter {
         Self { admitted, limits, grants, obligation, state, is_elsewhere }
     }
 
-    /// Returns the obligation that this fulfills.
+    /// Returns the obligation that this filter fulfills.
     pub fn obligation(&self) -> &Obligation {
         &self.obligation
     }
 
-    /// Returns the request whose response this filters.
+    /// Returns the request whose response this filter edits.
     pub fn admitted(&self) -> &Admitted {
         &self.admitted
     }
 
-    /// Returns a refusal as the answer to the request, by its policy.
+    /// Returns a refusal with the id of the request and the name of its policy.
     pub fn refusing(&self, refusal: Refusal) -> Refusal {
         let id = match &self.obligation {
             Obligation::FilterList { id, .. } => id.clone(),
@@ -126,7 +126,7 @@ impl ListFilter {
                            forward_rules that are needed";
                 return Disposition::Reject(self.unreadable(why));
             }
-            // A client that reads a list in an error reads more than there is.
+            // An error holds no list; only a client that ignores the status would read one there.
             status if head.end_of_stream || !(200..300).contains(&status) => {
                 self.is_elsewhere = status == 202 && self.is_list();
                 return Disposition::PassThrough;
@@ -143,7 +143,7 @@ impl ListFilter {
             }
             "application/json" => BodyState::Json { body: Vec::new(), end: ValueEnd::default() },
             "text/event-stream" => BodyState::Events(Events::default()),
-            // Accepted, and nothing more: the client is sent no body.
+            // A 202 has no list: the filter sends the client no body.
             _ if head.status == 202 => {
                 self.is_elsewhere = self.is_list();
                 BodyState::Complete
@@ -156,8 +156,8 @@ impl ListFilter {
         Disposition::Filter { cache_control: private(&head.cache_control) }
     }
 
-    /// Returns true if the server accepted a request for a list, and answers it on another stream
-    /// (MCP 2024-11-05, "HTTP with SSE"), which is not filtered.
+    /// Returns true if the server accepted a request for a list, but sends the list on another
+    /// stream (MCP 2024-11-05, "HTTP with SSE"). This filter does not edit that stream.
     pub fn is_elsewhere(&self) -> bool {
         self.is_elsewhere
     }
@@ -167,12 +167,13 @@ impl ListFilter {
         matches!(self.state, BodyState::Unknown)
     }
 
-    /// Returns true if the response could not be read, so that nothing more of it is sent.
+    /// Returns true if the response could not be read, so no more of it is sent.
     pub fn is_broken(&self) -> bool {
         matches!(self.state, BodyState::Broken)
     }
 
-    /// Discards what waits for the rest of its message, because there is no room for it.
+    /// Discards the bytes that wait for the rest of their message, because there is no room for
+    /// them.
     pub fn discard_body(&mut self) {
         self.state = match self.state {
             BodyState::Json { .. } => BodyState::Discarded { in_events: false },
@@ -184,8 +185,8 @@ impl ListFilter {
         };
     }
 
-    /// Filters a part of the body. A JSON value is sent as soon as it is complete: where
-    /// trailers follow, no part of the body is marked as the last.
+    /// Filters a chunk of the body. Sends a JSON value as soon as it is complete, because no chunk
+    /// is marked as the last one if trailers follow.
     pub fn on_body(&mut self, part: &[u8], is_last: bool) -> FilteredPart {
         let mut bytes = Vec::new();
         let (state, result) = match std::mem::replace(&mut self.state, BodyState::Broken) {
@@ -226,7 +227,7 @@ impl ListFilter {
         };
         self.state = state;
         let result = match result {
-            // What has been sent is held no more.
+            // Bytes that were sent are no longer buffered.
             Ok(()) if self.held_bytes() > self.limits.max_body_bytes => {
                 Err("it is larger than limits.maxBodyBytes")
             }
@@ -235,7 +236,7 @@ impl ListFilter {
         let error = result.err().map(|why| self.unreadable(why));
         if let Some(refusal) = &error {
             self.state = BodyState::Broken;
-            // Without the id there is no error that a client could read here.
+            // Without the id, an error here would be unreadable for the client.
             if refusal.id.is_some() {
                 bytes.extend(format!("{before}{}{after}", refusal.content().body).into_bytes());
             }
@@ -243,12 +244,12 @@ impl ListFilter {
         FilteredPart { bytes, error }
     }
 
-    /// Returns true for the response to a list, and false for a resumed stream.
+    /// Returns true for the response to a list request, and false for a resumed stream.
     fn is_list(&self) -> bool {
         matches!(self.obligation, Obligation::FilterList { .. })
     }
 
-    /// Returns true if the policy filters a list, wherever it is found.
+    /// Returns true if the policy filters this kind of list.
     fn filters(&self, listing: Listing) -> bool {
         self.admitted.policy.filters(listing.feature())
     }
@@ -257,10 +258,10 @@ impl ListFilter {
         self.filtered(std::str::from_utf8(message).map_err(|_not_text| "it is not UTF-8")?)
     }
 
-    /// Filters the data of an event. On a resumed stream, data that cannot be read is withheld and
-    /// the stream goes on: it belongs to another request than this one.
+    /// Filters the data of an event. On a resumed stream, unreadable data is withheld and the
+    /// stream continues, because that data belongs to another request.
     fn filtered_event(&self, data: &str) -> Result<Data, &'static str> {
-        // Without an object there is no message in any reading.
+        // Without `{`, no reader finds a message in the data.
         if !data.contains('{') {
             return Ok(Data::Keep);
         }
@@ -271,10 +272,10 @@ impl ListFilter {
         }
     }
 
-    /// Returns a message without the entries that the caller may not see; `None`: the message
-    /// stays as it is.
+    /// Returns a message without the entries that the caller may not see. Returns `None` if the
+    /// message stays as it is.
     fn filtered(&self, message: &str) -> Result<Option<String>, &'static str> {
-        // Events can be empty, to begin with or to keep a connection.
+        // The first event of a stream may be empty, and so are events that keep a connection open.
         if message.trim_ascii().is_empty() {
             return Ok(None);
         }
@@ -321,15 +322,15 @@ impl ListFilter {
     }
 }
 
-/// Returns a `Cache-Control` that lets no shared cache store the response ([RFC 9111, section
-/// 5.2.2]), and otherwise says the same.
+/// Returns a `Cache-Control` that forbids shared caches to store the response ([RFC 9111, section
+/// 5.2.2]). Keeps the directives that restrict caching further, and `max-age`.
 ///
 /// [RFC 9111, section 5.2.2]: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2
 fn private(cache_control: &str) -> String {
     let mut directives = vec!["private"];
     for directive in cache_control.split(',').map(str::trim) {
         let name = directive.split('=').next().unwrap_or_default().trim().to_ascii_lowercase();
-        // A field name in quotes can hold a comma; then the rest of it is no directive.
+        // A quoted field name can hold a comma; the part after that comma is no directive.
         match name.as_str() {
             "no-store" | "no-cache" | "must-revalidate" | "no-transform" | "max-age"
                 if !directive.contains('"') =>

@@ -1,28 +1,27 @@
-//! The gate in force, which can be replaced while it is used.
+//! The current gate, which can be replaced while requests use it.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Gate;
 
-/// The gate that judges new requests. Whoever has taken it keeps it, so that a
-/// request is judged by one policy from start to end.
+/// The gate that decides about new requests. A request keeps the gate that it began with, so one
+/// policy decides about the request from start to end.
 #[derive(Debug)]
 pub struct LiveGate(RwLock<Arc<Gate>>);
 
 impl LiveGate {
-    /// Starts with a gate.
+    /// Creates a holder with its first gate.
     pub fn new(gate: Gate) -> Self {
         Self(RwLock::new(Arc::new(gate)))
     }
 
-    /// The gate in force now.
+    /// Returns the current gate.
     pub fn current(&self) -> Arc<Gate> {
-        // Nothing panics while it holds the lock, and an `Arc` is never half
-        // replaced.
+        // No code panics while it holds the lock, and an `Arc` is never half replaced.
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts another gate in force.
+    /// Replaces the current gate.
     pub fn replace(&self, gate: Gate) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(gate);
     }

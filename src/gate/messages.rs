@@ -1,4 +1,4 @@
-//! From a request and its message to the calls that rules decide about.
+//! The step from a request and its message to the calls that rules decide about.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ pub(super) const POST: &str = "POST";
 /// session.
 pub(super) const OPTIONS: &str = "OPTIONS";
 
-/// Judges a request without a message, by its HTTP method.
+/// Decides about a request without a message by its HTTP method.
 pub(super) fn judge_bodiless<'p, 'b>(admitted: &'p Admitted) -> Judgement<'p, 'b> {
     match http_call(admitted, OPTIONS) {
         Ok(None) => Judgement::cleared(Proof::NoMessage),
@@ -22,8 +22,8 @@ pub(super) fn judge_bodiless<'p, 'b>(admitted: &'p Admitted) -> Judgement<'p, 'b
     }
 }
 
-/// Judges a request by its message. A server may act on the HTTP method of a request that
-/// carries a message, such as DELETE, so rules decide about every one but POST, too.
+/// Decides about a request by its message. A server may act on an HTTP method, such as DELETE, even
+/// if the request carries a message. Rules therefore decide about every method except POST, too.
 pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Judgement<'p, 'b> {
     let policy = admitted.policy();
     let http = match http_call(admitted, POST) {
@@ -63,7 +63,7 @@ pub(super) fn id_of(message: &Message<'_>) -> Option<RequestId> {
     }
 }
 
-/// Returns the call that an HTTP method is, if rules decide about methods.
+/// Returns the call that an HTTP method stands for, if rules decide about methods.
 ///
 /// # Errors
 /// If the method is not known, or not clear.
@@ -85,8 +85,8 @@ fn http_call<'b>(admitted: &Admitted, except: &str) -> Result<Option<Call<'b>>, 
     Call::without_message(method).map(Some).map_err(malformed)
 }
 
-/// Returns true if rules decide about the responses that clients post: the server's tool call
-/// waits for them, so that one which is denied by a rule for all methods would hang it.
+/// Returns true if a rule names the responses that clients post. A tool call of the server waits
+/// for them, so a denial by a rule for all methods would hang the tool call.
 fn names_responses(policy: &Policy) -> bool {
     let mut targets = policy.rules.iter().flat_map(|rule| rule.targets.iter().flatten());
     policy.governed.methods
@@ -97,7 +97,7 @@ fn names_responses(policy: &Policy) -> bool {
         })
 }
 
-/// Returns the obligation of a method that asks for a list which the policy filters.
+/// Returns the obligation of a method that requests a list which the policy filters.
 fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obligation> {
     let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
     policy
@@ -105,20 +105,20 @@ fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obli
         .then(|| Obligation::FilterList { listing, id: id.and_then(RequestId::of) })
 }
 
-/// Returns the obligation of a call that asks for a list which the policy filters.
+/// Returns the obligation of a call that requests a list which the policy filters.
 fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Obligation> {
     let may_list = call.feature == Feature::Method;
     if may_list { filtered_list(policy, &call.method, call.id) } else { None }
 }
 
-/// Judges a request for what a task has done.
+/// Refuses a request about a task.
 fn task<'p, 'b>(policy: &Policy, method: Cow<'b, str>, id: Option<RequestId>) -> Judgement<'p, 'b> {
     let refused = Judgement::refused(policy, Refusal::of_task(id));
     Judgement { method: Some(method), ..refused }
 }
 
-/// Judges several messages together. No answer to them has an id: it would answer one message,
-/// and leave the others without an answer.
+/// Decides about several messages together. No error for a batch has an id: it would answer one
+/// message, and leave the others without an answer.
 fn batch<'p, 'b>(
     admitted: &'p Admitted,
     messages: Vec<Message<'b>>,

@@ -7,13 +7,13 @@ use crate::head::{Head, Header};
 use crate::mcp::MirroredHeaders;
 use crate::policy::{BackendFrom, Unauthenticated};
 
-/// The headers that a client of MCP sends with every message: at least one of them comes with
-/// a message, or Envoy sends no headers.
+/// The headers that an MCP client sends with every message. If a message comes with none of them,
+/// Envoy sends no headers.
 const WITH_EVERY_MESSAGE: [Header; 2] = [Header::ContentType, Header::Accept];
 
 impl Gate {
-    /// Returns the names of the headers that decisions read. `None`: a condition may read any
-    /// header.
+    /// Returns the names of the headers that decisions read. Returns `None` if a condition may read
+    /// any header.
     pub fn headers(&self) -> Option<BTreeSet<&str>> {
         let mut names = BTreeSet::from(Head::PSEUDO_HEADERS);
         names.extend(MirroredHeaders::NAMES);
@@ -40,7 +40,7 @@ impl Gate {
 
     /// Returns true if the header `Authorization` is read.
     fn reads_token(&self) -> bool {
-        // A 401 says whether a token came.
+        // A 401 differs by whether a token came.
         let challenges = |unauthenticated| unauthenticated == Unauthenticated::Challenge;
         self.claims_from == ClaimsFrom::AuthorizationHeader
             || self.policies.iter().any(|policy| challenges(policy.unauthenticated))
@@ -61,8 +61,8 @@ impl Gate {
     }
 }
 
-/// Returns true if Envoy sends no headers of messages, so that none is known to be missing:
-/// every client sends one of those that this looks for.
+/// Returns true if Envoy sends no headers of messages, so a missing header proves nothing. Every
+/// client sends at least one of the headers that this function searches for.
 pub(super) fn lacks_headers(head: &Head) -> bool {
     let is_post = head.method.as_sent().is_none_or(|method| method == messages::POST);
     let names = WITH_EVERY_MESSAGE.map(Header::name);

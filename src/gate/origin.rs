@@ -1,10 +1,10 @@
-//! Whom a request comes from, as far as records of it tell.
+//! The caller and the ids of a request, for records.
 
 use crate::claims::Claims;
 use crate::head::{Head, Header};
 
-/// Whom a request comes from, and how to find it elsewhere. For records only:
-/// nothing is decided by it.
+/// The caller of a request, and the ids by which other systems know the request. For records only:
+/// no decision depends on these values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The claim `sub`.
@@ -21,10 +21,10 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The claims that it is made of.
+    /// The names of the claims that an origin holds.
     pub const CLAIMS: [&str; 3] = ["sub", "client_id", "azp"];
 
-    /// Of a request with this head and these claims.
+    /// Returns the origin of a request with these headers and claims.
     pub(super) fn of(head: &Head, claims: Option<&Claims>) -> Self {
         let claim = |name| claims?.text(name).map(shortened);
         let mut ids = head.values_of(Header::RequestId);
@@ -40,8 +40,8 @@ impl Origin {
     }
 }
 
-/// What callers write, as records tell it: longer texts would be a burden to
-/// whoever keeps them.
+/// Returns the first 256 characters of a text that a caller wrote, which limits the size of
+/// records.
 pub fn shortened(text: &str) -> String {
     const LONGEST: usize = 256;
     if text.len() <= LONGEST {
@@ -56,17 +56,17 @@ pub fn shortened(text: &str) -> String {
 /// [W3C Trace Context, section 3.2]: https://www.w3.org/TR/trace-context/#traceparent-header
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace.
+    /// The id of the trace.
     pub trace_id: u128,
-    /// The span that the request was sent by.
+    /// The id of the span that sent the request.
     pub span_id: u64,
-    /// Whether whoever began the trace records it.
+    /// True if the system that began the trace records it.
     pub sampled: bool,
 }
 
 impl TraceContext {
-    /// The value of a `traceparent`: `00-<trace>-<span>-<flags>`, lower-case
-    /// hexadecimal, neither id only zeros. Later versions may add to its end.
+    /// Parses the value of a `traceparent`: `00-<trace>-<span>-<flags>` in lower-case hexadecimal.
+    /// Neither id may be only zeros. Later versions may add fields at the end.
     pub fn parse(header: &[u8]) -> Option<Self> {
         let mut parts = header.split(|&byte| byte == b'-');
         let mut number = |digits: usize| {

@@ -1,4 +1,4 @@
-//! What a caller is told when a request may not go on.
+//! The response to a caller whose request is refused.
 
 use std::borrow::Cow;
 
@@ -9,18 +9,18 @@ use crate::challenge;
 use crate::mcp::{Call, Feature, Listing, Malformed, RequestId};
 use crate::policy::{Policy, Reason, Selector, Unselectable};
 
-/// An HTTP answer instead of the request's going on. Its body is a JSON-RPC
-/// error, since MCP clients show that to their users and nothing else; or plain text, where
-/// the id of the request is not known.
+/// An HTTP response in place of the forwarded request. Its body is a JSON-RPC error, because MCP
+/// clients show only that to their users. The body is plain text if the id of the request is not
+/// known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// The HTTP status.
     pub status: u16,
-    /// In one word, for programs.
+    /// The reason in one word, for programs.
     pub reason: &'static str,
-    /// Whose fault it is.
+    /// The party that caused the refusal.
     pub blame: Blame,
-    /// The name of the policy that judged, for logs.
+    /// The name of the policy that decided, for logs.
     pub policy: Option<String>,
     /// The value of `WWW-Authenticate`, if there is a challenge.
     pub www_authenticate: Option<String>,
@@ -32,22 +32,22 @@ pub struct Refusal {
     pub message: String,
     /// The id of the request, if it is known.
     pub id: Option<RequestId>,
-    /// What an operator has to change; for the log only.
+    /// The change that an operator has to make; for the log only.
     pub hint: Option<String>,
 }
 
-/// Whose fault a refusal is, which tells where it is logged and how.
+/// The party that caused a refusal, which selects where and how the refusal is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The policy says no.
+    /// The policy denies the request.
     Policy,
-    /// The request cannot be judged.
+    /// The request cannot be evaluated.
     Request,
-    /// Envoy is set up so that nothing can be judged.
+    /// The configuration of Envoy or mcp-authz prevents an evaluation.
     Operator,
 }
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// The `Content-Type`.
@@ -82,24 +82,25 @@ impl Refusal {
         }
     }
 
-    /// A request that cannot be judged, because of what it is.
+    /// Returns the refusal of a request that cannot be evaluated because of its content.
     fn of_request(status: u16, reason: &'static str, message: &str) -> Self {
         Self::new(status, Blame::Request, reason, (INVALID_REQUEST, message))
     }
 
-    /// A request that cannot be judged, because of what is set up here.
+    /// Returns the refusal of a request that cannot be evaluated because of the configuration.
     fn of_operator(status: u16, reason: &'static str, message: &str) -> Self {
         Self::new(status, Blame::Operator, reason, (INTERNAL_ERROR, message))
     }
 
-    /// Returns the same refusal as the answer to the request with this id.
+    /// Returns the refusal as the response to the request with this id.
     #[must_use]
     pub fn answering(self, id: Option<RequestId>) -> Self {
         Self { id, ..self }
     }
 
-    /// Returns the body: a JSON-RPC error with the request's id. Without one it is text, since
-    /// `"id": null` makes some clients wait forever, and ends the sessions of others.
+    /// Returns the body: a JSON-RPC error with the request's id, or text if there is no id. Text is
+    /// safer than `"id": null`, which makes some clients wait forever and ends the sessions of
+    /// others.
     pub fn content(&self) -> Content {
         let Some(id) = &self.id else {
             let media_type = "text/plain; charset=utf-8";
@@ -115,12 +116,13 @@ impl Refusal {
         Content { media_type: "application/json", body }
     }
 
-    /// The same, with the policy that judged.
+    /// Returns the refusal with the name of the policy that decided.
     pub fn by(self, policy: &Policy) -> Self {
         Self { policy: Some(policy.name.clone()), ..self }
     }
 
-    /// A request that no policy is for, though Envoy may name one.
+    /// Returns the refusal of a request that no policy matches, or for which Envoy names an unknown
+    /// policy.
     pub(super) fn no_policy(named: Option<&str>) -> Self {
         let message = "access denied: no policy covers this address";
         let refusal = Self::new(403, Blame::Policy, "no_policy", (403, message));
@@ -137,7 +139,7 @@ impl Refusal {
         }
     }
 
-    /// A request for which no policy can be selected.
+    /// Returns the refusal of a request for which no policy can be selected.
     pub(super) fn unselectable(why: Unselectable) -> Self {
         let not_sent = |what: &str, by: &str, remedy: &str| {
             Self::misconfigured(&format!(
@@ -167,7 +169,7 @@ impl Refusal {
         }
     }
 
-    /// A request of which `jwt_authn` left several payloads.
+    /// Returns the refusal of a request for which `jwt_authn` left several payloads.
     pub(super) fn several_payloads(namespace: &str, names: &[String]) -> Self {
         let names = names.join("`, `");
         Self::misconfigured(&format!(
@@ -177,7 +179,7 @@ impl Refusal {
         ))
     }
 
-    /// A request with several `Authorization` headers, where one is read.
+    /// Returns the refusal of a request with several `Authorization` headers.
     pub(super) fn repeated_authorization() -> Self {
         Self::of_request(
             400,
@@ -186,7 +188,7 @@ impl Refusal {
         )
     }
 
-    /// A call that the policy does not allow.
+    /// Returns the refusal of a call that the policy denies.
     pub(super) fn denied(
         policy: &Policy,
         call: &Call<'_>,
@@ -219,7 +221,7 @@ impl Refusal {
         refusal.answering(call.request_id())
     }
 
-    /// A request without a verified token.
+    /// Returns the refusal of a request without an accepted token.
     pub(super) fn unauthenticated(policy: &Policy, missing: NoToken) -> Self {
         let (reason, message): (_, Cow<'_, str>) = match missing {
             NoToken::Missing => {
@@ -244,13 +246,14 @@ impl Refusal {
         refusal
     }
 
-    /// A body that is not one well-formed message.
+    /// Returns the refusal of a malformed body.
     pub(super) fn malformed(Malformed { problem, id }: Malformed) -> Self {
         let error = (problem.code(), problem.to_string());
         Self::new(problem.status(), Blame::Request, problem.reason(), error).answering(id)
     }
 
-    /// A request whose HTTP method some servers take for another one: they ignore case.
+    /// Returns the refusal of an HTTP method that some servers read as another, because they ignore
+    /// case.
     pub(super) fn unclear_http_method() -> Self {
         Self::of_request(
             400,
@@ -259,7 +262,7 @@ impl Refusal {
         )
     }
 
-    /// A body that a compression hides.
+    /// Returns the refusal of a compressed body.
     pub(super) fn compressed() -> Self {
         Self::of_request(
             415,
@@ -268,7 +271,7 @@ impl Refusal {
         )
     }
 
-    /// A body that its reader should not take for UTF-8.
+    /// Returns the refusal of a body whose `Content-Type` names a charset other than UTF-8.
     pub(super) fn unsupported_charset() -> Self {
         Self::of_request(
             415,
@@ -277,7 +280,7 @@ impl Refusal {
         )
     }
 
-    /// A body above the limit.
+    /// Returns the refusal of a body above the limit.
     pub(super) fn too_large(max_body_bytes: usize) -> Self {
         Self::of_request(
             413,
@@ -286,7 +289,7 @@ impl Refusal {
         )
     }
 
-    /// A head above the limit ([RFC 6585, section 5]).
+    /// Returns the refusal of headers above the limit ([RFC 6585, section 5]).
     ///
     /// [RFC 6585, section 5]: https://www.rfc-editor.org/rfc/rfc6585#section-5
     pub(super) fn headers_too_large(max_header_bytes: usize) -> Self {
@@ -297,7 +300,7 @@ impl Refusal {
         )
     }
 
-    /// A body that comes in more parts than the limit.
+    /// Returns the refusal of a body that comes in more chunks than the limit.
     pub(super) fn too_many_parts(max_body_parts: usize) -> Self {
         Self::of_request(
             413,
@@ -306,14 +309,14 @@ impl Refusal {
         )
     }
 
-    /// A body that does not come in time ([RFC 9110, section 15.5.9]).
+    /// Returns the refusal of a body that does not come in time ([RFC 9110, section 15.5.9]).
     ///
     /// [RFC 9110, section 15.5.9]: https://www.rfc-editor.org/rfc/rfc9110#section-15.5.9
     pub(super) fn timed_out() -> Self {
         Self::of_request(408, "timed_out", "the body did not come whole in time: send it again")
     }
 
-    /// There is no room for the request ([RFC 9110, section 15.6.4]).
+    /// Returns the refusal of a request for which there is no room ([RFC 9110, section 15.6.4]).
     ///
     /// [RFC 9110, section 15.6.4]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.4
     pub fn overloaded() -> Self {
@@ -324,7 +327,7 @@ impl Refusal {
         )
     }
 
-    /// A body of which Envoy sent only the beginning.
+    /// Returns the refusal of a body when Envoy sent only its beginning.
     pub(super) fn cut_off() -> Self {
         Self::of_request(
             413,
@@ -333,8 +336,8 @@ impl Refusal {
         )
     }
 
-    /// A body that ends with trailers, in `FULL_DUPLEX_STREAMED`: if Envoy retried the request,
-    /// the server would get the body twice (envoyproxy/envoy#45470).
+    /// Returns the refusal of a body that ends with trailers, in `FULL_DUPLEX_STREAMED`. If Envoy
+    /// retried the request, the server would get the body twice (envoyproxy/envoy#45470).
     pub(super) fn request_trailers() -> Self {
         Self::of_request(
             400,
@@ -343,8 +346,8 @@ impl Refusal {
         )
     }
 
-    /// A request for another protocol than HTTP, by `CONNECT` or `Upgrade` ([RFC 9110, section
-    /// 15.6.2]): calls in it could not be read.
+    /// Returns the refusal of a request for a protocol other than HTTP, by `CONNECT` or `Upgrade`
+    /// ([RFC 9110, section 15.6.2]). Calls in that protocol could not be read.
     ///
     /// [RFC 9110, section 15.6.2]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.2
     pub(super) fn upgrade() -> Self {
@@ -355,7 +358,7 @@ impl Refusal {
         )
     }
 
-    /// A list that the server answers with and that cannot be filtered ([RFC 9110, section
+    /// Returns the refusal in place of a server's list that cannot be filtered ([RFC 9110, section
     /// 15.6.3]).
     ///
     /// [RFC 9110, section 15.6.3]: https://www.rfc-editor.org/rfc/rfc9110#section-15.6.3
@@ -365,20 +368,22 @@ impl Refusal {
         Self { hint: Some(hint), ..Self::of_operator(502, "unreadable_list", message) }
     }
 
-    /// A batch that asks for a list which would have to be filtered.
+    /// Returns the refusal of a batch that requests a list which must be filtered.
     pub(super) fn list_in_batch(listing: Listing) -> Self {
         let message = format!("{} is not accepted in a batch: send it alone", listing.method());
         Self::of_request(400, "list_in_batch", &message)
     }
 
-    /// A request for what a task has done, which the policy does not let go on.
+    /// Returns the refusal of a request about a task, where the policy does not accept such
+    /// requests.
     pub(super) fn of_task(id: Option<RequestId>) -> Self {
         let message = "access denied: what tasks have done cannot be asked for here; call the tool \
                        without a task";
         Self::new(403, Blame::Policy, "tasks_denied", (403, message)).answering(id)
     }
 
-    /// Envoy is set up so that calls could go on unjudged.
+    /// Returns the refusal of a request that an Envoy misconfiguration could let through without an
+    /// evaluation.
     pub fn misconfigured(hint: &str) -> Self {
         let message = "the proxy in front of this server is misconfigured; its operator finds the \
                        remedy in the log of mcp-authz";
@@ -386,7 +391,8 @@ impl Refusal {
         Self { hint: Some(hint), ..Self::of_operator(500, "misconfigured", message) }
     }
 
-    /// Envoy does not send the `:method`, which rules decide about.
+    /// Returns the refusal of a request when Envoy does not send the `:method`, which rules decide
+    /// about.
     pub(super) fn no_http_method() -> Self {
         Self::misconfigured(
             "Envoy did not send the `:method` of a request, and a policy decides about methods: \
@@ -394,8 +400,9 @@ impl Refusal {
         )
     }
 
-    /// Envoy sends no headers of a message, and so none that the version of MCP requires. The
-    /// reason is one of its own: a client can cause it, too.
+    /// Returns the refusal of a message when Envoy sends none of its headers, not even those that
+    /// the version of MCP requires. The refusal has its own reason, because a client can cause it,
+    /// too.
     pub(super) fn no_headers() -> Self {
         let refusal = Self::misconfigured(
             "Envoy sent a message with none of the headers `content-type`, `accept` and `mcp-*`, though \
@@ -404,12 +411,13 @@ impl Refusal {
         Self { reason: "no_headers", ..refusal }
     }
 
-    /// Envoy asks nothing, and only tells.
+    /// Returns the refusal that is recorded when Envoy only reports requests
+    /// (`observability_mode`).
     pub(super) fn observed() -> Self {
         Self::of_operator(500, "observability_mode", "nothing is judged")
     }
 
-    /// Envoy does not send the attribute that names the backend.
+    /// Returns the refusal of a call when Envoy does not send the attribute that names the backend.
     pub(super) fn no_attribute(name: &str) -> Self {
         Self::misconfigured(&format!(
             "Envoy did not send the attribute `{name}`, which names the backend of a call: add it \

@@ -2,7 +2,7 @@ use super::*;
 use crate::config;
 use crate::mcp::Listing;
 
-/// {"scope":"a"} and {"scope":"b"}, signed by nobody.
+/// Tokens with {"scope":"a"} and {"scope":"b"}, without a valid signature.
 const A: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
 const B: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImIifQ.AAAA";
 
@@ -11,7 +11,7 @@ fn gate(from: &str) -> Gate {
     config::parse(&text).unwrap()
 }
 
-/// The scopes that a request with these `Authorization` headers is granted.
+/// Returns the scopes that a request with these `Authorization` headers is granted.
 fn granted(gate: &Gate, authorization: &[&str], verified: Option<Claims>) -> Option<Vec<String>> {
     let header = |value: &&str| ("authorization".to_owned(), value.as_bytes().to_vec());
     let head = Head { headers: authorization.iter().map(header).collect(), ..Head::default() };
@@ -32,7 +32,7 @@ fn the_request_s_own_token_counts_only_if_it_is_the_only_one() {
     {
         assert_eq!(scopes(none), None, "{none:?}");
     }
-    // A reader could take either.
+    // A reader could use either header.
     for several in [[A, B], [A, A], ["Basic eA==", B]] {
         let header = |value: &str| ("authorization".to_owned(), value.as_bytes().to_vec());
         let head = Head { headers: several.map(header).to_vec(), ..Head::default() };
@@ -76,7 +76,7 @@ fn a_charset_other_than_utf8_is_found_however_it_is_written() {
     }
 }
 
-/// Where methods are judged a list is a call, and filtered all the same.
+/// Tests that a list request is a call where rules decide about methods, and is still filtered.
 #[test]
 fn a_list_is_filtered_wherever_it_may_go_on() {
     let list = |enforce: &str, settings: &str, method: &str| {
@@ -125,7 +125,7 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
     }
 }
 
-/// Every client sends some header with a message: without any, Envoy withholds them.
+/// Tests a message without any header. Every client sends some, so Envoy must have withheld them.
 #[test]
 fn message_without_headers_is_misconfiguration() {
     const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t"}}"#;
@@ -150,9 +150,10 @@ fn message_without_headers_is_misconfiguration() {
     assert_eq!(answer("POST", &["x-request-id", "authorization"], CALL), of_envoy);
     assert_eq!(answer("POST", &["accept"], CALL), None);
     assert_eq!(answer("POST", &["content-type"], CALL), None);
-    // A header that the version requires, missing from a client that sends others.
+    // The client omits a header that its version requires, but sends others.
     assert_eq!(answer("POST", &["accept"], MODERN), Some((400, -32020, seven())));
-    // No message of MCP is in a request with another HTTP method, nor in what is no JSON.
+    // A request with another HTTP method holds no MCP message, and neither does a body that is not
+    // JSON.
     assert_eq!(answer("PUT", &[], CALL), None);
     assert_eq!(answer("POST", &[], "{"), Some((400, -32700, None)));
 }
@@ -182,7 +183,7 @@ fn headers_that_envoy_sends_are_those_that_are_read() {
     }
 }
 
-/// The reason and the scopes of a denial.
+/// Returns the reason and the scopes of a denial.
 fn denied(policy: &str, token: Option<&str>, body: &str) -> (&'static str, Option<Vec<String>>) {
     let gate = config::parse(&format!("jwt: {{from: authorizationHeader}}\n{policy}")).unwrap();
     let header = |token: &str| ("authorization".to_owned(), token.as_bytes().to_vec());
@@ -211,7 +212,7 @@ fn search_for_scopes_ends_within_budget() {
     for (rules, enough, too_few) in [
         // Conditions that are evaluated again with each scope.
         (rules("\"other\" in request.auth.jwt.scopes"), 50_000, 100),
-        // One condition for all rules: what remains are looks at each rule with each scope.
+        // All rules share one condition, so the remaining cost is one check per rule and scope.
         (rules("args.a == 1") + of_another_tool, 1000, 50),
     ] {
         let with = |steps: usize| {
@@ -243,7 +244,7 @@ fn source_that_differs_leaves_arguments_unread() {
     for (source, reads) in [
         ("{claims: [{name: sub, valueType: String, values: [x]}]}", false),
         ("{claims: [{name: tenant, valueType: String, values: [x]}], scopes: [c]}", false),
-        // To know that these scopes help, the arguments must be read.
+        // The gate must read the arguments to know that these scopes suffice.
         ("{scopes: [c]}", true),
         ("{scopes: [a]}", true),
     ] {

@@ -1,43 +1,43 @@
-//! The clear form of a host and of a path: the one form that all readers take for the same.
+//! The clear form of a host and of a path: the one form that all readers read alike.
 //!
-//! A proxy, mcp-authz and a server each read the host and the path of a request. Where
-//! one of them decodes, shortens or folds more than the others, a request for one server is
-//! evaluated by the policy of another.
+//! A proxy, mcp-authz and a server each read the host and the path of a request. One of them may
+//! decode, shorten or fold more than the others. Then the policy of one server would evaluate a
+//! request for another.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why readers could take a host or a path for different ones.
+/// The reason why readers could read a host or a path differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ambiguity {
-    /// It came several times.
+    /// The host or path came several times.
     Repeated,
-    /// Its bytes are not UTF-8.
+    /// The bytes of the host or path are not UTF-8.
     NotUtf8,
-    /// A host is neither a name nor an IP address with an optional port.
+    /// The host is neither a name nor an IP address with an optional port.
     NotAHost,
-    /// A path does not begin with `/`.
+    /// The path does not begin with `/`.
     NoPath,
-    /// A path holds a character that must be percent-encoded.
+    /// The path holds a character that must be percent-encoded.
     Character,
-    /// A path holds a `%` without two hexadecimal digits.
+    /// The path holds a `%` without two hexadecimal digits.
     BrokenEscape,
-    /// A path percent-encodes a character that can stand for itself.
+    /// The path percent-encodes a character that can stand for itself.
     NeedlessEscape,
-    /// A path percent-encodes a slash, `\`, `%`, `;`, `?`, `#`, a control character, or bytes
+    /// The path percent-encodes a slash, `\`, `%`, `;`, `?`, `#`, a control character, or bytes
     /// that are not UTF-8.
     HiddenDelimiter,
-    /// A path holds `//`.
+    /// The path holds `//`.
     EmptySegment,
-    /// A path holds the segment `.` or `..`.
+    /// The path holds the segment `.` or `..`.
     DotSegment,
-    /// A path holds a `;`.
+    /// The path holds a `;`.
     Semicolon,
-    /// A path holds a `\`.
+    /// The path holds a `\`.
     Backslash,
 }
 
-/// Says what is wrong and what to write instead, after "the host" or "the path".
+/// Writes the problem and its fix, to follow "the host" or "the path".
 impl fmt::Display for Ambiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -72,7 +72,7 @@ impl fmt::Display for Ambiguity {
 /// Returns a host in lower case, without port and without one dot at its end.
 ///
 /// # Errors
-/// If it is not a name or an IP address with an optional port.
+/// If the text is not a name or an IP address with an optional port.
 pub fn clear_host(text: &str) -> Result<Cow<'_, str>, Ambiguity> {
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -123,7 +123,7 @@ fn check_port(text: &str) -> Result<(), Ambiguity> {
 /// Returns a path without its query, with the digits of its percent-escapes in upper case.
 ///
 /// # Errors
-/// If servers could take it for different paths.
+/// If servers could read the path as different paths.
 pub fn clear_path(text: &str) -> Result<Cow<'_, str>, Ambiguity> {
     let path = text.split('?').next().unwrap_or_default();
     let segments = path.strip_prefix('/').ok_or(Ambiguity::NoPath)?;
@@ -171,15 +171,15 @@ pub fn clear_path(text: &str) -> Result<Cow<'_, str>, Ambiguity> {
     Ok(if has_lower_case { Cow::Owned(upper_case_escapes(path)) } else { Cow::Borrowed(path) })
 }
 
-/// Returns true for `pchar` ([RFC 3986, section 3.3]) but `;`, behind which some servers
-/// read parameters.
+/// Returns true for a `pchar` ([RFC 3986, section 3.3]) except `;`, after which some servers read
+/// parameters.
 ///
 /// [RFC 3986, section 3.3]: https://www.rfc-editor.org/rfc/rfc3986#section-3.3
 fn stands_for_itself(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@".contains(&byte)
 }
 
-/// Checks that no reader takes an encoded byte for something else.
+/// Checks that no reader reads an encoded byte as another character.
 fn check_escape(encoded: u8) -> Result<(), Ambiguity> {
     match encoded {
         b'/' | b'\\' | b'%' | b';' | b'?' | b'#' => Err(Ambiguity::HiddenDelimiter),
@@ -189,7 +189,7 @@ fn check_escape(encoded: u8) -> Result<(), Ambiguity> {
     }
 }
 
-/// Writes `%c3` as `%C3`: all readers take them for the same.
+/// Writes `%c3` as `%C3`, since all readers read both alike.
 fn upper_case_escapes(path: &str) -> String {
     let mut parts = path.split('%');
     let mut written = parts.next().unwrap_or_default().to_owned();

@@ -3,19 +3,19 @@
 /// Declares the headers once, so that no header is read that is missing from [`Header::ALL`].
 macro_rules! headers {
     ($($(#[$doc:meta])* $header:ident = $name:literal,)*) => {
-        /// A header that mcp-authz reads, whatever a policy says.
+        /// A header that mcp-authz reads, whatever a policy names.
         ///
-        /// `mcp-authz envoy-config` lets Envoy send these headers, so [`Head`](super::Head)
-        /// gives no other one to code that names it. The headers that MCP adds are
-        /// [`MirroredHeaders::NAMES`](crate::mcp::MirroredHeaders::NAMES); a policy can name
-        /// more.
+        /// `mcp-authz envoy-config` lets Envoy send these headers, so code can read no other header
+        /// of [`Head`](super::Head) by its own name.
+        /// [`MirroredHeaders::NAMES`](crate::mcp::MirroredHeaders::NAMES) are the headers that MCP
+        /// adds; a policy can name more.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Header {
             $($(#[$doc])* $header,)*
         }
 
         impl Header {
-            /// All of them.
+            /// All headers.
             pub const ALL: &[Self] = &[$(Self::$header,)*];
 
             /// Returns the name in lower case, as Envoy sends it.
@@ -29,25 +29,25 @@ macro_rules! headers {
 }
 
 headers! {
-    /// The media types that a client reads: the answer to a list may be JSON or events.
+    /// The media types that a client reads: the response to a list request may be JSON or events.
     Accept = "accept",
-    /// A token, where Envoy verifies none or a 401 has to say whether one came.
+    /// A token, needed if Envoy verifies none or if a 401 depends on whether a token came.
     Authorization = "authorization",
-    /// Of a response: who may keep a list that was filtered for one caller.
+    /// The response header that sets who may store a list that was filtered for one caller.
     CacheControl = "cache-control",
-    /// A compression, which hides a body.
+    /// The compression of a body, which makes the body unreadable.
     ContentEncoding = "content-encoding",
-    /// The size of a body before it comes.
+    /// The size of a body in bytes, before the body comes.
     ContentLength = "content-length",
     /// The media type and the charset of a body.
     ContentType = "content-type",
-    /// A second host: Envoy sends the first one as `:authority`.
+    /// A second host, since Envoy sends the first one as `:authority`.
     Host = "host",
     /// The event after which a stream of events is resumed.
     LastEventId = "last-event-id",
     /// The trace that a request is a part of, for records.
     Traceparent = "traceparent",
-    /// Another protocol, over which no message can be read.
+    /// The name of another protocol, in which no message can be read.
     Upgrade = "upgrade",
     /// The id of a request, for records.
     RequestId = "x-request-id",

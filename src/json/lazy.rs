@@ -1,4 +1,4 @@
-//! An object whose members become trees only when they are asked for.
+//! An object whose members become trees only when a condition reads them.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -6,18 +6,18 @@ use std::sync::OnceLock;
 use super::reader::{Kind, Reader};
 use super::{Found, Json, JsonError, Object};
 
-/// An object that was checked as a whole: it is well-formed, and no object in it holds a key
-/// twice. Lists and objects in it are read into trees when they are first asked for.
+/// An object that was checked completely: it is well-formed, and no object in it holds a duplicate
+/// key. Lists and objects in it become trees when they are first read.
 ///
-/// What is built or compared is taken from an allowance before room is made for it: how many
-/// values and keys that may be.
+/// The allowance is the number of values and keys that may be built or compared. Each value and key
+/// is charged before memory is allocated for it.
 #[derive(Debug, Default)]
 pub struct LazyObject<'a>(Object<'a, Lazy<'a>>);
 
 /// A member of a [`LazyObject`].
 #[derive(Debug)]
 pub struct Lazy<'a> {
-    /// Empty if the tree is there.
+    /// The text of the member; empty if the tree exists.
     text: &'a str,
     max_depth: usize,
     tree: OnceLock<Json<'a>>,
@@ -27,7 +27,7 @@ impl<'a> LazyObject<'a> {
     /// Reads the text of an object.
     ///
     /// # Errors
-    /// If it holds a key twice, or an object in it does; and if the allowance is used up.
+    /// If this object or a nested one holds a duplicate key, or if the allowance is used up.
     pub fn read(text: &'a str, max_depth: usize, allowance: &mut usize) -> Result<Self, JsonError> {
         let mut reader = Reader::with_allowance(text, max_depth, *allowance);
         let (mut members, mut keys) = (Vec::new(), Vec::new());
@@ -48,17 +48,17 @@ impl<'a> LazyObject<'a> {
         self.0.find(name)
     }
 
-    /// Finds two keys that are equal but for letters' case.
+    /// Finds two keys that are equal except for letter case.
     pub fn case_variants(&self) -> Option<(&str, &str)> {
         self.0.case_variants()
     }
 
-    /// The members, in no particular order.
+    /// Returns the members, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Lazy<'a>)> {
         self.0.iter()
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -101,7 +101,7 @@ impl<'a> Lazy<'a> {
             Some(Json::Array(items)) => items.is_empty(),
             Some(Json::Object(members)) => members.is_empty(),
             Some(_) => false,
-            // A list or an object that is not read yet.
+            // This member is a list or an object that has not become a tree yet.
             None => {
                 let inner = self.text.trim_start_matches(['[', '{']).trim_start();
                 matches!(inner, "]" | "}")
@@ -114,7 +114,7 @@ impl<'a> Lazy<'a> {
         self.tree.get().is_some()
     }
 
-    /// Returns the tree. `None`: it has more values and keys than the allowance.
+    /// Returns the tree; `None` if the tree has more values and keys than the allowance.
     pub fn tree(&self, allowance: &mut usize) -> Option<&Json<'a>> {
         if let Some(tree) = self.tree.get() {
             return Some(tree);
@@ -122,7 +122,7 @@ impl<'a> Lazy<'a> {
         let mut reader = Reader::with_allowance(self.text, self.max_depth, *allowance);
         let tree = reader.value();
         *allowance = reader.allowance();
-        // Nothing else fails: the text was checked.
+        // The text was already checked, so only the allowance can fail.
         let tree = tree.ok()?;
         Some(self.tree.get_or_init(|| tree))
     }

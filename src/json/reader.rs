@@ -1,4 +1,4 @@
-//! The reader itself: one pass over the text, no look-ahead beyond a byte.
+//! The reader itself: one pass over the text, with a look-ahead of one byte.
 
 mod number;
 
@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::{Fault, Json, JsonError, Object, has_duplicate};
 
-/// What kind of value was skipped.
+/// The type of a JSON value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Null,
@@ -17,19 +17,19 @@ pub(crate) enum Kind {
     Object,
 }
 
-/// Reads one JSON text, from its start to its end.
+/// A reader of one JSON text, from its start to its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
     max_depth: usize,
-    /// How many values and keys may still be put into trees or compared.
+    /// The number of values and keys that may still be put into trees or compared.
     allowance: usize,
 }
 
-/// Bytes of a key that is not ASCII for which as much is taken from the allowance as for a
-/// value: folding is slow.
+/// The number of bytes of a non-ASCII key that cost as much of the allowance as a value: folding is
+/// slow.
 const FOLDED_AS_ONE: usize = 8;
 
 impl<'a> Reader<'a> {
@@ -37,33 +37,33 @@ impl<'a> Reader<'a> {
         Self { text, at: 0, depth: 0, max_depth, allowance: usize::MAX }
     }
 
-    /// A reader that builds and compares no more values and keys than `allowance`.
+    /// Creates a reader that builds and compares at most `allowance` values and keys.
     pub(super) fn with_allowance(text: &'a str, max_depth: usize, allowance: usize) -> Self {
         Self { allowance, ..Self::new(text, max_depth) }
     }
 
-    /// A reader of the part of a text between two character boundaries.
+    /// Creates a reader of the part of a text between two character boundaries.
     pub(crate) fn within(text: &'a str, start: usize, end: usize, max_depth: usize) -> Self {
         let text = text.get(..end).unwrap_or_default();
         Self { at: start, ..Self::new(text, max_depth) }
     }
 
-    /// How far the text has been read, in bytes.
+    /// Returns the number of bytes that have been read.
     pub(crate) fn offset(&self) -> usize {
         self.at
     }
 
-    /// The deepest nesting that this reader accepts.
+    /// Returns the deepest nesting that this reader accepts, in levels.
     pub(crate) fn max_depth(&self) -> usize {
         self.max_depth
     }
 
-    /// Returns how many values and keys may still be put into trees or compared.
+    /// Returns the number of values and keys that may still be put into trees or compared.
     pub(super) fn allowance(&self) -> usize {
         self.allowance
     }
 
-    /// Takes values and keys from the allowance.
+    /// Subtracts a number of values and keys from the allowance.
     pub(super) fn take(&mut self, count: usize) -> Result<(), JsonError> {
         match self.allowance.checked_sub(count) {
             Some(left) => {
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes a key that is put into a tree from the allowance.
+    /// Subtracts the cost of a key that is put into a tree from the allowance.
     pub(super) fn take_key(&mut self, key: &str) -> Result<(), JsonError> {
         let folding = if key.is_ascii() { 0 } else { key.len() / FOLDED_AS_ONE };
         self.take(1 + folding)
@@ -99,7 +99,7 @@ impl<'a> Reader<'a> {
         self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
-    /// The text from `start` up to here. Both ends are next to ASCII, so they
+    /// Returns the text from `start` to the current offset. Both ends are next to ASCII, so they
     /// are character boundaries.
     pub(crate) fn since(&self, start: usize) -> &'a str {
         self.text.get(start..self.at).unwrap_or_default()
@@ -111,7 +111,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The first byte of the next value, its kind.
+    /// Skips white space and returns the type of the next value, by its first byte.
     pub(crate) fn peek(&mut self) -> Result<Kind, JsonError> {
         self.space();
         match self.byte() {
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing but white space may follow.
+    /// Checks that only white space follows.
     pub(crate) fn end(&mut self) -> Result<(), JsonError> {
         self.space();
         match self.byte() {
@@ -164,8 +164,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks that the next value is well-formed, and that no object in it holds a key twice.
-    /// `keys` is room for those of the objects that are not at their end.
+    /// Checks that the next value is well-formed, and that no object in it holds a duplicate key.
+    /// `keys` is a buffer for the keys of the objects that are still open.
     pub(super) fn check(&mut self, keys: &mut Vec<Cow<'a, str>>) -> Result<(), JsonError> {
         match self.peek()? {
             Kind::Array => self.array(|reader| reader.check(keys)),
@@ -185,8 +185,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks that the next value is well-formed and returns its text. Keys
-    /// are not compared with each other.
+    /// Checks that the next value is well-formed and returns its text. Duplicate keys are accepted.
     pub(crate) fn raw(&mut self) -> Result<(Kind, &'a str), JsonError> {
         let kind = self.peek()?;
         let start = self.at;
@@ -238,7 +237,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// After a member or item: whether another follows.
+    /// Returns true if another member or item follows the one just read.
     fn more(&mut self, close: u8) -> Result<bool, JsonError> {
         self.space();
         match self.byte() {
@@ -274,8 +273,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Calls `member` after each key; it must read the member's value. A key
-    /// that holds NUL is refused: some decoders cut it there.
+    /// Reads an object and calls `member` after each key; `member` must read the value. A key that
+    /// holds NUL is rejected, because some decoders cut the key there.
     pub(crate) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), JsonError>,
@@ -325,8 +324,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Moves to the next byte of a string that is not itself: a quote, a
-    /// backslash or a control character.
+    /// Moves to the next byte of a string that does not stand for itself: a quote, a backslash or a
+    /// control character.
     fn plain(&mut self) -> Result<u8, JsonError> {
         let rest = self.rest();
         self.at += not_plain(rest).unwrap_or(rest.len());
@@ -346,7 +345,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a string; [`Reader::peek`] has seen one.
+    /// Reads a string, after [`Reader::peek`] has found one.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, JsonError> {
         self.at += 1;
         let start = self.at;
@@ -368,7 +367,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads `\` and what follows.
+    /// Reads `\` and the rest of the escape.
     fn escape(&mut self) -> Result<char, JsonError> {
         self.at += 1;
         let decoded = match self.byte() {
@@ -431,8 +430,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where the first quote, backslash or control character is. Most strings are longer than
-/// a word of the processor, so words are looked at as a whole.
+/// Returns the offset of the first quote, backslash or control character. Most strings are longer
+/// than eight bytes, so eight bytes are checked at once.
 pub(super) fn not_plain(text: &[u8]) -> Option<usize> {
     let (words, tail) = text.as_chunks::<{ size_of::<u64>() }>();
     for (number, word) in words.iter().enumerate() {
@@ -445,13 +444,12 @@ pub(super) fn not_plain(text: &[u8]) -> Option<usize> {
     in_tail.map(|at| text.len() - tail.len() + at)
 }
 
-/// The highest bit of each byte that is not plain, from the first on; what is said of the
-/// bytes after the first may be wrong.
+/// Sets the highest bit of each byte that is not plain. Only the first such byte is reliable: the
+/// bits of later bytes may be wrong.
 fn not_plain_in(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; 8]);
     const HIGHEST: u64 = ONES << 7;
-    // A subtraction borrows from the highest bit of bytes that are less, and of none before
-    // the first of them.
+    // A subtraction borrows only from bytes that are less, and from bytes after the first of these.
     let less = |word: u64, than: u8| word.wrapping_sub(ONES * u64::from(than)) & !word;
     let equal = |byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
     (less(word, b' ') | equal(b'"') | equal(b'\\')) & HIGHEST

@@ -8,7 +8,7 @@ fn fault(text: &str) -> Fault {
     read(text, DEPTH).expect_err(text).fault
 }
 
-/// Whether skipping accepts the text.
+/// Returns true if skipping accepts the text.
 fn skips(text: &str) -> bool {
     let mut reader = Reader::new(text, DEPTH);
     reader.raw().is_ok() && reader.end().is_ok()
@@ -118,7 +118,7 @@ fn a_name_is_found_only_where_every_reader_finds_it() {
         assert_eq!(find_kind("\"\u{212a}ey\":1", "key"), "CaseVariant");
         assert_eq!(find_kind("\"STRA\u{1e9e}E\":1", "straße"), "CaseVariant");
         assert_eq!(find("\"straße\":1", "straße"), "1");
-        // Java folds character by character, others the whole text.
+        // Java folds each character alone, other languages the complete text.
         assert_eq!(find_kind("\"\u{130}d\":1", "id"), "CaseVariant");
         assert_eq!(find_kind("\"i\u{307}d\":1", "\u{130}d"), "CaseVariant");
     }
@@ -170,14 +170,14 @@ fn numbers_keep_their_kind() {
         ("9223372036854775808", Inexact(9_223_372_036_854_775_808.0)),
         ("9007199254740993.0", Inexact(9_007_199_254_740_992.0)),
         ("1e300", Inexact(1e300)),
-        // As languages print doubles.
+        // These numbers look as languages print doubles.
         ("0.1", Double(0.1)),
         ("0.30000000000000004", Double(0.1 + 0.2)),
         ("-1.7976931348623158E-10", Double(-1.797_693_134_862_315_8e-10)),
         ("5e-324", Double(5e-324)),
         ("0.1000000000000000000000", Double(0.1)),
         ("0e5", Double(0.0)),
-        // Decimals are other numbers than the doubles that they are rounded to.
+        // These decimals differ from the doubles that they are rounded to.
         ("10.0000000000000000001", Inexact(10.0)),
         ("9.9999999999999999999", Inexact(10.0)),
         ("1e-400", Inexact(0.0)),
@@ -198,7 +198,7 @@ fn strings_are_decoded() {
     assert!(matches!(json(r#""plain""#), Json::String(Cow::Borrowed("plain"))));
 }
 
-/// Arbitrary JSON as serde_json writes it.
+/// Generates arbitrary JSON as serde_json writes it.
 fn arbitrary_json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -221,8 +221,8 @@ fn same(ours: &Json<'_>, theirs: &serde_json::Value) -> bool {
         (Json::Null, serde_json::Value::Null) => true,
         (Json::Bool(a), serde_json::Value::Bool(b)) => a == b,
         (Json::Int(a), serde_json::Value::Number(b)) => Some(*a) == b.as_i64(),
-        // serde_json rounds the last digit differently unless asked not to; that of
-        // a subnormal number is worth more.
+        // serde_json rounds the last digit differently by default. In a subnormal number, that
+        // digit has more weight.
         (Json::Double(a) | Json::Inexact(a), serde_json::Value::Number(b)) => {
             b.as_f64().is_some_and(|b| (a - b).abs() <= (b.abs() * 1e-15).max(1e-315))
         }
@@ -238,7 +238,7 @@ fn same(ours: &Json<'_>, theirs: &serde_json::Value) -> bool {
 }
 
 proptest! {
-    // A case that fails becomes a test of its own above.
+    // A failing case becomes a separate test above.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -273,7 +273,7 @@ fn what_is_not_plain_is_found_wherever_it_is() {
                 let mut text = vec![fill; length];
                 text[at] = byte;
                 assert_eq!(reader::not_plain(&text), text.iter().position(is_special), "{text:?}");
-                // What comes after does not matter.
+                // The bytes after the first match do not matter.
                 text[length - 1] = 0;
                 assert_eq!(reader::not_plain(&text), text.iter().position(is_special), "{text:?}");
             }

@@ -1,4 +1,4 @@
-//! What is judged: a call, and what it is made with.
+//! Calls that rules decide about, with their parameters.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -9,14 +9,14 @@ use super::message::Member;
 use super::{RequestId, uri};
 use crate::json::{Fault, JsonError, Kind, LazyObject};
 
-/// The longest name that is judged, in bytes. Twice what the specification recommends at
-/// most (2025-11-25, "Tool Names"): gateways put a backend's name in front. Names are
-/// logged and repeated.
+/// The longest name that rules decide about, in bytes. This is twice the recommended length (MCP
+/// 2025-11-25, "Tool Names"), because gateways put a backend's name in front. Names are logged and
+/// repeated.
 pub(super) const LONGEST_NAME: usize = 256;
 /// The longest URI, in bytes.
 const LONGEST_URI: usize = 2048;
 
-/// What a call asks a server for (MCP, "Server Features").
+/// The kind of target that a call names (MCP, "Server Features").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Feature {
     /// A tool.
@@ -25,20 +25,20 @@ pub enum Feature {
     Prompt,
     /// A resource, named by its URI.
     Resource,
-    /// All the resources that a URI template can name ([RFC 6570]): its URI has a star in
-    /// place of each expression.
+    /// All resources that a URI template can name ([RFC 6570]). The name of the call is the
+    /// template with a star in place of each expression.
     ///
     /// [RFC 6570]: https://www.rfc-editor.org/rfc/rfc6570
     ResourceTemplate,
-    /// Something else, named by the method that asks for it.
+    /// Any other target, named by its method.
     Method,
 }
 
 impl Feature {
-    /// What rules can name.
+    /// The features that a rule can name as targets.
     pub const OF_TARGETS: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Method];
 
-    /// The word for it.
+    /// Returns the feature's name in rules and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tool => "tool",
@@ -49,10 +49,10 @@ impl Feature {
     }
 }
 
-/// A name or URI in the form in which it can be judged and logged.
+/// Returns a name or URI in the form that rules decide about and logs hold.
 ///
 /// # Errors
-/// Why it cannot.
+/// The reason why the name or URI is rejected.
 pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
     let (is_uri, is_template) = match feature {
         Feature::Tool | Feature::Prompt | Feature::Method => (false, false),
@@ -79,23 +79,23 @@ pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str
     Ok(name)
 }
 
-/// Returns the reason why every call of a name is refused, if it is.
+/// Returns the reason why every call of a name is rejected, if there is one.
 pub fn name_fault(feature: Feature, name: &str) -> Option<&'static str> {
     judged(feature, Cow::Borrowed(name)).err()
 }
 
-/// A call of something that is judged.
+/// A call that rules decide about.
 #[derive(Debug)]
 pub struct Call<'a> {
     /// The request's id as JSON text.
     pub id: Option<&'a str>,
     /// The method.
     pub method: Cow<'a, str>,
-    /// What it asks for.
+    /// The kind of the call's target.
     pub feature: Feature,
-    /// The name or URI of that: not empty, no control characters.
+    /// The name or URI of the target: not empty, without control characters.
     pub name: Cow<'a, str>,
-    /// What it is made with.
+    /// The parameters of the call.
     pub parameters: Rc<Parameters<'a>>,
 }
 
@@ -111,11 +111,11 @@ impl<'a> Call<'a> {
         Ok(Self::without_parameters(name))
     }
 
-    /// The name by which rules decide about a response that a client posts.
+    /// The name that rules use for a response that a client posts.
     pub const RESPONSE: &'static str = "response";
 
-    /// Returns the call that a posted response counts as. Its id is that of a request of the
-    /// server, so nothing answers to it.
+    /// Returns the call that stands for a posted response. The response's id belongs to a request
+    /// of the server, so no error repeats it.
     pub fn of_response() -> Self {
         Self::without_parameters(Self::RESPONSE.into())
     }
@@ -132,27 +132,27 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Returns the id to answer to, unless there is none or it is too long.
+    /// Returns the id of the request; `None` if there is none or it is too long to repeat.
     pub fn request_id(&self) -> Option<RequestId> {
         self.id.and_then(RequestId::of)
     }
 }
 
-/// What a call is made with.
+/// The parameters of a call.
 #[derive(Debug)]
 pub struct Parameters<'a> {
     /// `params.arguments` of tools and prompts.
     pub arguments: Arguments<'a>,
     /// `params._meta`
     pub meta: Arguments<'a>,
-    /// `params`, all of it.
+    /// The complete `params`.
     pub params: Arguments<'a>,
 }
 
-/// An object among the parameters, read when it is first asked for.
+/// An object among the parameters, which is read when a condition first needs it.
 #[derive(Debug)]
 pub struct Arguments<'a> {
-    /// The object's text and its offset in the body; `None` if there is none.
+    /// The object's text and its offset in the body in bytes; `None` if there is no object.
     text: Option<(&'a str, usize)>,
     max_depth: usize,
     object: OnceCell<Result<LazyObject<'a>, JsonError>>,
@@ -163,7 +163,8 @@ impl<'a> Arguments<'a> {
         Self { text, max_depth, object: OnceCell::new() }
     }
 
-    /// Of a member of `params`. Some clients write null where there is nothing.
+    /// Returns the object of a member of `params`; `None` if the member is not an object. Some
+    /// clients write null for an absent value.
     pub(super) fn of(member: Option<Member<'a>>, max_depth: usize) -> Option<Self> {
         match member {
             None | Some(Member { kind: Kind::Null, .. }) => Some(Self::new(None, max_depth)),
@@ -174,16 +175,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Returns true if the object was asked for and read.
+    /// Returns true if a condition needed the object and it was read.
     pub fn is_read(&self) -> bool {
         self.object.get().is_some()
     }
 
-    /// Returns the object, `{}` if there is none; `None` if it holds more keys than the
-    /// allowance, from which they are taken.
+    /// Returns the object, or `{}` if there is none. Takes the number of keys from the allowance,
+    /// and returns `None` if the object holds more keys than that.
     ///
     /// # Errors
-    /// If a key occurs twice in it or in an object within.
+    /// If a key occurs twice in the object or in a nested one.
     pub fn get(&self, allowance: &mut usize) -> Result<Option<&LazyObject<'a>>, Problem> {
         if self.object.get().is_none() {
             let read = match self.text {

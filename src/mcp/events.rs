@@ -1,26 +1,26 @@
-//! A stream of server-sent events ([HTML, section 9.2]), some of whose data is rewritten.
+//! A stream of server-sent events ([HTML, section 9.2]) in which the data of some events is
+//! rewritten.
 //!
-//! The stream comes in parts that can end anywhere; what goes on is the same wherever
-//! they do. What is not rewritten goes on as it came: comments, ids, `retry`, ends of
-//! lines.
+//! The stream comes in chunks that can end anywhere; the output is the same wherever they end.
+//! Everything that is not rewritten is forwarded unchanged: comments, ids, `retry`, line ends.
 //!
-//! Clients split streams in their own ways: at a CR alone or not, at U+2028 as Python does,
-//! each line of data for itself. So the data of an event goes on as one line in which no
-//! client finds another, lines of unknown fields do not go on, and a stream that could be
-//! split in two ways is refused.
+//! Clients split streams in their own ways: at a CR alone or not, at U+2028 as Python does, or each
+//! line of data for itself. So the data of an event is forwarded as one line in which no client
+//! finds another. Lines of unknown fields are removed. A stream that could be split in two ways is
+//! rejected.
 //!
 //! [HTML, section 9.2]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-/// The events that have not come whole.
+/// The part of a stream that is not yet a complete event.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// From the start of an event on.
+    /// The bytes from the start of the incomplete event.
     buffer: Vec<u8>,
-    /// Where its last line begins.
+    /// The offset of the last line in the buffer, in bytes.
     line: usize,
-    /// Up to where that line has no end.
+    /// The offset up to which the last line was searched for its end, in bytes.
     searched: usize,
-    /// Whether an event has gone on.
+    /// True if some bytes of the stream were already processed.
     is_begun: bool,
 }
 
@@ -29,24 +29,24 @@ pub struct Events {
 pub enum Data {
     /// The data stays as it is.
     Keep,
-    /// Other data takes its place.
+    /// Other data replaces the data.
     Replace(String),
-    /// The event goes on without data, so that clients see nothing but its id.
+    /// The event is forwarded without data, so that clients see only its id.
     Withhold,
 }
 
 impl Events {
-    /// How many bytes wait for the rest of their event.
+    /// Returns the number of bytes that wait for the rest of their event.
     pub fn held_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Takes a part of the stream, perhaps the last one, and appends what goes on. The
-    /// data of each event is handed to `rewrite`.
+    /// Adds a chunk of the stream, perhaps the last one, and appends the output to `goes_on`.
+    /// Passes the data of each event to `rewrite`.
     ///
     /// # Errors
-    /// What `rewrite` says, or `ambiguous`, if clients could split the stream differently.
-    /// The event, and all that would come after, does not go on.
+    /// The error of `rewrite`, or `ambiguous` if clients could split the stream differently. The
+    /// event with the error and all later events are not forwarded.
     pub fn push<E: Copy>(
         &mut self,
         part: &[u8],
@@ -66,7 +66,7 @@ impl Events {
             }
         }
         if is_last {
-            // Some clients take what is not ended by a blank line for an event, too.
+            // Some clients accept an event that no blank line ends.
             let end = self.buffer.len();
             self.event(begin, end, goes_on, ambiguous, &mut rewrite)?;
             begin = end;
@@ -77,8 +77,8 @@ impl Events {
         Ok(())
     }
 
-    /// Where the line ends and the next begins, if that has come: a CR may be followed by
-    /// the LF that belongs to it.
+    /// Returns the end of the line and the start of the next, if both are known. A CR at the end of
+    /// a chunk waits, since an LF may belong to it.
     fn end_of_line(&mut self, is_last: bool) -> Option<(usize, usize)> {
         let rest = self.buffer.get(self.searched..).unwrap_or_default();
         let Some(at) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
@@ -135,7 +135,7 @@ impl Events {
                         write_data(&data, line, goes_on);
                     }
                 }
-                // Some client would find data in the rest of it.
+                // Some client would find data in the rest of this line.
                 Field::Known if line.text.contains(splits_lines) => {}
                 Field::Known => {
                     goes_on.extend_from_slice(line.text.as_bytes());
@@ -148,7 +148,7 @@ impl Events {
     }
 }
 
-/// Where some client would split a line.
+/// Returns true for a character at which some client would split a line.
 fn splits_lines(character: char) -> bool {
     matches!(
         character,
@@ -156,8 +156,8 @@ fn splits_lines(character: char) -> bool {
     )
 }
 
-/// Writes data as one line: line ends are white space between the tokens of JSON, and
-/// within its texts there are escapes for what splits lines.
+/// Writes data as one line. Between JSON tokens a line end becomes a space; within JSON strings,
+/// escapes replace the characters that split lines.
 fn write_data(data: &str, line: Line<'_>, to: &mut Vec<u8>) {
     if Field::of(line.text) == Field::Data(data) && !data.contains(splits_lines) {
         to.extend_from_slice(line.text.as_bytes());
@@ -176,7 +176,7 @@ fn write_data(data: &str, line: Line<'_>, to: &mut Vec<u8>) {
     to.extend_from_slice(if line.end.is_empty() { b"\n" } else { line.end.as_bytes() });
 }
 
-/// A line, and what ends it.
+/// A line, and the characters that end it.
 #[derive(Debug, Clone, Copy)]
 struct Line<'e> {
     text: &'e str,
@@ -197,14 +197,14 @@ fn split(mut event: &str) -> impl Iterator<Item = Line<'_>> {
     })
 }
 
-/// What a line is.
+/// The kind of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field<'e> {
-    /// Data. A space after the colon does not belong to it.
+    /// Data, without the space after the colon.
     Data(&'e str),
-    /// Nothing, a comment, or one of the other fields that clients know.
+    /// A blank line, a comment, or another field that clients know.
     Known,
-    /// To be ignored, though some clients could take it for data.
+    /// An unknown field, which is removed because some clients could read it as data.
     Unknown,
 }
 
@@ -257,14 +257,14 @@ mod tests {
             ("data: c\n: a\ndata: a\nid: 1\n\n", "data: c b\n: a\nid: 1\n\n"),
             ("\u{feff}data: a\n\n", "data: b\n\n"),
             ("data\n\ndata:\n\ndata:  c\n\n", "data\n\ndata:\n\ndata:  c\n\n"),
-            // Each line for itself would be another message to some.
+            // Some clients would read each line as a separate message.
             ("data: c\ndata: d\n\n", "data: c d\n\n"),
-            // What could be data to some, in Unicode or by white space.
+            // Lines that some client could read as data, because of Unicode or white space.
             ("database: a\ndata : c\nDATA: c\nï»¿data: c\n data: c\n\n", "\n"),
             ("data: c\u{2028}d\u{85}\n\n", "data: c\\u2028d\\u0085\n\n"),
             ("\n\n\ndata: a\n\n\n", "\n\n\ndata: b\n\n\n"),
             ("id: 7\ndata: w\ndata: a\n\ndata: c\n\n", "id: 7\n\ndata: c\n\n"),
-            // Some client would split these lines, and take the rest for data.
+            // Some client would split these lines, and read the rest as data.
             (": \u{2028}\nid: \u{c}\nevent: \u{1e}\nretry: \u{85}\ndata: c\n\n", "data: c\n\n"),
             ("data: a", "data: b\n"),
             ("data: a\r\n", "data: b\r\n"),

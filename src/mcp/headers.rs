@@ -1,14 +1,14 @@
 //! The headers in which MCP 2026-07-28 repeats parts of the body.
 //!
-//! `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` let intermediaries route
-//! without reading the body. They never decide here; but whoever reads the body
-//! must refuse a request whose headers say something else, since what is in
-//! front may have believed them (streamable HTTP, "Server Validation"). Requests of this
-//! version and later ones must have them ("Standard Request Headers").
+//! `Mcp-Method`, `Mcp-Name` and `MCP-Protocol-Version` let intermediaries route without reading the
+//! body. No rule decides by these headers. A component that reads the body must reject a request
+//! whose headers disagree with the body (streamable HTTP, "Server Validation"). An intermediary may
+//! have believed these headers. Requests of this version and later ones must have the headers
+//! ("Standard Request Headers").
 //!
-//! `Mcp-Param-*` repeats arguments that a tool's schema marks. Whoever does not know that
-//! schema must forward and ignore these headers ("Server Behavior for Custom Headers"), so
-//! they are not read here.
+//! `Mcp-Param-*` repeats arguments that a tool's schema marks. An intermediary that does not know
+//! the schema must forward and ignore these headers ("Server Behavior for Custom Headers"). This
+//! module therefore does not read them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -29,7 +29,7 @@ pub struct MirroredHeaders<'a> {
     protocol_version: Mirrored<'a>,
 }
 
-/// One header that should come once, or not at all.
+/// A header that should come once at most.
 #[derive(Debug, Clone, Copy, Default)]
 enum Mirrored<'a> {
     #[default]
@@ -38,7 +38,7 @@ enum Mirrored<'a> {
     Repeated,
 }
 
-/// The parts of a body that the headers repeat. `None`: the body does not say.
+/// The parts of a body that the headers repeat. `None`: the body lacks this part.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mirror<'m> {
     pub(super) method: Option<&'m str>,
@@ -65,7 +65,7 @@ impl<'a> MirroredHeaders<'a> {
     /// The names of the headers.
     pub const NAMES: [&'static str; 3] = [METHOD, NAME, PROTOCOL_VERSION];
 
-    /// Takes note of a header, whose name is in lower case.
+    /// Records a header. `name` is in lower case.
     pub fn add(&mut self, name: &str, value: &'a [u8]) {
         let header = match name {
             METHOD => &mut self.method,
@@ -79,15 +79,15 @@ impl<'a> MirroredHeaders<'a> {
         };
     }
 
-    /// Compares what came with the body.
+    /// Compares the headers with the body.
     pub(super) fn check(&self, body: &Mirror<'_>) -> Result<(), Problem> {
         self.method.check("Mcp-Method", |value| body.method == Some(value))?;
         self.name.check("Mcp-Name", |value| match body.name {
             Some(name) => decoded(value).is_some_and(|value| value == name.as_bytes()),
             None => true,
         })?;
-        // Up to 2025-11-25 the header alone carries the version, and it is for the server to
-        // refuse a later request whose body does not.
+        // Up to 2025-11-25 the header alone carries the version. The server has to reject a later
+        // request whose body lacks the version.
         self.protocol_version.check("MCP-Protocol-Version", |value| {
             match body.protocol_version {
                 Declared::Absent => true,
@@ -108,7 +108,7 @@ impl<'a> MirroredHeaders<'a> {
         self.protocol_version.require("MCP-Protocol-Version")
     }
 
-    /// Returns true if the header or the body may mean version 2026-07-28 or a later one.
+    /// Returns true if the header or the body may declare version 2026-07-28 or a later one.
     pub(super) fn are_modern(&self, body: &Mirror<'_>) -> bool {
         let by_header = match self.protocol_version {
             Mirrored::Absent => false,
@@ -124,8 +124,8 @@ impl<'a> MirroredHeaders<'a> {
     }
 }
 
-/// Returns true unless a version is the date of an earlier one: another spelling may be taken
-/// for any version.
+/// Returns true unless a version is the date of an earlier version. Readers may read another
+/// spelling as any version.
 fn is_modern(version: &[u8]) -> bool {
     let is_like_date = |(at, byte): (usize, &u8)| match at {
         4 | 7 => *byte == b'-',
@@ -154,7 +154,7 @@ impl Mirrored<'_> {
     }
 }
 
-/// The value that a header stands for: itself, or what is between the
+/// Returns the value that a header encodes: the value itself, or the decoded text between the
 /// case-sensitive markers of "Value Encoding".
 fn decoded(value: &str) -> Option<Vec<u8>> {
     match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
@@ -225,7 +225,7 @@ mod tests {
             assert_eq!(checked(&[version, name], body), missing("Mcp-Method"));
             assert_eq!(checked(&[version, method], body), missing("Mcp-Name"));
             assert_eq!(checked(&[version], body), missing("Mcp-Method"));
-            // What is in front would believe nothing else.
+            // An intermediary would believe nothing else.
             let nameless = Mirror { name: None, ..*body };
             let mismatch = Err(Problem::HeaderMismatch("Mcp-Name"));
             assert_eq!(checked(&[version, method, name], &nameless), mismatch);

@@ -1,8 +1,8 @@
-//! The answer to a list, with entries taken out.
+//! The filter that removes entries from the response to a list request.
 //!
-//! All bytes that need not change stay as they are. What decoders would read in
-//! different ways is refused, as in requests: an entry that is hidden from us could be
-//! there for a client.
+//! All bytes that need not change stay as they are. As in requests, text that decoders would read
+//! in different ways is rejected. A client could find an entry in such text that this filter does
+//! not see.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,39 +13,40 @@ use super::message::{Keys, Member, member, members};
 use super::methods::Listing;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
-/// The member of an entry's `_meta` that tells which scopes a call of it needs.
+/// The member of an entry's `_meta` that holds the scopes which a call of the entry needs.
 pub const REQUIRED_SCOPES: &str = "mcp-authz/requiredScopes";
 
-/// What becomes of an entry of a list.
+/// The decision about an entry of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry<'s> {
-    /// It stays as it is.
+    /// The entry stays as it is.
     Stays,
-    /// It stays, and tells which scopes it needs.
+    /// The entry stays, and its `_meta` names the scopes that a call needs.
     Needs(&'s [String]),
-    /// It goes.
+    /// The entry is removed.
     Goes,
 }
 
-/// The member of a result that says who may store it (MCP 2026-07-28, "Caching").
+/// The member of a result that sets who may cache the result (MCP 2026-07-28, "Caching").
 const CACHE_SCOPE: &str = "cacheScope";
 
 /// The lists in a response's `result`.
 #[derive(Debug, Default)]
 struct Lists<'a> {
-    /// The lists, in the order of the text.
+    /// The lists, in their order in the response.
     lists: Vec<(Listing, Vec<Member<'a>>)>,
-    /// The offset at which the first member of `result` could be inserted.
+    /// The offset in bytes at which a first member of `result` could be inserted.
     result_start: usize,
     cache_scope: Option<Member<'a>>,
 }
 
-/// A range of a text, and what takes its place.
+/// A range of a text in bytes, and its replacement.
 type Edit = (Range<usize>, String);
 
-/// Filters the lists in a response's `result`: `judge` decides about each entry by its list and
-/// its name, with stars in templates. An entry whose name is ambiguous is removed. A result
-/// with a list becomes `cacheScope: private`, on each page. `None`: the response stays as it is.
+/// Filters the lists in a response's `result`. `judge` decides about each entry by its list and
+/// name; in templates, stars replace expressions. An entry with an ambiguous name is removed. A
+/// result with a list becomes `cacheScope: private`, on each page. Returns `None` if the response
+/// stays as it is.
 ///
 /// # Errors
 /// If clients could read the response in different ways.
@@ -68,7 +69,7 @@ pub fn filter<'s>(
                 edits.push((range, "\"private\"".to_owned()));
             }
             None => {
-                // The list is a member, so that another one follows.
+                // The list is another member, so a comma must follow.
                 let member = format!("\"{CACHE_SCOPE}\":\"private\",");
                 edits.push((result_start..result_start, member));
             }
@@ -88,8 +89,8 @@ pub fn filter<'s>(
     Ok(Some(filtered))
 }
 
-/// Returns the entries of a list that the caller may see, in place of all entries; `None`: the
-/// list stays as it is.
+/// Returns the entries that the caller may see, as the replacement of all entries. Returns `None`
+/// if the list stays as it is.
 fn filter_entries<'s>(
     response: &str,
     listing: Listing,
@@ -102,7 +103,7 @@ fn filter_entries<'s>(
     let (mut kept, mut before, mut is_changed) = (String::new(), first.offset, false);
     for entry in entries {
         let named = Named::of(entry, name_key, max_depth);
-        // What could not be called goes, too.
+        // An entry that could not be called is removed, too.
         let name = named
             .as_ref()
             .and_then(|named| call::judged(listing.feature(), Cow::Borrowed(&named.name)).ok());
@@ -200,18 +201,18 @@ fn lists<'a>(
     Ok(found)
 }
 
-/// An entry of which it is clear what it names.
+/// An entry with a name that all readers agree about.
 #[derive(Debug)]
 struct Named<'a> {
     name: Cow<'a, str>,
-    /// Its `_meta`.
+    /// The entry's `_meta`.
     meta: Option<Member<'a>>,
-    /// Where in that, and to where, it says already which scopes are needed.
+    /// The start and end, in bytes, of the value in `_meta` that already names the needed scopes.
     said: Option<(usize, usize)>,
 }
 
 impl<'a> Named<'a> {
-    /// `None` if its name, or what `_meta` it has, is not clear.
+    /// Reads an entry; `None` if readers could disagree about its name or its `_meta`.
     fn of(entry: &Member<'a>, name_key: &'static str, max_depth: usize) -> Option<Self> {
         if entry.kind != Kind::Object {
             return None;
@@ -221,7 +222,7 @@ impl<'a> Named<'a> {
         let keys = members((entry.text, 0), &known, max_depth, |reader, key| {
             match (key == name_key, reader.peek()?) {
                 (true, Kind::String) => name = Some(reader.string()?),
-                // Some servers write null where there is nothing.
+                // Some servers write null for an absent value.
                 (false, kind) if kind != Kind::Null => meta = Some(member(reader)?),
                 _ => drop(reader.raw()?),
             }
@@ -235,7 +236,8 @@ impl<'a> Named<'a> {
         Some(Self { name: name?, meta, said })
     }
 
-    /// `None` if the `_meta` is not clear.
+    /// Finds the value in `_meta` that already names the needed scopes. The outer `None` means that
+    /// readers could disagree about the `_meta`.
     fn said(meta: &Member<'_>, max_depth: usize) -> Option<Option<(usize, usize)>> {
         if meta.kind != Kind::Object {
             return None;
@@ -266,7 +268,7 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The text of a member that comes first in an object.
+/// Returns a member's text so that it can come first in an object, with a comma if others follow.
 fn before_others(object: &Member<'_>, member: String) -> String {
     let rest = object.text.trim_start_matches('{').trim_start();
     if rest.starts_with('}') { member } else { member + "," }
@@ -319,7 +321,7 @@ mod tests {
                 r#"[{"name":"n","_meta":{"x":1,"mcp-authz/requiredScopes": 7}}]"#,
                 r#"[{"name":"n","_meta":{"x":1,"mcp-authz/requiredScopes": ["a","b:c"]}}]"#,
             ),
-            // What is not clear.
+            // Entries that readers could disagree about.
             (
                 r#"[{"name":"s","name":"s"},{"Name":"s"},{"name":7},"s",{},{"name":"s","_meta":7},{"n\u0061me":"s"}]"#,
                 r#"[{"n\u0061me":"s"}]"#,

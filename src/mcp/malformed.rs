@@ -1,4 +1,4 @@
-//! Why a body cannot be judged.
+//! The reasons why a body is rejected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,47 +6,47 @@ use std::fmt;
 use super::{Feature, RequestId};
 use crate::json::{Fault, JsonError};
 
-/// A body that cannot be judged, with the id to answer to where one was read.
+/// A body that rules cannot decide about, with the id of the request if one was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
-    /// What is wrong with it.
+    /// The problem of the body.
     pub problem: Problem,
     /// The request's id, if it is known.
     pub id: Option<RequestId>,
 }
 
-/// What is wrong with a body. Its text repeats no value of the body,
-/// and of keys only a short one that the caller has to change.
+/// The problem of a body. Its text repeats no value of the body, and no key except a short one that
+/// the caller has to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// Not UTF-8, from this byte on.
+    /// A body that is not UTF-8, with the offset of the first invalid byte.
     NotUtf8(usize),
-    /// Not strict JSON.
+    /// A body that is not strict JSON.
     NotJson(JsonError),
-    /// A key of the message differs from this one only in letters' case.
+    /// A key of the message that equals this one except for letter case.
     CaseVariantKey(&'static str),
-    /// A key of the parameters or arguments that readers may take for another one.
+    /// A key of the parameters or arguments that readers may confuse with another key.
     CaseVariantArgument(CaseVariant),
-    /// An array of messages.
+    /// An array of messages, where batches are not accepted.
     Batch,
-    /// A JSON value, but not a JSON-RPC 2.0 message; says what is missing.
+    /// A JSON value that is not a JSON-RPC 2.0 message, with the reason.
     NotJsonRpc(&'static str),
-    /// A call of which this parameter names nothing that could be judged; says why.
+    /// A call with an unusable parameter: the parameter and the reason.
     NoUsableCall(&'static str, &'static str),
-    /// This header says something else than the body.
+    /// The name of a header that disagrees with the body.
     HeaderMismatch(&'static str),
-    /// The request's version of MCP requires this header.
+    /// The name of a missing header that the request's version of MCP requires.
     MissingHeader(&'static str),
-    /// The request's version of MCP has no such method any more.
+    /// A method that the request's version of MCP has removed.
     RemovedMethod,
-    /// The header that names the backend came several times, or is no text; or a template
-    /// leaves it open.
+    /// A call without a clear backend. The header that names the backend came several times or is
+    /// not text, or a template leaves the backend open.
     UnclearBackend,
-    /// A name that belongs to no backend of the route; names this form of those that do.
+    /// A name that belongs to no backend of the route, with the expected form of names.
     UnknownBackend(String),
 }
 
-/// A key that differs only in letters' case from another name.
+/// A key that equals another name except for letter case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaseVariant {
     key: String,
@@ -54,13 +54,13 @@ pub struct CaseVariant {
 }
 
 impl CaseVariant {
-    /// A key, and the name that a condition or another key has.
+    /// Creates a variant from a key and the name that a condition or another key has.
     pub fn new(key: &str, name: &str) -> Self {
         Self { key: shown(key), name: shown(name) }
     }
 }
 
-/// A key as a message names it: callers write it, as long as they like.
+/// Returns a key as a message shows it. A long key becomes "…", since callers choose the length.
 fn shown(key: &str) -> String {
     const MAX_BYTES: usize = 64;
     if key.len() > MAX_BYTES { "…".to_owned() } else { key.escape_debug().to_string() }
@@ -85,8 +85,8 @@ impl Problem {
         })
     }
 
-    /// The JSON-RPC error code ([JSON-RPC 2.0, section 5.1], and -32020 of the
-    /// MCP specification 2026-07-28, streamable HTTP).
+    /// Returns the JSON-RPC error code: from [JSON-RPC 2.0, section 5.1], or -32020 from the MCP
+    /// specification 2026-07-28, streamable HTTP.
     ///
     /// [JSON-RPC 2.0, section 5.1]: https://www.jsonrpc.org/specification#error_object
     pub fn code(&self) -> i32 {
@@ -108,7 +108,7 @@ impl Problem {
         if *self == Self::RemovedMethod { 404 } else { 400 }
     }
 
-    /// The reason in one word, for programs.
+    /// Returns the reason in one word, for programs.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NotUtf8(_) => "not_utf8",

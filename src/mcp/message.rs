@@ -1,4 +1,4 @@
-//! From the bytes of a body to a message.
+//! The reader that turns the bytes of a body into a message.
 
 mod calls;
 
@@ -11,58 +11,60 @@ use super::malformed::{Malformed, Problem};
 use super::methods::{self, Asks, Governed};
 use crate::json::{Fault, JsonError, Kind, Reader, find_folded, has_duplicate};
 
-/// Longer ids are refused. Only those that make a [`RequestId`] are repeated.
+/// The longest id, in bytes. A longer id is rejected. Only an id that makes a [`RequestId`] is
+/// repeated.
 const MAX_ID_BYTES: usize = 1024;
-/// More than clients send; each costs an evaluation.
+/// The most messages and the most calls of a batch. Clients send fewer; each call costs an
+/// evaluation.
 const MAX_BATCH: usize = 100;
-/// They are compared with patterns.
+/// The most bytes of all names in a batch. Patterns are compared with each name.
 const MAX_BATCH_NAMES: usize = 32 << 10;
-/// More keys than a message, its parameters or their `_meta` have. All are compared with each
-/// other, and for nothing but this message.
+/// The most keys in a message, in its parameters or in their `_meta`. MCP uses far fewer. The
+/// reader compares all keys of an object with each other.
 const MAX_KEYS: usize = 1024;
 const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 
 /// One JSON-RPC 2.0 message.
 #[derive(Debug)]
 pub enum Message<'a> {
-    /// It asks for something that is judged, with an id or (as a notification) without.
-    /// Several calls, of which all must be allowed, if it listens to resources.
+    /// A message with targets that rules decide about, with an id or (as a notification) without
+    /// one. A subscription to resources makes several calls, and the rules must allow all of them.
     Calls(Vec<Call<'a>>),
-    /// It asks what has become of a task, which was not to be.
+    /// A request about a task, where tasks are not accepted.
     Task {
         /// The method.
         method: Cow<'a, str>,
         /// The request's id as JSON text.
         id: Option<&'a str>,
     },
-    /// Anything else: another method, or a response.
+    /// Any other message: another method, or a response.
     NotGoverned {
-        /// That it is so.
+        /// The proof that rules decide about nothing in the message.
         proof: NotGoverned,
         /// The method; a response has none.
         method: Option<Cow<'a, str>>,
         /// The request's id as JSON text.
         id: Option<&'a str>,
     },
-    /// Several of these, if batches are accepted.
+    /// Several messages, if batches are accepted.
     Batch(Vec<Message<'a>>),
 }
 
-/// What is accepted of a body.
+/// The bodies that a policy accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accept {
-    /// How deep arrays and objects may be nested.
+    /// The deepest nesting of arrays and objects, in levels.
     pub max_depth: usize,
-    /// Whether it may be a batch: an array of messages (MCP 2025-03-26).
+    /// True if a body may be a batch: an array of messages (MCP 2025-03-26).
     pub batches: bool,
-    /// Whether it may ask what has become of a task.
+    /// True if a request about a task may pass.
     pub tasks: bool,
-    /// What is judged beside tools.
+    /// The features, beside tools, that rules decide about.
     pub governed: Governed,
 }
 
 impl Accept {
-    /// What a policy accepts that says nothing of it.
+    /// The values for a policy that sets none of these fields.
     pub const USUAL: Self = Self {
         max_depth: 64,
         batches: false,
@@ -71,8 +73,8 @@ impl Accept {
     };
 }
 
-/// Proof that a whole message was read and that it asks for nothing that is judged. Only
-/// [`read`] makes one.
+/// Proof that a message was read to its end and that rules decide about nothing in it. Only
+/// [`read`] makes this proof.
 #[derive(Debug)]
 pub struct NotGoverned {
     _made_by_read: (),
@@ -162,24 +164,24 @@ struct Envelope<'a> {
 /// The members of `params` that have a meaning.
 #[derive(Debug, Default)]
 struct Params<'a> {
-    /// Itself and where it begins, if it is an object.
+    /// The text of `params` and its offset in the body in bytes, if `params` is an object.
     object: Option<(&'a str, usize)>,
-    /// It is neither an object nor null.
+    /// True if `params` is neither an object nor null.
     is_something_else: bool,
     name: Option<Text<'a>>,
     uri: Option<Text<'a>>,
     task_id: Option<Text<'a>>,
     arguments: Option<Member<'a>>,
     meta: Option<Member<'a>>,
-    /// What is to be completed.
+    /// `params.ref`: the target of a completion.
     reference: Option<Member<'a>>,
-    /// What is listened to.
+    /// `params.notifications`: the targets of a subscription.
     notifications: Option<Member<'a>>,
     protocol_version: Option<Text<'a>>,
     keys: Keys<'a>,
 }
 
-/// The value of a member, and where it is in the body.
+/// The value of a member, and its offset in the body in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) kind: Kind,
@@ -203,7 +205,7 @@ impl Text<'_> {
     }
 }
 
-/// The keys of an object, to find out whether readers agree about them.
+/// The keys of an object, collected to check that all readers agree about them.
 #[derive(Debug, Default)]
 pub(super) struct Keys<'a> {
     seen: Vec<Cow<'a, str>>,
@@ -211,7 +213,7 @@ pub(super) struct Keys<'a> {
 }
 
 impl<'a> Keys<'a> {
-    /// Takes note of a key. Returns the known one that it is.
+    /// Records a key. Returns the known key that equals it.
     ///
     /// # Errors
     /// If there are too many keys.
@@ -316,8 +318,8 @@ fn params<'a>(reader: &mut Reader<'a>) -> Result<Params<'a>, JsonError> {
     Ok(params)
 }
 
-/// Reads the protocol version that `_meta` declares since 2026-07-28, and the name of which a
-/// key there is a variant in letters' case.
+/// Reads the protocol version that `_meta` declares since 2026-07-28. Also returns the known name
+/// that some key in `_meta` equals except for letter case.
 fn protocol_version<'a>(
     meta: &Member<'a>,
     max_depth: usize,
@@ -331,8 +333,8 @@ fn protocol_version<'a>(
     Ok((version, keys.variant_of))
 }
 
-/// Reads an object, of its text and its offset, of which some members have a meaning.
-/// Answers with all keys, of which none is there twice.
+/// Reads an object, given by its text and offset, and passes each known member to `each`. Returns
+/// all keys; duplicate keys are an error.
 pub(super) fn members<'a>(
     (text, offset): (&'a str, usize),
     known: &[&'static str],
@@ -365,8 +367,8 @@ pub(super) fn member<'a>(reader: &mut Reader<'a>) -> Result<Member<'a>, JsonErro
 }
 
 impl<'a> Envelope<'a> {
-    /// What the message is. Everything that has a meaning has been read by now,
-    /// so the order of keys does not matter.
+    /// Decides what kind of message this is. All known members have been read by now, so the order
+    /// of keys does not matter.
     fn message(
         mut self,
         id: Option<&'a str>,
@@ -413,7 +415,7 @@ impl<'a> Envelope<'a> {
         calls::message(self.params.unwrap_or_default(), (method, id), asks, accept)
     }
 
-    /// A client's answer to a request of the server (sampling, elicitation).
+    /// Checks a client's response to a request of the server (sampling, elicitation).
     fn response(&self, headers: &MirroredHeaders<'_>) -> Result<Message<'a>, Problem> {
         if self.id.is_none() || self.result == self.error {
             return Err(Problem::NotJsonRpc("it has neither a method nor one result"));
@@ -423,7 +425,7 @@ impl<'a> Envelope<'a> {
         Ok(Message::NotGoverned { proof, method: None, id: None })
     }
 
-    /// What the mirrored headers must agree with.
+    /// Returns the values that the mirrored headers must agree with.
     fn mirror<'m>(&'m self, method: &'m str, asks: Option<Asks>) -> Mirror<'m> {
         let params = self.params.as_ref();
         let name = params.and_then(|params| match asks? {
@@ -433,8 +435,8 @@ impl<'a> Envelope<'a> {
             Asks::Completion | Asks::Notifications | Asks::List(_) | Asks::Nothing => None,
         });
         let protocol_version = params.and_then(|params| params.protocol_version.as_ref());
-        // The specification defines no headers of notifications ("Sending Messages"). What
-        // calls a method of requests without an id may be taken for a request.
+        // The specification defines no headers of notifications ("Sending Messages"). Some servers
+        // may read a message with a request's method as a request, even without an id.
         let is_notification =
             self.id.is_none() && (method.starts_with(methods::NOTIFICATIONS) || asks.is_none());
         Mirror {

@@ -1,20 +1,20 @@
-//! The methods of MCP by which a client asks, in all versions of the specification.
+//! The methods of MCP that a client can send, in all versions of the specification.
 
 use super::call::Feature;
 use crate::json::fold_eq;
 
 /// The method that calls a tool.
 pub const TOOLS_CALL: &str = "tools/call";
-/// What the methods of tasks begin with.
+/// The prefix of the methods of tasks.
 const TASKS: &str = "tasks/";
-/// The beginning of the methods of notifications.
+/// The prefix of the methods of notifications.
 pub(super) const NOTIFICATIONS: &str = "notifications/";
 /// The methods of requests that MCP 2026-07-28 removed ("Key Changes", 2, 4 and 5).
 const REMOVED: [&str; 5] =
     ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"];
 const RESOURCES_READ: &str = "resources/read";
 
-/// What a method asks for, and by which parameter.
+/// The target of a method, and the parameter that names the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asks {
     /// The tool `params.name`.
@@ -25,37 +25,36 @@ pub(super) enum Asks {
     Resource,
     /// A completion for the prompt or the resources of `params.ref`.
     Completion,
-    /// To hear of the resources `params.notifications.resourceSubscriptions`, and of the
-    /// tasks `taskIds` there.
+    /// Notifications about the resources `params.notifications.resourceSubscriptions` and the tasks
+    /// `params.notifications.taskIds`.
     Notifications,
-    /// What has become of the task `params.taskId`, or of all tasks.
+    /// The state or result of the task `params.taskId`, or the list of all tasks.
     Task,
-    /// What there is.
+    /// A list of the tools, prompts, resources or templates that the server has.
     List(Listing),
-    /// Nothing that a parameter names.
+    /// No target that a parameter names.
     Nothing,
 }
 
-/// A list that a server answers with.
+/// A list that a server returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listing {
-    /// Of tools.
+    /// The list of tools.
     Tools,
-    /// Of prompts.
+    /// The list of prompts.
     Prompts,
-    /// Of resources.
+    /// The list of resources.
     Resources,
-    /// Of URI templates of resources.
+    /// The list of URI templates of resources.
     ResourceTemplates,
 }
 
 impl Listing {
     /// All lists.
-    /// All of them.
     pub const ALL: [Self; 4] =
         [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
 
-    /// The list that a method asks for.
+    /// Returns the list that a method requests.
     pub fn of_method(method: &str) -> Option<Self> {
         match asks(method) {
             Some(Asks::List(listing)) => Some(listing),
@@ -63,7 +62,7 @@ impl Listing {
         }
     }
 
-    /// The method that asks for it.
+    /// Returns the method that requests the list.
     pub const fn method(self) -> &'static str {
         match self {
             Self::Tools => "tools/list",
@@ -73,7 +72,7 @@ impl Listing {
         }
     }
 
-    /// What is in it.
+    /// Returns the feature of the list's entries.
     pub fn feature(self) -> Feature {
         match self {
             Self::Tools => Feature::Tool,
@@ -83,7 +82,8 @@ impl Listing {
         }
     }
 
-    /// The member of `result` that it is, and the member of an entry that names it.
+    /// Returns the member of `result` that holds the list, and the member of an entry that names
+    /// the entry.
     pub(super) fn keys(self) -> (&'static str, &'static str) {
         match self {
             Self::Tools => ("tools", "name"),
@@ -94,19 +94,19 @@ impl Listing {
     }
 }
 
-/// What is judged beside tools.
+/// The features, beside tools, that rules decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Governed {
-    /// Prompts.
+    /// True if rules decide about prompts.
     pub prompts: bool,
-    /// Resources.
+    /// True if rules decide about resources.
     pub resources: bool,
-    /// Whatever is not judged as one of these.
+    /// True if rules decide about every method that is not decided as a tool, prompt or resource.
     pub methods: bool,
 }
 
 impl Governed {
-    /// Whether this is judged.
+    /// Returns true if rules decide about this feature.
     pub fn includes(self, feature: Feature) -> bool {
         match feature {
             Feature::Tool => true,
@@ -146,12 +146,13 @@ const KNOWN: [(&str, Asks); 25] = [
 ];
 
 impl Governed {
-    /// Returns true if rules decide about a removed method.
+    /// Returns true if rules decide about a removed method with this target.
     pub(super) fn covers(self, asks: Option<Asks>) -> bool {
         self.methods || (self.resources && asks == Some(Asks::Resource))
     }
 
-    /// The kind of target as which a method is judged, if that is not a method.
+    /// Returns the kind of target as which rules decide about a method; `None` if the target is the
+    /// method itself.
     pub fn judges_as(self, method: &str) -> Option<Feature> {
         match asks(method)? {
             Asks::Tool => Some(Feature::Tool),
@@ -163,12 +164,13 @@ impl Governed {
     }
 }
 
-/// The methods of MCP that are known.
+/// Returns the known methods of MCP.
 pub fn known_methods() -> impl Iterator<Item = &'static str> {
     KNOWN.into_iter().map(|(method, _)| method)
 }
 
-/// `None`: it is no method of MCP. A method of tasks that is not known yet is one of them.
+/// Returns the target of a method; `None` if MCP has no such method. An unknown method with the
+/// prefix of tasks counts as a method of tasks.
 pub(super) fn asks(method: &str) -> Option<Asks> {
     if method == TOOLS_CALL {
         return Some(Asks::Tool);
@@ -192,7 +194,7 @@ pub(super) fn needs_name(method: &str, asks: Option<Asks>) -> bool {
     }
 }
 
-/// Whether a method is not known, and differs from one that is only in letters' case.
+/// Returns true for an unknown method that equals a known one except for letter case.
 pub fn is_almost_known(method: &str) -> bool {
     if asks(method).is_some() {
         return false;

@@ -1,17 +1,17 @@
-//! The id of a request, for the answer to it.
+//! The id of a request, which an error repeats.
 //!
-//! A client matches an error with its request by the id. An error with `"id": null` is worse
-//! than none: some clients wait forever, others end their session. So a refusal repeats the id
-//! only where every reader of the body takes the same one from it, even if a part of the body
-//! is rejected, and is plain text otherwise.
+//! A client matches an error with its request by the id. An error with `"id": null` is worse than
+//! none: some clients wait forever, others end their session. A refusal therefore repeats the id
+//! only if every reader finds the same id in the body. This works even if a part of the body is
+//! rejected. Otherwise the refusal is plain text.
 
 use std::borrow::Cow;
 
 use crate::json::{JsonError, Kind, Reader, find_folded};
 
-/// The members that decide whether a message is a request, and which one.
+/// The members that decide whether a message is a request, and which request it is.
 const NAMES: [&str; 4] = ["id", "method", "result", "error"];
-/// Deeper members are not parsed, only searched for another id.
+/// The deepest nesting that is parsed, in levels. Deeper members are only searched for another id.
 const MAX_DEPTH: usize = 64;
 
 /// The id of a request as JSON text, exactly as the client wrote it: a string or a number of
@@ -22,7 +22,7 @@ pub struct RequestId(String);
 impl RequestId {
     const MAX_BYTES: usize = 256;
 
-    /// Returns the id of an accepted message. `None`: it is too long to be repeated.
+    /// Returns the id of an accepted message; `None` if it is too long to be repeated.
     pub(crate) fn of(id: &str) -> Option<Self> {
         (id.len() <= Self::MAX_BYTES).then(|| Self(id.to_owned()))
     }
@@ -32,9 +32,9 @@ impl RequestId {
         &self.0
     }
 
-    /// Reads the id of the request in a body, or in the first part of one, that is rejected
-    /// for whatever reason. `None` unless the body holds one object with a `method` and one
-    /// valid `id` to all readers: not a batch, not a response, no second `id` in any spelling.
+    /// Reads the id of the request in a rejected body, or in the first part of one. Returns `None`
+    /// unless all readers find one object with a `method` and one valid `id` in the body. A batch,
+    /// a response, and a second `id` in any spelling give `None`.
     pub fn read(body: &[u8]) -> Option<Self> {
         let text = match std::str::from_utf8(body) {
             Ok(text) => Cow::Borrowed(text),
@@ -48,7 +48,7 @@ impl RequestId {
         }
         let walked = reader.any_object(|reader, key| members.add(reader, &key));
         match walked {
-            // More values: readers take the first, the last or each.
+            // With several values, readers use the first, the last or each.
             Ok(()) => reader.end().ok()?,
             Err(error) => {
                 let rest = text.get(string_start(&text, error.offset)..)?;
@@ -59,7 +59,7 @@ impl RequestId {
             }
         }
         let id = members.into_id(&text)?;
-        // Readers replace what is not UTF-8, or drop it.
+        // Readers replace or drop bytes that are not UTF-8.
         let is_replaced = matches!(text, Cow::Owned(_)) && id.contains(char::REPLACEMENT_CHARACTER);
         if is_replaced { None } else { Self::of(&id) }
     }
@@ -68,11 +68,11 @@ impl RequestId {
 /// The members of a message that were read.
 #[derive(Debug, Default)]
 struct Members {
-    /// Where the value of `id` begins and ends, in bytes, if it is a string or a number.
+    /// The start and end of the value of `id`, in bytes, if it is a string or a number.
     id: Option<(usize, usize)>,
-    /// Where the value of `method` ends, if it is a string.
+    /// The end of the value of `method`, in bytes, if it is a string.
     method: Option<usize>,
-    /// A name came twice or in another spelling, or a value is of another type.
+    /// True if a name came twice or in another spelling, or if a value has another type.
     is_doubtful: bool,
 }
 
@@ -91,7 +91,7 @@ impl Members {
         kind?;
         match name {
             Some("method") if !self.is_doubtful => {
-                // Some readers cut a text at NUL, or take an empty one for none.
+                // Some readers cut a string at NUL, or treat an empty one as missing.
                 let method = reader.string()?;
                 self.is_doubtful = !method.starts_with(|c: char| c.is_ascii_graphic());
                 self.method = Some(reader.offset());
@@ -114,7 +114,7 @@ impl Members {
         else {
             return None;
         };
-        // A body that is cut off may be cut off in the middle of a number.
+        // A body may be cut off in the middle of a number.
         let is_complete = |end: usize| {
             let rest = text.get(end..).map(str::trim_ascii_start);
             rest.is_some_and(|rest| rest.starts_with([',', '}']))
@@ -125,8 +125,8 @@ impl Members {
     }
 }
 
-/// Returns the name that some reader takes a key for: readers ignore letters' case, cut at
-/// NUL, or drop what is not UTF-8.
+/// Returns the known name that some reader reads a key as. Readers ignore letter case, cut at NUL,
+/// or drop bytes that are not UTF-8.
 fn meant(key: &str) -> Option<&'static str> {
     let key = key.split('\0').next().unwrap_or_default();
     let key = match key.contains(char::REPLACEMENT_CHARACTER) {
@@ -136,24 +136,24 @@ fn meant(key: &str) -> Option<&'static str> {
     find_folded(NAMES.into_iter(), &key)
 }
 
-/// Returns where the string begins in or after which reading stopped: a key without a colon
-/// was read, but not seen.
+/// Returns the start of the string in or after which reading stopped, in bytes. A key without a
+/// colon was read, but never added to the members.
 fn string_start(text: &str, stopped_at: usize) -> usize {
     let before = text.get(..stopped_at).unwrap_or_default().trim_ascii_end();
     let before = before.strip_suffix('"').unwrap_or(before);
     before.rfind('"').unwrap_or_default()
 }
 
-/// Returns true if some reader may take a string, perhaps cut off, for one of the names.
+/// Returns true if some reader may read a string, perhaps cut off, as a known name.
 fn is_name(string: &str) -> bool {
-    /// Longer than any spelling of a name, without marks that readers drop.
+    /// The most bytes of any spelling of a name, without marks that readers drop.
     const LONGEST: usize = 64;
 
     let mut chars = string.trim_ascii_end().trim_matches('"').chars();
     let mut key = String::new();
     while let Some(c) = chars.next() {
         let c = if c == '\\' { unescaped(&mut chars) } else { Some(c) };
-        // What follows NUL is another's key no more, and marks are in none.
+        // Text after NUL belongs to no name, and no name contains a mark.
         match c {
             Some('\0') => break,
             Some('\u{307}' | char::REPLACEMENT_CHARACTER) | None => {}
@@ -164,9 +164,9 @@ fn is_name(string: &str) -> bool {
     meant(&key).is_some()
 }
 
-/// Returns true if some reader may find one of the names as a key in a text that is not JSON.
+/// Returns true if some reader may find a known name as a key in a text that is not JSON.
 fn may_hold_name(text: &str) -> bool {
-    // What is ASCII, and neither letter, digit nor backslash, is in no name and no escape.
+    // An ASCII byte that is no letter, digit or backslash is in no name and no escape.
     let is_between = |byte: &u8| byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'\\';
     let mut word = String::new();
     text.as_bytes().split(is_between).any(|run| {
@@ -180,9 +180,10 @@ fn may_hold_name(text: &str) -> bool {
     })
 }
 
-/// The same for a text without spaces. `word` is room for a part of it.
+/// Returns true if some reader may find a known name in a text without spaces. `word` is a buffer
+/// for one word of the text.
 fn holds_name(text: &str, word: &mut String) -> bool {
-    /// Longer than any spelling of a name.
+    /// The most bytes of any spelling of a name.
     const LONGEST: usize = 32;
 
     word.clear();
@@ -211,7 +212,7 @@ fn holds_name(text: &str, word: &mut String) -> bool {
     ends_name(None)
 }
 
-/// Reads what follows a backslash, as lenient readers do. `None`: no letter.
+/// Returns the character that lenient readers read after a backslash; `None` if it is not a letter.
 fn unescaped(chars: &mut std::str::Chars<'_>) -> Option<char> {
     const DIGITS: usize = 4;
 
@@ -231,8 +232,7 @@ fn unescaped(chars: &mut std::str::Chars<'_>) -> Option<char> {
     }
 }
 
-/// Returns true if a body holds longer forms of characters than UTF-8 has, which some readers
-/// take for these characters.
+/// Returns true if a body holds overlong UTF-8, which some readers decode to the shorter character.
 fn has_overlong_utf8(body: &[u8]) -> bool {
     let is_overlong = |pair: &[u8]| {
         let [lead, next] = pair else { return false };
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn doubtful_id_is_none() {
         for body in [
-            // No request.
+            // These bodies are no requests.
             "",
             " ",
             "7",
@@ -322,7 +322,7 @@ mod tests {
             r#"{"id":7,"method":"x","result":{}}"#,
             r#"{"id":7,"method":"x","ERROR":{}}"#,
             r#"{"id":7,"params":{"method":"x"}}"#,
-            // No valid id.
+            // These bodies have no valid id.
             r#"{"id":null,"method":"x"}"#,
             r#"{"id":true,"method":"x"}"#,
             r#"{"id":[7],"method":"x"}"#,
@@ -333,7 +333,7 @@ mod tests {
             r#"{"id":7,"method":null}"#,
             r#"{"id":7,"method":""}"#,
             r#"{"id":7,"method":"\u0000x"}"#,
-            // Several.
+            // These bodies have several ids or methods.
             r#"{"id":7,"id":7,"method":"x"}"#,
             r#"{"id":7,"ID":8,"method":"x"}"#,
             r#"{"id":7,"\u0069d":8,"method":"x"}"#,
@@ -347,7 +347,7 @@ mod tests {
             r#"{"id":7,"method":"x"} {"id":8,"method":"y"}"#,
             r#"{"id":7,"method":"x"}x"#,
             "\u{feff}{\"id\":7,\"method\":\"x\"}",
-            // Where reading has stopped, another may follow.
+            // After the place where reading stops, another id may follow.
             r#"{"id":7,"method":"x","a":nul,"id":8}"#,
             r#"{"id":7,"method":"x","a":nul,id:8}"#,
             r#"{"id":7,"method":"x","a":nul,'id':8}"#,
@@ -361,7 +361,7 @@ mod tests {
             r#"{"id":7,"method":"x","id" x:8}"#,
             r#"{"id":7,"method":"x","i\u0064" :8,,}"#,
             r#"{"id":7,"method":"x","a":nul,"result":8}"#,
-            // Cut off.
+            // These bodies are cut off.
             r#"{"method":"x","id":7"#,
             r#"{"method":"x","id":7 "#,
             r#"{"method":"x","id":"7"#,

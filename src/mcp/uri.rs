@@ -1,14 +1,15 @@
-//! The form in which URIs of resources are accepted: readers of URLs have no other.
+//! The form of resource URIs that is accepted: readers of URLs would not write such a URI in any
+//! other way.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use percent_encoding::percent_decode_str;
 
-/// Schemes of which readers know how they go on, with the port that may be left out.
+/// The schemes whose syntax readers know, with the default port.
 const SPECIAL: [(&str, &str); 6] =
     [("http", "80"), ("https", "443"), ("ws", "80"), ("wss", "443"), ("ftp", "21"), ("file", "")];
 
-/// Each expression of a URI template as a star ([RFC 6570, section 2.2]).
+/// Replaces each expression of a URI template with a star ([RFC 6570, section 2.2]).
 ///
 /// [RFC 6570, section 2.2]: https://www.rfc-editor.org/rfc/rfc6570#section-2.2
 pub(super) fn with_stars(template: &str) -> String {
@@ -21,26 +22,26 @@ pub(super) fn with_stars(template: &str) -> String {
     text
 }
 
-/// Whether some server could take a URI, or one that a template with stars stands for, for
-/// another one than it is as it is written. Servers follow `.` and `..`, decode letters and
-/// slashes ([RFC 3986, section 6.2.2]), and encode what has to be.
+/// Returns true if some server could read a URI as another one. `has_stars` says that the URI
+/// stands for a template. Servers resolve `.` and `..`, decode letters and slashes ([RFC 3986,
+/// section 6.2.2]), and encode characters that need it.
 ///
 /// [RFC 3986, section 6.2.2]: https://www.rfc-editor.org/rfc/rfc3986#section-6.2.2
 pub fn is_ambiguous(uri: &str, has_stars: bool) -> bool {
-    // Gateways take the backend of an app out of its URI.
+    // Gateways remove the backend from the URI of an app.
     let app = uri.strip_prefix("ui://").and_then(|rest| rest.split_once('/'));
     let without_backend = app.map(|(_, rest)| format!("ui://{rest}"));
     let is_clear = |uri: &str| is_plain(uri) && (has_stars || is_normal(uri));
     !is_clear(uri) || without_backend.is_some_and(|uri| !is_clear(&uri))
 }
 
-/// Whether readers leave nothing in a URI out, decode nothing and encode nothing.
+/// Returns true if readers drop, decode and encode nothing in a URI.
 fn is_plain(uri: &str) -> bool {
     let is_allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte);
     let is_dots = |part: &str| part == "." || part == "..";
     let path = uri.split(['?', '#']).next().unwrap_or_default();
-    // Readers replace what is not UTF-8.
+    // Readers replace bytes that are not UTF-8.
     let is_text = || percent_decode_str(uri).decode_utf8().is_ok();
     uri.bytes().all(is_allowed)
         && !path.split(['/', ':', ';']).any(is_dots)
@@ -48,8 +49,8 @@ fn is_plain(uri: &str) -> bool {
         && is_text()
 }
 
-/// Whether what follows a `%` must be encoded: a delimiter other than slashes and the braces
-/// of templates, or what is not ASCII.
+/// Returns true if the byte after a `%` must be encoded. Such a byte is not ASCII, or is a
+/// delimiter other than slashes and the braces of templates.
 fn is_needed(rest: &str) -> bool {
     let Some(byte) = encoded(rest) else { return false };
     let is_escape = byte == b'%' && rest.get(2..).is_some_and(begins_encoded);
@@ -57,7 +58,7 @@ fn is_needed(rest: &str) -> bool {
     !is_escape && !is_plain && !byte.is_ascii_control()
 }
 
-/// The byte that two digits stand for.
+/// Returns the byte that two hexadecimal digits stand for.
 fn encoded(rest: &str) -> Option<u8> {
     let is_digit = |byte: u8| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte);
     let digits = rest.get(..2).filter(|digits| digits.bytes().all(is_digit))?;
@@ -68,8 +69,8 @@ fn begins_encoded(rest: &str) -> bool {
     rest.get(..2).is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Whether readers of URLs ([WHATWG URL]) have no other way to write it. A backend may
-/// stand in front of the scheme.
+/// Returns true if readers of URLs ([WHATWG URL]) have no other way to write a URI. A backend's
+/// name may stand in front of the scheme.
 ///
 /// [WHATWG URL]: https://url.spec.whatwg.org/#concept-url-serializer
 fn is_normal(uri: &str) -> bool {
@@ -88,7 +89,7 @@ fn is_normal(uri: &str) -> bool {
         None => (None, authority),
     };
     if own_scheme == "file" {
-        // A host, a query and a fragment are left out by those who look for a file.
+        // Readers that look for a file drop a host, a query and a fragment.
         return authority.is_empty()
             && path.starts_with('/')
             && path.len() == rest.len()
@@ -105,7 +106,7 @@ fn is_normal(uri: &str) -> bool {
     user.is_none_or(is_user)
         && is_address(host)
         && match special {
-            // What is no number is no port: no reader of URLs reads it at all.
+            // A text that is not a number is no port: readers of URLs reject it.
             None => port.is_none_or(|port| is_port(port) || has_other_than_digits(port)),
             Some((_, default)) => {
                 path.starts_with('/')
@@ -136,15 +137,15 @@ fn query(rest: &str) -> &str {
     before_fragment.split_once('?').map_or("", |(_, query)| query)
 }
 
-/// Whether a user, perhaps with a password, is written as readers would.
+/// Returns true if a user, perhaps with a password, has the form that readers would write.
 fn is_user(user: &str) -> bool {
     let (name, password) = user.split_once(':').unwrap_or((user, "-"));
     let is_plain = |text: &str| !text.is_empty() && !text.contains([':', ';', '=', '[', ']', '@']);
     is_plain(name) && is_plain(password)
 }
 
-/// Whether a host in brackets is an address of version 6 as readers write it, who differ
-/// about those with one of version 4 in them.
+/// Returns true if a host has no brackets, or is an IPv6 address in the form that readers write.
+/// Readers differ about IPv6 addresses that contain an IPv4 address, so these are false.
 fn is_address(host: &str) -> bool {
     if !host.contains(['[', ']', '@']) {
         return true;
@@ -154,7 +155,7 @@ fn is_address(host: &str) -> bool {
     address.is_some_and(|(text, parsed)| parsed.to_string() == text && !text.contains('.'))
 }
 
-/// Whether a host is not an address of version 4 in another form than readers write it.
+/// Returns true unless a host is an IPv4 address in a form that readers would write differently.
 fn is_no_number(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let last = name.rsplit('.').next().unwrap_or_default();
@@ -293,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Pieces that readers of URLs treat in their own ways.
+    /// Generates URIs from pieces that readers of URLs treat in their own ways.
     fn uri() -> impl Strategy<Value = String> {
         let schemes =
             ["file", "http", "https", "ws", "ftp", "db", "File", "b+file", "ui", "x.y", "ui"];
@@ -351,7 +352,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// `url` reads as browsers do, and Python's pydantic by it.
+        /// `url` parses as browsers do; pydantic in Python uses it.
         #[test]
         fn what_is_accepted_is_how_readers_of_urls_write_it(uri in uri()) {
             if !is_ambiguous(&uri, false) {

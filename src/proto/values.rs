@@ -1,9 +1,9 @@
-//! JSON in protobuf's clothes, and out of them.
+//! Conversions between JSON and protobuf's values.
 
 use super::{Kind, ListValue, Struct, Value};
 use crate::json::{Json, Object};
 
-/// A value as JSON.
+/// Converts a protobuf value to JSON.
 pub fn json(Value { kind }: Value) -> Json<'static> {
     match kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
@@ -15,12 +15,13 @@ pub fn json(Value { kind }: Value) -> Json<'static> {
     }
 }
 
-/// A struct as a JSON object.
+/// Converts a struct to a JSON object.
 pub fn object(Struct { fields }: Struct) -> Object<'static> {
     Object::from_map(fields.into_iter().map(|(name, value)| (name, json(value))))
 }
 
-/// Protobuf has doubles only; those that were integers become them again.
+/// Converts a number. Protobuf has only doubles; a double without a fraction becomes an integer
+/// again.
 #[expect(clippy::cast_possible_truncation, reason = "`Json::double` checks the range")]
 fn number(value: f64) -> Json<'static> {
     match Json::double(value) {
@@ -29,7 +30,7 @@ fn number(value: f64) -> Json<'static> {
     }
 }
 
-/// A value of JSON as one of protobuf. Numbers become doubles.
+/// Converts a JSON value to a protobuf value. Numbers become doubles.
 pub fn value(value: serde_json::Value) -> Value {
     let kind = match value {
         serde_json::Value::Null => Kind::NullValue(0),

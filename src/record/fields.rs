@@ -1,4 +1,4 @@
-//! A decision as text: the mapping of protobuf to JSON, and a line for people.
+//! The text forms of a decision: protobuf's mapping to JSON, and a line for people.
 
 use std::fmt::Write as _;
 
@@ -12,20 +12,20 @@ use crate::proto::{Duration, Timestamp};
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field<'d> {
-    /// A text.
+    /// A string.
     Text(&'d str),
-    /// A time or a duration, as protobuf writes them in JSON.
+    /// A time or a duration, in protobuf's JSON form.
     Written(String),
-    /// Several texts.
+    /// Several strings.
     Texts(&'d [String]),
     /// A number.
     Number(u32),
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
 }
 
-/// The fields of a decision that say something, by their names in JSON, in the
-/// order of `proto/`.
+/// Returns the fields of a decision that are not empty, with their names in JSON, in the order of
+/// `proto/`.
 pub fn fields(decision: &Decision) -> impl Iterator<Item = (&'static str, Field<'_>)> {
     let Decision {
         time,
@@ -87,7 +87,7 @@ fn texts<'d>(name: &'static str, texts: &'d [String]) -> Option<(&'static str, F
     (!texts.is_empty()).then_some((name, Field::Texts(texts)))
 }
 
-/// A decision as one line of JSON, without the end of the line.
+/// Returns a decision as one line of JSON, without the line end.
 pub fn json(decision: &Decision) -> String {
     let mut line = "{".to_owned();
     for (name, field) in fields(decision) {
@@ -106,15 +106,15 @@ pub fn json(decision: &Decision) -> String {
     line
 }
 
-/// A decision as a line for people, without the end of the line. What a caller
-/// wrote cannot bring a terminal out of order.
+/// Returns a decision as a line for people, without the line end. Escapes keep a caller's text from
+/// controlling a terminal.
 pub fn line(decision: &Decision) -> String {
     let Decision { time, verdict, reason, policy, rule, method, backend, .. } = decision;
     let mut line = String::new();
     let mut add = |label: &str, text: &str| {
         if !text.is_empty() {
             let space = if line.is_empty() { "" } else { "  " };
-            // Quoted if a part of it could be taken for another field.
+            // Quotes text that a reader could mistake for another field.
             let text = match text.trim_end().contains(' ') {
                 true => format!("{text:?}"),
                 false => text.escape_debug().to_string(),
@@ -155,7 +155,7 @@ pub fn line(decision: &Decision) -> String {
     line
 }
 
-/// In UTC, with microseconds ([RFC 3339]).
+/// Formats a time in UTC, with microseconds ([RFC 3339]).
 ///
 /// [RFC 3339]: https://www.rfc-editor.org/rfc/rfc3339
 fn rfc3339(Timestamp { seconds, nanos }: &Timestamp) -> String {
@@ -163,7 +163,7 @@ fn rfc3339(Timestamp { seconds, nanos }: &Timestamp) -> String {
     time.unwrap_or_default().to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
-/// In seconds, with nine digits after the point, as the mapping to JSON allows.
+/// Formats a duration in seconds, with nine digits after the point, as the mapping to JSON allows.
 fn seconds(Duration { seconds, nanos }: &Duration) -> String {
     format!("{seconds}.{nanos:09}s")
 }

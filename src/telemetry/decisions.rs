@@ -10,8 +10,8 @@ use super::lines::{LastLines, Lines, Lost};
 use crate::proto::v1::Decision;
 use crate::record::{self, Verdict};
 
-/// Writes decisions to standard output, a line each: all denials, those in
-/// Shadow too, and a share of what is allowed.
+/// A log that writes decisions to standard output, one per line. The log holds all denials,
+/// including those in Shadow, and a share of the allowed requests.
 #[derive(Debug)]
 pub struct DecisionLog {
     lines: Lines,
@@ -21,11 +21,11 @@ pub struct DecisionLog {
 }
 
 impl DecisionLog {
-    /// Writes as long as what is given back with it lives. Without a format: for
-    /// people on a terminal, JSON elsewhere.
+    /// Creates a log that is written until the returned guard is dropped. Without a format, the log
+    /// is text on a terminal and JSON elsewhere.
     ///
     /// # Errors
-    /// If there can be no thread that writes.
+    /// If the writing thread cannot be started.
     pub fn new(format: Option<LogFormat>, allows: Share) -> io::Result<(Self, LastLines)> {
         let stdout = io::stdout();
         let format = format.unwrap_or_else(|| LogFormat::fitting(stdout.is_terminal()));
@@ -35,7 +35,7 @@ impl DecisionLog {
         Ok((Self { lines, format, allows, allowed: AtomicU64::new(0) }, last))
     }
 
-    /// Writes a decision, if it is one of those that are.
+    /// Writes a decision, if it is a denial or belongs to the share.
     pub(super) fn write(&self, verdict: Verdict, decision: &Decision) {
         if verdict == Verdict::Allow
             && !self.allows.takes(self.allowed.fetch_add(1, Ordering::Relaxed))
@@ -47,23 +47,23 @@ impl DecisionLog {
             LogFormat::Json => record::json(decision),
         };
         line.push('\n');
-        // A line that finds no room is counted.
+        // A line without room in the queue is counted as lost.
         let _counted = self.lines.clone().write_all(line.as_bytes());
     }
 
-    /// How many lines were lost, because nobody read them fast enough or they could
-    /// not be written.
+    /// Returns the number of lost lines: nobody read them fast enough, or they could not be
+    /// written.
     pub(super) fn lost(&self) -> Lost {
         self.lines.lost()
     }
 }
 
-/// A share of many, from none (0) to all (1).
+/// A share of the allowed requests, from none (0) to all (1).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64);
 
 impl Share {
-    /// Whether the one with this number is of the share, which is spread evenly.
+    /// Returns true if the item with this number belongs to the share, which is spread evenly.
     #[expect(clippy::cast_precision_loss, reason = "a share of very many is not that exact")]
     fn takes(self, number: u64) -> bool {
         let before = (number as f64 * self.0).floor();
@@ -71,7 +71,7 @@ impl Share {
     }
 }
 
-/// A text that is not a [`Share`].
+/// The error of a text that is not a [`Share`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareError(String);
 

@@ -1,5 +1,4 @@
-//! Lines that are written by a thread of their own, so that a reader who does not
-//! read holds nobody up.
+//! Lines that a separate thread writes, so that a reader who does not read delays no request.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,13 +6,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
-/// How many lines may wait to be written, and how many bytes. More are dropped.
+/// The most lines, and the most bytes, that may wait to be written. Further lines are dropped.
 const MOST_LINES: usize = 16_384;
 const MOST_BYTES: usize = 16 << 20;
-/// How long the last lines may take to be written.
+/// The longest time to write the last lines.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// Takes lines; each call of `write` is one.
+/// A queue of lines; each call of `write` adds one line.
 #[derive(Debug, Clone)]
 pub(super) struct Lines {
     queue: SyncSender<Vec<u8>>,
@@ -26,8 +25,7 @@ struct Shared {
     lost: AtomicU64,
 }
 
-/// How many lines were lost: there was no room for them, or they could not be
-/// written.
+/// The number of lost lines: there was no room for them, or they could not be written.
 #[derive(Debug, Clone)]
 pub(super) struct Lost(Arc<Shared>);
 
@@ -37,29 +35,29 @@ impl Lost {
     }
 }
 
-/// Gives what waits a moment to be written when it is dropped.
+/// A guard that gives waiting lines some time to be written when it is dropped.
 #[derive(Debug)]
 pub struct LastLines {
     stop: SyncSender<Vec<u8>>,
     ended: Receiver<()>,
 }
 
-/// What is written last; no line is empty.
+/// The item that ends the queue; no line is empty.
 const STOP: Vec<u8> = Vec::new();
 
 impl Drop for LastLines {
     fn drop(&mut self) {
-        // If the queue is full, the writer is stuck: nobody waits for it then.
+        // If the queue is full, the writer is stuck, so waiting would be useless.
         if self.stop.try_send(STOP).is_ok() {
-            // In vain, if the reader does not read.
+            // The wait ends without success if the reader does not read.
             let _in_time = self.ended.recv_timeout(LAST_CALL);
         }
     }
 }
 
 impl Lines {
-    /// Writes to `to` as long as what is given back lives. The first line that
-    /// cannot be written is told to `failed`.
+    /// Writes lines to `to` until the returned guard is dropped. Calls `failed` for the first line
+    /// that cannot be written.
     pub(super) fn new(
         mut to: impl Write + Send + 'static,
         thread: &str,
@@ -84,7 +82,7 @@ impl Lines {
                     }
                 }
             }
-            // If nobody waits any more, so much the better.
+            // The guard may have stopped waiting already.
             let _nobody_waits = end.send(());
         })?;
         let last = LastLines { stop: queue.clone(), ended };
@@ -122,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that does not read until the other end is dropped.
+    /// A writer that blocks until the other end is dropped.
     struct Stuck(Receiver<()>);
 
     impl Write for Stuck {
@@ -143,9 +141,9 @@ mod tests {
         for _ in 0..MOST_LINES + 100 {
             lines.write_all(b"line\n").unwrap();
         }
-        // One line is in the writer's hands, or will be.
+        // The writer has taken one line, or will take it.
         assert!((99..=100).contains(&lines.lost().lines()));
-        // This would hang if it waited for the queue to have room.
+        // This would block forever if it waited for room in the queue.
         drop(last);
         drop(release);
     }
@@ -158,7 +156,7 @@ mod tests {
         for _ in 0..10 {
             lines.write_all(&large).unwrap();
         }
-        // Four wait, and one may be in the writer's hands.
+        // Four lines wait, and the writer may have taken one.
         assert!((5..=6).contains(&lines.lost().lines()), "{}", lines.lost().lines());
         drop(release);
     }

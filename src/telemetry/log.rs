@@ -1,4 +1,4 @@
-//! Logs.
+//! The log of mcp-authz itself.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -12,15 +12,15 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use super::lines::{LastLines, Lines};
 
-/// The environment variable that selects what is logged.
+/// The environment variable that selects the logged events.
 const RUST_LOG: &str = "RUST_LOG";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One JSON object a line, for programs.
+    /// One JSON object per line, for programs.
     Json,
 }
 
@@ -30,12 +30,12 @@ impl LogFormat {
     }
 }
 
-/// Writes logs to standard error from now on, and as long as what is given back lives:
-/// `RUST_LOG` selects what, all of level `info` if it is not set. Without a format:
-/// text on a terminal, JSON elsewhere.
+/// Starts to write logs to standard error, until the returned value is dropped. `RUST_LOG` selects
+/// the events; the default is level `info`. Without a format, logs are text on a terminal and JSON
+/// elsewhere.
 ///
 /// # Errors
-/// If `RUST_LOG` is not a filter, or the process logs already.
+/// If `RUST_LOG` is not a filter, if the process already logs, or if no thread can be started.
 pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
     let is_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or_else(|| LogFormat::fitting(is_terminal));
@@ -43,7 +43,7 @@ pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
         Ok(filter) => filter.parse::<Targets>().map_err(InitError::Filter)?,
         Err(_not_set) => Targets::new().with_default(Level::INFO),
     };
-    // What cannot be written here can be told nowhere.
+    // An error of the log itself cannot be reported anywhere.
     let (lines, last) = Lines::new(std::io::stderr(), "log", |_| {}).map_err(InitError::Thread)?;
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(move || lines.clone())
@@ -62,14 +62,14 @@ pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
     Ok(last)
 }
 
-/// Why nothing can be logged.
+/// The reason why logging cannot start.
 #[derive(Debug)]
 pub enum InitError {
     /// `RUST_LOG` is not a filter.
     Filter(ParseError),
-    /// The process logs already.
+    /// The process already logs.
     Again(TryInitError),
-    /// There can be no thread that writes.
+    /// The writing thread cannot be started.
     Thread(std::io::Error),
 }
 

@@ -1,7 +1,7 @@
 //! Metrics, in the exposition formats of Prometheus.
 //!
-//! Values of labels come from policies and from this program, never from a
-//! caller: so nobody can make up more series than there are words in a policy.
+//! Label values come from policies and from this program, never from a caller. So a caller cannot
+//! create more series than the policy has names.
 
 use std::fmt;
 use std::sync::atomic::AtomicU64;
@@ -23,11 +23,11 @@ use super::lines::Lost;
 use crate::gate::{Blame, Gate};
 use crate::record::Record;
 
-/// The policy of what no policy is for.
+/// The policy label of requests that no policy matches.
 const NO_POLICY: &str = "_none";
 
-/// In seconds: a decision takes microseconds; what takes milliseconds holds
-/// Envoy up.
+/// The upper bounds of the buckets, in seconds. A decision takes microseconds; one that takes
+/// milliseconds delays Envoy.
 const DECISION_BUCKETS: [f64; 17] = [
     1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2,
     0.1, 0.25, 1.0,
@@ -82,18 +82,18 @@ struct ByReason {
     reason: &'static str,
 }
 
-/// Why a stream failed before a decision. Envoy answers its request with a 500.
+/// The reason why a stream failed before a decision. Envoy responds to its request with a 500.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamFailure {
-    /// Envoy sent what it must not.
+    /// Envoy sent a message that violates the protocol.
     Violation,
-    /// It ended without a word.
+    /// The stream ended before a decision, without an error.
     Aborted,
     /// The connection broke, or a message was too large.
     Transport,
     /// There was no room for a message.
     Overloaded,
-    /// Nothing came in time.
+    /// No message came in time.
     TimedOut,
 }
 
@@ -122,9 +122,9 @@ pub enum ListOutcome {
     Unreadable,
     /// The response held no list.
     NoList,
-    /// The server answers on another stream, which is not filtered.
+    /// The server sends the list on another stream, which is not filtered.
     Elsewhere,
-    /// The client or the server broke the exchange off.
+    /// The client or the server broke off the exchange.
     Interrupted,
 }
 
@@ -151,7 +151,7 @@ struct ByOutcome {
 const SUCCESS: ByResult = ByResult { result: "success" };
 const FAILURE: ByResult = ByResult { result: "failure" };
 
-/// All that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -174,14 +174,14 @@ pub struct Metrics {
     in_force: Mutex<InForce>,
 }
 
-/// The labels of what is in force.
+/// The labels of the current policies.
 #[derive(Debug, Default)]
 struct InForce {
     files: Option<Digest>,
     policies: Vec<ByPolicy>,
 }
 
-/// How metrics are written.
+/// The text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exposition {
     /// Prometheus' text format, 0.0.4.
@@ -191,14 +191,14 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// What an `Accept` header asks for.
+    /// Returns the format that an `Accept` header requests.
     pub fn accepted(accept: Option<&str>) -> Self {
         let is_openmetrics =
             accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
         if is_openmetrics { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// Its `Content-Type`.
+    /// Returns the `Content-Type` of the format.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -208,7 +208,7 @@ impl Exposition {
 }
 
 impl Metrics {
-    /// All at zero; the lines that the decision log loses are counted by `lost`.
+    /// Creates all metrics at zero. `lost` counts the lines that the decision log loses.
     pub(super) fn new(lost: Lost) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("mcp_authz"),
@@ -232,8 +232,8 @@ impl Metrics {
         };
         metrics.register();
         metrics.registry.register_collector(Box::new(Dropped(lost)));
-        // An event that is the first of its kind is an increase only if there
-        // was a zero before it.
+        // Prometheus sees the first event of a kind as an increase only if the series was at zero
+        // before.
         for failure in StreamFailure::ALL {
             metrics.stream_failures.get_or_create(&failure.labels()).inc_by(0);
         }
@@ -317,7 +317,7 @@ impl Metrics {
         registry.register("build_info", "The program", build);
     }
 
-    /// Counts a decision that took so long.
+    /// Counts a decision and its duration.
     pub(super) fn decided(&self, record: &Record) {
         let policy: Arc<str> = match &record.policy {
             Some(policy) => policy.name.as_str().into(),
@@ -352,7 +352,7 @@ impl Metrics {
         self.stream_failures.get_or_create(&failure.labels()).inc();
     }
 
-    /// Tells of the policies in force, when they are loaded first.
+    /// Sets the metrics about the current policies, and marks the last load as successful.
     pub fn loaded(&self, gate: &Gate) {
         let files = Digest { sha256: Arc::clone(&gate.digest) };
         self.policy_info.get_or_create(&files).set(1);
@@ -370,7 +370,7 @@ impl Metrics {
             self.policy_rules.get_or_create(&policy).set(rules);
             policies.push(policy);
         }
-        // At each moment some policies are in force: what is no more goes last.
+        // Old policies are removed last, so some policies are reported at each moment.
         let now = InForce { files: Some(files), policies };
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
         for gone in in_force.files.iter().filter(|files| now.files.as_ref() != Some(files)) {
@@ -386,7 +386,7 @@ impl Metrics {
         self.last_reload_success.set(now.as_secs_f64().floor());
     }
 
-    /// Counts a reload that put other policies in force.
+    /// Counts a reload that replaced the policies.
     pub fn reloaded(&self, gate: &Gate) {
         self.reloads.get_or_create(&SUCCESS).inc();
         self.loaded(gate);
@@ -398,10 +398,10 @@ impl Metrics {
         self.last_reload_successful.set(0);
     }
 
-    /// All of it.
+    /// Returns all metrics as text.
     ///
     /// # Errors
-    /// None that is known: it is written to a text.
+    /// No error is known, since the output is a string.
     pub fn encode(&self, exposition: Exposition) -> Result<String, fmt::Error> {
         let mut text = String::new();
         match exposition {

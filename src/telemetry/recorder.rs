@@ -1,4 +1,4 @@
-//! Takes decisions to all who want to know of them.
+//! The distribution of decisions to metrics, logs, spans and watchers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -11,12 +11,12 @@ use super::{DecisionLog, ListOutcome, Metrics, Spans, StreamFailure};
 use crate::proto::v1::Decision;
 use crate::record::Record;
 
-/// How many decisions are kept for a watcher that is slow.
+/// The number of decisions that are kept for a slow watcher.
 const KEPT: usize = 1024;
-/// The most clients that watch decisions at once.
+/// The most clients that can watch decisions at once.
 pub const MOST_WATCHERS: usize = 32;
 
-/// Takes decisions to metrics, the decision log, spans and watchers.
+/// A recorder that passes decisions to metrics, the decision log, spans and watchers.
 #[derive(Debug)]
 pub struct Recorder {
     metrics: Metrics,
@@ -25,22 +25,22 @@ pub struct Recorder {
     watchers: broadcast::Sender<Arc<Decision>>,
 }
 
-/// There are as many watchers as there may be.
+/// The error if the most watchers are already connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyWatchers {
-    /// How many.
+    /// The most watchers.
     pub most: usize,
 }
 
 impl Recorder {
-    /// Nothing is recorded yet.
+    /// Creates a recorder without any records.
     pub fn new(log: DecisionLog, spans: Option<Spans>) -> Self {
         let (watchers, _nobody) = broadcast::channel(KEPT);
         let metrics = Metrics::new(log.lost());
         Self { metrics, log, spans, watchers }
     }
 
-    /// All that is counted.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
@@ -56,15 +56,15 @@ impl Recorder {
             tracing::error!(reason = record.reason, "{hint}");
         }
         if self.watchers.receiver_count() > 0 {
-            // If they have just left, nobody misses it.
+            // If the watchers have just left, a failure to send does not matter.
             let _nobody = self.watchers.send(Arc::new(record.decision));
         }
     }
 
-    /// Follows the decisions from now on.
+    /// Starts to watch decisions, from now on.
     ///
     /// # Errors
-    /// If there are too many who do.
+    /// If there are too many watchers.
     pub fn watch(self: &Arc<Self>) -> Result<Watcher, TooManyWatchers> {
         if self.watchers.receiver_count() >= MOST_WATCHERS {
             return Err(TooManyWatchers { most: MOST_WATCHERS });
@@ -73,7 +73,7 @@ impl Recorder {
         Ok(Watcher { decisions: self.watchers.subscribe(), recorder: Arc::clone(self) })
     }
 
-    /// Sends what has not been sent.
+    /// Sends the spans that have not been sent.
     pub fn finish(&self) {
         if let Some(spans) = &self.spans {
             spans.finish();
@@ -81,7 +81,7 @@ impl Recorder {
     }
 }
 
-/// Follows decisions.
+/// A client that watches decisions.
 #[derive(Debug)]
 pub struct Watcher {
     decisions: broadcast::Receiver<Arc<Decision>>,
@@ -89,8 +89,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// The next decision, and how many were lost before it because this is called
-    /// too rarely. `None`: there are no more.
+    /// Returns the next decision, and the number of decisions lost before it because this method
+    /// was called too rarely. Returns `None` if there are no more decisions.
     pub async fn next(&mut self) -> Option<(Arc<Decision>, u64)> {
         let mut missed = 0;
         loop {
@@ -109,7 +109,7 @@ impl Drop for Watcher {
     }
 }
 
-/// What is held for a stream: of its body, and of a message that is not whole yet.
+/// The buffered bytes of a stream: of its body, and of an incomplete message.
 #[derive(Debug)]
 pub struct Held {
     recorder: Arc<Recorder>,
@@ -118,17 +118,17 @@ pub struct Held {
     welcome: AtomicBool,
 }
 
-/// How many bytes are held.
+/// The number of buffered bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldBytes {
-    /// For one stream.
+    /// The bytes of one stream.
     pub own: i64,
-    /// For all.
+    /// The bytes of all streams.
     pub all: i64,
 }
 
 impl Held {
-    /// Nothing is held yet.
+    /// Creates a count of zero bytes.
     pub fn new(recorder: Arc<Recorder>) -> Self {
         Self {
             recorder,
@@ -138,14 +138,14 @@ impl Held {
         }
     }
 
-    /// Takes note of more bytes of a message.
+    /// Adds bytes of a message.
     pub fn more(&self, bytes: usize) -> HeldBytes {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let own = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         HeldBytes { own, all: self.count(bytes) }
     }
 
-    /// Takes note that so many bytes are held, now that a message is whole.
+    /// Sets the number of buffered bytes, now that a message is complete.
     fn are(&self, bytes: usize) -> HeldBytes {
         let own = i64::try_from(bytes).unwrap_or(i64::MAX);
         let before = self.bytes.swap(own, Ordering::Relaxed);
@@ -156,15 +156,15 @@ impl Held {
         self.recorder.metrics.held_bytes.inc_by(more).saturating_add(more)
     }
 
-    /// There is no room for more. Answers whether that is so: to break off a request
-    /// that goes on already would help nobody.
+    /// Marks the stream as full, unless its request continues already: breaking that request off
+    /// would help nobody. Returns true if the stream is full now.
     pub fn fill(&self) -> bool {
         let is_full = !self.welcome.load(Ordering::Relaxed);
         self.full.fetch_or(is_full, Ordering::Relaxed);
         is_full
     }
 
-    /// Whether there is no room for more.
+    /// Returns true if there is no room for more bytes.
     pub fn is_full(&self) -> bool {
         self.full.load(Ordering::Relaxed)
     }
@@ -176,7 +176,7 @@ impl Drop for Held {
     }
 }
 
-/// An open stream, counted with what is held for it.
+/// An open stream, with the count of its buffered bytes.
 #[derive(Debug)]
 pub struct OpenStream {
     held: Arc<Held>,
@@ -185,7 +185,7 @@ pub struct OpenStream {
 }
 
 impl OpenStream {
-    /// Takes note of a stream that is open as long as this lives.
+    /// Counts a stream as open until this value is dropped.
     pub fn new(held: Arc<Held>) -> Self {
         let metrics = held.recorder.metrics();
         metrics.streams_started.inc();
@@ -193,28 +193,28 @@ impl OpenStream {
         Self { held, others, is_replay: false }
     }
 
-    /// Returns the count of what is held, for work that may outlive the stream.
+    /// Returns the count of buffered bytes, for work that may outlive the stream.
     pub fn held(&self) -> Arc<Held> {
         Arc::clone(&self.held)
     }
 
-    /// Where its decision is recorded.
+    /// Returns the recorder of the stream's decision.
     pub fn recorder(&self) -> &Recorder {
         &self.held.recorder
     }
 
-    /// The request goes on: what is still to come of it is taken.
+    /// Accepts the rest of a request that continues, even if there is no room.
     pub fn welcome(&self) {
         self.held.welcome.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a message came that there is no room for.
+    /// Returns true if a message came for which there was no room.
     pub fn is_full(&self) -> bool {
         self.held.is_full()
     }
 
-    /// Counts the stream among those that clients have resumed, once. Returns false if there are
-    /// `most` others.
+    /// Counts the stream among those that clients have resumed, once. Returns false if `most`
+    /// others are open.
     pub fn replays_lists(&mut self, most: usize) -> bool {
         if self.is_replay {
             return true;
@@ -229,18 +229,17 @@ impl OpenStream {
         self.recorder().metrics.listed(outcome);
     }
 
-    /// How many others were open when it came.
+    /// Returns the number of other streams that were open when this one began.
     pub fn others(&self) -> i64 {
         self.others
     }
 
-    /// Takes note of how many bytes of its body are held, now that a message is
-    /// whole.
+    /// Sets the number of buffered bytes of the body, now that a message is complete.
     pub fn holds(&self, bytes: usize) -> HeldBytes {
         self.held.are(bytes)
     }
 
-    /// Takes note of its failure.
+    /// Counts the failure of the stream.
     pub fn failed(&self, failure: StreamFailure) {
         self.recorder().metrics.failed(failure);
     }

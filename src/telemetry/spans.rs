@@ -1,4 +1,4 @@
-//! A span for each decision, by OpenTelemetry's protocol (OTLP).
+//! A span for each decision, sent by the OpenTelemetry protocol (OTLP).
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,14 +16,14 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use crate::gate::TraceContext;
 use crate::record::{Field, Record, fields};
 
-/// How long the last spans may take to be taken when the process ends.
+/// The longest time to send the last spans when the process ends.
 const LAST_CALL: Duration = Duration::from_secs(2);
 
-/// Where spans go: an OTLP receiver over gRPC.
+/// The address of an OTLP receiver over gRPC, where spans are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint(String);
 
-/// A text that is not an [`Endpoint`].
+/// The error of a text that is not an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointError(String);
 
@@ -51,8 +51,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Sends spans, in the background and in batches. Whoever began the trace of a
-/// request decides whether it is recorded.
+/// A sender of spans, in the background and in batches. The system that began the trace of a
+/// request decides whether the trace is recorded.
 #[derive(Debug)]
 pub struct Spans {
     provider: SdkTracerProvider,
@@ -60,10 +60,10 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// Sends to an endpoint, by the Tokio runtime that is entered.
+    /// Creates a sender to an endpoint, which runs on the current Tokio runtime.
     ///
     /// # Errors
-    /// If no exporter can be made.
+    /// If no exporter can be created.
     pub fn new(Endpoint(url): &Endpoint) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(url).build()?;
         let resource = Resource::builder()
@@ -78,7 +78,7 @@ impl Spans {
         Ok(Self { provider, tracer })
     }
 
-    /// The span of a decision that ended at `end`.
+    /// Sends the span of a decision that ended at `end`.
     pub(super) fn decided(&self, record: &Record, end: SystemTime) {
         let start = record.took.and_then(|took| end.checked_sub(took)).unwrap_or(end);
         let attributes = fields(&record.decision).filter_map(attribute);
@@ -93,7 +93,7 @@ impl Spans {
         self.tracer.build_with_context(builder, &parent).end_with_timestamp(end);
     }
 
-    /// Sends what has not been sent.
+    /// Sends the spans that have not been sent.
     pub fn finish(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_CALL) {
             tracing::warn!("the last spans were not sent: {error}");
@@ -106,7 +106,8 @@ fn span_context(TraceContext { trace_id, span_id, sampled }: TraceContext) -> Sp
     SpanContext::new(trace_id.into(), span_id.into(), flags, true, TraceState::default())
 }
 
-/// A field of a decision as an attribute; the span itself tells the others.
+/// Converts a field of a decision to an attribute. Returns `None` for fields that are a part of
+/// every span.
 fn attribute((name, field): (&'static str, Field<'_>)) -> Option<KeyValue> {
     if ["time", "duration", "traceId", "spanId"].contains(&name) {
         return None;

@@ -1,4 +1,4 @@
-//! Refusals with the id of the request, and those that wait for it.
+//! Tests of refusals with the id of the request, and of refusals that wait for the id.
 
 use super::tests::{POLICY, body, call, challenging, headers, word};
 use super::*;
@@ -8,7 +8,7 @@ use crate::extproc::message::Setup;
 use crate::head::Head;
 use crate::mcp::RequestId;
 
-/// A refusal in one word, with the id that it answers to.
+/// Returns a refusal in one word, with the id that it repeats.
 fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<String> {
     let mut session = Session::new(true);
     let mut answers = Vec::new();
@@ -45,19 +45,19 @@ fn challenge_waits_for_small_body() {
         (&both[..1], head(&[]), whole(), ["RequestHeaders", "401 no_token of 1"].as_slice()),
         (&both[1..], head(&[]), whole(), &["401 no_token of 1"]),
         (&both[1..], head(&[]), parts(), &["401 no_token of 1"]),
-        // Whatever is wrong with it.
+        // Whatever the fault of the body, the refusal is a 401.
         (&both[1..], head(&[]), vec![body(b"{", true)], no_id),
         (&both[1..], head(&[]), vec![body(b"", true)], no_id),
         (&both[1..], head(&[]), vec![Event::RequestTrailers], no_id),
         (&both[..1], head(&[]), vec![Event::RequestTrailers], &["RequestHeaders", no_id[0]]),
         (&both[1..], head(&[("content-length", "65536")]), vec![], &[]),
-        // It cannot be read, or not soon.
+        // The body cannot be read, or is too large to wait for.
         (&both, head(&[("content-length", "65537")]), vec![], no_id),
         (&both, head(&[("content-length", "4000001")]), vec![], no_id),
         (&both, head(&[("content-encoding", "gzip")]), vec![], no_id),
         (&both, head(&[("content-type", "a/b; charset=utf-7")]), vec![], no_id),
         (&both, Head { has_body: false, ..head(&[]) }, vec![], no_id),
-        // Without a body this is a preflight.
+        // Without a body this request is a preflight.
         (
             &both,
             Head { has_body: false, method: "OPTIONS".into(), ..head(&[]) },
@@ -93,13 +93,13 @@ fn challenge_in_shadow_holds_nothing() {
     let words = answered(&shadow, duplex, head(), part());
     assert_eq!(words, ["RequestHeaders", "StreamRequestBody 60 false"]);
     let partial = BodyMode::BufferedPartial;
-    // The body follows without us.
+    // Envoy forwards the body itself.
     assert_eq!(answered(&shadow, partial, head(), part()), ["RequestHeaders"]);
     let words = answered(&gate, partial, head(), part());
     assert_eq!(words, ["RequestHeaders", "401 no_token of 1"]);
 }
 
-/// The same event once more.
+/// Returns a copy of an event.
 fn copied(event: &Event) -> Event {
     match event {
         Event::RequestBody(chunk) => body(&chunk.bytes, chunk.end_of_stream),
@@ -121,7 +121,7 @@ fn partial_body_refusal_repeats_id() {
     let rest = || parts.iter().map(|part| body(part, false)).collect();
     assert_eq!(answered(&gate, duplex, head(), rest()), ["413 body_too_large of 1"]);
     let short: Vec<Event> = call("good").chunks(30).map(|part| body(part, false)).collect();
-    // The third part of them is too many, and not the end of the id.
+    // The third chunk is one too many. The refusal still repeats the id.
     assert_eq!(answered(&gate, duplex, head(), short), ["413 too_many_parts of 1"]);
     let cut = vec![body(&call("good")[..40], false)];
     let words = answered(&gate, BodyMode::BufferedPartial, head(), cut);
@@ -131,8 +131,8 @@ fn partial_body_refusal_repeats_id() {
     assert_eq!(words, ["RequestHeaders", "413 body_too_large of 1"]);
 }
 
-/// In every cut of a body without a length into chunks, a refusal that waits holds no more
-/// than 64 KiB, and releases nothing.
+/// Tests every split of a body without a length into chunks. A waiting refusal buffers at most 64
+/// KiB and releases nothing.
 #[test]
 fn waiting_refusal_holds_a_small_body() {
     let login = challenging(4_000_000);

@@ -1,4 +1,4 @@
-//! Answers to lists.
+//! Tests of filtered responses to list requests.
 
 use super::tests::{POLICY, body, headers, word};
 use super::*;
@@ -28,7 +28,7 @@ fn response_body(bytes: &str, end_of_stream: bool) -> Event {
     Event::Response(ResponsePart::Body(Chunk { bytes, end_of_stream }))
 }
 
-/// What is answered to the response to a list, in BUFFERED mode.
+/// Returns the session's answers when the server responds to a list request, in BUFFERED mode.
 fn listed(tools_list: &str, response: Vec<Event>) -> Vec<String> {
     listed_in(BodyMode::Streamed, tools_list, response)
 }
@@ -73,12 +73,12 @@ fn the_answer_to_a_list_is_filtered() {
         let words = listed(tools_list, vec![response(201, "text/event-stream"), events, end]);
         assert_eq!(words, [fetched.as_slice(), &[&event(filtered), ""]].concat());
     }
-    // What is not filtered is not fetched.
+    // Without a filter, the stream ends before the response.
     let words = listed("Unfiltered", vec![json(), response_body(TOOLS, true)]);
     assert_eq!(words, ["RequestBody"]);
     let no_list = response(404, "application/json");
     assert_eq!(listed("Permitted", vec![no_list]), [asked, "ResponseHeaders"]);
-    // Accepted, so that the client needs no body.
+    // With status 202, the client needs no body.
     for content_type in ["", "text/plain"] {
         let parts = vec![response(202, content_type), response_body(TOOLS, true)];
         assert_eq!(listed("Permitted", parts), [fetched.as_slice(), &[""]].concat());
@@ -114,7 +114,7 @@ fn a_list_that_cannot_be_read_does_not_go_on() {
     let words = listed("Permitted", parts);
     assert!(words[2].starts_with("data: {}\n\ndata: {\"jsonrpc") && error(&words[2]), "{words:?}");
     assert!(words[2].ends_with("}\n\n") && words[3].is_empty(), "{words:?}");
-    // What is held is bounded.
+    // The number of buffered bytes is bounded.
     let long = "x".repeat(301);
     let parts = vec![json(), response_body(&long, false), response_body(&long, true)];
     let words = listed("Permitted", parts);
@@ -128,11 +128,11 @@ fn list_before_trailers_is_complete() {
     let trailers = || Event::Response(ResponsePart::Trailers);
     let begun = ["RequestBody(Identity)", "FilteredResponseHeaders"];
     let (first, rest) = TOOLS.split_at(30);
-    // No part is the last one, so that the value itself says where it ends.
+    // No chunk is marked as the last one, so the value itself shows where it ends.
     let parts = vec![json(), response_body(first, false), response_body(rest, false), trailers()];
     let words = listed("Permitted", parts);
     assert_eq!(words, [begun.as_slice(), &["", GOOD, "ResponseTrailers"]].concat());
-    // White space may follow, and nothing else.
+    // Only white space may follow the value.
     let after = |more: &str| {
         vec![json(), response_body(TOOLS, false), response_body(more, false), trailers()]
     };
@@ -140,7 +140,7 @@ fn list_before_trailers_is_complete() {
     assert_eq!(words, [begun.as_slice(), &[GOOD, "", "ResponseTrailers"]].concat());
     let words = listed("Permitted", after(TOOLS));
     assert_eq!(words, [begun.as_slice(), &[GOOD, "", "ResponseTrailers"]].concat());
-    // In duplex, what is not complete can be put before the trailers.
+    // In duplex mode, an incomplete value can be sent before the trailers.
     let streamed = |bytes: &str| {
         let chunk = Chunk { bytes: bytes.to_owned().into(), end_of_stream: false };
         format!("{:?}", Answer::StreamResponseBody(chunk))
@@ -150,7 +150,7 @@ fn list_before_trailers_is_complete() {
     let words = listed_in(BodyMode::FullDuplexStreamed, "Permitted", parts);
     let expected = [&streamed(""), &streamed(&good), "ResponseTrailers"];
     assert_eq!(words, [begun.as_slice(), &expected].concat());
-    // Otherwise nothing of it is sent.
+    // In other modes, an incomplete value is not sent.
     let parts = vec![events(), response_body(&data, false), trailers()];
     let words = listed("Permitted", parts);
     assert_eq!(words, [begun.as_slice(), &["", "ResponseTrailers"]].concat());
@@ -163,7 +163,7 @@ fn list_that_envoy_does_not_send_is_refused() {
         assert_eq!(listed_in(mode, "Permitted", Vec::new()), ["500 misconfigured"], "{mode:?}");
         assert_eq!(listed_in(mode, "Unfiltered", Vec::new()), ["RequestBody"], "{mode:?}");
     }
-    // Without its headers the form of a body is not known.
+    // Without the headers, the form of a body is not known.
     let words = listed("Permitted", vec![response_body(TOOLS, true)]);
     assert_eq!(words, ["RequestBody(Identity)", "500 misconfigured"]);
 }
@@ -196,7 +196,7 @@ fn resumed_stream_is_filtered_by_its_form() {
     let words = answered(&gate, resume(), stream());
     let begun = ["RequestHeaders(Identity)", "FilteredResponseHeaders"];
     assert_eq!(words, [begun.as_slice(), &[&filtered]].concat());
-    // A stream that ends with its request needs no filter.
+    // A GET without `Last-Event-ID` needs no filter.
     let get = Head { headers: Vec::new(), ..resume() };
     assert_eq!(answered(&gate, get, stream()), ["RequestHeaders"]);
     let unfiltered = config::parse(POLICY).unwrap();

@@ -1,12 +1,12 @@
-//! Every order of messages, whether Envoy can send it or not.
+//! A test of every order of messages, including orders that Envoy cannot send.
 
 use super::tests::{body, call, challenging, gate, headers};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::extproc::message::Setup;
 
-/// Every sequence of up to four messages, in every mode: each has an outcome, and none
-/// lets a byte of a call go on that is denied, or anything before it is decided.
+/// Tests every sequence of up to four messages in every mode. Each sequence has an outcome. None
+/// forwards a byte of a denied call, or any byte before the decision.
 #[test]
 fn no_order_of_messages_lets_an_unjudged_call_go_on() {
     let alphabet: [fn() -> Event; 11] = [
@@ -32,7 +32,7 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
         Some(BodyMode::Other(9)),
     ];
     let gate = gate();
-    // Its refusals wait for the body, to repeat the id of the request.
+    // The refusals of this policy wait for the body, to repeat the id of the request.
     let login = challenging(300);
     let mut sequences = 0;
     for mode in modes {
@@ -48,7 +48,7 @@ fn no_order_of_messages_lets_an_unjudged_call_go_on() {
     assert_eq!(sequences, 7 * 14_641);
 }
 
-/// Follows a conversation. Answers whether the request went on.
+/// Runs a conversation. Returns true if the request was forwarded.
 fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     let description = format!("{mode:?} {events:?}");
     let bad = call("bad");
@@ -77,7 +77,8 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
             assert!(!refused, "an answer after the refusal: {description}");
             match answer {
                 Answer::Refuse(_) => refused = true,
-                // Envoy holds the head itself as long as it waits for the body's answer.
+                // Envoy itself holds the headers back as long as it waits for the answer to the
+                // body.
                 Answer::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {
                     went_on |= !has_body;
                 }
@@ -97,7 +98,8 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
                 }
                 Answer::RequestTrailers => {
                     assert!(ended, "trailers too early: {description}");
-                    // Of a request that something in front of us has answered.
+                    // These trailers may belong to a request that a filter in front of mcp-authz
+                    // has answered.
                     went_on |= is_response == Some(false);
                 }
                 Answer::ResponseHeaders
@@ -109,7 +111,7 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
             }
         }
         if outcome.is_err() {
-            // The stream fails, and Envoy answers with a 500.
+            // The stream fails, and Envoy responds with a 500.
             break;
         }
     }

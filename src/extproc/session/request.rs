@@ -1,4 +1,4 @@
-//! The request: what is buffered of it, and the decision.
+//! The request: its buffered part, and the decision.
 
 use super::{End, Misconfiguration, NO_PARTS, Parts, REQUEST_HEADERS, Session, State, Step, Whole};
 use crate::claims::VerifiedClaims;
@@ -7,7 +7,7 @@ use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway, Unr
 use crate::record::Record;
 
 impl Session {
-    /// Takes the first message.
+    /// Handles the first message.
     pub(super) fn start(
         &self,
         gate: &Gate,
@@ -27,7 +27,7 @@ impl Session {
             Event::RequestBody(_) | Event::RequestTrailers => {
                 return Ok(misconfigured(gate, Misconfiguration::NoHeaders));
             }
-            // A filter in front of us answered the request itself.
+            // A filter in front of mcp-authz answered the request itself.
             Event::Response(part) => return Ok(self.pass_response(State::Responding, part)),
             Event::Unknown => return Err(Violation("the first message is of an unknown kind")),
         };
@@ -46,7 +46,7 @@ impl Session {
             return Ok(outcome.end(gate, admitted, true, headers));
         }
         Ok(match whole {
-            // Envoy's filter holds the headers until it has the body's answer.
+            // Envoy's filter holds the headers back until it has the answer to the body.
             Some(whole) => Step::Go {
                 to: State::AwaitingBody { admitted, whole },
                 answers: headers(Encodings::Accepted),
@@ -58,8 +58,7 @@ impl Session {
         })
     }
 
-    /// Forwards what is still to come of a request that may continue, in
-    /// `FULL_DUPLEX_STREAMED`.
+    /// Forwards the rest of a request that may continue, in `FULL_DUPLEX_STREAMED`.
     pub(super) fn forward(&self, event: Event) -> Result<Step, Violation> {
         let (answer, is_last) = match event {
             Event::RequestBody(chunk) => {
@@ -77,7 +76,7 @@ impl Session {
     }
 }
 
-/// Takes what comes of the request after its headers.
+/// Handles the part of a request that comes after its headers.
 pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step, Violation> {
     Ok(match (state, event) {
         (State::AwaitingBody { admitted, whole }, Event::RequestBody(chunk)) => {
@@ -113,7 +112,7 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
         (state @ (State::Filtering(_) | State::Responding), Event::RequestTrailers) => {
             Step::Go { to: state, answers: [Some(Answer::RequestTrailers), None, None] }
         }
-        // A second end of stream means nothing (envoyproxy/envoy#46237).
+        // A second end of stream has no meaning (envoyproxy/envoy#46237).
         (
             state @ (State::Filtering(_) | State::Responding),
             Event::RequestBody(Chunk { bytes, end_of_stream: true }),
@@ -127,7 +126,8 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
     })
 }
 
-/// Adds a chunk to a body that comes in chunks, and decides if it is the last, or one too many.
+/// Adds a chunk to a body that comes in chunks. Decides if the chunk is the last one, or exceeds a
+/// limit.
 fn buffer(
     gate: &Gate,
     (admitted, mut body, chunks): (Admitted, Vec<u8>, usize),
@@ -160,14 +160,14 @@ fn buffer(
     })
 }
 
-/// Returns what came of a body that has not ended; `None`: without a body Envoy waits for no
-/// part of it.
+/// Returns the buffered chunks of a body that has not ended. Returns `None` if there are none:
+/// Envoy then waits for no chunk.
 pub(super) fn unless_empty(body: Vec<u8>) -> Option<Answer> {
     let chunk = Chunk { bytes: body.into(), end_of_stream: false };
     (!chunk.bytes.is_empty()).then_some(Answer::StreamRequestBody(chunk))
 }
 
-/// A decision and its record, which borrow nothing of the request.
+/// A decision and its record, which borrow nothing from the request.
 pub(super) struct Outcome {
     answer: Result<Clearance, Refusal>,
     record: Box<Record>,
@@ -179,8 +179,9 @@ impl Outcome {
         Self { answer: judgement.answer, record }
     }
 
-    /// Decides: `parts` are released if the request continues, with the encodings in which the
-    /// server may answer; `more` is true if parts of the body are still to come then.
+    /// Returns the step with the decision. If the request continues, `parts` are released, with the
+    /// encodings in which the server may respond. `more` is true if chunks of the body are still to
+    /// come then.
     pub(super) fn end(
         self,
         gate: &Gate,
@@ -202,7 +203,7 @@ impl Outcome {
     }
 }
 
-/// Decides by the headers alone.
+/// Returns the step of a request that was decided by its headers alone.
 fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
     let record = Box::new(Record::turned_away(gate, &turned_away));
     let end = match turned_away.judgement.answer {

@@ -7,7 +7,7 @@ use crate::record::Record;
 use crate::telemetry::ListOutcome;
 
 impl Session {
-    /// Filters a part of the response.
+    /// Filters a chunk, the headers or the trailers of the response.
     pub(super) fn filter_response(
         &mut self,
         gate: &Gate,
@@ -42,7 +42,7 @@ impl Session {
             }
             ResponsePart::Trailers => {
                 let FilteredPart { bytes, error } = filter.on_body(&[], true);
-                // Otherwise nothing can be put before the trailers.
+                // In other modes, no bytes can be put before the trailers.
                 let has_rest = self.streams_response() && !bytes.is_empty();
                 let rest = Chunk { bytes: bytes.into(), end_of_stream: false };
                 let rest = has_rest.then_some(Answer::StreamResponseBody(rest));
@@ -53,7 +53,7 @@ impl Session {
         }
     }
 
-    /// Returns the step after a filtered part of the body, which may be the last.
+    /// Returns the step after a filtered chunk of the body, which may be the last one.
     fn filtered(
         &mut self,
         gate: &Gate,
@@ -69,7 +69,7 @@ impl Session {
             return Step::Go { to, answers };
         };
         if error.id.is_none() {
-            // Nothing in the body says so, and the client shall not wait for more.
+            // The body contains no error message, and the client must not wait for more.
             return self.reject(gate, &filter, error);
         }
         self.list_outcome = Some(ListOutcome::Unreadable);
@@ -78,15 +78,14 @@ impl Session {
         Step::Decide { end: End::Replace { answers, to }, record }
     }
 
-    /// Returns the step that breaks a response off which cannot be filtered.
+    /// Returns the step that ends a response which cannot be filtered.
     fn reject(&mut self, gate: &Gate, filter: &ListFilter, refusal: Refusal) -> Step {
         self.list_outcome = Some(ListOutcome::Unreadable);
         let record = Box::new(Record::unreadable_list(gate, filter, &refusal));
         Step::Decide { end: End::Refuse(refusal), record }
     }
 
-    /// Passes on a part of a response to which nothing remains to be done: Envoy waits for an
-    /// answer.
+    /// Forwards a part of a response without an obligation, because Envoy waits for an answer.
     pub(super) fn pass_response(&self, to: State, part: ResponsePart) -> Step {
         let answer = match part {
             ResponsePart::Headers(_) => Answer::ResponseHeaders,

@@ -22,7 +22,7 @@ pub(super) fn gate() -> Gate {
     config::parse(POLICY).unwrap()
 }
 
-/// The gate of a policy that answers a request without a token with a challenge.
+/// Returns the gate of a policy that challenges a request without a token.
 pub(super) fn challenging(max_body_bytes: usize) -> Gate {
     let limit = format!("maxBodyBytes: {max_body_bytes}");
     let policy = POLICY.replace("maxBodyBytes: 300", &limit);
@@ -55,7 +55,7 @@ fn converse(request_body: Option<BodyMode>, events: Vec<Event>) -> (Vec<String>,
     converse_with(&gate(), request_body, events)
 }
 
-/// Runs a conversation; what came of it in one word an answer.
+/// Runs a conversation. Returns one word per answer, and the decision.
 fn converse_with(
     gate: &Gate,
     request_body: Option<BodyMode>,
@@ -74,7 +74,7 @@ fn converse_in(
     let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
     for event in events {
         let mut answers = Vec::new();
-        // Envoy tells its set-up with the first message only.
+        // Envoy sends its modes with the first message only.
         let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         let result = session.on(gate, message, &mut answers);
         words.extend(answers.into_iter().map(word));
@@ -115,8 +115,8 @@ fn a_buffered_call_is_judged_with_its_body() {
     let mode = BodyMode::Buffered;
     let good = call("good");
     check(mode, vec![headers(false), body(&good, true)], &["RequestHeaders", "RequestBody"]);
-    // With trailers to come, even the whole body does not end the request; they follow without
-    // us.
+    // With trailers to come, even the complete body does not end the request. Envoy forwards the
+    // trailers itself.
     check(
         mode,
         vec![headers(false), body(&good, false), Event::RequestTrailers],
@@ -222,9 +222,9 @@ fn responses_are_answered_in_every_state() {
     let length = call("good").len();
     let released = ["RequestHeaders", &format!("StreamRequestBody {length} true")];
     for (events, expected) in [
-        // A filter in front of us answered the request.
+        // A filter in front of mcp-authz answered the request.
         (Vec::from(response()), answered.to_vec()),
-        // The response of a request that is still held back releases nothing.
+        // The response to a request that is still held back releases nothing.
         (
             [vec![headers(false), before], response().into(), vec![after]]
                 .into_iter()
@@ -232,7 +232,7 @@ fn responses_are_answered_in_every_state() {
                 .collect(),
             [answered.as_slice(), &released].concat(),
         ),
-        // Envoy would lose the response with the stream.
+        // Envoy would lose the response if the stream ended.
         (
             std::iter::once(headers(true)).chain(response()).collect(),
             ["RequestHeaders"].into_iter().chain(answered).collect(),
@@ -241,16 +241,16 @@ fn responses_are_answered_in_every_state() {
         let description = format!("{events:?}");
         assert_eq!(converse_in(&gate(), duplex, events).0, expected, "{description}");
     }
-    // In other modes, what comes after the release is not read.
+    // In other modes, the session reads no message after the release.
     let events = std::iter::once(headers(true)).chain(response()).collect();
     check(BodyMode::Buffered, events, &["RequestHeaders"]);
-    // A filter in front of us refused the request.
+    // A filter in front of mcp-authz refused the request.
     check(
         BodyMode::Buffered,
         vec![Event::Response(ResponsePart::Headers(None))],
         &["ResponseHeaders"],
     );
-    // A filter refused it while the body was on its way.
+    // A filter refused the request while the body was on its way.
     let (words, decided) = converse(
         Some(BodyMode::Buffered),
         vec![headers(false), Event::Response(ResponsePart::Headers(None))],
@@ -355,7 +355,7 @@ fn in_shadow_everything_goes_on_as_it_came() {
         (BodyMode::Buffered, vec![headers(false), body(&bad, true)], buffered.as_slice()),
         (BodyMode::FullDuplexStreamed, vec![headers(false), body(&bad, true)], &streamed),
         (BodyMode::Buffered, vec![headers(false), body(b"{", true)], &buffered),
-        // The body follows without us.
+        // Envoy forwards the body itself.
         (BodyMode::Buffered, vec![compressed(false), body(&bad, true)], &buffered[..1]),
         (BodyMode::Buffered, vec![compressed(true)], &["RequestHeaders"]),
         (BodyMode::BufferedPartial, vec![headers(false), body(&bad, false)], &buffered),
@@ -384,17 +384,17 @@ fn in_shadow_everything_goes_on_as_it_came() {
         assert_eq!(words, expected, "{description}");
         assert!(decided, "{description}");
     }
-    // It does not make a set-up right.
+    // A misconfiguration is refused in Shadow, too.
     let (words, _) = converse_with(&gate, Some(BodyMode::Streamed), vec![headers(false)]);
     assert_eq!(words, ["500 misconfigured"]);
-    // Trailers, too.
+    // In Shadow, trailers are forwarded, too.
     let trailers = vec![headers(false), body(&bad, false), Event::RequestTrailers];
     let (words, _) = converse_with(&gate, Some(BodyMode::FullDuplexStreamed), trailers);
     let part = format!("StreamRequestBody {length} false");
     assert_eq!(words, ["RequestHeaders", &part, "RequestTrailers"]);
 }
 
-/// What is given up, and what comes of it afterwards.
+/// Gives up a request after some messages. Returns the answers to this and to later messages.
 fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
     let mut session = Session::new(true);
     let mut answers = Vec::new();
@@ -433,7 +433,7 @@ fn what_does_not_come_whole_is_given_up() {
         let expected: Vec<_> = expected.into_iter().chain(["Deny timed_out"]).collect();
         assert_eq!(words, expected, "{mode:?}");
     }
-    // What is decided stays as it is.
+    // A decision that was already made stays.
     for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
         for decided in [body(&call("good"), true), body(&call("bad"), true)] {
             let words = give_up(&gate, mode, vec![headers(false), decided], Vec::new());

@@ -1,4 +1,4 @@
-//! The trimmed messages against the whole ones.
+//! Comparisons of the reduced messages with the complete ones.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ fn whole_struct(json: serde_json::Value) -> google::Struct {
     }
 }
 
-/// Members as a map of whole structs.
+/// Returns the members as a map of complete structs.
 fn structs<'m>(
     members: impl Iterator<Item = (&'m [u8], &'m [u8])>,
 ) -> HashMap<String, google::Struct> {
@@ -245,8 +245,7 @@ fn values_are_known_by_their_only_field() {
     assert!(text(b"\x1a\x01\xff").is_err(), "not UTF-8");
 }
 
-/// Whatever the whole decoder takes for a message, ours takes for the same, and what is
-/// cut off is no message to either.
+/// Tests every prefix of a message: both decoders read the same members from it, or both reject it.
 #[test]
 fn members_are_those_of_the_whole_decoder() {
     let json =
@@ -264,7 +263,7 @@ fn members_are_those_of_the_whole_decoder() {
             assert_eq!(ours.get(name), Some(value));
         }
     }
-    // Fields that a Struct does not have are skipped, groups are not protobuf 3.
+    // Fields that a Struct does not have are skipped; groups are not part of proto3.
     let more = [b"\x10\x07\x19\0\0\0\0\0\0\0\0\x25\0\0\0\0\x32\x01x".as_slice(), &bytes].concat();
     assert_eq!(Members::of(&more).unwrap().len(), 4);
     assert!(Members::of(b"\x0b\x0c").is_err());

@@ -1,7 +1,7 @@
-//! The end of a JSON value in a body that comes in parts.
+//! The end of a JSON value in a body that comes in chunks.
 
-/// A scanner that finds the end of an object or array. It does not check the value: a reader
-/// does that when the value is complete.
+/// A scanner that finds the end of an object or array. The scanner does not check the value: a
+/// reader does that when the value is complete.
 #[derive(Debug, Default)]
 pub(super) struct ValueEnd {
     /// The number of objects and arrays that are open.
@@ -12,7 +12,7 @@ pub(super) struct ValueEnd {
 }
 
 impl ValueEnd {
-    /// Reads the next part of the body. Returns true if the value ends in this part.
+    /// Reads the next chunk of the body. Returns true if the value ends in this chunk.
     pub(super) fn is_in(&mut self, part: &[u8]) -> bool {
         for byte in part {
             match byte {

@@ -1,21 +1,21 @@
-//! Numbers, and whether all readers take one for the same.
+//! Numbers, with the check that all readers read a number as the same value.
 
 use super::Reader;
 use crate::json::{Json, JsonError};
 
-/// Bytes of a number for which as much is taken, beyond what each value takes.
+/// The number of bytes of a number that cost one more unit of the allowance.
 const COMPARED_AS_ONE: usize = 16;
 
 impl<'a> Reader<'a> {
     /// Reads a number.
     pub(super) fn number(&mut self) -> Result<Json<'a>, JsonError> {
         let (text, is_integer) = self.number_text()?;
-        // To compare digits takes longer than to make a value.
+        // Comparing digits takes longer than building a value.
         self.take(text.len() / COMPARED_AS_ONE)?;
         if is_integer && let Ok(int) = text.parse() {
             return Ok(Json::integer(int));
         }
-        // A number's text was seen, of which none overflows.
+        // The number's text was checked, so no double overflows.
         let double = text.parse().unwrap_or(f64::MAX);
         Ok(if !is_integer && is_exact(text, double) {
             Json::double(double)
@@ -24,10 +24,10 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads a number's text, and whether it has neither fraction nor exponent; refuses what
-    /// overflows to infinity.
+    /// Reads a number's text. The bool is true if the number has neither fraction nor exponent.
+    /// Rejects a number that overflows to infinity.
     pub(super) fn number_text(&mut self) -> Result<(&'a str, bool), JsonError> {
-        /// No text of so few digits overflows.
+        /// The most digits of a text that cannot overflow.
         const MAX_DIGITS: usize = 300;
 
         let start = self.at;
@@ -39,7 +39,7 @@ impl<'a> Reader<'a> {
         if whole == 0 || (leading == Some(b'0') && whole > 1) {
             return self.syntax("malformed number");
         }
-        // Nearly all numbers are that short.
+        // Nearly all numbers are shorter than this.
         if whole <= MAX_DIGITS && !matches!(self.byte(), Some(b'.' | b'e' | b'E')) {
             return Ok((self.since(start), true));
         }
@@ -64,7 +64,8 @@ impl<'a> Reader<'a> {
             exponent = self.since(start).parse::<i32>();
         }
         let text = self.since(start);
-        // Less than ten to the power of its whole digits and its exponent. To parse it is slow.
+        // The number is less than ten to the power of its integer digits plus its exponent. Parsing
+        // would be slow.
         let is_small = i32::try_from(whole).is_ok_and(|whole| {
             exponent.is_ok_and(|exponent| exponent <= f64::MAX_10_EXP.saturating_sub(whole))
         });
@@ -76,13 +77,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether a double keeps every digit of a number's text, so that readers who have decimals
-/// take it for the same number.
+/// Returns true if a double keeps every digit of a number's text, so readers with decimal numbers
+/// read the same value.
 fn is_exact(text: &str, double: f64) -> bool {
-    /// Doubles keep so many digits, whichever they are (`DBL_DIG`).
+    /// The number of decimal digits that every double keeps (`DBL_DIG`).
     const KEPT_DIGITS: usize = 15;
 
-    // A text of no more bytes has no more digits. What is subnormal keeps fewer.
+    // A text of so few bytes has at most so many digits. Subnormal doubles keep fewer.
     if text.len() <= KEPT_DIGITS && double.is_normal() {
         return true;
     }
@@ -92,8 +93,9 @@ fn is_exact(text: &str, double: f64) -> bool {
     (is_negative, power) == (is_kept_negative, kept_power) && digits.eq(kept_digits)
 }
 
-/// Whether a number's text is negative, the digits from the first to the last that is not zero,
-/// and before them the power of ten of the last.
+/// Splits a number's text into three parts. The first is true if the number is negative. The second
+/// is the power of ten of the last nonzero digit. The third are the digits from the first to the
+/// last nonzero one.
 fn decimal(text: &str) -> (bool, i64, impl Iterator<Item = u8>) {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let is_negative = mantissa.starts_with('-');
@@ -106,7 +108,7 @@ fn decimal(text: &str) -> (bool, i64, impl Iterator<Item = u8>) {
     let point = mantissa.find('.').unwrap_or(mantissa.len());
     let is_fraction = kept.len() > point;
     let power = places(point) - places(kept.len()) + i64::from(is_fraction);
-    // An exponent of more digits than that is no double.
+    // An exponent with more digits than an `i64` holds is beyond every double.
     let exponent: i64 = exponent.parse().unwrap_or(i64::MAX);
     (is_negative, exponent.saturating_add(power), digits)
 }

@@ -1,4 +1,4 @@
-//! From a message to the calls in it.
+//! The step from a message to the calls in it.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -9,15 +9,15 @@ use crate::mcp::Problem;
 use crate::mcp::call::{self, Arguments, Call, Feature, Parameters};
 use crate::mcp::methods::Asks;
 
-/// Each costs an evaluation.
+/// The most resources in a subscription. Each costs an evaluation.
 const MOST_SUBSCRIPTIONS: usize = 100;
-/// All URIs of them are compared with patterns.
+/// The most bytes of all URIs in a subscription. Patterns are compared with each URI.
 const MOST_SUBSCRIBED_BYTES: usize = 16 << 10;
 
-/// What a call asks for.
+/// The target of a call: its feature and its name.
 type Asked<'a> = (Feature, Cow<'a, str>);
 
-/// What a message is, by its parameters.
+/// Finds the calls in a message by its parameters.
 pub(super) fn message<'a>(
     mut params: Params<'a>,
     (method, id): (Cow<'a, str>, Option<&'a str>),
@@ -67,7 +67,7 @@ pub(super) fn message<'a>(
     Ok(Message::Calls(asked.into_iter().map(call).collect()))
 }
 
-/// The method itself, if that is judged.
+/// Returns the method itself as a target, if rules decide about methods.
 fn other<'a>(method: &Cow<'a, str>, accept: Accept) -> Result<Vec<Asked<'a>>, Problem> {
     if !accept.governed.methods {
         return Ok(Vec::new());
@@ -84,7 +84,7 @@ fn one<'a>(
     Ok(vec![(feature, usable(name.take(), feature, key)?)])
 }
 
-/// A name that can be judged and logged.
+/// Checks that rules can decide about a name and that logs can hold it.
 fn usable<'a>(
     name: Option<Text<'a>>,
     feature: Feature,
@@ -117,8 +117,8 @@ fn parameters<'a>(
     })
 }
 
-/// Reads an object of which some members have a meaning, and refuses keys that differ from
-/// theirs in letters' case.
+/// Reads an object and passes each known member to `each`. Rejects a key that equals a known one
+/// except for letter case.
 fn object<'a>(
     member: &Member<'a>,
     known: &[&'static str],
@@ -129,10 +129,10 @@ fn object<'a>(
     keys.map_err(Problem::NotJson)?.check()
 }
 
-/// What should be the name of what a completion is for, and where it stands.
+/// The feature that a completion is for, its name if there is one, and the key of that name.
 type Completed<'a> = (Feature, Option<Text<'a>>, &'static str);
 
-/// What a completion is for: `params.ref`.
+/// Reads the target of a completion from `params.ref`.
 fn completed<'a>(
     reference: Option<&Member<'a>>,
     max_depth: usize,
@@ -144,7 +144,7 @@ fn completed<'a>(
     };
     let (mut kind, mut name, mut uri) = (None, None, None);
     object(reference, &KEYS, max_depth, |reader, key| {
-        // Some clients write null where there is nothing.
+        // Some clients write null for an absent value.
         let is_null = reader.peek()? == Kind::Null;
         let text = Some(string(reader)?).filter(|_| !is_null);
         match key {
@@ -171,14 +171,14 @@ fn completed<'a>(
     }
 }
 
-/// What a client wants to hear of.
+/// The notifications that a client subscribes to.
 struct Heard<'a> {
-    /// What should be URIs; `None` if that is no list.
+    /// The values that should be URIs; `None` if the member is not a list.
     resources: Option<Vec<Text<'a>>>,
     of_tasks: bool,
 }
 
-/// What a subscription is for: `params.notifications`.
+/// Reads the targets of a subscription from `params.notifications`.
 fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Heard<'a>, Problem> {
     const KEYS: [&str; 2] = ["resourceSubscriptions", "taskIds"];
 
@@ -198,7 +198,7 @@ fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Hea
         match (reader.peek()?, &mut heard.resources) {
             (Kind::Array, Some(uris)) => reader.array(|reader| {
                 let uri = string(reader)?;
-                // One more than are accepted shows that there are too many.
+                // One URI above the limit is enough to see that there are too many.
                 if uris.len() <= MOST_SUBSCRIPTIONS {
                     uris.push(uri);
                 }
@@ -215,7 +215,7 @@ fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Hea
     Ok(heard)
 }
 
-/// The resources that a client wants to hear of.
+/// Returns the resources that a client subscribes to as targets.
 fn subscribed(uris: Option<Vec<Text<'_>>>) -> Result<Vec<Asked<'_>>, Problem> {
     const KEY: &str = "params.notifications.resourceSubscriptions";
 

@@ -1,4 +1,4 @@
-//! What callers write by hand, for servers that read less strictly.
+//! Messages that attackers write by hand, for servers that read less strictly.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn reason(body: &[u8]) -> &'static str {
     }
 }
 
-/// The value at each place of a message where nobody looks at what it is.
+/// Returns messages with the value at each place where the reader ignores its type.
 fn places(value: &[u8]) -> Vec<Vec<u8>> {
     [
         (r#"{"first":"#, r#","jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"echo"}}"#),
@@ -34,7 +34,7 @@ fn places(value: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn what_is_not_json_is_refused_wherever_it_stands() {
-    // The place itself is no mistake.
+    // A well-formed value at such a place is no error.
     for body in places(br#"{"any":["thing",-1.5e3,true,null,"\ud83d\ude00"]}"#) {
         assert!(["a call", "not governed"].contains(&reason(&body)));
     }
@@ -96,7 +96,7 @@ fn what_is_not_utf_8_is_refused_wherever_it_stands() {
         b"\xc0\xa2",
         b"\xe0\x80\xaf",
         b"\xf0\x80\x80\xaf",
-        // Surrogates, and what is beyond Unicode.
+        // Surrogates, and code points beyond Unicode.
         b"\xed\xa0\x80",
         b"\xed\xa0\xbd\xed\xb8\x80",
         b"\xf4\x90\x80\x80",
@@ -177,7 +177,7 @@ fn deep_nesting_is_refused_wherever_it_stands() {
             assert_ne!(reason(&body), "json_too_deep");
         }
     }
-    // Deeper than any stack.
+    // This nesting is deeper than any stack.
     let bottomless = "[".repeat(1 << 20);
     assert_eq!(reason(bottomless.as_bytes()), "json_too_deep");
     for body in places(bottomless.as_bytes()) {
@@ -212,7 +212,7 @@ fn ids_of_every_type() {
     assert_eq!(reason(longer.as_bytes()), "not_json_rpc");
 }
 
-/// In whatever way a key is written that some server takes for another.
+/// Tests every spelling of a key that some server reads as another key.
 #[test]
 fn keys_that_servers_read_alike_are_refused() {
     for key in ["jsonrpc", "id", "method", "params", "result", "error"] {
@@ -259,7 +259,7 @@ fn too_many_keys_are_refused() {
         assert_eq!(refused.problem.code(), -32700);
         assert_eq!(refused.id.unwrap().as_json(), "7");
     }
-    // The keys of arguments are not compared here.
+    // The keys of arguments are not compared yet.
     let arguments = format!(r#""echo","arguments":{{"a":0{}}}"#, with(MAX_KEYS));
     assert_eq!(reason(CALL.replace(r#""echo""#, &arguments).as_bytes()), "a call");
 }

@@ -173,7 +173,7 @@ fn arguments_are_read_when_asked_for() {
     let deeper = read_arguments(r#","arguments":{"a":[{"b":1,"b":2}]}"#).unwrap_err();
     assert_eq!(deeper.reason(), "duplicate_key");
     let Problem::NotJson(error) = deeper else { panic!("{deeper:?}") };
-    // A place in the body, not in the arguments.
+    // The error gives an offset in the body, not in the arguments.
     let before = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"a":[{"b":1,"#;
     assert!((before.len()..before.len() + 8).contains(&error.offset), "{error:?}");
 }
@@ -226,7 +226,7 @@ fn refusals_say_what_is_wrong() {
     };
     assert_eq!(told("[]", true), "the body is not a JSON-RPC 2.0 message: the batch is empty");
     assert_eq!(told("[]", false), "batches are not accepted: send one message a request");
-    // A place in the body, not in what holds it.
+    // The error gives an offset in the body, not in the object that holds the key.
     let meta = r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"_meta":{"a":1,"a":2}}}"#;
     let at = meta.find(r#""a":2"#).unwrap_or_default();
     let told = told(meta, false);
@@ -264,7 +264,7 @@ fn a_batch_is_read_message_by_message_if_it_is_accepted() {
         assert_eq!(parse_with(body, true), Err(expected.to_owned()), "{body}");
     }
     assert!(parse_with(&batch(&[ping].repeat(100)), true).is_ok());
-    // A place in the body, not in the message.
+    // The error gives an offset in the body, not in the message.
     let body = format!("[{ping}, {twice}]");
     let accept = Accept { max_depth: 16, batches: true, ..Accept::USUAL };
     let malformed = read(body.as_bytes(), &MirroredHeaders::default(), accept).unwrap_err();
