@@ -77,7 +77,7 @@ impl http_body::Body for Whole {
     }
 }
 
-/// What Envoy sends about a call, as gRPC frames.
+/// Returns the messages that Envoy sends about a call, as gRPC frames.
 pub fn messages(mode: BodySendMode, metadata: Metadata, body: Vec<u8>) -> Bytes {
     let header = |key: &str, value: &str| HeaderValue {
         key: key.to_owned(),

@@ -1,5 +1,5 @@
-//! What a decision costs without Envoy: reading, deciding, challenging, and the
-//! conversation with Envoy in memory.
+//! The cost of a decision without Envoy: reading, deciding, challenging, and the conversation with
+//! Envoy in memory.
 //!
 //! `cargo bench --bench decide`
 

@@ -1,4 +1,4 @@
-//! What all benchmarks decide about: one call, one token, and policies of any size.
+//! The inputs that all benchmarks use: one call, one token, and policies of any size.
 
 use std::fmt::Write as _;
 
@@ -67,7 +67,7 @@ pub fn tool(rule: usize) -> String {
     format!("create_issue_{rule}")
 }
 
-/// How the rules of a policy look at arguments.
+/// The way in which the rules of a policy read arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// Not at all.

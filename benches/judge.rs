@@ -9,7 +9,7 @@ use mcp_authz::proto::{self, Struct};
 use prost::Message as _;
 use serde_json::{Map, Value};
 
-/// What `jwt_authn` writes about a verified token.
+/// Returns the metadata that `jwt_authn` writes about a verified token.
 pub fn metadata() -> Metadata {
     metadata_of(crate::inputs::claims())
 }

@@ -1,4 +1,4 @@
-//! Who may name what: the pure core stays pure, arrows point down.
+//! The modules that each module may name: the pure core stays pure, arrows point down.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ),
 ];
 
-/// What decides is a function of its inputs.
+/// The modules that decide. Each is a function of its inputs.
 const PURE: [&str; 7] = ["json", "words", "head", "claims", "mcp", "policy", "challenge"];
 const IMPURE: [&str; 14] = [
     "tonic",
@@ -142,8 +142,8 @@ fn code(source: &str) -> (String, Vec<String>) {
     (lines.join("\n"), modules)
 }
 
-/// How many tokens an item has, with the attributes in front of it: up to its block or semicolon,
-/// or to the comma or the bracket after a field, an arm or an argument.
+/// Returns the number of tokens of an item, with the attributes in front of it. An item reaches up
+/// to its block or semicolon, or to the comma or the bracket after a field, an arm or an argument.
 fn item(tokens: &[&str]) -> usize {
     const WITH_BLOCKS: [&str; 8] =
         ["mod", "fn", "impl", "struct", "enum", "trait", "union", "unsafe"];
@@ -196,7 +196,7 @@ fn tokens(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How many bytes the token has that a text begins with.
+/// Returns the length, in bytes, of the token at the start of a text.
 fn token(text: &str, first: char) -> usize {
     let up_to = |found: Option<usize>, more: usize| found.map_or(text.len(), |at| at + more);
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -308,7 +308,7 @@ fn v() {}"##;
     assert!(!code.contains("crate"), "{code}");
 }
 
-/// What follows each `crate::`, up to the end of the path or of the group.
+/// Returns the text after each `crate::`, up to the end of the path or of the group.
 fn references(code: &str) -> impl Iterator<Item = &str> {
     code.split("crate::").skip(1).map(|rest| {
         let is_group = rest.starts_with('{');
@@ -322,7 +322,7 @@ fn module(file: &str) -> &str {
     file.split(['/', '.']).next().unwrap()
 }
 
-/// Whether a text holds a word, with no part of a name around it.
+/// Returns true if a text contains a word that is not part of a longer name.
 fn names(text: &str, word: &str) -> bool {
     let is_name =
         |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

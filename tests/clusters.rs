@@ -13,7 +13,7 @@ use crate::support::{
 };
 use crate::tools::yaml;
 
-/// What `envoy-config` prints for an address.
+/// Returns the cluster that `envoy-config` prints for an address.
 pub fn printed(address: &str) -> Value {
     let mut file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
     file.write_all(POLICY.as_bytes()).unwrap();

@@ -42,7 +42,7 @@ impl Collector {
         Self { port, spans }
     }
 
-    /// What came since the last time.
+    /// Returns the spans received since the last time.
     pub fn take(&self) -> Vec<Span> {
         std::mem::take(&mut self.spans.lock().unwrap())
     }

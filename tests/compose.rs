@@ -238,7 +238,7 @@ impl Demo {
         shell
     }
 
-    /// What it prints.
+    /// Runs a script and returns its output.
     fn sh(&self, script: &str) -> String {
         succeed(&mut self.shell(script))
     }
@@ -425,7 +425,7 @@ impl Drop for Ends {
     }
 }
 
-/// How Compose is called here.
+/// Asserts that the needed programs work, and returns the command that runs Compose.
 fn needed_programs() -> &'static str {
     let works = |command: &[&str]| {
         let output = Command::new(command[0]).args(&command[1..]).output();
@@ -450,7 +450,7 @@ fn has_image(name: &str) -> bool {
     !docker(&["images", "--quiet", name]).trim().is_empty()
 }
 
-/// What the engine knows of a container or an image.
+/// Returns what `docker inspect` reports about a container or an image.
 fn inspect(name: &str) -> Value {
     let found: Value = serde_json::from_str(&docker(&["inspect", name])).unwrap();
     found[0].clone()
@@ -474,7 +474,7 @@ fn docker(arguments: &[&str]) -> String {
     succeed(Command::new("docker").args(arguments))
 }
 
-/// What a program prints.
+/// Runs a program that must succeed, and returns its standard output.
 fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", text(&output));

@@ -126,7 +126,7 @@ fn key(name: &'static str) -> impl Strategy<Value = String> {
     mostly(Just(name.to_owned()), select(variants.to_vec())).prop_flat_map(quoted)
 }
 
-/// What can stand where the tool's name, or the method, should.
+/// Generates a value for the tool's name or the method: mostly a usual one, otherwise an odd one.
 fn word(usual: &'static [&'static str]) -> impl Strategy<Value = String> {
     const ODD: &[&str] = &[
         r#""bad\u0000""#,

@@ -1,4 +1,4 @@
-//! What README and examples say is true.
+//! The statements of the README and the examples are true.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -154,7 +154,7 @@ fn the_readme_s_tests_pass() {
     assert_eq!(output.status.code(), Some(0));
 }
 
-/// What the README shows of `check` is what it prints.
+/// `check` prints the output that the README shows.
 #[test]
 fn the_readme_shows_what_check_prints() {
     let dir = tempfile::tempdir().unwrap();

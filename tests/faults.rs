@@ -33,7 +33,7 @@ const POLICY: &str = "policies:\n- name: faults\n  rules:\n  - {action: Allow, t
 const LISTS_POLICY: &str = "policies:\n- name: faults\n  toolsList: Permitted\n  rules:\n  - {action: Allow, target: {tools: [{tool: allowed}]}}\n";
 const CALLERS: usize = 8;
 
-/// What should become of a call; the tools have these names.
+/// The verdict that a call should get. The tools have these names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Allowed,
@@ -93,7 +93,7 @@ impl<S> stack::Stack<S> {
         self.sidecar = Sidecar::start(mcp_authz(), &policy, self.dir()).await.unwrap();
     }
 
-    /// How many streams the sidecar has open.
+    /// Returns the number of open streams of the sidecar.
     async fn streams(&self) -> usize {
         metrics(&self.sidecar).await["mcp_authz_streams"] as usize
     }
@@ -119,8 +119,8 @@ impl Stack {
     }
 }
 
-/// What the others rely on: if Envoy is told to let calls pass when the sidecar is gone,
-/// the server sees them, and counts denied ones.
+/// The premise of the other tests: the server sees denied calls and counts them. Here Envoy
+/// forwards calls when the sidecar is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_counts_calls_that_pass_unjudged() {
     let _alone = alone().await;
@@ -266,7 +266,7 @@ async fn a_socket_whose_file_is_removed() {
     }
 }
 
-/// How many file descriptors a sidecar may have that shall run out of them.
+/// The limit of file descriptors for a sidecar that is meant to run out of them.
 const FEW: usize = 64;
 
 /// A sidecar that may have only a few file descriptors.
@@ -284,7 +284,7 @@ async fn occupy(sidecar: &Sidecar) -> Vec<UnixStream> {
     idle
 }
 
-/// How often it has said that it could not accept a connection.
+/// Counts how often the sidecar has logged that it could not accept a connection.
 fn refusals(sidecar: &Sidecar) -> usize {
     sidecar.log().matches("a connection could not be accepted").count()
 }

@@ -89,7 +89,7 @@ async fn ask(stack: &Server, scope: &str, method: &str, params: &Value) -> Reply
     send(Http::new(stack).post(Some(&token(scope)), body.to_string())).await
 }
 
-/// What a list names, with the scopes that it announces.
+/// Returns the names in a list, each with the scopes that the list announces for it.
 async fn listed(stack: &Server, scope: &str, what: &str) -> Vec<(String, Value)> {
     let (method, member, key) = match what {
         "templates" => ("resources/templates/list", "resourceTemplates", "uriTemplate"),

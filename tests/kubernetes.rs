@@ -1,10 +1,10 @@
-//! What `deploy/kubernetes` holds.
+//! The contents of `deploy/kubernetes`.
 //!
-//! The files as they are: their policies, their Envoy configurations (by the
-//! real Envoy, calls included) and the rules that their Pods must keep. What
-//! kustomize and Helm make of them is in `rendered`, which needs those tools.
-//! `podman` runs the sidecar's Pod. No test has a cluster: Envoy Gateway's and Istio's resources are checked as
-//! far as the Envoy configuration goes that comes of them (`envoys`).
+//! These tests check the files as they are: their policies, their Envoy configurations (with a real
+//! Envoy, including calls) and the rules that their Pods must keep. The module `rendered` checks
+//! the output of kustomize and Helm, and needs those tools. `podman` runs the sidecar's Pod. No
+//! test has a cluster: for Envoy Gateway and Istio, `envoys` checks the Envoy configuration that
+//! their resources produce.
 
 mod envoys;
 mod objects;

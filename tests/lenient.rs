@@ -1,8 +1,8 @@
-//! What readers of JSON that are not strict take from a body.
+//! Lenient readers of JSON, and the calls that they find in a body.
 //!
-//! The server behind mcp-authz reads the body again with a reader that nobody here
-//! knows. What is let through must therefore mean the same tool to each of them:
-//! [`disagreement`] is what the differential tests and the fuzzer look for.
+//! The server behind mcp-authz reads the body again with a reader that nobody here knows. A body
+//! that mcp-authz forwards must therefore name the same tool to all readers. The differential tests
+//! and the fuzzer look for a [`disagreement`].
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -159,7 +159,7 @@ impl Parser<'_> {
     }
 }
 
-/// How a reader finds the member that it looks for.
+/// The way in which a reader compares keys with the name of the member that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
     /// As it is written.
@@ -181,7 +181,7 @@ pub enum Pick {
     Merged,
 }
 
-/// What is judged.
+/// The features that mcp-authz governs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     Tools,
@@ -194,7 +194,7 @@ pub enum What {
 pub struct Habits {
     pub keys: Keys,
     pub pick: Pick,
-    /// Whether a text ends at NUL.
+    /// True if a string ends at NUL.
     pub cuts_at_nul: bool,
 }
 
@@ -209,7 +209,7 @@ impl Habits {
         })
     }
 
-    /// What the messages of a body ask for, in their order: the tools, or what else there is.
+    /// Returns the targets that the messages of a body name, in their order.
     pub fn asked(self, values: &[Tree], what: What) -> Vec<String> {
         let messages = values.iter().flat_map(|value| match value {
             Tree::Array(batch) => batch.as_slice(),
@@ -254,8 +254,7 @@ impl Habits {
         }
     }
 
-    /// Whether a reader takes the id of each message of a body that has one, and at least of
-    /// one, for this id of a request.
+    /// Returns true if the body has ids, and each of them belongs to a request and equals `id`.
     fn takes_id(self, values: &[Tree], id: &Tree) -> bool {
         let messages = values.iter().flat_map(|value| match value {
             Tree::Array(batch) => batch.as_slice(),
@@ -272,7 +271,8 @@ impl Habits {
         found.next() == Some(true) && found.all(|same| same)
     }
 
-    /// What a reader finds under a name; only one that merges finds several.
+    /// Returns the values that a reader finds under a name. Only a reader that merges finds
+    /// several.
     fn members<'t>(self, objects: &[&'t Tree], name: &str) -> Vec<&'t Tree> {
         let members = objects.iter().flat_map(|object| match object {
             Tree::Object(members) => members.as_slice(),
@@ -317,14 +317,15 @@ pub fn go(c: char) -> char {
     }
 }
 
-/// What would be several characters stays itself: Java goes one by one.
+/// Folds the case of a character as Java does, one character at a time. If the upper case would be
+/// several characters, the character stays itself.
 pub fn java(c: char) -> char {
     let mut upper = c.to_uppercase();
     let upper = upper.next().filter(|_| upper.next().is_none()).unwrap_or(c);
     upper.to_lowercase().next().unwrap_or(upper)
 }
 
-/// Whether some server would take a method for a call of a tool.
+/// Returns true if some server would accept a method as a call of a tool.
 pub fn is_call(method: &str) -> bool {
     trimmed(method).eq_ignore_ascii_case(TOOLS_CALL)
 }
@@ -347,7 +348,7 @@ fn trimmed(method: &str) -> &str {
     method.trim_matches(|c: char| c.is_whitespace() || c.is_control())
 }
 
-/// What messages ask for according to us.
+/// Returns the names that messages call, as mcp-authz reads them.
 pub fn ours(message: &Message<'_>) -> Vec<String> {
     match message {
         Message::Calls(calls) => calls.iter().map(|call| call.name.clone().into_owned()).collect(),

@@ -1,4 +1,4 @@
-//! What a request may cost, and all of them together, through Envoy.
+//! Limits on the cost of one request, and of all requests together, through Envoy.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
@@ -82,7 +82,7 @@ async fn more_than_may_be_held_is_turned_away() {
     }
 }
 
-/// What is decided holds nothing: the rest may be as large as it likes.
+/// A decided request is no longer buffered: the rest of its body may be of any size.
 #[tokio::test]
 async fn what_goes_on_already_is_not_turned_away_for_room() {
     let policy =
@@ -144,8 +144,8 @@ async fn a_large_head_is_refused() {
     }
 }
 
-/// Who makes a condition expensive gets past no rule, whatever the policy says of
-/// conditions that fail.
+/// A caller who makes a condition expensive bypasses no rule, whatever the policy's
+/// `conditionErrors`.
 #[tokio::test]
 async fn conditions_that_cost_too_much_deny() {
     const POLICY: &str = r#"

@@ -51,7 +51,7 @@ fn tool(number: usize) -> String {
     format!("{kind}_{number}")
 }
 
-/// How a server answers to a list.
+/// The form in which a server responds to a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Json,
@@ -156,8 +156,8 @@ async fn listed<S>(stack: &Stack<S>, scope: &str) -> Vec<(String, Vec<String>)> 
     tools.iter().map(tool).collect()
 }
 
-/// What is answered to calls of a tool with many arguments: whether one is allowed, and
-/// the scopes that a challenge named.
+/// Calls a tool with many arguments. Returns true if one of the calls was allowed, with the first
+/// challenge.
 async fn tried<S>(stack: &Stack<S>, scope: &str, tool: &str) -> (bool, Option<String>) {
     let (mut is_allowed, mut challenge) = (false, None);
     for n in [0, 1, 3, 13, 101] {

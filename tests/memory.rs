@@ -1,4 +1,4 @@
-//! What a hostile body may take: memory in proportion to its size.
+//! A hostile body takes memory only in proportion to its size.
 
 use mcp_authz::config;
 use mcp_authz::head::Head;

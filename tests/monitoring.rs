@@ -82,7 +82,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// What `/metrics` answers, after some calls.
+/// Returns the metrics that `/metrics` serves after some calls.
 fn scrape() -> &'static str {
     static SCRAPE: OnceLock<String> = OnceLock::new();
     SCRAPE.get_or_init(|| {
@@ -113,8 +113,8 @@ fn exposed_labels() -> BTreeMap<String, BTreeSet<String>> {
     labels
 }
 
-/// What Prometheus knows beside what is exposed: `up`, and the recorded metrics,
-/// whose labels stand in the first part of their names.
+/// Returns the labels of each metric that Prometheus knows: the exposed metrics, `up`, and the
+/// recorded ones. The first part of a recorded metric's name lists its labels.
 fn known_labels() -> BTreeMap<String, BTreeSet<String>> {
     let mut known = exposed_labels();
     known.insert("up".to_owned(), BTreeSet::new());
@@ -145,7 +145,7 @@ fn known_values(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     }
 }
 
-/// What is wrong with the names in a query.
+/// Returns the metrics, labels and label values in a query that Prometheus does not know.
 fn unknown_names(query: &str) -> Vec<String> {
     let (names, known) = (names(query), known_labels());
     let mut unknown = Vec::new();
@@ -458,7 +458,7 @@ fn every_alert_has_tests_that_it_fires_and_that_it_is_silent() {
     }
 }
 
-/// What the tests feed the rules with is what the program exposes.
+/// The input series of the rule tests use only known metrics and labels.
 #[test]
 fn tests_of_rules_name_what_there_is() {
     let tests = yaml::document(&read(RULE_TESTS));
@@ -584,7 +584,7 @@ fn promtool() -> &'static Tool {
     })
 }
 
-/// Whether it succeeded, and all that was said.
+/// Runs a command. Returns true if the command succeeded, with all its output.
 fn run(command: &mut Command) -> (bool, String) {
     let output = command.output().unwrap();
     let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();

@@ -1,4 +1,4 @@
-//! What mcp-authz tells of its decisions, and to whom.
+//! The reports that mcp-authz makes of its decisions, and their recipients.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -209,7 +209,7 @@ async fn a_decision_is_a_part_of_the_trace_of_its_request() {
     }
 }
 
-/// Who does not sample a trace gets no span.
+/// A caller who does not sample a trace gets no span.
 #[tokio::test]
 async fn what_is_not_sampled_has_no_span() {
     let collector = Collector::start().await;
@@ -465,7 +465,7 @@ async fn conditions_that_fail_are_told() {
     assert_eq!(metrics(&stack.sidecar).await[failed], 1.0);
 }
 
-/// What is decided by the head alone is told as well.
+/// The log also records decisions that the headers alone determine.
 #[tokio::test]
 async fn what_is_turned_away_is_told() {
     const POLICIES: &str = "
@@ -500,8 +500,8 @@ policies:
     assert_eq!(metrics(&stack.sidecar).await[none], 1.0);
 }
 
-/// What the runbook shows of one denied call is what came of one, but for what
-/// differs each time.
+/// The runbook shows the records of one denied call as they are, except for values that differ each
+/// time.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_runbook_shows_what_is_told() {
     let runbook = docs::read("deploy/RUNBOOK.md");

@@ -1,4 +1,4 @@
-//! What must hold of every policy, token and call.
+//! Properties of every policy, token and call.
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
@@ -64,7 +64,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     ]
 }
 
-/// What surrounds the rules.
+/// The settings around the rules of a policy.
 #[derive(Debug, Clone, Copy)]
 struct Around {
     default_allow: bool,
@@ -300,7 +300,7 @@ const OPEN_CONDITIONS: [&str; 8] = [
     "request.auth.jwt.claims.tenant == 't' ? args.V : request.auth.jwt.claims.missing",
     "'b' in request.auth.jwt.scopes || meta.V == true && args.V",
 ];
-/// How many conditions may read an argument each: there are three values for each.
+/// The largest number of conditions that may each read an argument; an argument has three values.
 const MOST_ARGUMENTS: usize = 5;
 
 /// The rules with conditions that read different arguments, so that none depends on
@@ -324,7 +324,7 @@ fn open(rules: &[Rule], around: Around) -> (Gate, usize) {
     (config::parse(&text).unwrap(), arguments)
 }
 
-/// What is answered to calls with all arguments that there can be.
+/// Calls a tool with every combination of arguments, and returns the results.
 fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Vec<String>>> {
     let claims = Claims::from_json(json!({"scope": granted, "tenant": "t"}).as_object().unwrap());
     let admitted = gate
@@ -360,8 +360,8 @@ fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Ve
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// What can be called is permitted, what a challenge would open is reachable with its
-    /// scopes, and nothing else is.
+    /// A tool is permitted if some call is allowed. Otherwise it is reachable if a challenge's
+    /// scopes would allow one, and closed if not.
     #[test]
     fn a_tool_is_listed_if_some_call_of_it_is_allowed(
         rules in prop::collection::vec(rule(OPEN_CONDITIONS.len()), 1..6),

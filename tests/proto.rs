@@ -1,4 +1,4 @@
-//! What is made from `proto/` is up to date, and decisions are told as it says.
+//! The code generated from `proto/` is up to date, and decision records follow its messages.
 
 use std::fs;
 use std::path::{Path, PathBuf};

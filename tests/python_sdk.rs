@@ -71,7 +71,7 @@ fn server(answers: &str) -> (Running, u16) {
     (running, port)
 }
 
-/// What a client sees, and what it can call.
+/// Runs the Python client, and returns its report of what it sees and what it can call.
 async fn seen(url: &str, scope: &str, version: &str) -> Value {
     let mut command = script("client.py");
     command.args([url, &token(scope), version]);

@@ -27,7 +27,7 @@ async fn passes(stack: &Stack) -> bool {
     passed
 }
 
-/// How many lines of the log say so.
+/// Counts the occurrences of a text in the sidecar's log.
 fn count(stack: &Stack, text: &str) -> usize {
     stack.sidecar.log().matches(text).count()
 }

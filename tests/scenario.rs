@@ -86,7 +86,7 @@ async fn a_denial_names_the_scopes_and_nothing_of_it_reaches_the_server() {
     }
 }
 
-/// What a client's user is shown when the client cannot get more scopes itself.
+/// A client that cannot get more scopes itself shows its user which scope is missing.
 #[tokio::test]
 async fn a_client_shows_a_sentence_that_says_so() {
     let stack = start(POLICY, &MODES[0].config()).await;

@@ -237,7 +237,8 @@ async fn it_serves_over_tcp_as_well() {
     }
 }
 
-/// What an operator asked for: nothing is enforced, and the log says so loudly.
+/// Observability mode, which the operator configured, enforces nothing, and the log reports this
+/// loudly.
 #[tokio::test]
 async fn observability_mode_is_reported_as_what_it_is() {
     let config = change(

@@ -1,4 +1,4 @@
-//! What the tests against a real Envoy share.
+//! Helpers that the tests against a real Envoy share.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -56,7 +56,7 @@ impl Mode {
         format!("{before}{filter}{END}{after}")
     }
 
-    /// What `envoy-config` prints for a policy.
+    /// Returns the filter that `envoy-config` prints for a policy.
     pub fn filter(self, policy: &str) -> String {
         let mut file = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
         file.write_all(policy.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! What must hold of templates: they stand for every URI that can be made of them.
+//! Properties of templates: a template stands for every URI that can be made of it.
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
@@ -7,7 +7,8 @@ use mcp_authz::head::Head;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// What takes the place of an expression: enough to meet each piece of a pattern or not.
+/// The strings that replace an expression: enough to match, or fail to match, each piece of a
+/// pattern.
 const EXPANSIONS: [&str; 11] =
     ["", "a", "b", "ab", "ba", "aab", "abb", "bab", "aba", "b+", "b+x:a"];
 
@@ -66,7 +67,7 @@ fn admitted(gate: &Gate) -> Admitted {
         .unwrap()
 }
 
-/// Whether it may go on; if not, the scopes that would help.
+/// Evaluates a request. Returns the scopes that would help if the gate refuses the request.
 fn ask(gate: &Gate, method: &str, params: &Value) -> Result<(), Vec<String>> {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let admitted = admitted(gate);

@@ -1,4 +1,4 @@
-//! What tests of files beside the program need.
+//! Helpers for the tests of files beside the program.
 
 pub mod debian;
 pub mod pip;

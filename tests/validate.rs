@@ -1,4 +1,4 @@
-//! What `validate` says of files, good and bad.
+//! The output of `validate` for good and bad files.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::cli::{run, text};
 
 const GOOD: &str = "policies: [{name: NAME, match: {hosts: [NAME]}, rules: [{action: Deny}]}]\n";
 
-/// What `doubts.yaml` is warned of.
+/// The warnings that `validate` prints for `doubts.yaml`.
 const WARNINGS: [&str; 23] = [
     "shadowed-rule",
     "ignored-condition-errors",
@@ -41,7 +41,7 @@ fn good(name: &str) -> String {
     GOOD.replace("NAME", name)
 }
 
-/// What is printed about a fixture is in the file beside it.
+/// Validates a fixture, asserts that the output equals the file beside it, and returns the output.
 fn shown_as(fixture: &str) -> String {
     let output = run(&["validate", &format!("tests/validate/{fixture}.yaml")], "");
     let shown = text(&output.stdout).to_owned() + text(&output.stderr);

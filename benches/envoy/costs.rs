@@ -1,4 +1,4 @@
-//! How the cost of a decision grows, without Envoy.
+//! The growth of the cost of a decision, without Envoy.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::inputs::{self, When};
 use crate::judge::{decide, gate, head, payload, payload_of};
 
-/// How long decisions are timed for one point.
+/// The least time for which a round of decisions lasts.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 5;
 

@@ -17,10 +17,10 @@ use crate::tokens::Error;
 const RESULT: &str =
     r#"{"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"done"}]}}"#;
 
-/// What was measured in one turn.
+/// The measurements of one turn.
 #[derive(Debug)]
 pub struct Measured {
-    /// How many requests were answered.
+    /// The number of requests that got a response.
     pub requests: u64,
     pub took: Duration,
     /// In nanoseconds.
@@ -83,7 +83,7 @@ async fn one(
     }
 }
 
-/// Whether an answer has come whole.
+/// Returns true if a response is complete. Fails if its status is not 200.
 fn is_whole(answer: &[u8]) -> Result<bool, Error> {
     const END: &[u8] = b"\r\n\r\n";
     let Some(end) = answer.windows(END.len()).position(|window| window == END) else {

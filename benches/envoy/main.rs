@@ -1,9 +1,9 @@
-//! What mcp-authz costs beside a real Envoy, next to what else could be there.
+//! The cost of mcp-authz beside a real Envoy, compared with the alternatives.
 //!
-//! `cargo bench --bench envoy` starts Envoy alone, with its own filters, with an
-//! external processor that does nothing, and with mcp-authz; loads them in turns;
-//! and prints processor time, latency and throughput with their ratios. It writes
-//! `target/bench/envoy.json` and plots beside it.
+//! `cargo bench --bench envoy` starts Envoy alone, with its own filters, with an external processor
+//! that does nothing, and with mcp-authz. The benchmark loads these set-ups in turns, and prints
+//! processor time, latency and throughput with their ratios. It writes `target/bench/envoy.json`
+//! and plots in the same directory.
 
 #![allow(
     clippy::indexing_slicing,
@@ -40,16 +40,16 @@ use report::{Report, Round};
 use setups::{Running, SETUPS};
 use tokens::{Error, Issuer};
 
-/// What mcp-authz costs beside a real Envoy
+/// Measure the cost of mcp-authz beside a real Envoy
 #[derive(Debug, Parser)]
 struct Args {
-    /// How often each set-up has its turn
+    /// Number of turns of each set-up
     #[arg(long, default_value_t = 7)]
     rounds: usize,
-    /// How long each turn takes, in seconds
+    /// Length of each turn, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// How many connections there are in a turn
+    /// Numbers of connections in a turn, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16])]
     connections: Vec<usize>,
     /// Only set-ups whose name contains this
@@ -58,7 +58,7 @@ struct Args {
     /// Another mcp-authz than the one that was built
     #[arg(long)]
     mcp_authz: Option<PathBuf>,
-    /// What `cargo bench` gives every benchmark
+    /// Flag that `cargo bench` gives every benchmark
     #[arg(long, hide = true)]
     bench: bool,
     /// A filter of `cargo bench`

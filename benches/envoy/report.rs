@@ -1,4 +1,4 @@
-//! What was measured, as a table, as JSON, and as plots.
+//! The measurements as a table, as JSON, and as plots.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -63,7 +63,7 @@ pub struct Report {
     /// Bytes of memory before all rounds, and after.
     pub resident: Vec<(Setup, u64, u64)>,
     pub sidecar: Sidecar,
-    /// What decisions cost without Envoy.
+    /// The costs of decisions without Envoy.
     pub by_rules: Vec<Point>,
     pub by_rules_for_any: Vec<Point>,
     pub by_claims_unread: Vec<Point>,
@@ -118,8 +118,8 @@ impl Report {
         Spread::of(self.rounds(setup, connections).map(|round| round.figure(figure)).collect())
     }
 
-    /// How a set-up compares with another, round by round: rounds of the same number
-    /// had the same machine.
+    /// Returns the ratios of one set-up to another, round by round. Rounds of the same number ran
+    /// under the same conditions of the machine.
     fn ratio(&self, setup: Setup, to: Setup, connections: usize, figure: Figure) -> Option<Spread> {
         let pairs = self.rounds(setup, connections).zip(self.rounds(to, connections));
         Spread::of(

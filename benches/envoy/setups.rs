@@ -1,4 +1,4 @@
-//! What Envoy is set up with.
+//! The set-ups of Envoy that the benchmark compares.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::tokens::{Error, Issuer};
 /// As many rules as a policy of a team has.
 pub const RULES: usize = 50;
 
-/// Who judges, and how Envoy sends bodies.
+/// The component that decides, and the mode in which Envoy sends bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setup {
     /// Nobody: Envoy verifies tokens.
@@ -57,7 +57,7 @@ impl Setup {
         }
     }
 
-    /// What it is compared with.
+    /// Returns the set-up with which this one is compared, if there is one.
     pub fn floor(self) -> Option<Self> {
         match self {
             Self::McpAuthz(mode) => Some(Self::Noop(mode)),
@@ -168,7 +168,7 @@ impl Running {
         load.map_err(|error| format!("{}: {error}", self.setup.name()).into())
     }
 
-    /// What both processes have used so far.
+    /// Returns the processor time that both processes have used so far.
     pub fn cpu(&self) -> Result<Cpu, Error> {
         let processor = match &self.processor {
             Some(Processor(process)) => cpu(process.id())?,
@@ -177,13 +177,13 @@ impl Running {
         Ok(Cpu { envoy: cpu(self.envoy.id())?, processor })
     }
 
-    /// How much memory the processor has, in bytes.
+    /// Returns the resident memory of the external processor, in bytes; `None` without one.
     pub fn resident(&self) -> Result<Option<u64>, Error> {
         self.processor.as_ref().map(|Processor(process)| resident(process.id())).transpose()
     }
 }
 
-/// How much memory a process has, in bytes.
+/// Returns the resident memory of a process, in bytes.
 pub fn resident(process: u32) -> Result<u64, Error> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,4 +1,4 @@
-//! What the process itself costs: its start, and its memory by open streams.
+//! The cost of the sidecar process itself: its start, and its memory by open streams.
 
 use std::fs;
 use std::io;
@@ -24,13 +24,13 @@ use crate::judge::metadata;
 use crate::setups::resident;
 use crate::tokens::Error;
 
-/// How many rules the policy has.
+/// The number of rules of the policy.
 const RULES: usize = 100;
 const STARTS: usize = 11;
-/// How many streams wait for their bodies.
+/// The numbers of open streams that wait for their bodies.
 const STREAMS: [usize; 3] = [0, 1_000, 10_000];
 
-/// What the process costs.
+/// The cost of the process.
 #[derive(Debug, Default)]
 pub struct Sidecar {
     /// From the start of the process to the first connection, in milliseconds.
@@ -103,7 +103,7 @@ impl Process {
     }
 }
 
-/// What Envoy says first of a call whose body is to come.
+/// Returns the first message that Envoy sends about a call whose body follows.
 fn head() -> ProcessingRequest {
     let headers = [(":method", "POST"), (":path", "/mcp"), ("content-type", "application/json")];
     let headers = headers.map(|(key, value)| HeaderValue {

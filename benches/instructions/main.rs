@@ -1,9 +1,9 @@
-//! How many instructions a decision takes, and whether that is within the budget.
+//! The number of instructions that a decision takes, compared with a budget.
 //!
-//! `cargo bench --bench instructions` needs Valgrind and `gungraun-runner` of the version
-//! in `Cargo.lock`. Unlike time, instructions are the same on a machine that is busy. A
-//! change that takes more than [`LEEWAY_PERCENT`] above `budget.txt` fails; whoever has a
-//! reason raises the number there, and says so.
+//! `cargo bench --bench instructions` needs Valgrind and `gungraun-runner` of the version in
+//! `Cargo.lock`. Unlike time, the number of instructions is the same on a busy machine. A change
+//! that takes more than [`LEEWAY_PERCENT`] above `budget.txt` fails. If there is a reason for the
+//! increase, raise the number there and state the reason.
 
 #![allow(
     clippy::panic,
@@ -53,7 +53,7 @@ fn within_budget(name: &str) -> LibraryBenchmarkConfig {
     config
 }
 
-/// What is decided about, and by what.
+/// The inputs of a decision: the policy and the request.
 struct Case {
     gate: Gate,
     head: Head,

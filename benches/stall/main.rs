@@ -1,8 +1,9 @@
-//! How long one caller keeps the others waiting, and how much memory one body takes.
+//! The time that one caller keeps the others waiting, and the memory that one body takes.
 //!
-//! `cargo bench --bench stall` first judges each hostile body in this process, then sends the
-//! slowest ones to `mcp-authz serve` from four callers without pause, and measures the calls of
-//! a neighbor on the same thread. `-- --mcp-authz PATH` measures another binary beside it.
+//! `cargo bench --bench stall` first decides on each hostile body in this process. Then four
+//! callers send the slowest ones to `mcp-authz serve` without pause, while the benchmark measures
+//! the calls of a neighbor on the same thread. `-- --mcp-authz PATH` measures another binary as
+//! well.
 
 #![allow(
     clippy::indexing_slicing,
@@ -33,7 +34,7 @@ static ALLOCATOR: Counting = Counting;
 /// The number of turns in which each body is judged; the median counts.
 const TURNS: usize = 5;
 
-/// How long one caller keeps the others waiting
+/// Measure the time that one caller keeps the others waiting
 #[derive(Debug, Parser)]
 struct Args {
     /// Another mcp-authz than the one that was built, to measure beside it
@@ -42,10 +43,10 @@ struct Args {
     /// Only bodies whose name contains this
     #[arg(long, default_value = "")]
     only: String,
-    /// How long a neighbor is measured beside each body, in seconds
+    /// Time for which a neighbor is measured beside each body, in seconds
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// How many of the slowest bodies the neighbor has to bear
+    /// Number of the slowest bodies that are sent beside the neighbor
     #[arg(long, default_value_t = 4)]
     slowest: usize,
     /// Given by cargo

@@ -22,12 +22,12 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::judge::metadata;
 
-/// How many callers send hostile bodies.
+/// The number of callers that send hostile bodies.
 const CALLERS: usize = 4;
 /// Between two calls of the neighbor.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What a neighbor saw.
+/// The measurements of a neighbor.
 pub struct Beside {
     latency: Histogram<u64>,
     /// Hostile bodies that were answered.

@@ -1,5 +1,5 @@
-//! What the set-up in deploy/compose needs besides Envoy and mcp-authz: an MCP
-//! server behind them, and an identity provider that is two files.
+//! The parts that the set-up in deploy/compose needs besides Envoy and mcp-authz. They are an MCP
+//! server behind them, and an identity provider that consists of two files.
 
 #![allow(dead_code, unreachable_pub, reason = "the quickstart and the tests share these modules")]
 
@@ -54,10 +54,10 @@ enum Command {
     Token {
         /// Where the key is
         dir: PathBuf,
-        /// What the token is good for, with spaces between the scopes
+        /// Scopes of the token, separated by spaces
         #[arg(long)]
         scope: String,
-        /// Who holds it
+        /// Subject of the token
         #[arg(long, default_value = "somebody")]
         subject: String,
     },

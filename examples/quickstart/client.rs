@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::tokens::Error;
 
-/// What a call came to, as a client's user sees it.
+/// The outcome of a call, as a client's user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The tool's text.

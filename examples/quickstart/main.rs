@@ -20,7 +20,7 @@ use client::{Answer, Client};
 use stack::{ENVOY_CONFIG, POLICY, Stack};
 use tokens::{Error, Issuer};
 
-/// Who calls what.
+/// Returns the calls to make: the user, the scopes, the tool and the arguments.
 fn calls() -> [(&'static str, &'static str, &'static str, Value); 8] {
     let hello = || json!({"text": "Hello, world!"});
     [

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 pub struct Echo {
-    /// What to say.
+    /// The text to return.
     text: String,
 }
 
@@ -104,12 +104,12 @@ impl McpServer {
         Ok(Self { port, requests, runs })
     }
 
-    /// How many HTTP requests have reached the server, in whole or in part.
+    /// Returns the number of HTTP requests that have reached the server, completely or in part.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// How many tools have been run.
+    /// Returns the number of tool runs so far.
     pub fn runs(&self) -> usize {
         self.runs.load(Ordering::SeqCst)
     }

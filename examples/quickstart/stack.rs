@@ -180,7 +180,7 @@ impl Sidecar {
         self.process.id()
     }
 
-    /// What it has logged so far.
+    /// Returns everything that the sidecar has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

@@ -13,7 +13,7 @@ use super::upstream::VERDICT;
 use super::{CALLERS, POLICY, Stack, Verdict, alone, start, start_command, until};
 use crate::support::{MODES, Mode, call, change, mcp_authz, token};
 
-/// How long an answer may take.
+/// The longest time that a response may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request that is sent bit by bit, over a connection of its own.

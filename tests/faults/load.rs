@@ -12,10 +12,10 @@ use super::upstream::{Seen, VERDICT};
 use super::{Verdict, until};
 use crate::support::{call, token};
 
-/// How long a caller waits for an answer: longer than any fault here lasts, and not
-/// for ever.
+/// The longest time that a caller waits for a response: longer than any fault here lasts, but
+/// limited.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a caller waits after a call that failed.
+/// The time that a caller waits after a call that failed.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A call that has ended.
@@ -29,7 +29,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it was judged, and rightly.
+    /// Returns true if the call got the status of the right verdict.
     pub fn is_judged(&self) -> bool {
         self.status == Some(self.verdict.status())
     }
@@ -96,17 +96,17 @@ impl Load {
         self.shared.book(|book| book.url = url);
     }
 
-    /// How many of the calls that were sent since are still unanswered.
+    /// Returns the number of calls sent since an instant that have no response yet.
     pub fn pending_since(&self, since: Instant) -> usize {
         self.shared.book(|book| book.pending.values().filter(|sent| **sent >= since).count())
     }
 
-    /// How many calls have been sent since and judged.
+    /// Returns the number of calls sent since an instant that got the right verdict.
     pub fn judged_since(&self, since: Instant) -> usize {
         self.count(|call| call.sent >= since && call.is_judged())
     }
 
-    /// How many calls have been sent since and have failed.
+    /// Returns the number of calls sent since an instant that have failed.
     pub fn failed_since(&self, since: Instant) -> usize {
         self.count(|call| call.sent >= since && !call.is_judged())
     }
@@ -179,7 +179,7 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Whether a call was under way at any time of it.
+    /// Returns true if a call was in flight at any time during the outage.
     fn touches(&self, call: &Call) -> bool {
         call.ended >= self.from && call.sent <= self.to
     }

@@ -1,4 +1,4 @@
-//! What the kernel tells of a sidecar's process, and what it allows ours.
+//! Facts from the kernel about a sidecar's process, and the limits of this process.
 
 use std::fs;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn status(status: &str, name: &str) -> String {
     line.unwrap_or_else(|| panic!("no {name} in {status}")).trim().to_owned()
 }
 
-/// Whether each of its threads stands still, which takes a moment after the signal.
+/// Returns true if each thread of the sidecar is stopped, which takes a moment after the signal.
 pub fn is_stopped(sidecar: &Sidecar) -> bool {
     let threads = entries(sidecar, "task");
     threads.iter().all(|thread| {
@@ -28,12 +28,12 @@ pub fn is_stopped(sidecar: &Sidecar) -> bool {
     })
 }
 
-/// How many file descriptors it has open.
+/// Returns the number of file descriptors that the sidecar has open.
 pub fn descriptors(sidecar: &Sidecar) -> usize {
     entries(sidecar, "fd").len()
 }
 
-/// How many bytes of memory it uses, and has used at most.
+/// The resident memory of a sidecar, now and at most, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     pub now: u64,

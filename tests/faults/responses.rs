@@ -23,8 +23,8 @@ use crate::support::{Mode, call, issuer, mcp_authz, token};
 
 type Stack = stack::Stack<SlowTools>;
 
-/// How long a caller waits for the end of a response: longer than a round takes, and not
-/// for ever.
+/// The longest time that a caller waits for the end of a response: longer than a round takes, but
+/// limited.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of both sides of a connection; the limit of one process.
 const DESCRIPTORS: usize = 16_000;

@@ -25,7 +25,7 @@ pub struct Upstream {
     answers: watch::Sender<bool>,
 }
 
-/// How many calls have reached a server, by what should become of them.
+/// The number of calls that have reached a server, by the verdict that they should get.
 #[derive(Debug, Default)]
 pub struct Seen {
     allowed: AtomicUsize,
@@ -59,12 +59,12 @@ impl Seen {
         }
     }
 
-    /// How many allowed calls have reached the server.
+    /// Returns the number of allowed calls that have reached the server.
     pub fn allowed(&self) -> usize {
         self.allowed.load(Ordering::SeqCst)
     }
 
-    /// How many denied calls have.
+    /// Returns the number of denied calls that have reached the server.
     pub fn denied(&self) -> usize {
         self.denied.load(Ordering::SeqCst)
     }
@@ -83,12 +83,12 @@ impl Upstream {
         Self { port, seen, answers }
     }
 
-    /// How many allowed calls have reached it.
+    /// Returns the number of allowed calls that have reached the server.
     pub fn allowed(&self) -> usize {
         self.seen.allowed()
     }
 
-    /// How many denied calls have.
+    /// Returns the number of denied calls that have reached the server.
     pub fn denied(&self) -> usize {
         self.seen.denied()
     }

@@ -222,7 +222,8 @@ fn bodies_may_be_as_large_for_envoy_as_for_the_policy() {
     assert_eq!(limit("shared/policy.yaml"), 1024 * 1024);
 }
 
-/// What Istio makes of the RequestAuthentication and the EnvoyFilter.
+/// Builds the Envoy configuration that Istio makes of the RequestAuthentication and the
+/// EnvoyFilter.
 fn istio() -> Value {
     let mut config = sidecar();
     let rule = yaml::document(&read("istio/request-authentication.yaml"));
@@ -250,7 +251,8 @@ fn istio() -> Value {
     config
 }
 
-/// What Envoy Gateway makes of the SecurityPolicy and the EnvoyExtensionPolicy.
+/// Builds the Envoy configuration that Envoy Gateway makes of the SecurityPolicy and the
+/// EnvoyExtensionPolicy.
 fn envoy_gateway() -> Value {
     let mut config = sidecar();
     let security = yaml::document(&read("envoy-gateway/security-policy.yaml"));
@@ -387,8 +389,8 @@ async fn run(mut config: Value, policy: &str) -> Stack {
     start(policy, &format!("{config}\n# @JWKS@")).await
 }
 
-/// What callers get for the policy of the examples, wherever Envoy stands. Asked
-/// before anybody else asks, because clients open streams when they like.
+/// Asserts the responses to refused calls under the policy of the examples, wherever Envoy stands.
+/// Run this before any client connects, because clients open streams when they like.
 async fn assert_it_refuses(stack: &Stack) {
     let http = Http::new(stack);
     let bye = send(http.post(Some(&token("echo")), call("echo", &json!({"text": "Bye"})))).await;

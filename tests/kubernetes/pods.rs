@@ -52,7 +52,7 @@ fn seconds(container: &Value, name: &str) -> i64 {
     flag(container, name).map_or(0, |seconds| seconds.parse().unwrap())
 }
 
-/// How mcp-authz is started, reached and ended in a Pod.
+/// Asserts that a Pod starts, reaches and ends mcp-authz as it should.
 pub fn assert_served(pod: &Value) {
     let sidecar = container(pod, "mcp-authz");
     assert_eq!(at(sidecar, "/args/0"), "serve");

@@ -1,4 +1,4 @@
-//! What kustomize and Helm make of the files.
+//! The output of kustomize and Helm for the files.
 
 use std::fs;
 use std::io::Write as _;
@@ -193,7 +193,7 @@ fn only_envoy_s_configuration_has_a_hash_in_its_name() {
     assert!(names.iter().any(|name| name.starts_with("mcp-envoy-")), "{names:?}");
 }
 
-/// Who may ask is replaced, not added to.
+/// Each kustomization replaces the list of peers that may connect, and adds no second peer.
 #[test]
 #[ignore = "needs kubectl: cargo test --locked -- --ignored"]
 fn only_the_proxies_in_front_may_ask() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What a query names.
+/// The names that a query contains.
 #[derive(Debug, Default)]
 pub struct Names {
     pub metrics: BTreeSet<String>,
@@ -74,7 +74,7 @@ fn is_of_a_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | ':')
 }
 
-/// What stands between the first character and its end, and what follows it.
+/// Returns the text between the first character and `end`, and the text after `end`.
 fn enclosed(text: &str, end: char) -> (&str, &str) {
     let mut quoted = false;
     for (at, c) in text.char_indices().skip(1) {

@@ -17,14 +17,14 @@ const MOST: Accept = Accept { max_depth: 512, batches: true, ..Accept::USUAL };
 /// The same, if prompts and resources are judged.
 const ALL: Accept =
     Accept { governed: Governed { prompts: true, resources: true, methods: false }, ..MOST };
-/// What is accepted unless a policy says otherwise.
+/// The settings that apply unless a policy sets others.
 const USUAL: Accept = Accept { max_depth: 64, batches: false, ..Accept::USUAL };
-/// How deep `serde_json` reads.
+/// The deepest nesting that `serde_json` reads.
 const SERDE_DEPTH: usize = 127;
 /// A name that headers can repeat.
 const NAME: &str = "good";
 
-/// What readers may take for a key, or not.
+/// Names of members that some readers may match with a key that they need.
 const KEYS: [&str; 22] = [
     "name",
     "NAME",

@@ -43,7 +43,7 @@ fn tools_of(message: &str) -> Vec<String> {
     tools.flatten().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
 }
 
-/// What goes on of a stream, and whether it was broken off.
+/// Returns the bytes that the filter forwards, and true if the filter broke the stream off.
 fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
     let (mut events, mut goes_on) = (Events::default(), Vec::new());
     for part in parts {

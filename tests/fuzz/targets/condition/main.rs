@@ -52,7 +52,7 @@ fuzz_target!(|input: Input| {
     assert_eq!(said(), said(), "`{source}` over {body}");
 });
 
-/// What a condition comes to; its errors may name one of several reasons.
+/// The outcome of a condition, without reasons: an error may name one of several.
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     True,

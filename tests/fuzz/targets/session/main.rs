@@ -27,7 +27,7 @@ const MAX_BODY_BYTES: usize = 300;
 /// The largest message that is read: twice that, and what may come beside it.
 const MAX_MESSAGE_BYTES: usize = 2 * MAX_BODY_BYTES + (1 << 20);
 
-/// What surrounds the same rules.
+/// The settings of a policy whose rules are always the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, arbitrary::Arbitrary)]
 enum Setting {
     Plain,
@@ -137,7 +137,8 @@ fn converse(setting: Setting, bytes: &[u8]) -> bool {
     oracle.went_on()
 }
 
-/// What should go on does: else nothing would be found, and nothing said.
+/// Checks that the service forwards ordinary requests that it should forward. If it forwarded none,
+/// the fuzzer would find nothing and report nothing.
 fn the_oracle_is_not_blind() {
     for (setting, tool, expected) in [
         (Setting::Plain, "good", true),

@@ -1,4 +1,4 @@
-//! What an Envoy, or something that claims to be one, may send.
+//! Messages that Envoy, or a peer that claims to be Envoy, may send.
 
 use std::iter;
 
@@ -72,7 +72,7 @@ enum Part {
     Nothing,
     /// A message that perhaps is none.
     Framed(Vec<u8>),
-    /// What may be no frame.
+    /// Bytes that may be no frame.
     Unframed(Vec<u8>),
 }
 
@@ -132,7 +132,7 @@ fn seldom<'a, T: Arbitrary<'a>>(u: &mut Unstructured<'a>) -> Result<Option<T>> {
     if u.arbitrary::<u8>()? % 4 == 3 { T::arbitrary(u).map(Some) } else { Ok(None) }
 }
 
-/// What a stream begins with: the head of a request with a body, in most.
+/// Generates the first part of a stream: usually the headers of a request with a body.
 fn a_first(u: &mut Unstructured<'_>) -> Result<Part> {
     if rarely(u)? {
         return Part::arbitrary(u);

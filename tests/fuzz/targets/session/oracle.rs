@@ -1,5 +1,5 @@
-//! What may be answered, told from what was sent alone: nothing here knows how the
-//! service comes to its answers.
+//! The responses that the service may give, derived from the messages sent. Nothing here knows how
+//! the service decides.
 
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
@@ -25,17 +25,18 @@ pub struct Oracle {
     is_whole: bool,
     has_trailers: bool,
     response_parts: usize,
-    /// Whether the last message asked for no answer.
+    /// True if the last message was in observability mode, which expects no response.
     is_observed: bool,
     given_back: Vec<u8>,
     went_on: bool,
     is_refused: bool,
 }
 
-/// What the first message says.
+/// The facts that the first message of a stream gives.
 #[derive(Debug)]
 struct First {
-    /// How bodies come; `None`: so that calls could go on before they are judged.
+    /// The mode in which Envoy sends bodies. `None` is a mode in which calls could continue before
+    /// the service decides.
     mode: Option<BodySendMode>,
     has_scope: bool,
     is_response: bool,
@@ -167,7 +168,7 @@ impl Oracle {
         assert!(self.may_go_on(first.has_scope, name), "{}", String::from_utf8_lossy(&self.body));
     }
 
-    /// Whether the body calls no tool, or one that the policy allows.
+    /// Returns true if the body calls no tool, or one that the policy allows.
     fn may_go_on(&self, has_scope: bool, header: Option<&[u8]>) -> bool {
         if self.body.is_empty() {
             return true;
@@ -226,7 +227,7 @@ impl First {
     }
 }
 
-/// Whether the only payload grants the scope `a`.
+/// Returns true if there is exactly one payload, and the payload grants the scope `a`.
 fn has_scope(Struct { fields }: &Struct) -> bool {
     let is_payload = |value: &&Value| {
         matches!(&value.kind, Some(Kind::StructValue(payload))

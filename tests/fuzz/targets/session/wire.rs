@@ -82,7 +82,7 @@ impl http_body::Body for Feed {
 pub struct Conversation {
     feed: Feed,
     answers: Body,
-    /// What has come of answers that are not complete.
+    /// The bytes received so far of responses that are not complete.
     received: Vec<u8>,
     status: Option<String>,
 }
@@ -103,7 +103,7 @@ impl Conversation {
         Self { feed, answers, received: Vec::new(), status: None }
     }
 
-    /// What is answered once these bytes have come.
+    /// Sends bytes, and returns the responses that the service then gives.
     pub fn send(&mut self, bytes: &[u8]) -> Vec<ProcessingResponse> {
         if !bytes.is_empty() {
             self.feed.with(|outbox| outbox.frames.push_back(Bytes::copy_from_slice(bytes)));
@@ -111,7 +111,7 @@ impl Conversation {
         self.poll()
     }
 
-    /// What is answered at last, and the status of gRPC.
+    /// Ends the stream, and returns the last responses and the gRPC status.
     pub fn end(mut self) -> (Vec<ProcessingResponse>, String) {
         self.feed.with(|outbox| outbox.is_closed = true);
         let answers = self.poll();
