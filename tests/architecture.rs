@@ -72,18 +72,19 @@ struct Source {
     test_modules: Vec<String>,
 }
 
-/// All source files but those of unit tests.
-fn sources() -> Vec<(String, String)> {
-    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else {
-                found.push(path);
-            }
+fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else {
+            found.push(path);
         }
     }
+}
+
+/// All source files but those of unit tests.
+fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     walk(&root, &mut found);
@@ -404,4 +405,37 @@ fn files_stay_small() {
         let is_made = file == "proto/mcp_authz.v1.rs";
         assert!(is_made || lines <= 450, "{file} has {lines} lines of code");
     }
+}
+
+/// A doc comment begins with a verb or a noun: "Returns", "The rules of a policy".
+#[test]
+fn doc_comment_begins_with_verb_or_noun() {
+    const OTHERS: [&str; 7] = ["What", "Whether", "How", "Who", "Whom", "Whose", "That"];
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    ["src", "tests", "benches", "examples"]
+        .iter()
+        .for_each(|dir| walk(&root.join(dir), &mut files));
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let mut comments = 0;
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut before = None;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            let comment = line.strip_prefix("///").or_else(|| line.strip_prefix("//!"));
+            if let (Some(comment), None) = (comment, before) {
+                comments += 1;
+                let word = comment.split_whitespace().next().unwrap_or_default();
+                if OTHERS.contains(&word) {
+                    found.push(format!("{}:{}: {line}", file.display(), number + 1));
+                }
+            }
+            before = comment;
+        }
+    }
+    assert!(comments > 2000, "{comments} doc comments");
+    assert!(found.is_empty(), "{} doc comments:\n{}", found.len(), found.join("\n"));
 }
