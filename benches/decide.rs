@@ -6,19 +6,19 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "the benchmarks share modules")]
 
+#[path = "authorize.rs"]
+mod authorize;
 #[path = "converse.rs"]
 mod converse;
 #[path = "inputs.rs"]
 mod inputs;
-#[path = "judge.rs"]
-mod judge;
 
+use authorize::{decide, gate, head, metadata, payload};
 use converse::{Processor, messages};
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use inputs::When;
-use judge::{decide, gate, head, metadata, payload};
 use mcp_authz::gate::Gate;
 use mcp_authz::mcp::{self, Accept, MirroredHeaders};
 
@@ -80,8 +80,8 @@ fn no_rule(bencher: Bencher<'_, '_>, rules: usize) {
 fn list(bencher: Bencher<'_, '_>, tools: usize) {
     let gate = gate(&inputs::policy_listing(10_000, "Reachable"));
     let answer = inputs::list(tools);
-    assert!(judge::filtered(&gate, &payload(), &answer).len() > answer.len());
-    bencher.bench(|| judge::filtered(&gate, black_box(&payload()), black_box(&answer)));
+    assert!(authorize::filtered(&gate, &payload(), &answer).len() > answer.len());
+    bencher.bench(|| authorize::filtered(&gate, black_box(&payload()), black_box(&answer)));
 }
 
 /// The strict reader alone.

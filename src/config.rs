@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use files::{Files, State};
-pub use problem::{Finding, Lint, LoadError, Place, Severity};
+pub use problem::{Diagnostic, Lint, LoadError, Position, Severity};
 
 use self::conditions::Conditions;
 use self::decode::Item;
@@ -34,10 +34,10 @@ pub(crate) use self::limits::LARGEST_BODY;
 use self::limits::{DEFAULT_LIMITS, LIMITS};
 use self::mcproute::RouteDefaults;
 use self::policy::POLICY;
-use self::problem::Problems;
-use self::rules::RuleSpots;
+use self::problem::Diagnostics;
+use self::rules::RuleLocations;
 use self::settings::MCP_ROUTE_DEFAULTS;
-use self::shape::{Holds, Shape, field};
+use self::shape::{MappingSchema, ValueSchema, field};
 use self::source::Source;
 use crate::gate::{ClaimsFrom, Gate, Limits};
 use crate::policy::{Action, Dialect, Policy};
@@ -49,48 +49,52 @@ const ACTION_WORDS: [&str; 2] = [ACTIONS[0].0, ACTIONS[1].0];
 const FROM: [&str; 2] = ["metadata", "authorizationHeader"];
 
 /// A policy file.
-static FILE: Shape = Shape::new(
+static FILE: MappingSchema = MappingSchema::new(
     "A policy file of mcp-authz: who may make which MCP tool calls.",
     &[
-        field("jwt", Holds::Mapping(&JWT), "Where claims are taken from."),
-        field("limits", Holds::Mapping(&LIMITS), "What a request may cost."),
+        field("jwt", ValueSchema::Mapping(&JWT), "Where claims are taken from."),
+        field("limits", ValueSchema::Mapping(&LIMITS), "What a request may cost."),
         field(
             "mcpRouteDefaults",
-            Holds::Mapping(&MCP_ROUTE_DEFAULTS),
+            ValueSchema::Mapping(&MCP_ROUTE_DEFAULTS),
             "Settings of the MCPRoute documents in all files that are loaded together.",
         ),
         field(
             "policies",
-            Holds::Mappings(&POLICY),
+            ValueSchema::Mappings(&POLICY),
             "The first that matches a request judges it; if none does, it is refused.",
         ),
     ],
 )
 .any_of(&["jwt", "limits", "mcpRouteDefaults", "policies"]);
 
-static JWT: Shape = Shape::new(
+static JWT: MappingSchema = MappingSchema::new(
     "Where claims are taken from.",
     &[
         field(
             "from",
-            Holds::Word(&FROM),
+            ValueSchema::Word(&FROM),
             "metadata: what Envoy's jwt_authn verified. authorizationHeader: the bearer token of the request, without a look at its signature.",
         ),
-        field("metadata", Holds::Mapping(&METADATA), "Where jwt_authn puts what it verified."),
+        field(
+            "metadata",
+            ValueSchema::Mapping(&METADATA),
+            "Where jwt_authn puts what it verified.",
+        ),
     ],
 );
 
-static METADATA: Shape = Shape::new(
+static METADATA: MappingSchema = MappingSchema::new(
     "A place in Envoy's dynamic metadata.",
     &[
         field(
             "namespace",
-            Holds::Text,
+            ValueSchema::Text,
             "The metadata namespace. Default: envoy.filters.http.jwt_authn.",
         ),
         field(
             "key",
-            Holds::Text,
+            ValueSchema::Text,
             "The provider's payload_in_metadata. Default: the only payload that is there.",
         ),
     ],
@@ -114,13 +118,13 @@ pub fn load(path: &Path) -> Result<Gate, LoadError> {
 /// # Errors
 /// All mistakes in them.
 pub fn load_files(files: Files) -> Result<Gate, LoadError> {
-    let (gate, findings) = gate(files.into_parts(), Thoroughness::Errors);
+    let (gate, findings) = gate(files.into_parts(), LintMode::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
 /// Loads policy files like [`load`], and also returns warnings and notices.
-pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Finding>) {
-    gate(Files::read(path).into_parts(), Thoroughness::Everything)
+pub fn inspect(path: &Path) -> (Option<Gate>, Vec<Diagnostic>) {
+    gate(Files::read(path).into_parts(), LintMode::Everything)
 }
 
 /// Parses the text of a policy file, YAML or JSON.
@@ -131,62 +135,62 @@ pub fn parse(text: &str) -> Result<Gate, LoadError> {
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
     let sources = vec![Ok(source)];
     let digest = files::digest(&sources);
-    let (gate, findings) = gate((sources, digest), Thoroughness::Errors);
+    let (gate, findings) = gate((sources, digest), LintMode::Errors);
     gate.ok_or_else(|| only_errors(findings))
 }
 
-fn only_errors(mut findings: Vec<Finding>) -> LoadError {
+fn only_errors(mut findings: Vec<Diagnostic>) -> LoadError {
     findings.retain(|finding| finding.severity == Severity::Error);
     LoadError(findings)
 }
 
 /// The kinds of findings that a load looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Thoroughness {
+enum LintMode {
     Errors,
     Everything,
 }
 
 /// The contents of all files that were read so far.
 #[derive(Debug, Default)]
-struct Draft {
+struct GateBuilder {
     /// In these three, the inner `Option` is `None` if the setting has a mistake.
     claims_from: Option<(Option<ClaimsFrom>, Arc<Path>)>,
     limits: Option<(Option<Limits>, Arc<Path>)>,
     route_defaults: Option<(Option<RouteDefaults>, Arc<Path>)>,
-    policies: Vec<Placed>,
+    policies: Vec<LocatedPolicy>,
 }
 
 /// A policy with its place in a file.
 #[derive(Debug)]
-struct Placed {
+struct LocatedPolicy {
     policy: Arc<Policy>,
     /// The index of the file in the list of files.
     file: usize,
-    spot: Spot,
-    rules: Vec<RuleSpots>,
+    spot: Location,
+    rules: Vec<RuleLocations>,
     mistakes: Mistakes,
 }
 
 /// A place in a file, with the path of keys that leads there.
 #[derive(Debug, Clone)]
-struct Spot {
-    place: Place,
+struct Location {
+    place: Position,
     keys: String,
 }
 
-impl From<&Item<'_>> for Spot {
+impl From<&Item<'_>> for Location {
     fn from(item: &Item<'_>) -> Self {
         Self { place: item.place(), keys: item.path.clone() }
     }
 }
 
 fn gate(
-    (sources, digest): (Vec<Result<Source, Problems>>, String),
-    thoroughness: Thoroughness,
-) -> (Option<Gate>, Vec<Finding>) {
-    let mut draft = Draft::default();
-    let mut files: Vec<(Problems, String)> = Vec::new();
+    (sources, digest): (Vec<Result<Source, Diagnostics>>, String),
+    thoroughness: LintMode,
+) -> (Option<Gate>, Vec<Diagnostic>) {
+    let mut draft = GateBuilder::default();
+    let mut files: Vec<(Diagnostics, String)> = Vec::new();
     let mut parsed = Vec::new();
     for (file, source) in sources.into_iter().enumerate() {
         let Source { file: path, text } = match source {
@@ -196,10 +200,10 @@ fn gate(
                 continue;
             }
         };
-        let mut problems = Problems::new(Arc::clone(&path));
+        let mut problems = Diagnostics::new(Arc::clone(&path));
         let documents = yaml::parse(&text, &mut problems);
         if documents.is_complete && documents.nodes.is_empty() {
-            problems.add(Place::START, "", "the file is empty");
+            problems.add(Position::START, "", "the file is empty");
         }
         // `mcpRouteDefaults` applies to the documents of all files, in any order.
         for document in &documents.nodes {
@@ -219,11 +223,11 @@ fn gate(
         && !has_errors
         && let Some((problems, _)) = files.first_mut()
     {
-        problems.add(Place::START, "", "there is neither a policy nor an MCPRoute here");
+        problems.add(Position::START, "", "there is neither a policy nor an MCPRoute here");
     }
     draft.find_unused_defaults(&mut files);
     draft.find_unreachable(&mut files);
-    if thoroughness == Thoroughness::Everything {
+    if thoroughness == LintMode::Everything {
         lints::selected_by_address(&draft.policies, &mut files);
         for placed in &draft.policies {
             if let Some((problems, _)) = files.get_mut(placed.file) {
@@ -231,25 +235,25 @@ fn gate(
             }
         }
     }
-    let findings: Vec<Finding> =
+    let findings: Vec<Diagnostic> =
         files.into_iter().flat_map(|(problems, text)| problems.into_sorted(&text)).collect();
     let is_good = findings.iter().all(|finding| finding.severity != Severity::Error);
     (if is_good { draft.into_gate(digest) } else { None }, findings)
 }
 
-impl Draft {
+impl GateBuilder {
     /// Reads the settings for `MCPRoute` documents, if a document holds them.
     fn find_route_defaults(
         &mut self,
         item: &Item<'_>,
         (file, path): (usize, &Arc<Path>),
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) {
         if is_kubernetes(item) {
             return;
         }
-        // `Draft::document` reports the mistakes of this document later.
-        let fields = item.fields(&FILE, &mut Problems::new(Arc::clone(path)));
+        // `GateBuilder::document` reports the mistakes of this document later.
+        let fields = item.fields(&FILE, &mut Diagnostics::new(Arc::clone(path)));
         if let Some(item) = fields.and_then(|fields| fields.get("mcpRouteDefaults")) {
             let found = Some(mcproute::route_defaults(&item, file, problems));
             given_once(&mut self.route_defaults, found, path, &item, problems);
@@ -257,7 +261,7 @@ impl Draft {
     }
 
     /// Reads a document: a policy file, or an object of Kubernetes.
-    fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Problems) {
+    fn document(&mut self, item: &Item<'_>, file: (usize, &Arc<Path>), problems: &mut Diagnostics) {
         let is_kubernetes = is_kubernetes(item);
         let dialect = if is_kubernetes { Dialect::McpRoute } else { Dialect::Native };
         let mut conditions = Conditions::of(item.node(), dialect);
@@ -284,7 +288,7 @@ impl Draft {
         item: &Item<'_>,
         (file, path): (usize, &Arc<Path>),
         conditions: &mut Conditions,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) {
         let Some(fields) = item.fields(&FILE, problems) else { return };
         if let Some(jwt) = fields.get("jwt") {
@@ -309,14 +313,14 @@ impl Draft {
         }
     }
 
-    fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Spot) {
-        self.policies.push(Placed { policy: Arc::new(policy), file, spot, rules, mistakes });
+    fn place(&mut self, Found { policy, rules, mistakes }: Found, file: usize, spot: Location) {
+        self.policies.push(LocatedPolicy { policy: Arc::new(policy), file, spot, rules, mistakes });
     }
 
     /// Warns of `mcpRouteDefaults` if no file has an `MCPRoute`.
-    fn find_unused_defaults(&self, files: &mut [(Problems, String)]) {
+    fn find_unused_defaults(&self, files: &mut [(Diagnostics, String)]) {
         let has_errors = files.iter().any(|(problems, _)| problems.has_errors());
-        let is_route = |placed: &Placed| placed.policy.dialect == Dialect::McpRoute;
+        let is_route = |placed: &LocatedPolicy| placed.policy.dialect == Dialect::McpRoute;
         if has_errors || self.policies.iter().any(is_route) {
             return;
         }
@@ -330,8 +334,9 @@ impl Draft {
     }
 
     /// Reports policies that no request can reach.
-    fn find_unreachable(&self, files: &mut [(Problems, String)]) {
-        for (index, Placed { policy, file, spot, mistakes, .. }) in self.policies.iter().enumerate()
+    fn find_unreachable(&self, files: &mut [(Diagnostics, String)]) {
+        for (index, LocatedPolicy { policy, file, spot, mistakes, .. }) in
+            self.policies.iter().enumerate()
         {
             let Some((problems, _)) = files.get_mut(*file) else { continue };
             let earlier = |is_known: fn(&Mistakes) -> bool| {
@@ -383,7 +388,7 @@ impl Draft {
 
     /// Returns the gate, or `None` if any part has a mistake.
     fn into_gate(self, digest: String) -> Option<Gate> {
-        let policy = |placed: Placed| (!placed.mistakes.any).then_some(placed.policy);
+        let policy = |placed: LocatedPolicy| (!placed.mistakes.any).then_some(placed.policy);
         Some(Gate {
             digest: digest.into(),
             claims_from: match self.claims_from {
@@ -410,7 +415,7 @@ fn given_once<T>(
     found: Option<T>,
     path: &Arc<Path>,
     item: &Item<'_>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) {
     if let Some((_, first)) = place {
         let message = format!("`{}` is given already, in {}", item.path, first.display());
@@ -424,7 +429,7 @@ fn metadata(namespace: Option<String>, key: Option<String>) -> ClaimsFrom {
     ClaimsFrom::Metadata { namespace: namespace.unwrap_or_else(|| JWT_AUTHN.to_owned()), key }
 }
 
-fn claims_from(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimsFrom> {
+fn claims_from(item: &Item<'_>, problems: &mut Diagnostics) -> Option<ClaimsFrom> {
     let fields = item.fields(&JWT, problems)?;
     let from_metadata = match fields.get("from") {
         Some(from) => from.word(&[(FROM[0], true), (FROM[1], false)], problems),

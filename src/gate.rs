@@ -23,8 +23,8 @@ mod refusal;
 pub use clearance::{Clearance, Obligation};
 pub use list_filter::{Disposition, FilteredPart, ListFilter, ResponseHead};
 pub use live::LiveGate;
-pub use origin::{Origin, TraceContext, shortened};
-pub use refusal::{Blame, Content, Refusal};
+pub use origin::{CallerInfo, TraceContext, shortened};
+pub use refusal::{Content, Refusal, RefusalCause};
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use crate::claims::{Claims, VerifiedClaims, is_bearer};
 use crate::head::{Head, Header};
 use crate::mcp::{self, Accept, Call, Malformed, MirroredHeaders, Problem, RequestId};
 use crate::policy::{
-    self, AcceptedTokens, Batches, Budget, Enforcement, Evaluation, Facts, NoSubject, Policy,
-    Subject, Tasks, Unauthenticated, Unselectable,
+    self, AcceptedTokens, Batches, Budget, CallTarget, Enforcement, EvalContext, Evaluation,
+    Policy, Tasks, Unauthenticated, UnresolvedTarget, Unselectable,
 };
 
 /// The source of claims.
@@ -83,9 +83,9 @@ pub struct Gate {
 
 /// A request with accepted headers, whose body is still to be evaluated.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct AdmittedRequest {
     policy: Arc<Policy>,
-    origin: Origin,
+    origin: CallerInfo,
     head: Head,
     claims: Option<Claims>,
     budget: Budget,
@@ -115,7 +115,7 @@ const CONNECT: &str = "CONNECT";
 
 /// The reason why the body of an admitted request was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unread {
+pub enum BodyFailure {
     /// The body is larger than the limit.
     TooLarge,
     /// The body came in more chunks than the limit.
@@ -132,35 +132,37 @@ pub enum Unread {
 
 /// A request that was answered before its body was read.
 #[derive(Debug)]
-pub struct TurnedAway {
+pub struct EarlyDecision {
     /// The caller and the ids of the request.
-    pub origin: Origin,
+    pub origin: CallerInfo,
     /// The policy that matches the request, if there is one.
     pub policy: Option<Arc<Policy>>,
     /// The decision.
-    pub judgement: Judgement<'static, 'static>,
+    pub judgement: RequestDecision<'static, 'static>,
 }
 
 /// Wraps the refusal of a request about which nothing is known yet.
-impl From<Refusal> for TurnedAway {
+impl From<Refusal> for EarlyDecision {
     fn from(refusal: Refusal) -> Self {
-        Self { origin: Origin::default(), policy: None, judgement: Err(refusal).into() }
+        Self { origin: CallerInfo::default(), policy: None, judgement: Err(refusal).into() }
     }
 }
 
-impl TurnedAway {
+impl EarlyDecision {
     /// Returns the decision about a request that Envoy only reports (`observability_mode`): the
     /// request continues.
     pub fn observed() -> Self {
-        let judgement =
-            Judgement { shadowed: Some(Refusal::observed()), ..Judgement::cleared(Proof::Shadow) };
-        Self { origin: Origin::default(), policy: None, judgement }
+        let judgement = RequestDecision {
+            shadowed: Some(Refusal::observed()),
+            ..RequestDecision::cleared(Proof::Shadow)
+        };
+        Self { origin: CallerInfo::default(), policy: None, judgement }
     }
 }
 
-impl Admitted {
+impl AdmittedRequest {
     /// Returns the caller and the ids of the request.
-    pub fn origin(&self) -> &Origin {
+    pub fn origin(&self) -> &CallerInfo {
         &self.origin
     }
 
@@ -173,15 +175,18 @@ impl Admitted {
     ///
     /// # Errors
     /// If the backend of the call is unknown or unclear.
-    pub fn subject<'f>(&'f self, call: &'f Call<'_>) -> Result<Subject<'f>, NoSubject<'f>> {
+    pub fn subject<'f>(
+        &'f self,
+        call: &'f Call<'_>,
+    ) -> Result<CallTarget<'f>, UnresolvedTarget<'f>> {
         let target = (call.feature, call.name.as_ref());
         self.policy.backend.subject(self.policy.dialect, target, &self.head)
     }
 
     /// Returns the inputs of the decision about a target, beside the call's parameters.
-    pub fn facts<'f>(&'f self, subject: &'f Subject<'f>) -> Facts<'f> {
+    pub fn facts<'f>(&'f self, subject: &'f CallTarget<'f>) -> EvalContext<'f> {
         let claims = self.claims.as_ref();
-        Facts::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
+        EvalContext::new(self.policy.dialect, &self.head, claims, subject, &self.budget)
     }
 
     /// Returns true if the request is already refused and only waits for its id.
@@ -198,7 +203,7 @@ impl Admitted {
 
     /// Returns the refusal that waited for the body, with the id of the request in `came`, the
     /// bytes that came.
-    fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<Judgement<'p, 'b>> {
+    fn answer_waiting<'p, 'b>(&self, came: &[u8]) -> Option<RequestDecision<'p, 'b>> {
         let refusal = Refusal::clone(self.waiting.as_deref()?).answering(RequestId::read(came));
         Some(Err(refusal.by(&self.policy)).into())
     }
@@ -206,7 +211,7 @@ impl Admitted {
 
 /// The decision about a request, with its inputs.
 #[derive(Debug)]
-pub struct Judgement<'p, 'b> {
+pub struct RequestDecision<'p, 'b> {
     /// The clearance to continue, or the refusal.
     pub answer: Result<Clearance, Refusal>,
     /// The refusal that the request would get if the policy were enforced.
@@ -214,19 +219,19 @@ pub struct Judgement<'p, 'b> {
     /// The method of the message that decided, if one was read.
     pub method: Option<Cow<'b, str>>,
     /// The evaluated calls, up to an error. A batch can hold several calls.
-    pub calls: Vec<Judged<'p, 'b>>,
+    pub calls: Vec<EvaluatedCall<'p, 'b>>,
 }
 
 /// A call with its evaluation.
 #[derive(Debug)]
-pub struct Judged<'p, 'b> {
+pub struct EvaluatedCall<'p, 'b> {
     /// The call as it came.
     pub call: Call<'b>,
     /// The evaluation of the call.
     pub evaluation: Evaluation<'p>,
 }
 
-impl<'p, 'b> Judgement<'p, 'b> {
+impl<'p, 'b> RequestDecision<'p, 'b> {
     fn cleared(proof: Proof) -> Self {
         Ok(Clearance::new(proof)).into()
     }
@@ -252,13 +257,13 @@ impl<'p, 'b> Judgement<'p, 'b> {
     }
 
     /// Returns the call that decided: the first denied call, or else the first call.
-    pub fn decisive(&self) -> Option<&Judged<'p, 'b>> {
+    pub fn deciding_call(&self) -> Option<&EvaluatedCall<'p, 'b>> {
         let denied = self.calls.iter().find(|judged| judged.evaluation.decision.permit().is_err());
         denied.or(self.calls.first())
     }
 }
 
-impl From<Result<Clearance, Refusal>> for Judgement<'_, '_> {
+impl From<Result<Clearance, Refusal>> for RequestDecision<'_, '_> {
     fn from(answer: Result<Clearance, Refusal>) -> Self {
         Self { answer, shadowed: None, method: None, calls: Vec::new() }
     }
@@ -274,7 +279,7 @@ impl Gate {
         &self,
         head: Head,
         verified: impl Into<VerifiedClaims>,
-    ) -> Result<Admitted, Box<TurnedAway>> {
+    ) -> Result<AdmittedRequest, Box<EarlyDecision>> {
         let (claims, unclear) = self.claims(&head, verified.into());
         let policy = match self.select(&head) {
             Ok(Some(policy)) => Ok(Arc::clone(policy)),
@@ -284,9 +289,9 @@ impl Gate {
         let policy = match policy {
             Ok(policy) => policy,
             Err(refusal) => {
-                let origin = Origin::of(&head, claims.as_ref());
+                let origin = CallerInfo::of(&head, claims.as_ref());
                 let judgement = Err(refusal).into();
-                return Err(Box::new(TurnedAway { origin, policy: None, judgement }));
+                return Err(Box::new(EarlyDecision { origin, policy: None, judgement }));
             }
         };
         let (claims, missing) = match claims {
@@ -297,20 +302,20 @@ impl Gate {
             None if head.authorization().any(is_bearer) => (None, Some(NoToken::NotVerified)),
             None => (None, Some(NoToken::Missing)),
         };
-        let origin = Origin::of(&head, claims.as_ref());
+        let origin = CallerInfo::of(&head, claims.as_ref());
         let admitted = match unclear {
             Some(refusal) => Err(refusal),
-            None => self.admit_by(&policy, &head, missing),
+            None => self.check_admission(&policy, &head, missing),
         };
         match admitted {
             Ok(waiting) => {
                 let waiting = waiting.map(Box::new);
                 let budget = Budget::of(self.limits.condition_cost);
-                Ok(Admitted { policy, origin, head, claims, budget, waiting })
+                Ok(AdmittedRequest { policy, origin, head, claims, budget, waiting })
             }
             Err(refusal) => {
-                let judgement = Judgement::refused(&policy, refusal);
-                Err(Box::new(TurnedAway { origin, policy: Some(policy), judgement }))
+                let judgement = RequestDecision::refused(&policy, refusal);
+                Err(Box::new(EarlyDecision { origin, policy: Some(policy), judgement }))
             }
         }
     }
@@ -348,7 +353,7 @@ impl Gate {
 
     /// Checks the headers of a request against the policy and the limits. Returns a refusal that
     /// waits for the body, if there is one.
-    fn admit_by(
+    fn check_admission(
         &self,
         policy: &Policy,
         head: &Head,
@@ -393,49 +398,56 @@ impl Gate {
     }
 
     /// Returns the largest body of a request that is read, in bytes.
-    pub fn most_body_bytes(&self, admitted: &Admitted) -> usize {
+    pub fn most_body_bytes(&self, admitted: &AdmittedRequest) -> usize {
         let most = self.limits.max_body_bytes;
         if admitted.is_refused() { most.min(AWAITED_BODY_BYTES) } else { most }
     }
 
     /// Decides about a request that has no body, and so no message.
-    pub fn judge_bodiless<'p, 'b>(&self, admitted: &'p Admitted) -> Judgement<'p, 'b> {
-        admitted
-            .answer_waiting(&[])
-            .unwrap_or_else(|| messages::judge_bodiless(admitted).obliged(admitted.replay()))
+    pub fn authorize_without_body<'p, 'b>(
+        &self,
+        admitted: &'p AdmittedRequest,
+    ) -> RequestDecision<'p, 'b> {
+        admitted.answer_waiting(&[]).unwrap_or_else(|| {
+            messages::authorize_without_body(admitted).obliged(admitted.replay())
+        })
     }
 
     /// Decides about a request whose body was not read, except its first chunks in `came`.
-    pub fn judge_unread<'p, 'b>(
+    pub fn reject_body<'p, 'b>(
         &self,
-        admitted: &'p Admitted,
-        why: Unread,
+        admitted: &'p AdmittedRequest,
+        why: BodyFailure,
         came: &[u8],
-    ) -> Judgement<'p, 'b> {
+    ) -> RequestDecision<'p, 'b> {
         if let Some(judgement) = admitted.answer_waiting(came) {
             return judgement;
         }
         let refusal = match why {
-            Unread::TooLarge => self.too_large(),
-            Unread::TooManyParts => Refusal::too_many_parts(self.limits.max_body_parts),
-            Unread::CutOff => Refusal::cut_off(),
-            Unread::TimedOut => Refusal::timed_out(),
-            Unread::Trailers => Refusal::request_trailers(),
-            Unread::Overloaded => Refusal::overloaded(),
+            BodyFailure::TooLarge => self.too_large(),
+            BodyFailure::TooManyParts => Refusal::too_many_parts(self.limits.max_body_parts),
+            BodyFailure::CutOff => Refusal::cut_off(),
+            BodyFailure::TimedOut => Refusal::timed_out(),
+            BodyFailure::Trailers => Refusal::request_trailers(),
+            BodyFailure::Overloaded => Refusal::overloaded(),
         };
-        Judgement::refused(&admitted.policy, refusal.answering(RequestId::read(came)))
+        RequestDecision::refused(&admitted.policy, refusal.answering(RequestId::read(came)))
     }
 
     /// Decides about a request by its complete body.
-    pub fn judge<'p, 'b>(&'p self, admitted: &'p Admitted, body: &'b [u8]) -> Judgement<'p, 'b> {
+    pub fn authorize<'p, 'b>(
+        &'p self,
+        admitted: &'p AdmittedRequest,
+        body: &'b [u8],
+    ) -> RequestDecision<'p, 'b> {
         if body.is_empty() {
-            return self.judge_bodiless(admitted);
+            return self.authorize_without_body(admitted);
         }
         if let Some(judgement) = admitted.answer_waiting(body) {
             return judgement;
         }
         if body.len() > self.limits.max_body_bytes {
-            return self.judge_unread(admitted, Unread::TooLarge, body);
+            return self.reject_body(admitted, BodyFailure::TooLarge, body);
         }
         let policy = admitted.policy();
         let mut mirrored = MirroredHeaders::default();
@@ -451,15 +463,15 @@ impl Gate {
         match mcp::read(body, &mirrored, accept) {
             Ok(message) if needs::lacks_headers(&admitted.head) => {
                 let refusal = Refusal::no_headers().answering(messages::id_of(&message));
-                Judgement::refused(policy, refusal)
+                RequestDecision::refused(policy, refusal)
             }
             Err(Malformed { problem: Problem::MissingHeader(_), id })
                 if needs::lacks_headers(&admitted.head) =>
             {
-                Judgement::refused(policy, Refusal::no_headers().answering(id))
+                RequestDecision::refused(policy, Refusal::no_headers().answering(id))
             }
-            Ok(message) => messages::judge(admitted, message).obliged(admitted.replay()),
-            Err(malformed) => Judgement::refused(policy, Refusal::malformed(malformed)),
+            Ok(message) => messages::authorize(admitted, message).obliged(admitted.replay()),
+            Err(malformed) => RequestDecision::refused(policy, Refusal::malformed(malformed)),
         }
     }
 

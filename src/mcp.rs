@@ -30,7 +30,7 @@
 //!
 //! A message without a method is a response and passes. A method that is not governed passes too. A
 //! notification that calls a tool is a call. The policy says which features beside tools are
-//! governed ([`Governed`]).
+//! governed ([`AppliesTo`]).
 //!
 //! [RFC 4627, section 3]: https://www.rfc-editor.org/rfc/rfc4627#section-3
 //! [RFC 8259, section 6]: https://www.rfc-editor.org/rfc/rfc8259#section-6
@@ -49,12 +49,12 @@ mod methods;
 mod request_id;
 mod uri;
 
-pub use call::{Arguments, Call, Feature, Parameters, name_fault};
+pub use call::{Arguments, Call, Parameters, TargetKind, name_fault};
 pub use events::{Data, Events};
 pub use headers::MirroredHeaders;
 pub use list::{Entry, REQUIRED_SCOPES, filter};
 pub use malformed::{CaseVariant, Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read};
-pub use methods::{Governed, Listing, TOOLS_CALL, is_almost_known, known_methods};
+pub use methods::{AppliesTo, ListKind, TOOLS_CALL, is_almost_known, known_methods};
 pub use request_id::RequestId;
 pub use uri::is_ambiguous;

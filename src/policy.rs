@@ -14,7 +14,6 @@
 //! [RFC 6749, section 3.3]: https://www.rfc-editor.org/rfc/rfc6749#section-3.3
 
 mod backends;
-mod by_feature;
 mod claim;
 pub mod condition;
 mod decide;
@@ -25,32 +24,35 @@ mod grants;
 mod index;
 mod labels;
 mod matching;
+mod per_kind;
 mod scope;
 mod search;
 mod selection;
-mod standing;
 mod target;
 mod trace;
+mod visibility;
 
 use std::sync::Arc;
 
 use self::index::{Candidates, Index};
 use crate::claims::Claims;
-use crate::mcp::{Feature, Governed, Listing};
+use crate::mcp::{AppliesTo, ListKind, TargetKind};
 pub use backends::{Exposed, NameSelector, Names, RouteBackends, SharedName};
 pub use claim::{ClaimType, ClaimValue, RequiredClaim};
-pub use condition::{Budget, Condition, ConditionError, Pattern, Possible, Reads, SuspicionKind};
+pub use condition::{
+    Budget, Condition, ConditionError, Inputs, OutcomeSet, Pattern, SuspicionKind,
+};
 pub use decide::{Decision, Evaluation, Permit, Reason};
-pub use facts::{Facts, NoSubject, Unknown};
-pub use glob::{Extent, Glob};
+pub use facts::{EvalContext, Unknown, UnresolvedTarget};
+pub use glob::{Glob, Overlap};
 pub use grants::Grants;
 pub use labels::{Label, Labels};
-pub use matching::{HostPattern, Matching, PathPrefix};
+pub use matching::{HostPattern, PathPrefix, RequestMatcher};
 pub use scope::{HierarchyMistake, MOST_DERIVED, ScopeSet, ScopeTable, is_scope_token};
 pub use selection::{AmbiguousPath, Selector, Unselectable, select};
-pub use standing::Standing;
-pub use target::{Backend, BackendFrom, Comparison, Subject, Target};
+pub use target::{Backend, BackendSource, CallTarget, Comparison, Target};
 pub use trace::{ConditionTrace, RuleTrace, TargetTrace};
+pub use visibility::Visibility;
 
 /// The language of a policy's document, which determines how rules and conditions compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,7 +135,7 @@ pub enum Batches {
 
 /// The entries of a list that a caller sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shown {
+pub enum ListVisibility {
     /// All entries that the server returns.
     Unfiltered,
     /// The entries for which the policy allows a call with at least some arguments.
@@ -145,27 +147,30 @@ pub enum Shown {
 
 /// The entries that a caller sees, for each kind of list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lists {
+pub struct ListVisibilities {
     /// The list of tools.
-    pub tools: Shown,
+    pub tools: ListVisibility,
     /// The list of prompts.
-    pub prompts: Shown,
+    pub prompts: ListVisibility,
     /// The lists of resources and of resource templates.
-    pub resources: Shown,
+    pub resources: ListVisibility,
 }
 
-impl Lists {
+impl ListVisibilities {
     /// All entries of every list, unfiltered.
-    pub const UNFILTERED: Self =
-        Self { tools: Shown::Unfiltered, prompts: Shown::Unfiltered, resources: Shown::Unfiltered };
+    pub const UNFILTERED: Self = Self {
+        tools: ListVisibility::Unfiltered,
+        prompts: ListVisibility::Unfiltered,
+        resources: ListVisibility::Unfiltered,
+    };
 
     /// Returns the entries that a caller sees in the list of this kind of target.
-    pub fn of(self, feature: Feature) -> Shown {
+    pub fn of(self, feature: TargetKind) -> ListVisibility {
         match feature {
-            Feature::Tool => self.tools,
-            Feature::Prompt => self.prompts,
-            Feature::Resource | Feature::ResourceTemplate => self.resources,
-            Feature::Method => Shown::Unfiltered,
+            TargetKind::Tool => self.tools,
+            TargetKind::Prompt => self.prompts,
+            TargetKind::Resource | TargetKind::ResourceTemplate => self.resources,
+            TargetKind::Method => ListVisibility::Unfiltered,
         }
     }
 }
@@ -283,14 +288,14 @@ pub struct Rules {
     list: Vec<Rule>,
     index: Index,
     /// The union of all data that the rules' conditions read.
-    reads: Reads,
+    reads: Inputs,
     labels: Labels,
 }
 
 impl Rules {
     /// Indexes the rules of a policy.
     pub fn new(list: Vec<Rule>, dialect: Dialect) -> Self {
-        let mut reads = Reads::default();
+        let mut reads = Inputs::default();
         list.iter().flat_map(Rule::conditions).for_each(|cel| reads.extend(cel.reads()));
         reads.claims |= list.iter().any(|rule| !rule.claims.is_empty());
         let (labels, index) = (Labels::new(&list), Index::new(&list, dialect));
@@ -298,13 +303,13 @@ impl Rules {
     }
 
     /// Returns the rules that can match the target of a call, in order.
-    fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
+    fn candidates(&self, subject: &CallTarget<'_>) -> Candidates<'_> {
         self.index.candidates(subject)
     }
 
     /// Returns the data that a decision can depend on, besides the call's target and the required
     /// scopes.
-    pub fn reads(&self) -> &Reads {
+    pub fn reads(&self) -> &Inputs {
         &self.reads
     }
 
@@ -330,9 +335,9 @@ pub struct Policy {
     /// The language of the document, which determines how rules and conditions compare.
     pub dialect: Dialect,
     /// The requests to which the policy applies.
-    pub matching: Matching,
+    pub matching: RequestMatcher,
     /// The source of a call's backend.
-    pub backend: BackendFrom,
+    pub backend: BackendSource,
     /// The URL of the protected resource metadata (RFC 9728).
     pub resource_metadata_url: Option<String>,
     /// The scopes that a 401 response suggests.
@@ -346,9 +351,9 @@ pub struct Policy {
     /// The treatment of a batch of messages.
     pub batches: Batches,
     /// The kinds of targets that the rules decide about, besides tools.
-    pub governed: Governed,
+    pub governed: AppliesTo,
     /// The entries that a caller sees in lists.
-    pub lists: Lists,
+    pub lists: ListVisibilities,
     /// The treatment of a request for the state or result of a task.
     pub tasks: Tasks,
     /// The effect of a rule that would apply, except that a condition cannot be evaluated.
@@ -363,30 +368,30 @@ pub struct Policy {
 
 impl Policy {
     /// Returns the kinds of targets that rules, or the selectors of an `MCPRoute`, decide about.
-    pub fn decides(&self) -> Governed {
-        let prompts = self.governed.prompts || self.selects(Feature::Prompt);
-        Governed { prompts, ..self.governed }
+    pub fn decides(&self) -> AppliesTo {
+        let prompts = self.governed.prompts || self.selects(TargetKind::Prompt);
+        AppliesTo { prompts, ..self.governed }
     }
 
     /// Returns true if the policy filters lists of this kind of target.
-    pub fn filters(&self, feature: Feature) -> bool {
-        self.lists.of(feature) != Shown::Unfiltered || self.selects(feature)
+    pub fn filters(&self, feature: TargetKind) -> bool {
+        self.lists.of(feature) != ListVisibility::Unfiltered || self.selects(feature)
     }
 
     /// Returns true if the policy filters some list.
     pub fn filters_lists(&self) -> bool {
-        Listing::ALL.into_iter().any(|listing| self.filters(listing.feature()))
+        ListKind::ALL.into_iter().any(|listing| self.filters(listing.feature()))
     }
 
     /// Returns true if selectors of an `MCPRoute` hide targets of a kind.
-    fn selects(&self, feature: Feature) -> bool {
-        matches!(&self.backend, BackendFrom::Route(route) if route.select(feature))
+    fn selects(&self, feature: TargetKind) -> bool {
+        matches!(&self.backend, BackendSource::Route(route) if route.select(feature))
     }
 
     /// Returns true unless a selector of an `MCPRoute` hides a target.
-    pub fn exposes(&self, subject: &Subject<'_>) -> bool {
+    pub fn exposes(&self, subject: &CallTarget<'_>) -> bool {
         match (&self.backend, subject.backend) {
-            (BackendFrom::Route(route), Backend::Named(backend)) if !subject.is_pattern() => {
+            (BackendSource::Route(route), Backend::Named(backend)) if !subject.is_pattern() => {
                 route.expose(backend, (subject.feature, subject.name))
             }
             _ => true,

@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use fields::{Field, fields, json, line};
 
 use crate::gate::{
-    Admitted, Blame, Gate, Judgement, ListFilter, Obligation, Origin, Refusal, TraceContext,
-    TurnedAway, shortened,
+    AdmittedRequest, CallerInfo, EarlyDecision, Gate, ListFilter, Obligation, Refusal,
+    RefusalCause, RequestDecision, TraceContext, shortened,
 };
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 use crate::policy::{Evaluation, Label, Policy};
 use crate::proto::{self, v1};
 
@@ -63,7 +63,7 @@ pub struct Record {
     /// The action that mcp-authz took.
     pub verdict: Verdict,
     /// The party that caused the refusal, if there is one.
-    pub blame: Option<Blame>,
+    pub blame: Option<RefusalCause>,
     /// The reason in one word.
     pub reason: &'static str,
     /// The policy that decided.
@@ -80,10 +80,14 @@ pub struct Record {
 
 impl Record {
     /// Returns the record of the decision about an admitted request.
-    pub fn judged(gate: &Gate, admitted: &Admitted, judgement: &Judgement<'_, '_>) -> Self {
+    pub fn judged(
+        gate: &Gate,
+        admitted: &AdmittedRequest,
+        judgement: &RequestDecision<'_, '_>,
+    ) -> Self {
         let mut record = Self::new(gate, Some(admitted.policy()), admitted.origin(), judgement);
         // If the target is unknown, the refusal already states that.
-        if let Some(judged) = judgement.decisive()
+        if let Some(judged) = judgement.deciding_call()
             && let Ok(subject) = admitted.subject(&judged.call)
         {
             let policy = admitted.policy();
@@ -91,13 +95,13 @@ impl Record {
             record.decision.backend = shortened(subject.backend.name().unwrap_or_default());
             let name = subject.name.to_owned();
             match subject.feature {
-                Feature::Tool => record.decision.tool = name,
-                Feature::Prompt => record.decision.prompt = name,
-                Feature::Resource | Feature::ResourceTemplate => {
+                TargetKind::Tool => record.decision.tool = name,
+                TargetKind::Prompt => record.decision.prompt = name,
+                TargetKind::Resource | TargetKind::ResourceTemplate => {
                     record.decision.resource = without_data(&name);
                 }
                 // A method as target is already recorded as the method.
-                Feature::Method => {}
+                TargetKind::Method => {}
             }
         }
         record
@@ -110,37 +114,37 @@ impl Record {
             Obligation::FilterList { listing, .. } => Some(listing.method().into()),
             Obligation::FilterReplay => None,
         };
-        let judgement = Judgement { method, ..Err(refusal.clone()).into() };
+        let judgement = RequestDecision { method, ..Err(refusal.clone()).into() };
         Self::new(gate, Some(admitted.policy()), admitted.origin(), &judgement)
     }
 
     /// Returns the record of a request that was answered before its body was read.
-    pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> Self {
-        let TurnedAway { origin, policy, judgement } = turned_away;
+    pub fn turned_away(gate: &Gate, turned_away: &EarlyDecision) -> Self {
+        let EarlyDecision { origin, policy, judgement } = turned_away;
         Self::new(gate, policy.as_ref(), origin, judgement)
     }
 
     fn new(
         gate: &Gate,
         policy: Option<&Arc<Policy>>,
-        origin: &Origin,
-        judgement: &Judgement<'_, '_>,
+        origin: &CallerInfo,
+        judgement: &RequestDecision<'_, '_>,
     ) -> Self {
-        let Judgement { answer: _, shadowed, method, calls } = judgement;
+        let RequestDecision { answer: _, shadowed, method, calls } = judgement;
         let refusal = judgement.refusal();
         let verdict = match (refusal, shadowed) {
             (None, _) => Verdict::Allow,
             (Some(_), None) => Verdict::Deny,
             (Some(_), Some(_)) => Verdict::ShadowDeny,
         };
-        let evaluation = judgement.decisive().map(|judged| &judged.evaluation);
+        let evaluation = judgement.deciding_call().map(|judged| &judged.evaluation);
         let reason = match (refusal, evaluation) {
             (Some(refusal), _) => refusal.reason,
             (None, Some(evaluation)) => evaluation.decision.reason().as_str(),
             (None, None) => NOT_GOVERNED,
         };
         let errors = calls.iter().flat_map(|judged| judged.evaluation.condition_errors());
-        let Origin { subject, client_id, request_id, trace } = origin.clone();
+        let CallerInfo { subject, client_id, request_id, trace } = origin.clone();
         let batch = if calls.len() > 1 { calls.len() } else { 0 };
         let decision = v1::Decision {
             time: None,

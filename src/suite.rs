@@ -14,53 +14,65 @@ pub use coverage::{Coverage, Gap};
 pub use difference::Difference;
 
 use crate::claims::Claims;
-use crate::config::decode::{Fields, Item, one_of};
-use crate::config::problem::Problems;
-use crate::config::shape::{Holds, Shape, field};
-use crate::config::{Finding, LoadError, Place, files, yaml};
-use crate::gate::{Admitted, ClaimsFrom, Gate, Judgement, TurnedAway};
+use crate::config::decode::{Item, MappingRef, one_of};
+use crate::config::problem::Diagnostics;
+use crate::config::shape::{MappingSchema, ValueSchema, field};
+use crate::config::{Diagnostic, LoadError, Position, files, yaml};
+use crate::gate::{AdmittedRequest, ClaimsFrom, EarlyDecision, Gate, RequestDecision};
 use crate::head::{Head, Header};
 
 const ALLOW: &str = "Allow";
 const DENY: &str = "Deny";
 
 /// The keys of a file of tests.
-static FILE: Shape = Shape::new(
+static FILE: MappingSchema = MappingSchema::new(
     "Tests of an mcp-authz policy: run them with `mcp-authz test FILE`.",
     &[
-        field("policy", Holds::Text, "The policy file or directory, relative to this file.")
+        field("policy", ValueSchema::Text, "The policy file or directory, relative to this file.")
             .required(),
-        field("tests", Holds::Mappings(&CASE), "The cases.").required(),
+        field("tests", ValueSchema::Mappings(&CASE), "The cases.").required(),
     ],
 );
 
-static CASE: Shape = Shape {
+static CASE: MappingSchema = MappingSchema {
     one_of: &["call", "body"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "A request and what is expected of it.",
         &[
-            field("name", Holds::Text, "What the case shows.").required(),
+            field("name", ValueSchema::Text, "What the case shows.").required(),
             field(
                 "caller",
-                Holds::Mapping(&CALLER),
+                ValueSchema::Mapping(&CALLER),
                 "Who calls; left out: a request without a token.",
             ),
-            field("call", Holds::Mapping(&CALL), "The call."),
-            field("body", Holds::AnyText, "The body as it comes, instead of `call`; empty: none."),
-            field("headers", Holds::TextsByName, "Headers of the request."),
-            field("method", Holds::Text, "The HTTP method. Default: POST."),
-            field("host", Holds::AnyText, "The host of the request; left out: not sent by Envoy."),
-            field("path", Holds::AnyText, "The path of the request. Default: /mcp."),
+            field("call", ValueSchema::Mapping(&CALL), "The call."),
+            field(
+                "body",
+                ValueSchema::AnyText,
+                "The body as it comes, instead of `call`; empty: none.",
+            ),
+            field("headers", ValueSchema::TextsByName, "Headers of the request."),
+            field("method", ValueSchema::Text, "The HTTP method. Default: POST."),
+            field(
+                "host",
+                ValueSchema::AnyText,
+                "The host of the request; left out: not sent by Envoy.",
+            ),
+            field("path", ValueSchema::AnyText, "The path of the request. Default: /mcp."),
             field(
                 "route",
-                Holds::AnyText,
+                ValueSchema::AnyText,
                 "Envoy's name of the route, empty for one without a name; left out: not sent by Envoy.",
             ),
-            field("attributes", Holds::TextsByName, "Attributes that Envoy sends."),
-            field("policyName", Holds::Text, "The policy that Envoy names in its gRPC metadata."),
+            field("attributes", ValueSchema::TextsByName, "Attributes that Envoy sends."),
+            field(
+                "policyName",
+                ValueSchema::Text,
+                "The policy that Envoy names in its gRPC metadata.",
+            ),
             field(
                 "expect",
-                Holds::Mapping(&EXPECT),
+                ValueSchema::Mapping(&EXPECT),
                 "What is expected; what is left out is not looked at.",
             )
             .required(),
@@ -68,69 +80,69 @@ static CASE: Shape = Shape {
     )
 };
 
-static CALLER: Shape = Shape {
+static CALLER: MappingSchema = MappingSchema {
     any_of: &["scopes", "claims", "token"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "Who calls.",
         &[
             field(
                 "scopes",
-                Holds::Scopes { may_be_empty: true },
+                ValueSchema::Scopes { may_be_empty: true },
                 "The scopes that the token grants.",
             ),
-            field("claims", Holds::Object, "The claims of the token."),
+            field("claims", ValueSchema::Object, "The claims of the token."),
             field(
                 "token",
-                Holds::Text,
+                ValueSchema::Text,
                 "The token itself, instead of both; its signature is not checked.",
             ),
         ],
     )
 };
 
-static CALL: Shape = Shape {
+static CALL: MappingSchema = MappingSchema {
     one_of: &["tool", "prompt", "resource", "method"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "A call.",
         &[
             field(
                 "tool",
-                Holds::Text,
+                ValueSchema::Text,
                 "The tool that is called, as the client says it, with the backend's prefix.",
             ),
-            field("prompt", Holds::Text, "The prompt that is got."),
-            field("resource", Holds::Text, "The URI of the resource that is read."),
-            field("method", Holds::Text, "The method, of any other call."),
-            field("arguments", Holds::Object, "The arguments of a tool or prompt."),
-            field("params", Holds::Object, "The parameters of another method."),
-            field("meta", Holds::Object, "Its `_meta`."),
+            field("prompt", ValueSchema::Text, "The prompt that is got."),
+            field("resource", ValueSchema::Text, "The URI of the resource that is read."),
+            field("method", ValueSchema::Text, "The method, of any other call."),
+            field("arguments", ValueSchema::Object, "The arguments of a tool or prompt."),
+            field("params", ValueSchema::Object, "The parameters of another method."),
+            field("meta", ValueSchema::Object, "Its `_meta`."),
         ],
     )
 };
 
-static EXPECT: Shape = Shape::new(
+static EXPECT: MappingSchema = MappingSchema::new(
     "What is expected.",
     &[
         field(
             "decision",
-            Holds::Word(&[ALLOW, DENY]),
+            ValueSchema::Word(&[ALLOW, DENY]),
             "What the policy decides. In Shadow the request goes on all the same.",
         )
         .required(),
         field(
             "scopes",
-            Holds::Scopes { may_be_empty: true },
+            ValueSchema::Scopes { may_be_empty: true },
             "The scopes that the challenge names, in their order; none: there is no challenge.",
         ),
         field(
             "rule",
-            Holds::TextOrNull,
+            ValueSchema::TextOrNull,
             "The rule that decides, by its name or as `rules[0]`; null: none does.",
         ),
-        field("reason", Holds::Text, "The reason in one word, such as insufficient_scope."),
+        field("reason", ValueSchema::Text, "The reason in one word, such as insufficient_scope."),
         field(
             "status",
-            Holds::Number { least: 200, most: 599, default: 200 },
+            ValueSchema::Number { least: 200, most: 599, default: 200 },
             "The HTTP status of the answer that the policy decides; 200 if it allows.",
         ),
     ],
@@ -156,7 +168,7 @@ pub struct Case {
     /// The name of the case, which says what the case shows.
     pub name: String,
     /// The place of the case in the file.
-    pub place: Place,
+    pub place: Position,
     head: Head,
     caller: Option<Caller>,
     body: Vec<u8>,
@@ -184,20 +196,20 @@ struct Expected {
 /// All mistakes in the file.
 pub fn load(path: &Path) -> Result<Suite, LoadError> {
     let source = files::read_one(path).map_err(|problems| LoadError(problems.into_sorted("")))?;
-    let mut problems = Problems::new(source.file);
+    let mut problems = Diagnostics::new(source.file);
     let documents = yaml::parse(&source.text, &mut problems);
     let suite =
         documents.nodes.first().and_then(|first| suite(&Item::root(first), path, &mut problems));
     if let [_, second, ..] = documents.nodes.as_slice() {
         problems.add(second.place, "", "a second document: one is all that is read");
     } else if documents.is_complete && documents.nodes.is_empty() {
-        problems.add(Place::START, "", "the file is empty");
+        problems.add(Position::START, "", "the file is empty");
     }
-    let findings: Vec<Finding> = problems.into_sorted(&source.text);
+    let findings: Vec<Diagnostic> = problems.into_sorted(&source.text);
     suite.filter(|_| findings.is_empty()).ok_or(LoadError(findings))
 }
 
-fn suite(root: &Item<'_>, path: &Path, problems: &mut Problems) -> Option<Suite> {
+fn suite(root: &Item<'_>, path: &Path, problems: &mut Diagnostics) -> Option<Suite> {
     let fields = root.fields(&FILE, problems)?;
     let policy = fields.required("policy", problems).and_then(|item| item.string(problems));
     let items = fields.required("tests", problems).and_then(|item| item.items(problems));
@@ -207,7 +219,7 @@ fn suite(root: &Item<'_>, path: &Path, problems: &mut Problems) -> Option<Suite>
     Some(Suite { policy, cases: cases.into_iter().collect::<Option<_>>()? })
 }
 
-fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
+fn case(item: &Item<'_>, problems: &mut Diagnostics) -> Option<Case> {
     let fields = item.fields(&CASE, problems)?;
     let name = fields.required("name", problems).and_then(|item| item.string(problems));
     let caller = fields.get("caller").map(|item| caller(&item, problems));
@@ -253,7 +265,7 @@ fn case(item: &Item<'_>, problems: &mut Problems) -> Option<Case> {
     Some(Case { name: name?, place, head, caller, body, expected: expected? })
 }
 
-fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
+fn caller(item: &Item<'_>, problems: &mut Diagnostics) -> Option<Caller> {
     let fields = item.fields(&CALLER, problems)?;
     let (scope_item, claim_item) = (fields.get("scopes"), fields.get("claims"));
     let token_item = fields.get("token");
@@ -283,7 +295,7 @@ fn caller(item: &Item<'_>, problems: &mut Problems) -> Option<Caller> {
 }
 
 /// Returns the body of a request that makes a call.
-fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+fn call_body(item: &Item<'_>, problems: &mut Diagnostics) -> Option<String> {
     const CALLS: [(&str, &str, &str, Option<&str>); 4] = [
         ("tool", "tools/call", "name", Some("arguments")),
         ("prompt", "prompts/get", "name", Some("arguments")),
@@ -293,7 +305,7 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
 
     let fields = item.fields(&CALL, problems)?;
     let mut given = CALLS.into_iter().filter_map(|call| Some((call, fields.get(call.0)?)));
-    let object = |key, problems: &mut Problems| match fields.get(key) {
+    let object = |key, problems: &mut Diagnostics| match fields.get(key) {
         Some(item) => item.object(problems).map(Some),
         None => Some(None),
     };
@@ -343,7 +355,7 @@ fn call_body(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
 }
 
 /// Reads a mapping of names to one or several values. Returns a pair for each value.
-fn pairs(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<(String, String)> {
+fn pairs(fields: &MappingRef<'_>, key: &str, problems: &mut Diagnostics) -> Vec<(String, String)> {
     let Some(item) = fields.get(key) else { return Vec::new() };
     let mut pairs = Vec::new();
     for (key, item) in item.entries(problems).unwrap_or_default() {
@@ -353,7 +365,7 @@ fn pairs(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Vec<(String
     pairs
 }
 
-fn expected(item: &Item<'_>, problems: &mut Problems) -> Option<Expected> {
+fn expected(item: &Item<'_>, problems: &mut Diagnostics) -> Option<Expected> {
     let fields = item.fields(&EXPECT, problems)?;
     let decision = fields
         .required("decision", problems)
@@ -379,7 +391,7 @@ impl Case {
     pub fn ask<T>(
         &self,
         gate: &Gate,
-        look: impl FnOnce(Result<&Admitted, &TurnedAway>, &Judgement<'_, '_>) -> T,
+        look: impl FnOnce(Result<&AdmittedRequest, &EarlyDecision>, &RequestDecision<'_, '_>) -> T,
     ) -> T {
         let mut head = self.head.clone();
         let verified = match (&gate.claims_from, &self.caller) {
@@ -398,7 +410,7 @@ impl Case {
             }
         };
         match gate.admit(head, verified) {
-            Ok(admitted) => look(Ok(&admitted), &gate.judge(&admitted, &self.body)),
+            Ok(admitted) => look(Ok(&admitted), &gate.authorize(&admitted, &self.body)),
             Err(turned_away) => look(Err(&turned_away), &turned_away.judgement),
         }
     }

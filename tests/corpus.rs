@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
-use mcp_authz::gate::{Gate, Judgement};
+use mcp_authz::gate::{Gate, RequestDecision};
 use mcp_authz::head::Head;
 use serde_json::{Value, json};
 
@@ -80,8 +80,8 @@ fn decide(gate: &Gate, case: &Value) -> Value {
         Ok(admitted) => admitted,
         Err(turned_away) => return verdict(case, &turned_away.judgement, None),
     };
-    let judgement = gate.judge(&admitted, body.as_bytes());
-    let Some(judged) = judgement.decisive() else { return verdict(case, &judgement, None) };
+    let judgement = gate.authorize(&admitted, body.as_bytes());
+    let Some(judged) = judgement.deciding_call() else { return verdict(case, &judgement, None) };
     let evaluation = &judged.evaluation;
     let rule = evaluation.rule_label();
     let subject = admitted.subject(&judged.call).unwrap();
@@ -97,9 +97,9 @@ fn decide(gate: &Gate, case: &Value) -> Value {
 }
 
 /// A judgement in the four words of a case.
-fn verdict(case: &Value, judgement: &Judgement<'_, '_>, rule: Option<&str>) -> Value {
+fn verdict(case: &Value, judgement: &RequestDecision<'_, '_>, rule: Option<&str>) -> Value {
     let Some(refusal) = judgement.refusal() else {
-        let evaluation = judgement.decisive().map(|judged| &judged.evaluation);
+        let evaluation = judgement.deciding_call().map(|judged| &judged.evaluation);
         let reason = evaluation.map_or("not_governed", |found| found.decision.reason().as_str());
         return json!(["Allow", reason, rule, null]);
     };

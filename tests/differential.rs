@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mcp_authz::json::fold_eq;
-use mcp_authz::mcp::{self, Accept, Governed, MirroredHeaders, RequestId};
+use mcp_authz::mcp::{self, Accept, AppliesTo, MirroredHeaders, RequestId};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -375,7 +375,7 @@ fn feature() -> BoxedStrategy<String> {
 
 #[test]
 fn a_prompt_or_resource_that_is_let_through_is_the_same_to_every_reader() {
-    let governed = Governed { prompts: true, resources: true, methods: false };
+    let governed = AppliesTo { prompts: true, resources: true, methods: false };
     let accept = Accept { governed, ..Accept::USUAL };
     let calls = Cell::new(0u32);
     let config =

@@ -11,7 +11,7 @@ mod values;
 use crate::choices::Choices;
 use crate::model::condition::{Condition, Term};
 use crate::model::generate::{ARGUMENTS, BACKEND_HEADER, CLAIMS, HEADER};
-use crate::model::{BackendFrom, Policy, Request};
+use crate::model::{BackendSource, Policy, Request};
 
 /// A request with one doubtful part.
 #[derive(Debug)]
@@ -49,8 +49,8 @@ pub fn doubt(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) 
         matches!(condition, Condition::HasHeader(_))
             || condition.terms().contains(&Term::Header(HEADER))
     });
-    let by_header = |policy: &Policy| policy.backend == BackendFrom::Header(BACKEND_HEADER);
-    let by_cluster = |policy: &Policy| matches!(policy.backend, BackendFrom::Attribute(_));
+    let by_header = |policy: &Policy| policy.backend == BackendSource::Header(BACKEND_HEADER);
+    let by_cluster = |policy: &Policy| matches!(policy.backend, BackendSource::Attribute(_));
     let host = policies.iter().any(|policy| !policy.hosts.is_empty());
     let path = policies.iter().any(|policy| !policy.path_prefixes.is_empty());
     let lists =

@@ -60,7 +60,7 @@ fn deny_rule_meets_every_folded_spelling() {
             .unwrap();
         let params = json!({"name": tool});
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-        gate.judge(&admitted, body.to_string().as_bytes()).answer.is_ok()
+        gate.authorize(&admitted, body.to_string().as_bytes()).answer.is_ok()
     };
     assert!(is_allowed("xy_other"));
     let evading: Vec<&String> = pairs

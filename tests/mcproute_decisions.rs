@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
-use mcp_authz::gate::{Admitted, Gate, Judgement};
+use mcp_authz::gate::{AdmittedRequest, Gate, RequestDecision};
 use mcp_authz::head::{Head, Header};
 use serde_json::Value;
 
@@ -177,20 +177,20 @@ fn answer(gate: &Gate, request: &Value) -> Answer {
     match gate.admit(head(request), claims) {
         Ok(admitted) => {
             let body = request["body"].as_str().unwrap();
-            given(&gate.judge(&admitted, body.as_bytes()), Some(&admitted))
+            given(&gate.authorize(&admitted, body.as_bytes()), Some(&admitted))
         }
         Err(turned_away) => given(&turned_away.judgement, None),
     }
 }
 
-fn given(judgement: &Judgement<'_, '_>, admitted: Option<&Admitted>) -> Answer {
+fn given(judgement: &RequestDecision<'_, '_>, admitted: Option<&AdmittedRequest>) -> Answer {
     let refusal = judgement.refusal();
-    let mut why = match (refusal, judgement.decisive()) {
+    let mut why = match (refusal, judgement.deciding_call()) {
         (Some(refusal), _) => refusal.reason.to_owned(),
         (None, Some(judged)) => judged.evaluation.decision.reason().to_string(),
         (None, None) => "not governed".to_owned(),
     };
-    if let (Some(judged), Some(admitted)) = (judgement.decisive(), admitted) {
+    if let (Some(judged), Some(admitted)) = (judgement.deciding_call(), admitted) {
         let subject = admitted.subject(&judged.call).unwrap();
         for rule in judged.evaluation.explain(&admitted.facts(&subject)) {
             let Some(cel) = rule.cel else { continue };

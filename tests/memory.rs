@@ -32,7 +32,7 @@ fn memory_is_proportional_to_the_body() {
             let gate = config::parse(&hostile::policy(rule)).unwrap();
             let head = Head { method: "POST".into(), has_body: true, ..Head::default() };
             let admitted = gate.admit(head, None).unwrap();
-            let (judgement, most) = most_allocated(|| gate.judge(&admitted, &body));
+            let (judgement, most) = most_allocated(|| gate.authorize(&admitted, &body));
             assert!(body.len() + most <= MOST * body.len(), "{name}, {policy}: {most}");
             // Nothing is built for a rule that is for others, or reads nothing of it.
             let is_unread = ["unread", "not theirs"].contains(&policy);

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use self::claims::{RequiredClaim, scopes, with_implied};
-use self::condition::{Condition, Facts, Outcome, and, or};
+use self::condition::{Condition, EvalContext, Outcome, and, or};
 use self::names::{clear_host, clear_path, folded, matches};
 use crate::choices::Choices;
 use crate::doubts;
@@ -35,7 +35,7 @@ pub struct Policy {
     pub path_prefixes: Vec<&'static str>,
     pub routes: Vec<&'static str>,
     pub only_by_name: bool,
-    pub backend: BackendFrom,
+    pub backend: BackendSource,
     pub covers_prompts: bool,
     /// `unauthenticated: Challenge`
     pub needs_token: bool,
@@ -47,7 +47,7 @@ pub struct Policy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BackendFrom {
+pub enum BackendSource {
     Prefix(&'static str),
     Name(&'static str),
     Header(&'static str),
@@ -202,7 +202,7 @@ fn select<'p>(policies: &'p [Policy], request: &Request) -> Result<&'p Policy, A
 }
 
 /// Answers a request of a caller who is granted more scopes than the token says.
-pub fn answer(policies: &[Policy], request: &Request, more_scopes: &[&str]) -> Answer {
+pub fn answer(policies: &[Policy], request: &Request, extra_scopes: &[&str]) -> Answer {
     let policy = match select(policies, request) {
         Ok(policy) => policy,
         Err(answer) => return answer,
@@ -221,7 +221,7 @@ pub fn answer(policies: &[Policy], request: &Request, more_scopes: &[&str]) -> A
         Err(answer) => return answer,
     };
     for (number, rule) in policy.rules.iter().enumerate() {
-        let outcome = rule.outcome(policy, &call, request, more_scopes);
+        let outcome = rule.outcome(policy, &call, request, extra_scopes);
         let applies = match outcome {
             Some(outcome) => outcome,
             None => !rule.allows && policy.errors_deny,
@@ -252,7 +252,7 @@ impl Call {
             folded: vec![(backend.map(folded), folded(name))],
         };
         Ok(match policy.backend {
-            BackendFrom::Prefix(separator) => {
+            BackendSource::Prefix(separator) => {
                 let split = |name: &str| match name.split_once(separator) {
                     Some((backend, rest)) if !backend.is_empty() && !rest.is_empty() => {
                         (backend.to_owned(), rest.to_owned())
@@ -266,9 +266,11 @@ impl Call {
                 let folded = parts_of.into_iter().map(parts).collect();
                 Self { backend: Some(backend), name, folded }
             }
-            BackendFrom::Name(backend) => known(Some(backend)),
-            BackendFrom::Attribute(_) => known(Some(request.cluster.ok_or(Answer::Misconfigured)?)),
-            BackendFrom::Header(header) => match request.header(header).as_slice() {
+            BackendSource::Name(backend) => known(Some(backend)),
+            BackendSource::Attribute(_) => {
+                known(Some(request.cluster.ok_or(Answer::Misconfigured)?))
+            }
+            BackendSource::Header(header) => match request.header(header).as_slice() {
                 [] => known(None),
                 [value] => {
                     known(Some(std::str::from_utf8(value).map_err(|_bytes| Answer::Ambiguous)?))
@@ -284,7 +286,7 @@ impl Rule {
     fn outcome(&self, policy: &Policy, call: &Call, request: &Request, more: &[&str]) -> Outcome {
         let tool = if request.is_prompt { "" } else { &call.name };
         let backend = call.backend.as_deref();
-        let facts = Facts { request, more_scopes: more, tool, backend };
+        let facts = EvalContext { request, extra_scopes: more, tool, backend };
         let condition = |condition: &Option<Condition>| match condition {
             Some(condition) => condition.outcome(&facts),
             None => Some(true),

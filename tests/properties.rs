@@ -4,8 +4,8 @@ use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
-use mcp_authz::mcp::Feature;
-use mcp_authz::policy::{Backend, Budget, Facts, Grants, Standing, Subject};
+use mcp_authz::mcp::TargetKind;
+use mcp_authz::policy::{Backend, Budget, CallTarget, EvalContext, Grants, Visibility};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -166,7 +166,7 @@ fn ask(gate: &Gate, granted: &[usize]) -> Result<(), Option<Vec<String>>> {
         )
         .unwrap();
     let body = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t0","arguments":{"n":1}}}"#;
-    match gate.judge(&admitted, body).answer {
+    match gate.authorize(&admitted, body).answer {
         Ok(_) => Ok(()),
         Err(refusal) => Err(refusal.www_authenticate.map(|_| refusal.required_scopes)),
     }
@@ -350,7 +350,7 @@ fn ask_all(gate: &Gate, granted: &[&str], arguments: usize) -> Vec<Result<(), Ve
         answers.extend((0..combinations).map(|combination| {
             let params = json!({"name": "t0", "arguments": values(combination), "_meta": meta});
             let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-            let answer = gate.judge(&admitted, body.to_string().as_bytes()).answer;
+            let answer = gate.authorize(&admitted, body.to_string().as_bytes()).answer;
             answer.map(|_| ()).map_err(|refusal| refusal.required_scopes)
         }));
     }
@@ -373,20 +373,20 @@ proptest! {
         let claims = Claims::from_json(claims.as_object().unwrap());
         let (head, budget) = (Head::default(), Budget::of(10_000));
         let policy = &gate.policies[0];
-        let subject = Subject::plain(Backend::Named(BACKEND), Feature::Tool, "t0");
-        let facts = Facts::new(policy.dialect, &head, Some(&claims), &subject, &budget);
+        let subject = CallTarget::plain(Backend::Named(BACKEND), TargetKind::Tool, "t0");
+        let facts = EvalContext::new(policy.dialect, &head, Some(&claims), &subject, &budget);
         let answers = ask_all(&gate, &granted, arguments);
         let is_allowed = answers.iter().any(Result::is_ok);
         let challenged: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
-        match policy.standing(&facts, &Grants::of(policy, Some(&claims))) {
-            Standing::Permitted => prop_assert!(is_allowed),
-            Standing::Reachable(scopes) => {
+        match policy.visibility(&facts, &Grants::of(policy, Some(&claims))) {
+            Visibility::Permitted => prop_assert!(is_allowed),
+            Visibility::Reachable(scopes) => {
                 prop_assert!(!is_allowed);
                 prop_assert!(challenged.iter().any(|challenge| *challenge == scopes));
                 let more = [granted.clone(), scopes.iter().map(String::as_str).collect()].concat();
                 prop_assert!(ask_all(&gate, &more, arguments).iter().any(Result::is_ok));
             }
-            Standing::Closed => {
+            Visibility::Closed => {
                 prop_assert!(!is_allowed);
                 prop_assert!(challenged.iter().all(|challenge| challenge.is_empty()));
             }

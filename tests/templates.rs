@@ -2,7 +2,7 @@
 
 use mcp_authz::claims::Claims;
 use mcp_authz::config;
-use mcp_authz::gate::{Admitted, Gate, ResponseHead};
+use mcp_authz::gate::{AdmittedRequest, Gate, ResponseHead};
 use mcp_authz::head::Head;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn gate(rules: &[Rule], default_allow: bool) -> Gate {
     config::parse(&policy.to_string()).unwrap()
 }
 
-fn admitted(gate: &Gate) -> Admitted {
+fn admitted(gate: &Gate) -> AdmittedRequest {
     let claims = Claims::from_json(json!({"scope": "some"}).as_object().unwrap());
     gate.admit(Head { has_body: true, ..Head::default() }.with_usual_headers(), Some(claims))
         .unwrap()
@@ -71,7 +71,7 @@ fn admitted(gate: &Gate) -> Admitted {
 fn ask(gate: &Gate, method: &str, params: &Value) -> Result<(), Vec<String>> {
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let admitted = admitted(gate);
-    let answer = gate.judge(&admitted, body.to_string().as_bytes()).answer;
+    let answer = gate.authorize(&admitted, body.to_string().as_bytes()).answer;
     answer.map(|_| ()).map_err(|refusal| refusal.required_scopes)
 }
 
@@ -80,7 +80,7 @@ fn listed(gate: &Gate, template: &str) -> Option<Value> {
     let admitted = admitted(gate);
     let method = "resources/templates/list";
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string();
-    let clearance = gate.judge(&admitted, body.as_bytes()).answer.unwrap();
+    let clearance = gate.authorize(&admitted, body.as_bytes()).answer.unwrap();
     let mut filter = clearance.into_list_filter(gate, admitted).unwrap();
     let content_type = "application/json".to_owned();
     filter.on_headers(&ResponseHead { status: 200, content_type, ..ResponseHead::default() });

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::authorize::{decide, gate, head, payload, payload_of};
 use crate::inputs::{self, When};
-use crate::judge::{decide, gate, head, payload, payload_of};
 
 /// The least time for which a round of decisions lasts.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);

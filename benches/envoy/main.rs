@@ -14,13 +14,13 @@
     reason = "a benchmark fails by panicking, and shares modules with the quickstart"
 )]
 
+#[path = "../authorize.rs"]
+mod authorize;
 mod costs;
 #[path = "../../examples/quickstart/envoy.rs"]
 mod envoy;
 #[path = "../inputs.rs"]
 mod inputs;
-#[path = "../judge.rs"]
-mod judge;
 mod load;
 mod noop;
 mod report;

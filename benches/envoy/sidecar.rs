@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use tokio_stream::StreamExt as _;
 use tonic::transport::Endpoint;
 
+use crate::authorize::metadata;
 use crate::envoy;
 use crate::inputs::{self, When};
-use crate::judge::metadata;
 use crate::setups::resident;
 use crate::tokens::Error;
 

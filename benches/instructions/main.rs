@@ -15,12 +15,12 @@
     reason = "a benchmark fails by panicking, shares modules, and is made by macros"
 )]
 
+#[path = "../authorize.rs"]
+mod authorize;
 #[path = "../converse.rs"]
 mod converse;
 #[path = "../inputs.rs"]
 mod inputs;
-#[path = "../judge.rs"]
-mod judge;
 
 use std::hint::black_box;
 
@@ -64,13 +64,13 @@ struct Case {
 impl Case {
     fn new(policy: &str, body: Vec<u8>) -> Self {
         let case = Self {
-            gate: judge::gate(policy),
-            head: judge::head(),
-            payload: judge::payload(),
+            gate: authorize::gate(policy),
+            head: authorize::head(),
+            payload: authorize::payload(),
             body,
         };
         // What is made once is there.
-        judge::decide(&case.gate, case.head.clone(), &case.payload, &case.body);
+        authorize::decide(&case.gate, case.head.clone(), &case.payload, &case.body);
         case
     }
 }
@@ -91,7 +91,8 @@ fn long(bytes: usize, when: When) -> Case {
 /// The case comes back so that its end is not counted.
 fn decide(case: Case, allowed: bool) -> Case {
     let Case { gate, head, payload, body } = &case;
-    let decided = judge::decide(black_box(gate), head.clone(), black_box(payload), black_box(body));
+    let decided =
+        authorize::decide(black_box(gate), head.clone(), black_box(payload), black_box(body));
     assert_eq!(decided, allowed);
     case
 }
@@ -123,8 +124,8 @@ fn body(case: Case) -> Case {
 }
 
 fn stream(mode: BodySendMode) -> (Processor, Bytes) {
-    let processor = Processor::new(judge::gate(&inputs::policy(50, When::Title)));
-    let messages = messages(mode, judge::metadata(), inputs::call(50));
+    let processor = Processor::new(authorize::gate(&inputs::policy(50, When::Title)));
+    let messages = messages(mode, authorize::metadata(), inputs::call(50));
     processor.answer(messages.clone());
     (processor, messages)
 }

@@ -10,10 +10,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "the benchmarks share modules")]
 
+#[path = "../authorize.rs"]
+mod authorize;
 #[path = "../inputs.rs"]
 mod inputs;
-#[path = "../judge.rs"]
-mod judge;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ const RULES: [usize; 3] = [10, 1_000, 10_000];
 
 #[divan::bench(args = RULES)]
 fn mcp_authz(bencher: Bencher<'_, '_>, rules: usize) {
-    let gate = judge::gate(&inputs::policy(rules, When::Title));
-    let (head, payload, body) = (judge::head(), judge::payload(), inputs::call(rules));
-    assert!(judge::decide(&gate, head.clone(), &payload, &body));
+    let gate = authorize::gate(&inputs::policy(rules, When::Title));
+    let (head, payload, body) = (authorize::head(), authorize::payload(), inputs::call(rules));
+    assert!(authorize::decide(&gate, head.clone(), &payload, &body));
     bencher
         .with_inputs(|| head.clone())
-        .bench_values(|head| judge::decide(&gate, head, black_box(&payload), black_box(&body)));
+        .bench_values(|head| authorize::decide(&gate, head, black_box(&payload), black_box(&body)));
 }
 
 const REGO: &str = r#"

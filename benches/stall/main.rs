@@ -14,11 +14,11 @@
 #![allow(dead_code, unreachable_pub, reason = "the benchmarks share modules")]
 
 mod allocator;
+#[path = "../authorize.rs"]
+mod authorize;
 mod hostile;
 #[path = "../inputs.rs"]
 mod inputs;
-#[path = "../judge.rs"]
-mod judge;
 mod neighbor;
 
 use std::path::PathBuf;
@@ -98,12 +98,12 @@ fn processor_time() -> Duration {
 
 /// Returns how long a body takes, in milliseconds of processor time, and how much memory for each of its bytes.
 fn judged(rule: &str, body: &[u8]) -> (f64, f64) {
-    let (gate, payload) = (judge::gate(&policy(rule)), judge::payload());
+    let (gate, payload) = (authorize::gate(&policy(rule)), authorize::payload());
     let mut turns: Vec<(Duration, usize)> = (0..TURNS)
         .map(|_| {
-            let head = judge::head();
+            let head = authorize::head();
             let started = processor_time();
-            let (_, most) = most_allocated(|| judge::decide(&gate, head, &payload, body));
+            let (_, most) = most_allocated(|| authorize::decide(&gate, head, &payload, body));
             (processor_time() - started, most)
         })
         .collect();

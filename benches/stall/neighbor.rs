@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use hdrhistogram::Histogram;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::judge::metadata;
+use crate::authorize::metadata;
 
 /// The number of callers that send hostile bodies.
 const CALLERS: usize = 4;

@@ -3,11 +3,14 @@
 use std::fmt;
 
 use crate::claims::Claims;
-use crate::gate::{Admitted, Blame, ClaimsFrom, Gate, Judgement, TurnedAway};
+use crate::gate::{
+    AdmittedRequest, ClaimsFrom, EarlyDecision, Gate, RefusalCause, RequestDecision,
+};
 use crate::head::{Head, Header, PseudoHeader};
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 use crate::policy::{
-    Action, ConditionTrace, Possible, RequiredClaim, RuleTrace, Selector, TargetTrace, Unselectable,
+    Action, ConditionTrace, OutcomeSet, RequiredClaim, RuleTrace, Selector, TargetTrace,
+    Unselectable,
 };
 use crate::proto::{self, v1};
 use crate::record::Record;
@@ -93,7 +96,7 @@ pub fn answer(gate: &Gate, request: v1::CheckRequest) -> Result<v1::CheckRespons
         return Err(CheckError::NotGiven(selector));
     }
     Ok(match gate.admit(head, claims) {
-        Ok(admitted) => judged(gate, &admitted, &gate.judge(&admitted, &body)),
+        Ok(admitted) => judged(gate, &admitted, &gate.authorize(&admitted, &body)),
         Err(turned_away) => self::turned_away(gate, &turned_away),
     })
 }
@@ -106,11 +109,11 @@ fn given(value: String) -> PseudoHeader {
 /// Returns the decision about a request, explained rule by rule.
 pub fn judged(
     gate: &Gate,
-    admitted: &Admitted,
-    judgement: &Judgement<'_, '_>,
+    admitted: &AdmittedRequest,
+    judgement: &RequestDecision<'_, '_>,
 ) -> v1::CheckResponse {
     let mut response = response(Record::judged(gate, admitted, judgement), judgement);
-    if let Some(judged) = judgement.decisive()
+    if let Some(judged) = judgement.deciding_call()
         && let Ok(subject) = admitted.subject(&judged.call)
     {
         let facts = admitted.facts(&subject);
@@ -120,15 +123,15 @@ pub fn judged(
 }
 
 /// Returns the refusal of a request that the gate refused by its headers alone.
-pub fn turned_away(gate: &Gate, turned_away: &TurnedAway) -> v1::CheckResponse {
+pub fn turned_away(gate: &Gate, turned_away: &EarlyDecision) -> v1::CheckResponse {
     response(Record::turned_away(gate, turned_away), &turned_away.judgement)
 }
 
-fn response(record: Record, judgement: &Judgement<'_, '_>) -> v1::CheckResponse {
+fn response(record: Record, judgement: &RequestDecision<'_, '_>) -> v1::CheckResponse {
     let refusal = judgement.refusal();
     let challenge = refusal.and_then(|refusal| refusal.www_authenticate.clone());
     v1::CheckResponse {
-        undecided: matches!(record.blame, Some(Blame::Request | Blame::Operator)),
+        undecided: matches!(record.blame, Some(RefusalCause::Request | RefusalCause::Operator)),
         decision: Some(record.decision),
         www_authenticate: challenge.unwrap_or_default(),
         body: refusal.map(|refusal| refusal.content().body).unwrap_or_default(),
@@ -146,10 +149,10 @@ fn rule(rule: RuleTrace<'_>) -> v1::RuleTrace {
         Action::Allow => "Allow",
         Action::Deny => "Deny",
     };
-    let claim = |(claim, holds): (&RequiredClaim, Possible)| v1::ClaimTrace {
+    let claim = |(claim, holds): (&RequiredClaim, OutcomeSet)| v1::ClaimTrace {
         name: claim.name.clone(),
         values: claim.values.iter().map(ToString::to_string).collect(),
-        holds: holds == Possible::TRUE,
+        holds: holds == OutcomeSet::TRUE,
         error: if holds.failure { "it is of another type".to_owned() } else { String::new() },
     };
     v1::RuleTrace {
@@ -179,10 +182,10 @@ fn target(found: TargetTrace<'_>) -> v1::TargetTrace {
         ..v1::TargetTrace::default()
     };
     *match feature {
-        Feature::Tool => &mut target.tool,
-        Feature::Prompt => &mut target.prompt,
-        Feature::Resource | Feature::ResourceTemplate => &mut target.resource,
-        Feature::Method => &mut target.method,
+        TargetKind::Tool => &mut target.tool,
+        TargetKind::Prompt => &mut target.prompt,
+        TargetKind::Resource | TargetKind::ResourceTemplate => &mut target.resource,
+        TargetKind::Method => &mut target.method,
     } = name.to_owned();
     target
 }

@@ -3,10 +3,10 @@
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use crate::config::{Finding, Severity};
+use crate::config::{Diagnostic, Severity};
 
 /// Formats findings for people, each with its line of the file.
-pub(super) fn text(findings: &[Finding], renderer: &Renderer) -> String {
+pub(super) fn text(findings: &[Diagnostic], renderer: &Renderer) -> String {
     let mut text = String::new();
     for finding in findings {
         text.push_str(&renderer.render(&[group(finding)]));
@@ -15,8 +15,8 @@ pub(super) fn text(findings: &[Finding], renderer: &Renderer) -> String {
     text
 }
 
-fn group(finding: &Finding) -> Group<'_> {
-    let Finding { severity, lint, file, place, keys, message, line } = finding;
+fn group(finding: &Diagnostic) -> Group<'_> {
+    let Diagnostic { severity, lint, file, place, keys, message, line } = finding;
     let level = match severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -43,8 +43,8 @@ fn group(finding: &Finding) -> Group<'_> {
 }
 
 /// Formats a finding for programs.
-pub(super) fn json(finding: &Finding) -> Value {
-    let Finding { severity, lint, file, place, keys, message, line: _ } = finding;
+pub(super) fn json(finding: &Diagnostic) -> Value {
+    let Diagnostic { severity, lint, file, place, keys, message, line: _ } = finding;
     json!({
         "severity": severity.as_str(),
         "code": lint.map(|lint| lint.as_str()),
@@ -57,7 +57,7 @@ pub(super) fn json(finding: &Finding) -> Value {
 }
 
 /// Counts findings: "2 errors, 1 warning". Returns an empty string if there are none.
-pub(super) fn summary(findings: &[Finding]) -> String {
+pub(super) fn summary(findings: &[Diagnostic]) -> String {
     let count = |severity: Severity| {
         let count = findings.iter().filter(|finding| finding.severity == severity).count();
         let plural = if count == 1 { "" } else { "s" };

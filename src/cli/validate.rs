@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::{Output, complain, findings, output, renderer};
-use crate::config::{self, Finding, Lint, Severity};
+use crate::config::{self, Diagnostic, Lint, Severity};
 use crate::gate::Gate;
 use crate::policy::Policy;
 
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let mut good = Vec::new();
     for path in &args.paths {
         let (gate, findings) = config::inspect(path);
-        let is_allowed = |finding: &Finding| {
+        let is_allowed = |finding: &Diagnostic| {
             finding.lint.is_some_and(|lint| args.allow.iter().any(|code| code == lint.as_str()))
         };
         found.extend(findings.into_iter().filter(|finding| !is_allowed(finding)));
@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if !summary.is_empty() {
         complain(&summary);
     }
-    let bad = |finding: &Finding| match finding.severity {
+    let bad = |finding: &Diagnostic| match finding.severity {
         Severity::Error => true,
         Severity::Warning => args.deny_warnings,
         Severity::Notice => false,

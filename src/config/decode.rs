@@ -1,7 +1,7 @@
 //! The decoder, which walks the tree of a file and collects every mistake.
 
-use super::problem::{Lint, Place, Problems};
-use super::shape::{Field, Shape};
+use super::problem::{Diagnostics, Lint, Position};
+use super::shape::{Field, MappingSchema};
 use super::yaml::{Key, Node, Scalar, ScalarKind, Value};
 use crate::words::{almost, nearest};
 
@@ -16,8 +16,8 @@ pub(crate) struct Item<'n> {
 
 /// The members of a mapping.
 #[derive(Debug)]
-pub(crate) struct Fields<'n> {
-    place: Place,
+pub(crate) struct MappingRef<'n> {
+    place: Position,
     path: String,
     /// The members, each under its key. A misspelled key is replaced by the key that its author
     /// means.
@@ -35,7 +35,7 @@ impl<'n> Item<'n> {
         self.node
     }
 
-    pub(crate) fn lint(&self, lint: Lint, problems: &mut Problems, message: impl Into<String>) {
+    pub(crate) fn lint(&self, lint: Lint, problems: &mut Diagnostics, message: impl Into<String>) {
         problems.lint(lint, self.node.place, &self.path, message);
     }
 
@@ -46,15 +46,15 @@ impl<'n> Item<'n> {
         Some(Item { node, path: join(&self.path, key) })
     }
 
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Position {
         self.node.place
     }
 
-    pub(crate) fn problem(&self, problems: &mut Problems, message: impl Into<String>) {
+    pub(crate) fn problem(&self, problems: &mut Diagnostics, message: impl Into<String>) {
         problems.add(self.node.place, &self.path, message);
     }
 
-    fn expected(&self, problems: &mut Problems, what: &str) {
+    fn expected(&self, problems: &mut Diagnostics, what: &str) {
         match self.node.value {
             Value::Mistake => problems.known_mistake(),
             _ => {
@@ -65,14 +65,18 @@ impl<'n> Item<'n> {
 
     /// Reads a mapping of a shape, and reports keys that the shape does not have. Reads the value
     /// of a misspelled key as if the key were right, so that one mistake does not hide others.
-    pub(crate) fn fields(&self, shape: &Shape, problems: &mut Problems) -> Option<Fields<'n>> {
+    pub(crate) fn fields(
+        &self,
+        shape: &MappingSchema,
+        problems: &mut Diagnostics,
+    ) -> Option<MappingRef<'n>> {
         let known: Vec<&'static str> = shape.fields.iter().map(|Field { key, .. }| *key).collect();
         let known = known.as_slice();
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, &format!("a mapping with {}", one_of(known)));
             return None;
         };
-        let mut fields = Fields {
+        let mut fields = MappingRef {
             place: self.node.place,
             path: self.path.clone(),
             members: Vec::new(),
@@ -105,7 +109,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a mapping whose keys the author chooses.
-    pub(crate) fn entries(&self, problems: &mut Problems) -> Option<Vec<(&'n Key, Item<'n>)>> {
+    pub(crate) fn entries(&self, problems: &mut Diagnostics) -> Option<Vec<(&'n Key, Item<'n>)>> {
         let Value::Mapping(members) = &self.node.value else {
             self.expected(problems, "a mapping");
             return None;
@@ -122,7 +126,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a list with at least one item.
-    pub(crate) fn items(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+    pub(crate) fn items(&self, problems: &mut Diagnostics) -> Option<Vec<Item<'n>>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => {
                 self.problem(
@@ -146,7 +150,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a list that may be empty.
-    pub(crate) fn items_or_none(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+    pub(crate) fn items_or_none(&self, problems: &mut Diagnostics) -> Option<Vec<Item<'n>>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
             _ => self.items(problems),
@@ -161,7 +165,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a string that is not empty.
-    pub(crate) fn text(&self, problems: &mut Problems) -> Option<&'n Scalar> {
+    pub(crate) fn text(&self, problems: &mut Diagnostics) -> Option<&'n Scalar> {
         match self.scalar() {
             Some(scalar) if scalar.kind == ScalarKind::String && !scalar.text.is_empty() => {
                 return Some(scalar);
@@ -177,12 +181,12 @@ impl<'n> Item<'n> {
         None
     }
 
-    pub(crate) fn string(&self, problems: &mut Problems) -> Option<String> {
+    pub(crate) fn string(&self, problems: &mut Diagnostics) -> Option<String> {
         self.text(problems).map(|scalar| scalar.text.clone())
     }
 
     /// Reads a list of at least one string. Leaves out the items that have a mistake.
-    pub(crate) fn strings(&self, problems: &mut Problems) -> Option<Vec<Item<'n>>> {
+    pub(crate) fn strings(&self, problems: &mut Diagnostics) -> Option<Vec<Item<'n>>> {
         let mut items = self.items(problems)?;
         items.retain(|item| item.text(problems).is_some());
         Some(items)
@@ -209,7 +213,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a list of strings, which may be empty.
-    pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<String>> {
+    pub(crate) fn texts(&self, problems: &mut Diagnostics) -> Option<Vec<String>> {
         match &self.node.value {
             Value::Sequence(nodes) if nodes.is_empty() => Some(Vec::new()),
             _ => {
@@ -220,12 +224,12 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a string that may be empty, and returns a list of it alone.
-    pub(crate) fn any_text(&self, problems: &mut Problems) -> Option<Vec<String>> {
+    pub(crate) fn any_text(&self, problems: &mut Diagnostics) -> Option<Vec<String>> {
         self.any_string(problems).map(|text| vec![text])
     }
 
     /// Reads a string that may be empty.
-    pub(crate) fn any_string(&self, problems: &mut Problems) -> Option<String> {
+    pub(crate) fn any_string(&self, problems: &mut Diagnostics) -> Option<String> {
         match self.scalar() {
             Some(Scalar { text, kind: ScalarKind::String, .. }) => Some(text.clone()),
             _ => self.string(problems),
@@ -234,7 +238,7 @@ impl<'n> Item<'n> {
 
     /// Reads a list that may be empty, of strings that may be empty. Returns each string with its
     /// item. Leaves out the items that have a mistake.
-    pub(crate) fn any_strings(&self, problems: &mut Problems) -> Option<Vec<(String, Self)>> {
+    pub(crate) fn any_strings(&self, problems: &mut Diagnostics) -> Option<Vec<(String, Self)>> {
         let items = self.items_or_none(problems)?.into_iter();
         Some(items.filter_map(|item| Some((item.any_string(problems)?, item))).collect())
     }
@@ -242,9 +246,9 @@ impl<'n> Item<'n> {
     /// Reads a mapping of an object of Kubernetes. A key with the value `null` counts as omitted.
     pub(crate) fn fields_or_null(
         &self,
-        shape: &Shape,
-        problems: &mut Problems,
-    ) -> Option<Fields<'n>> {
+        shape: &MappingSchema,
+        problems: &mut Diagnostics,
+    ) -> Option<MappingRef<'n>> {
         let mut fields = self.fields(shape, problems)?;
         let path = &fields.path;
         fields.members.retain(|(key, written, node)| {
@@ -262,7 +266,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a string that is not empty, a boolean or a number. Returns it as JSON.
-    pub(crate) fn scalar_value(&self, problems: &mut Problems) -> Option<Json> {
+    pub(crate) fn scalar_value(&self, problems: &mut Diagnostics) -> Option<Json> {
         match json(self.node) {
             Json::String(text) if text.is_empty() => {}
             value @ (Json::String(_) | Json::Bool(_) | Json::Number(_)) => return Some(value),
@@ -273,7 +277,7 @@ impl<'n> Item<'n> {
     }
 
     /// Reads a mapping and returns it as a JSON object.
-    pub(crate) fn object(&self, problems: &mut Problems) -> Option<Map<String, Json>> {
+    pub(crate) fn object(&self, problems: &mut Diagnostics) -> Option<Map<String, Json>> {
         match json(self.node) {
             Json::Object(object) => Some(object),
             _ => {
@@ -287,7 +291,7 @@ impl<'n> Item<'n> {
     pub(crate) fn number(
         &self,
         range: std::ops::RangeInclusive<usize>,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Option<usize> {
         let number = self.scalar().filter(|scalar| scalar.kind == ScalarKind::Number);
         let is_decimal = |text: &str| {
@@ -306,7 +310,11 @@ impl<'n> Item<'n> {
     }
 
     /// Reads one of some words.
-    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+    pub(crate) fn word<T: Copy>(
+        &self,
+        words: &[(&str, T)],
+        problems: &mut Diagnostics,
+    ) -> Option<T> {
         if matches!(self.node.value, Value::Mistake) {
             problems.known_mistake();
             return None;
@@ -324,7 +332,7 @@ impl<'n> Item<'n> {
     }
 }
 
-impl<'n> Fields<'n> {
+impl<'n> MappingRef<'n> {
     /// Returns the value of a key. A key with nothing after its colon has a null value, which no
     /// setting expects. So an indentation mistake that empties a key does not make the key count as
     /// omitted.
@@ -334,7 +342,7 @@ impl<'n> Fields<'n> {
     }
 
     /// Returns the value of a required key.
-    pub(crate) fn required(&self, key: &str, problems: &mut Problems) -> Option<Item<'n>> {
+    pub(crate) fn required(&self, key: &str, problems: &mut Diagnostics) -> Option<Item<'n>> {
         let item = self.get(key);
         if item.is_none() && !self.has_unclear_key {
             problems.add(self.place, &self.path, format!("the key `{key}` is missing"));
@@ -348,7 +356,7 @@ impl<'n> Fields<'n> {
         self.has_unclear_key
     }
 
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Position {
         self.place
     }
 }

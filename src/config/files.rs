@@ -10,7 +10,7 @@ use std::{fs, io, thread};
 
 use sha2::{Digest as _, Sha256};
 
-use super::problem::Problems;
+use super::problem::Diagnostics;
 use super::source::{Identity, Source};
 
 /// The file name extensions of policy files in a directory.
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The policy files at a path, all from one moment.
 #[derive(Debug)]
 pub struct Files {
-    sources: Vec<Result<Source, Problems>>,
+    sources: Vec<Result<Source, Diagnostics>>,
     state: State,
 }
 
@@ -95,7 +95,7 @@ impl Files {
         &self.state
     }
 
-    pub(super) fn into_parts(self) -> (Vec<Result<Source, Problems>>, String) {
+    pub(super) fn into_parts(self) -> (Vec<Result<Source, Diagnostics>>, String) {
         (self.sources, self.state.digest)
     }
 }
@@ -104,14 +104,14 @@ impl Files {
 ///
 /// # Errors
 /// If the file cannot be read, is too large, or is not UTF-8.
-pub(crate) fn read_one(path: &Path) -> Result<Source, Problems> {
+pub(crate) fn read_one(path: &Path) -> Result<Source, Diagnostics> {
     let (sources, _) = Files::alone(path).into_parts();
     sources.into_iter().next().unwrap_or_else(|| unreadable(path, "no file"))
 }
 
 /// Returns the SHA-256 of names and contents in hexadecimal, or of the reasons why files cannot be
 /// read.
-pub(super) fn digest(sources: &[Result<Source, Problems>]) -> String {
+pub(super) fn digest(sources: &[Result<Source, Diagnostics>]) -> String {
     let mut hash = Sha256::new();
     for source in sources {
         match source {
@@ -123,7 +123,7 @@ pub(super) fn digest(sources: &[Result<Source, Problems>]) -> String {
 }
 
 /// Reads files. Returns `None` if a file differs from its recorded state.
-fn sources(path: &Path, before: &Snapshot) -> Option<Vec<Result<Source, Problems>>> {
+fn sources(path: &Path, before: &Snapshot) -> Option<Vec<Result<Source, Diagnostics>>> {
     let files = match before {
         Ok(files) => files,
         Err(unlisted) => return Some(vec![unreadable(path, &unlisted.message())]),
@@ -141,8 +141,8 @@ fn sources(path: &Path, before: &Snapshot) -> Option<Vec<Result<Source, Problems
     Some(sources)
 }
 
-fn unreadable(path: &Path, message: &str) -> Result<Source, Problems> {
-    let mut problems = Problems::new(path.into());
+fn unreadable(path: &Path, message: &str) -> Result<Source, Diagnostics> {
+    let mut problems = Diagnostics::new(path.into());
     problems.unreadable(message);
     Err(problems)
 }

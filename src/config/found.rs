@@ -1,6 +1,6 @@
 //! Policies as they are in files, perhaps with mistakes.
 
-use super::rules::RuleSpots;
+use super::rules::RuleLocations;
 use crate::policy::Policy;
 
 /// A policy of a file that may have mistakes. A gate gets only the policies of files without
@@ -8,7 +8,7 @@ use crate::policy::Policy;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) policy: Policy,
-    pub(super) rules: Vec<RuleSpots>,
+    pub(super) rules: Vec<RuleLocations>,
     pub(super) mistakes: Mistakes,
 }
 

@@ -1,8 +1,8 @@
 //! The limits of a policy file.
 
 use super::decode::Item;
-use super::problem::Problems;
-use super::shape::{Holds, Shape, field};
+use super::problem::Diagnostics;
+use super::shape::{MappingSchema, ValueSchema, field};
 use crate::gate::Limits;
 
 pub(super) const DEFAULT_LIMITS: Limits = Limits {
@@ -21,22 +21,30 @@ const LARGEST_HEAD: usize = 8 << 20;
 /// The most steps of all conditions for a request. This many steps take several seconds.
 const LARGEST_CONDITION_COST: usize = 10_000_000;
 
-pub(super) static LIMITS: Shape = Shape::new(
+pub(super) static LIMITS: MappingSchema = MappingSchema::new(
     "What a request may cost.",
     &[
         field(
             "maxBodyBytes",
-            Holds::Number { least: 1, most: LARGEST_BODY, default: DEFAULT_LIMITS.max_body_bytes },
+            ValueSchema::Number {
+                least: 1,
+                most: LARGEST_BODY,
+                default: DEFAULT_LIMITS.max_body_bytes,
+            },
             "Larger bodies are refused with 413.",
         ),
         field(
             "maxBodyParts",
-            Holds::Number { least: 1, most: LARGEST_BODY, default: DEFAULT_LIMITS.max_body_parts },
+            ValueSchema::Number {
+                least: 1,
+                most: LARGEST_BODY,
+                default: DEFAULT_LIMITS.max_body_parts,
+            },
             "Bodies that Envoy sends in more parts (FULL_DUPLEX_STREAMED) are refused with 413.",
         ),
         field(
             "maxHeaderBytes",
-            Holds::Number {
+            ValueSchema::Number {
                 least: 1,
                 most: LARGEST_HEAD,
                 default: DEFAULT_LIMITS.max_header_bytes,
@@ -45,12 +53,16 @@ pub(super) static LIMITS: Shape = Shape::new(
         ),
         field(
             "maxJsonDepth",
-            Holds::Number { least: 4, most: DEEPEST_JSON, default: DEFAULT_LIMITS.max_json_depth },
+            ValueSchema::Number {
+                least: 4,
+                most: DEEPEST_JSON,
+                default: DEFAULT_LIMITS.max_json_depth,
+            },
             "Bodies nested deeper are refused with 400.",
         ),
         field(
             "conditionCost",
-            Holds::Number {
+            ValueSchema::Number {
                 least: 1,
                 most: LARGEST_CONDITION_COST,
                 default: DEFAULT_LIMITS.condition_cost,
@@ -62,7 +74,7 @@ pub(super) static LIMITS: Shape = Shape::new(
 );
 
 /// Reads limits. Omitted limits have their defaults.
-pub(super) fn limits(item: &Item<'_>, problems: &mut Problems) -> Option<Limits> {
+pub(super) fn limits(item: &Item<'_>, problems: &mut Diagnostics) -> Option<Limits> {
     let fields = item.fields(&LIMITS, problems)?;
     let mut number = |key, range, default| match fields.get(key) {
         Some(item) => item.number(range, problems),

@@ -10,16 +10,16 @@ pub(super) use selection::selected_by_address;
 use std::collections::{BTreeMap, HashMap};
 
 use self::shadows::{Index, shadowed_rules};
-use super::problem::{Lint, Problems};
-use super::rules::{RuleMistakes, RuleSpots};
-use super::{Placed, Spot};
-use crate::mcp::{Feature, known_methods};
+use super::problem::{Diagnostics, Lint};
+use super::rules::{RuleLocations, RuleMistakes};
+use super::{LocatedPolicy, Location};
+use crate::mcp::{TargetKind, known_methods};
 use crate::policy::{Action, Comparison, Condition, ConditionErrors, Policy, Target};
 
 /// Checks a policy for warnings. Skips each warning that needs a part with a mistake, because that
 /// warning could be false.
-pub(super) fn lint(placed: &Placed, problems: &mut Problems) {
-    let Placed { policy, spot: at, rules: spots, mistakes, .. } = placed;
+pub(super) fn lint(placed: &LocatedPolicy, problems: &mut Diagnostics) {
+    let LocatedPolicy { policy, spot: at, rules: spots, mistakes, .. } = placed;
     let none_has = |has: &dyn Fn(&RuleMistakes) -> bool| {
         !mistakes.rules && !spots.iter().any(|spots| has(&spots.mistakes))
     };
@@ -72,14 +72,14 @@ fn is_folded(target: &Target) -> bool {
 
 /// Warns of patterns of methods that seem to match a method which the policy evaluates as another
 /// feature.
-fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+fn judged_otherwise(policy: &Policy, spots: &[RuleLocations], problems: &mut Diagnostics) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
         if spots.mistakes.targets {
             continue;
         }
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
             // `*` alone means all other methods.
-            if target.feature != Feature::Method || target.name.as_str() == "*" {
+            if target.feature != TargetKind::Method || target.name.as_str() == "*" {
                 continue;
             }
             let mut methods = known_methods().filter(|method| target.name.matches(method));
@@ -102,15 +102,15 @@ fn judged_otherwise(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
 }
 
 /// Warns of kinds of calls that the policy evaluates but that no rule could allow.
-fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
+fn nothing_allowed(policy: &Policy, at: &Location, problems: &mut Diagnostics) {
     let mut lint = |message: &str| problems.lint(Lint::NothingAllowed, at.place, &at.keys, message);
-    let is_allowed = |feature: Feature| {
+    let is_allowed = |feature: TargetKind| {
         let is_meant = |target: &Target| target.feature == feature;
         let mut allow = policy.rules.iter().filter(|rule| rule.action == Action::Allow);
         policy.default_action == Action::Allow
             || allow.any(|rule| rule.targets.as_ref().is_none_or(|list| list.iter().any(is_meant)))
     };
-    for (feature, key) in [(Feature::Prompt, "prompts"), (Feature::Resource, "resources")] {
+    for (feature, key) in [(TargetKind::Prompt, "prompts"), (TargetKind::Resource, "resources")] {
         if policy.governed.includes(feature) && !is_allowed(feature) {
             lint(&format!(
                 "{key} are judged, but no rule could allow one: name some in a rule, or leave \
@@ -141,7 +141,7 @@ fn nothing_allowed(policy: &Policy, at: &Spot, problems: &mut Problems) {
 /// if an earlier Deny rule for all callers matches it.
 fn may_be_allowed(policy: &Policy, method: &str) -> bool {
     let is_meant =
-        |target: &&Target| target.feature == Feature::Method && target.name.matches(method);
+        |target: &&Target| target.feature == TargetKind::Method && target.name.matches(method);
     for rule in policy.rules.iter() {
         let targets = rule.targets.as_ref();
         let meant: Option<Vec<_>> = targets.map(|list| list.iter().filter(is_meant).collect());
@@ -163,7 +163,7 @@ fn may_be_allowed(policy: &Policy, method: &str) -> bool {
 }
 
 /// Warns of Deny rules that a caller can evade by omitting an argument.
-fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+fn ignored_condition_errors(policy: &Policy, spots: &[RuleLocations], problems: &mut Diagnostics) {
     if policy.condition_errors != ConditionErrors::NoMatch {
         return;
     }
@@ -183,9 +183,9 @@ fn ignored_condition_errors(policy: &Policy, spots: &[RuleSpots], problems: &mut
 
 /// Warns of targets that a rule names twice: the rule matches if either of their conditions is
 /// true.
-fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+fn repeated_targets(policy: &Policy, spots: &[RuleLocations], problems: &mut Diagnostics) {
     for (rule, spots) in policy.rules.iter().zip(spots) {
-        let mut seen: HashMap<(Option<&str>, Feature, &str), Option<&str>> = HashMap::new();
+        let mut seen: HashMap<(Option<&str>, TargetKind, &str), Option<&str>> = HashMap::new();
         for (target, spot) in rule.targets.iter().flatten().zip(&spots.targets) {
             let when = target.when.as_deref().map(Condition::source);
             let (name, feature) = (target.name.as_str(), target.feature);
@@ -212,7 +212,7 @@ fn repeated_targets(policy: &Policy, spots: &[RuleSpots], problems: &mut Problem
 }
 
 /// Warns of pairs of scopes that may be one scope, misspelled.
-fn similar_scopes(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+fn similar_scopes(policy: &Policy, spots: &[RuleLocations], problems: &mut Diagnostics) {
     // The first rule that names each scope, and the scope's position in that rule.
     let mut scopes: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
@@ -296,9 +296,14 @@ fn is_misspelled(policy: &Policy, scope: &str, other: &str) -> bool {
 
 /// Warns of patterns that match a target which another rule names. One of the two rules may allow
 /// what the other denies.
-fn glob_overlaps(policy: &Policy, spots: &[RuleSpots], shadowed: &[bool], problems: &mut Problems) {
+fn glob_overlaps(
+    policy: &Policy,
+    spots: &[RuleLocations],
+    shadowed: &[bool],
+    problems: &mut Diagnostics,
+) {
     // The keys are folded names, because Deny rules compare folded names.
-    let mut exact: BTreeMap<(Feature, String), Vec<(usize, &Target)>> = BTreeMap::new();
+    let mut exact: BTreeMap<(TargetKind, String), Vec<(usize, &Target)>> = BTreeMap::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         for target in rule.targets.iter().flatten().filter(|target| target.name.is_exact()) {
             exact.entry(Index::key(target)).or_default().push((index, target));

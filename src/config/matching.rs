@@ -1,29 +1,29 @@
 //! The part of a policy that selects requests: `match`.
 
 use super::decode::Item;
-use super::problem::Problems;
-use super::shape::{Holds, Shape, field};
-use crate::policy::{HostPattern, Matching, PathPrefix};
+use super::problem::Diagnostics;
+use super::shape::{MappingSchema, ValueSchema, field};
+use crate::policy::{HostPattern, PathPrefix, RequestMatcher};
 
-pub(super) static MATCH: Shape = Shape {
+pub(super) static MATCH: MappingSchema = MappingSchema {
     any_of: &["hosts", "pathPrefixes", "routes", "onlyByName"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "The requests that a policy is for.",
         &[
             field(
                 "hosts",
-                Holds::Texts,
+                ValueSchema::Texts,
                 "Host names without port; `*.` in front means all names below.",
             ),
-            field("pathPrefixes", Holds::Texts, "Paths with all that is below them."),
+            field("pathPrefixes", ValueSchema::Texts, "Paths with all that is below them."),
             field(
                 "routes",
-                Holds::Texts,
+                ValueSchema::Texts,
                 "Envoy's names of routes; needs `request_attributes: [xds.route_name]`.",
             ),
             field(
                 "onlyByName",
-                Holds::Switch,
+                ValueSchema::Switch,
                 "No request, unless Envoy names this policy in the gRPC metadata `x-mcp-authz-policy`.",
             ),
         ],
@@ -31,9 +31,9 @@ pub(super) static MATCH: Shape = Shape {
 };
 
 /// Reads `match`. The result leaves out the parts that have a mistake.
-pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Matching> {
+pub(super) fn matching(item: &Item<'_>, problems: &mut Diagnostics) -> Option<RequestMatcher> {
     let fields = item.fields(&MATCH, problems)?;
-    let texts = |key, problems: &mut Problems| match fields.get(key) {
+    let texts = |key, problems: &mut Diagnostics| match fields.get(key) {
         Some(item) => item.strings(problems).unwrap_or_default(),
         None => Vec::new(),
     };
@@ -49,7 +49,7 @@ pub(super) fn matching(item: &Item<'_>, problems: &mut Problems) -> Option<Match
     }
     let only_by_name = fields.get("onlyByName");
     let host = "a host name without port, such as `mcp.example.com` or `*.example.com`";
-    let matching = Matching {
+    let matching = RequestMatcher {
         hosts: parsed(&hosts, HostPattern::parse, host, problems),
         path_prefixes: parsed(
             &prefixes,
@@ -81,7 +81,7 @@ fn parsed<T>(
     items: &[Item<'_>],
     parse: impl Fn(&str) -> Option<T>,
     what: &str,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Vec<T> {
     let parsed = items.iter().filter_map(|item| {
         let value = parse(item.as_text());

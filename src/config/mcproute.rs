@@ -19,17 +19,17 @@ use self::backends::Backends;
 use self::left::Left;
 use self::oauth::Oauth;
 use super::conditions::Conditions;
-use super::decode::{Fields, Item};
+use super::decode::{Item, MappingRef};
 use super::found::{Found, Mistakes};
-use super::problem::{Lint, Problems};
-use super::rules::{self, RuleSpots};
+use super::problem::{Diagnostics, Lint};
+use super::rules::{self, RuleLocations};
 use super::settings::{Settings, given};
-use super::shape::{Field, Holds, Shape, field};
+use super::shape::{Field, MappingSchema, ValueSchema, field};
 use super::yaml::Value;
-use super::{ACTION_WORDS, ACTIONS, Spot};
+use super::{ACTION_WORDS, ACTIONS, Location};
 use crate::policy::{
-    Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists, Policy, Rules,
-    ScopeTable, Shown, Tasks, Unauthenticated,
+    Action, BackendSource, Batches, ConditionErrors, Dialect, Enforcement, ListVisibilities,
+    ListVisibility, Policy, Rules, ScopeTable, Tasks, Unauthenticated,
 };
 use crate::words;
 
@@ -39,16 +39,16 @@ const KIND: &str = "MCPRoute";
 
 // The descriptions are empty: errors need only the keys, and the CRD has its own descriptions.
 const fn key(key: &'static str) -> Field {
-    field(key, Holds::Object, "")
+    field(key, ValueSchema::Object, "")
 }
 
-const fn shape(fields: &'static [Field]) -> Shape {
-    Shape::new("", fields)
+const fn shape(fields: &'static [Field]) -> MappingSchema {
+    MappingSchema::new("", fields)
 }
 
-static OBJECT: Shape =
+static OBJECT: MappingSchema =
     shape(&[key("apiVersion"), key("kind"), key("metadata"), key("spec"), key("status")]);
-static SPEC: Shape = shape(&[
+static SPEC: MappingSchema = shape(&[
     key("parentRefs"),
     key("path"),
     key("headers"),
@@ -59,24 +59,24 @@ static SPEC: Shape = shape(&[
     key("prefixMode"),
     key("securityPolicy"),
 ]);
-static SECURITY_POLICY: Shape =
+static SECURITY_POLICY: MappingSchema =
     shape(&[key("oauth"), key("apiKeyAuth"), key("extAuth"), key("authorization")]);
-static AUTHORIZATION: Shape = shape(&[key("defaultAction"), key("rules")]);
-pub(super) static RULE: Shape = shape(&[
-    field("action", Holds::Word(&ACTION_WORDS), ""),
+static AUTHORIZATION: MappingSchema = shape(&[key("defaultAction"), key("rules")]);
+pub(super) static RULE: MappingSchema = shape(&[
+    field("action", ValueSchema::Word(&ACTION_WORDS), ""),
     key("source"),
     key("target"),
     key("cel"),
 ]);
-pub(super) static TARGET: Shape = shape(&[key("tools")]);
+pub(super) static TARGET: MappingSchema = shape(&[key("tools")]);
 
 /// Reads an object of Kubernetes: an `MCPRoute`, or a list of objects. Skips objects of other
 /// kinds.
 pub(super) fn read(
     item: &Item<'_>,
     (defaults, conditions): (&RouteDefaults, &mut Conditions),
-    problems: &mut Problems,
-    add: &mut dyn FnMut(Found, Spot),
+    problems: &mut Diagnostics,
+    add: &mut dyn FnMut(Found, Location),
 ) {
     let text = |key| item.peek(key).map(|item| item.as_text().to_owned()).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
@@ -133,7 +133,7 @@ pub(super) fn read(
 }
 
 /// Reports a key that mcp-authz does not support.
-fn refuse(fields: &Fields<'_>, key: &str, instead: &str, problems: &mut Problems) {
+fn refuse(fields: &MappingRef<'_>, key: &str, instead: &str, problems: &mut Diagnostics) {
     if let Some(item) = fields.get(key) {
         item.problem(problems, format!("`{key}` is not supported here: {instead}"));
     }
@@ -145,7 +145,7 @@ fn route(
     item: &Item<'_>,
     RouteDefaults { settings, mistakes: defaults, .. }: &RouteDefaults,
     conditions: &mut Conditions,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Found> {
     let fields = item.fields(&OBJECT, problems)?;
     let name = name(&fields, problems);
@@ -183,7 +183,7 @@ fn route(
         name: name.unwrap_or_default(),
         dialect: Dialect::McpRoute,
         matching: address.matching.unwrap_or_default(),
-        backend: BackendFrom::Route(backends.route),
+        backend: BackendSource::Route(backends.route),
         resource_metadata_url: metadata_url.or_else(|| settings.resource_metadata_url.clone()),
         scopes_supported: scopes_supported
             .or_else(|| settings.scopes_supported.clone())
@@ -193,7 +193,10 @@ fn route(
         enforcement: given(settings.enforcement).unwrap_or(Enforcement::Enforce),
         batches: given(settings.batches).unwrap_or(Batches::Reject),
         governed: given(settings.governed).unwrap_or_default(),
-        lists: settings.lists(Lists { tools: Shown::Permitted, ..Lists::UNFILTERED }),
+        lists: settings.lists(ListVisibilities {
+            tools: ListVisibility::Permitted,
+            ..ListVisibilities::UNFILTERED
+        }),
         tasks: given(settings.tasks).unwrap_or(Tasks::Continue),
         condition_errors: given(settings.condition_errors).unwrap_or(ConditionErrors::DenyAny),
         default_action: default_action.unwrap_or(Action::Deny),
@@ -209,7 +212,7 @@ fn route(
 /// The state that the parts of a `spec` share while the loader reads them.
 struct Parts<'r> {
     conditions: &'r mut Conditions,
-    problems: &'r mut Problems,
+    problems: &'r mut Diagnostics,
     /// The settings of `mcpRouteDefaults`.
     settings: &'r Settings,
     table: &'r mut ScopeTable,
@@ -229,11 +232,11 @@ struct Spec {
 struct Security {
     oauth: Option<Oauth>,
     default_action: Option<Action>,
-    rules: Option<(Rules, Vec<RuleSpots>)>,
+    rules: Option<(Rules, Vec<RuleLocations>)>,
 }
 
 impl Parts<'_> {
-    fn read(&mut self, item: &Item<'_>, spec: &Fields<'_>) -> Spec {
+    fn read(&mut self, item: &Item<'_>, spec: &MappingRef<'_>) -> Spec {
         let problems = &mut *self.problems;
         self.left.note(
             spec,
@@ -266,7 +269,12 @@ impl Parts<'_> {
         Spec { address, backends, security }
     }
 
-    fn security(&mut self, spec_item: &Item<'_>, spec: &Fields<'_>, address: &Address) -> Security {
+    fn security(
+        &mut self,
+        spec_item: &Item<'_>,
+        spec: &MappingRef<'_>,
+        address: &Address,
+    ) -> Security {
         let problems = &mut *self.problems;
         let item = spec.get("securityPolicy");
         let (fields, is_unclear) = problems.checked(|problems| {
@@ -336,7 +344,7 @@ impl Parts<'_> {
 
 /// Warns of the first rule that requires scopes or claims. The caller calls this function for a
 /// document without `oauth`.
-fn requires_no_token(rules: &Rules, spots: &[RuleSpots], problems: &mut Problems) {
+fn requires_no_token(rules: &Rules, spots: &[RuleLocations], problems: &mut Diagnostics) {
     let mut requiring = rules.iter().zip(spots);
     let requires =
         |rule: &crate::policy::Rule| !rule.scopes.names().is_empty() || !rule.claims.is_empty();
@@ -349,7 +357,7 @@ fn requires_no_token(rules: &Rules, spots: &[RuleSpots], problems: &mut Problems
 }
 
 /// Returns the name of a document: `NAMESPACE/NAME`, or `NAME` alone.
-fn name(fields: &Fields<'_>, problems: &mut Problems) -> Option<String> {
+fn name(fields: &MappingRef<'_>, problems: &mut Diagnostics) -> Option<String> {
     let metadata = fields.required("metadata", problems)?;
     let Some(name) = metadata.peek("name") else {
         metadata.problem(problems, "the key `name` is missing");

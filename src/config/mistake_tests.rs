@@ -276,7 +276,7 @@ impl Written {
 }
 
 /// Reads a document: a policy file, an `MCPRoute` or a file of tests.
-fn findings(text: &str) -> Vec<Finding> {
+fn findings(text: &str) -> Vec<Diagnostic> {
     if text.contains("\"tests") {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("policy.test.yaml");
@@ -285,12 +285,12 @@ fn findings(text: &str) -> Vec<Finding> {
         return loaded.err().map(|LoadError(findings)| findings).unwrap_or_default();
     }
     let source = Source { file: Path::new("policy").into(), text: text.to_owned() };
-    gate((vec![Ok(source)], String::new()), Thoroughness::Everything).1
+    gate((vec![Ok(source)], String::new()), LintMode::Everything).1
 }
 
 /// Returns the warnings among findings, each with its code and keys.
-fn warnings(findings: &[Finding]) -> BTreeSet<(&'static str, String)> {
-    let warning = |finding: &Finding| Some((finding.lint?.as_str(), finding.keys.clone()));
+fn warnings(findings: &[Diagnostic]) -> BTreeSet<(&'static str, String)> {
+    let warning = |finding: &Diagnostic| Some((finding.lint?.as_str(), finding.keys.clone()));
     findings.iter().filter_map(warning).collect()
 }
 
@@ -351,7 +351,7 @@ fn check_some(text: &str, picks: &[Index]) -> Result<(), TestCaseError> {
 }
 
 fn document(text: &str) -> Value {
-    let mut problems = Problems::new(Path::new("policy").into());
+    let mut problems = Diagnostics::new(Path::new("policy").into());
     let documents = yaml::parse(text, &mut problems);
     decode::json(&documents.nodes[0])
 }

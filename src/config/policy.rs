@@ -4,25 +4,25 @@ use super::conditions::Conditions;
 use super::decode::Item;
 use super::found::{Found, Mistakes};
 use super::matching::{MATCH, matching};
-use super::problem::Problems;
+use super::problem::Diagnostics;
 use super::rules::{self, RULE};
 use super::settings::{self, DEFAULT_SEPARATOR, Settings, given};
-use super::shape::{Holds, Shape, field};
+use super::shape::{MappingSchema, ValueSchema, field};
 use super::{ACTION_WORDS, ACTIONS};
 use crate::policy::{
-    AcceptedTokens, Action, BackendFrom, Batches, ConditionErrors, Dialect, Enforcement, Lists,
-    Policy, Rules, Tasks, Unauthenticated,
+    AcceptedTokens, Action, BackendSource, Batches, ConditionErrors, Dialect, Enforcement,
+    ListVisibilities, Policy, Rules, Tasks, Unauthenticated,
 };
 
 /// The keys of a policy.
-pub(super) static POLICY: Shape = Shape::new(
+pub(super) static POLICY: MappingSchema = MappingSchema::new(
     "Judges the requests that it matches.",
     &[
-        field("name", Holds::Text, "For logs and metrics; no two policies have the same.")
+        field("name", ValueSchema::Text, "For logs and metrics; no two policies have the same.")
             .required(),
         field(
             "match",
-            Holds::Mapping(&MATCH),
+            ValueSchema::Mapping(&MATCH),
             "The requests that it is for: all that is given must match. Left out: every request.",
         ),
         settings::BACKEND_FROM,
@@ -40,12 +40,12 @@ pub(super) static POLICY: Shape = Shape::new(
         settings::ON_TASKS,
         field(
             "defaultAction",
-            Holds::Word(&[ACTION_WORDS[1], ACTION_WORDS[0]]),
+            ValueSchema::Word(&[ACTION_WORDS[1], ACTION_WORDS[0]]),
             "What becomes of a call that no rule matches.",
         ),
         field(
             "rules",
-            Holds::MappingsOrNone(&RULE),
+            ValueSchema::MappingsOrNone(&RULE),
             "Tried in order; the first that matches a call decides it. Without any, defaultAction decides.",
         ),
     ],
@@ -56,7 +56,7 @@ pub(super) static POLICY: Shape = Shape::new(
 pub(super) fn policy(
     item: &Item<'_>,
     conditions: &mut Conditions,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Found> {
     let (found, any) = problems.checked(|problems| parts(item, conditions, problems));
     found.map(|found| found.with_mistakes(any))
@@ -64,7 +64,11 @@ pub(super) fn policy(
 
 /// Reads the parts of a policy. The strictest value, or the default, replaces a part with a
 /// mistake.
-fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) -> Option<Found> {
+fn parts(
+    item: &Item<'_>,
+    conditions: &mut Conditions,
+    problems: &mut Diagnostics,
+) -> Option<Found> {
     let (fields, is_unclear) = problems.checked(|problems| item.fields(&POLICY, problems));
     let fields = fields?;
     let name = fields.required("name", problems).and_then(|item| item.string(problems));
@@ -84,9 +88,9 @@ fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
     };
     let mistakes = settings.mistakes();
     let governed = settings.governed.map(Option::unwrap_or_default).ok();
-    let lists = settings.lists(Lists::UNFILTERED);
+    let lists = settings.lists(ListVisibilities::UNFILTERED);
     let backend = settings.backend.map(|backend| {
-        backend.unwrap_or_else(|| BackendFrom::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()))
+        backend.unwrap_or_else(|| BackendSource::ToolNamePrefix(DEFAULT_SEPARATOR.to_owned()))
     });
     let backend = backend.ok();
     let mut table = settings.hierarchy;
@@ -116,7 +120,7 @@ fn parts(item: &Item<'_>, conditions: &mut Conditions, problems: &mut Problems) 
         name: name.unwrap_or_default(),
         dialect: Dialect::Native,
         matching: matching.unwrap_or_default(),
-        backend: backend.unwrap_or_else(|| BackendFrom::Name(String::new())),
+        backend: backend.unwrap_or_else(|| BackendSource::Name(String::new())),
         resource_metadata_url: settings.resource_metadata_url,
         scopes_supported: settings.scopes_supported.unwrap_or_default(),
         accepted_tokens: AcceptedTokens::default(),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 /// A place in a file. Lines and columns count from 1. Columns count characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Position {
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
 }
 
-impl Place {
+impl Position {
     /// The beginning of a file.
     pub(crate) const START: Self = Self { line: 1, column: 1 };
 }
@@ -171,7 +171,7 @@ impl Lint {
 
 /// An error, a warning or a notice about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct Diagnostic {
     /// The severity of the finding.
     pub severity: Severity,
     /// The subject of a warning or notice. Errors have none.
@@ -179,7 +179,7 @@ pub struct Finding {
     /// The path of the file, as the caller gave it.
     pub file: Arc<Path>,
     /// The place in the file, or `None` if the file could not be read.
-    pub place: Option<Place>,
+    pub place: Option<Position>,
     /// The path of keys that leads to the place: `policies[0].rules[2].action`.
     pub keys: String,
     /// The message: the value found, the values expected, and perhaps a suggestion.
@@ -189,11 +189,11 @@ pub struct Finding {
 }
 
 /// Formats the finding as one line: `FILE:LINE:COLUMN: KEYS: MESSAGE`.
-impl fmt::Display for Finding {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { severity, lint: _, file, place, keys, message, line: _ } = self;
         write!(f, "{}:", file.display())?;
-        if let Some(Place { line, column }) = place {
+        if let Some(Position { line, column }) = place {
             write!(f, "{line}:{column}:")?;
         }
         if *severity != Severity::Error {
@@ -208,7 +208,7 @@ impl fmt::Display for Finding {
 
 /// The errors that keep files from loading, in the order of the files. The list is never empty.
 #[derive(Debug)]
-pub struct LoadError(pub Vec<Finding>);
+pub struct LoadError(pub Vec<Diagnostic>);
 
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -224,14 +224,14 @@ impl std::error::Error for LoadError {}
 
 /// The findings in one file so far.
 #[derive(Debug)]
-pub(crate) struct Problems {
+pub(crate) struct Diagnostics {
     file: Arc<Path>,
-    found: Vec<Finding>,
+    found: Vec<Diagnostic>,
     /// The number of mistakes so far. One finding can stand for several mistakes.
     mistakes: usize,
 }
 
-impl Problems {
+impl Diagnostics {
     pub(crate) fn new(file: Arc<Path>) -> Self {
         Self { file, found: Vec::new(), mistakes: 0 }
     }
@@ -239,12 +239,12 @@ impl Problems {
     fn push(
         &mut self,
         lint: Option<Lint>,
-        place: Option<Place>,
+        place: Option<Position>,
         keys: &str,
         message: impl Into<String>,
     ) {
         self.mistakes += usize::from(lint.is_none());
-        self.found.push(Finding {
+        self.found.push(Diagnostic {
             severity: lint.map_or(Severity::Error, Lint::severity),
             lint,
             file: Arc::clone(&self.file),
@@ -256,7 +256,7 @@ impl Problems {
     }
 
     /// Adds an error.
-    pub(crate) fn add(&mut self, place: Place, keys: &str, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, place: Position, keys: &str, message: impl Into<String>) {
         self.push(None, Some(place), keys, message);
     }
 
@@ -269,7 +269,7 @@ impl Problems {
     pub(crate) fn lint(
         &mut self,
         lint: Lint,
-        place: Place,
+        place: Position,
         keys: &str,
         message: impl Into<String>,
     ) {
@@ -300,7 +300,7 @@ impl Problems {
     }
 
     /// Returns all findings in the order of their places. `text` is the content of the file.
-    pub(crate) fn into_sorted(mut self, text: &str) -> Vec<Finding> {
+    pub(crate) fn into_sorted(mut self, text: &str) -> Vec<Diagnostic> {
         const LONGEST_LINE_BYTES: usize = 1000;
 
         self.found.sort_by_key(|finding| finding.place);

@@ -6,37 +6,41 @@ use std::sync::Arc;
 
 use self::source::SOURCE;
 use super::conditions::Conditions;
-use super::decode::{Fields, Item, one_of};
-use super::problem::{Lint, Place, Problems};
-use super::shape::{Holds, Shape, field};
+use super::decode::{Item, MappingRef, one_of};
+use super::problem::{Diagnostics, Lint, Position};
+use super::shape::{MappingSchema, ValueSchema, field};
 use super::targets::{TARGET, TARGETS, backend_mistake, name_mistake, route_name_doubt, uri_doubt};
 use super::yaml::Scalar;
-use super::{ACTION_WORDS, ACTIONS, Spot};
-use crate::mcp::{Feature, Governed};
+use super::{ACTION_WORDS, ACTIONS, Location};
+use crate::mcp::{AppliesTo, TargetKind};
 use crate::policy::{
-    Action, BackendFrom, Comparison, Condition, ConditionError, Dialect, Glob, RequiredScopes,
+    Action, BackendSource, Comparison, Condition, ConditionError, Dialect, Glob, RequiredScopes,
     Rule, Rules, ScopeTable, SuspicionKind, Target,
 };
 
 /// The keys of a rule.
-pub(super) static RULE: Shape = Shape::new(
+pub(super) static RULE: MappingSchema = MappingSchema::new(
     "Matches a call if all that is given matches; what is left out matches every call.",
     &[
-        field("name", Holds::Text, "For logs; never told to a caller."),
-        field("action", Holds::Word(&ACTION_WORDS), "What becomes of a call that it matches."),
-        field("source", Holds::Mapping(&SOURCE), "Who calls."),
-        field("target", Holds::Mapping(&TARGET), "What is called."),
-        field("cel", Holds::Condition, "Must be true of `request`, `args` and `meta` (CEL)."),
+        field("name", ValueSchema::Text, "For logs; never told to a caller."),
+        field(
+            "action",
+            ValueSchema::Word(&ACTION_WORDS),
+            "What becomes of a call that it matches.",
+        ),
+        field("source", ValueSchema::Mapping(&SOURCE), "Who calls."),
+        field("target", ValueSchema::Mapping(&TARGET), "What is called."),
+        field("cel", ValueSchema::Condition, "Must be true of `request`, `args` and `meta` (CEL)."),
     ],
 );
 
 /// The places of the parts of a rule.
 #[derive(Debug)]
-pub(super) struct RuleSpots {
-    pub(super) rule: Spot,
-    pub(super) targets: Vec<Spot>,
+pub(super) struct RuleLocations {
+    pub(super) rule: Location,
+    pub(super) targets: Vec<Location>,
     /// The places of the scopes, in the order in which the rule names them.
-    pub(super) scopes: Vec<Spot>,
+    pub(super) scopes: Vec<Location>,
     pub(super) mistakes: RuleMistakes,
 }
 
@@ -66,10 +70,10 @@ impl RuleMistakes {
 pub(super) fn rules(
     item: &Item<'_>,
     dialect: Dialect,
-    (backend_from, governed): (Option<&BackendFrom>, Option<Governed>),
+    (backend_from, governed): (Option<&BackendSource>, Option<AppliesTo>),
     (table, conditions): (&mut ScopeTable, &mut Conditions),
-    problems: &mut Problems,
-) -> Option<(Rules, Vec<RuleSpots>)> {
+    problems: &mut Diagnostics,
+) -> Option<(Rules, Vec<RuleLocations>)> {
     let items = item.items_or_none(problems)?;
     let mut reading = Reading { dialect, backend_from, governed, table, conditions, problems };
     let (mut rules, spots): (Vec<Rule>, Vec<_>) =
@@ -80,7 +84,7 @@ pub(super) fn rules(
 
 /// Warns that the default action decides every call. The caller calls this function for an empty or
 /// missing list of rules.
-pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut Problems) {
+pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut Diagnostics) {
     let effect = match default_action {
         Action::Allow => "allowed",
         Action::Deny => "denied",
@@ -92,16 +96,16 @@ pub(super) fn no_rules(item: &Item<'_>, default_action: Action, problems: &mut P
 /// The state that all rules of a policy share while the loader reads them.
 struct Reading<'r> {
     dialect: Dialect,
-    backend_from: Option<&'r BackendFrom>,
-    governed: Option<Governed>,
+    backend_from: Option<&'r BackendSource>,
+    governed: Option<AppliesTo>,
     table: &'r mut ScopeTable,
     conditions: &'r mut Conditions,
-    problems: &'r mut Problems,
+    problems: &'r mut Diagnostics,
 }
 
 impl Reading<'_> {
     /// Reads a rule. For parts with a mistake, the result has the action Deny or no requirement.
-    fn rule(&mut self, item: &Item<'_>) -> (Rule, RuleSpots) {
+    fn rule(&mut self, item: &Item<'_>) -> (Rule, RuleLocations) {
         let dialect = self.dialect;
         let (fields, is_unclear) =
             self.checked(|reading| reading.fields(item, rule_shape(dialect)));
@@ -127,7 +131,7 @@ impl Reading<'_> {
             targets: is_bad_target,
             cel: is_bad_cel,
         };
-        let spots = RuleSpots {
+        let spots = RuleLocations {
             rule: item.into(),
             targets: target_spots.unwrap_or_default(),
             scopes: source.spots,
@@ -153,7 +157,7 @@ impl Reading<'_> {
     }
 
     /// Reads a mapping by the rules of the dialect. In an `MCPRoute`, `null` counts as omitted.
-    fn fields<'n>(&mut self, item: &Item<'n>, shape: &Shape) -> Option<Fields<'n>> {
+    fn fields<'n>(&mut self, item: &Item<'n>, shape: &MappingSchema) -> Option<MappingRef<'n>> {
         match self.dialect {
             Dialect::Native => item.fields(shape, self.problems),
             Dialect::McpRoute => item.fields_or_null(shape, self.problems),
@@ -176,7 +180,7 @@ impl Reading<'_> {
     }
 
     /// Reads targets. Leaves out those that have a mistake.
-    fn targets(&mut self, item: &Item<'_>, comparison: Comparison) -> (Vec<Target>, Vec<Spot>) {
+    fn targets(&mut self, item: &Item<'_>, comparison: Comparison) -> (Vec<Target>, Vec<Location>) {
         let (mut targets, mut spots) = (Vec::new(), Vec::new());
         let Some(fields) = self.fields(item, target_shape(self.dialect)) else {
             return (targets, spots);
@@ -196,7 +200,7 @@ impl Reading<'_> {
                 });
                 if let Some(target) = target.filter(|_| !has_mistake) {
                     targets.push(target);
-                    spots.push(Spot::from(item));
+                    spots.push(Location::from(item));
                 }
             }
         }
@@ -215,13 +219,13 @@ impl Reading<'_> {
     fn target(
         &mut self,
         item: &Item<'_>,
-        (feature, name_key, shape): (Feature, &str, &'static Shape),
+        (feature, name_key, shape): (TargetKind, &str, &'static MappingSchema),
         comparison: Comparison,
     ) -> Option<Target> {
         let fields = self.fields(item, shape)?;
         let when = fields.get("when").and_then(|item| self.condition(&item, comparison));
         let problems = &mut *self.problems;
-        let other = if feature == Feature::Tool { fields.get("toolName") } else { None };
+        let other = if feature == TargetKind::Tool { fields.get("toolName") } else { None };
         let name_item = match (fields.get(name_key), other) {
             (Some(name), None) | (None, Some(name)) => Some(name),
             (Some(name), Some(second)) => {
@@ -252,7 +256,7 @@ impl Reading<'_> {
             let about = (prefixed, self.governed);
             if let Some(mistake) = name_mistake(feature, name, about) {
                 item.problem(problems, mistake);
-            } else if feature == Feature::Resource
+            } else if feature == TargetKind::Resource
                 && let Some(doubt) = uri_doubt(name, prefixed)
             {
                 item.lint(Lint::BackendInUri, problems, doubt);
@@ -270,10 +274,10 @@ impl Reading<'_> {
     /// Returns a target of an `MCPRoute`, whose rules compare names exactly as they are.
     fn route_target(
         &mut self,
-        fields: &Fields<'_>,
-        feature: Feature,
+        fields: &MappingRef<'_>,
+        feature: TargetKind,
         (backend, name): (Option<String>, String),
-    ) -> Option<(Feature, Option<String>, Glob)> {
+    ) -> Option<(TargetKind, Option<String>, Glob)> {
         fields.required("backend", self.problems);
         let instead = "leave `target` out to mean every tool";
         if let (Some(item), Some(doubt)) =
@@ -320,14 +324,14 @@ impl Reading<'_> {
     }
 }
 
-fn rule_shape(dialect: Dialect) -> &'static Shape {
+fn rule_shape(dialect: Dialect) -> &'static MappingSchema {
     match dialect {
         Dialect::Native => &RULE,
         Dialect::McpRoute => &super::mcproute::RULE,
     }
 }
 
-fn target_shape(dialect: Dialect) -> &'static Shape {
+fn target_shape(dialect: Dialect) -> &'static MappingSchema {
     match dialect {
         Dialect::Native => &TARGET,
         Dialect::McpRoute => &super::mcproute::TARGET,
@@ -335,11 +339,11 @@ fn target_shape(dialect: Dialect) -> &'static Shape {
 }
 
 /// Returns the place and the message of an error in an expression.
-fn blamed(item: &Item<'_>, scalar: &Scalar, error: &ConditionError) -> (Place, String) {
+fn blamed(item: &Item<'_>, scalar: &Scalar, error: &ConditionError) -> (Position, String) {
     let before = scalar.text.get(..error.offset).unwrap_or(&scalar.text);
     match scalar.text_starts {
-        Some(Place { line, column }) => {
-            (Place { line, column: column + before.chars().count() }, error.message.clone())
+        Some(Position { line, column }) => {
+            (Position { line, column: column + before.chars().count() }, error.message.clone())
         }
         None => (item.place(), format!("{}{}", position(before), error.message)),
     }

@@ -2,16 +2,16 @@
 
 use std::collections::HashSet;
 
-use super::Spot;
+use super::Location;
 use super::decode::Item;
-use super::problem::{Lint, Problems};
+use super::problem::{Diagnostics, Lint};
 use crate::policy::{HierarchyMistake, MOST_DERIVED, ScopeTable, is_scope_token};
 
 /// The most bytes of a scope. Responses name scopes in headers.
 const LONGEST_SCOPE_BYTES: usize = 256;
 
 /// Reads the broader scopes with the narrower scopes that they imply.
-pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Problems) -> ScopeTable {
+pub(super) fn scope_hierarchy(item: &Item<'_>, problems: &mut Diagnostics) -> ScopeTable {
     /// The most scopes of a hierarchy. Each scope implies a set of all scopes, so the number must
     /// be bounded.
     const MOST_SCOPES: usize = 10_000;
@@ -135,7 +135,10 @@ fn scope_mistakes(scope: &str, stars: Stars) -> Vec<String> {
 
 /// Reads the scopes that a rule of an `MCPRoute` requires. Accepts any strings and removes
 /// duplicates.
-pub(super) fn route_scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<String>, Vec<Spot>) {
+pub(super) fn route_scopes(
+    item: &Item<'_>,
+    problems: &mut Diagnostics,
+) -> (Vec<String>, Vec<Location>) {
     let items = item.strings(problems).unwrap_or_default();
     let mut seen = HashSet::new();
     let mut scopes = Vec::new();
@@ -155,13 +158,13 @@ pub(super) fn route_scopes(item: &Item<'_>, problems: &mut Problems) -> (Vec<Str
                 format!("{}, so no challenge names it{}", not_a_scope(scope), split_hint(scope));
             item.lint(Lint::UnusualScope, problems, message);
         }
-        scopes.push((scope.to_owned(), Spot::from(item)));
+        scopes.push((scope.to_owned(), Location::from(item)));
     }
     scopes.into_iter().unzip()
 }
 
 /// Reads the scopes that an `MCPRoute` supports. Leaves out those that no challenge can name.
-pub(super) fn supported_scopes(item: &Item<'_>, problems: &mut Problems) -> Vec<String> {
+pub(super) fn supported_scopes(item: &Item<'_>, problems: &mut Diagnostics) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut scopes = Vec::new();
     for (scope, item) in item.any_strings(problems).unwrap_or_default() {
@@ -203,8 +206,8 @@ fn split_hint(scope: &str) -> &'static str {
 pub(super) fn scopes(
     item: &Item<'_>,
     stars: Stars,
-    problems: &mut Problems,
-) -> (Vec<String>, Vec<Spot>) {
+    problems: &mut Diagnostics,
+) -> (Vec<String>, Vec<Location>) {
     let items = item.strings(problems).unwrap_or_default();
     let mut seen = HashSet::new();
     for item in &items {
@@ -217,5 +220,5 @@ pub(super) fn scopes(
         }
         mistakes.into_iter().for_each(|mistake| item.problem(problems, mistake));
     }
-    items.iter().map(|item| (item.as_text().to_owned(), Spot::from(item))).unzip()
+    items.iter().map(|item| (item.as_text().to_owned(), Location::from(item))).unzip()
 }

@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use super::decode::{Fields, Item, one_of};
+use super::decode::{Item, MappingRef, one_of};
 use super::found::Mistakes;
-use super::problem::Problems;
+use super::problem::Diagnostics;
 use super::scopes::{Stars, scope_hierarchy, scopes};
-use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::{Feature, Governed};
+use super::shape::{Field, MappingSchema, ValueSchema, field};
+use crate::mcp::{AppliesTo, TargetKind};
 use crate::policy::{
-    BackendFrom, Batches, ConditionErrors, Enforcement, Lists, ScopeTable, Shown, Tasks,
-    Unauthenticated,
+    BackendSource, Batches, ConditionErrors, Enforcement, ListVisibilities, ListVisibility,
+    ScopeTable, Tasks, Unauthenticated,
 };
 
 /// The separator that MCP gateways put between backend and tool.
@@ -25,12 +25,12 @@ const ENFORCEMENTS: [(&str, Enforcement); 2] =
     [("Enforce", Enforcement::Enforce), ("Shadow", Enforcement::Shadow)];
 const BATCHES: [(&str, Batches); 2] =
     [("Reject", Batches::Reject), ("Authorize", Batches::Authorize)];
-const SHOWN: [(&str, Shown); 3] = [
-    ("Unfiltered", Shown::Unfiltered),
-    ("Permitted", Shown::Permitted),
-    ("Reachable", Shown::Reachable),
+const SHOWN: [(&str, ListVisibility); 3] = [
+    ("Unfiltered", ListVisibility::Unfiltered),
+    ("Permitted", ListVisibility::Permitted),
+    ("Reachable", ListVisibility::Reachable),
 ];
-const SHOWN_WORDS: Holds = Holds::Word(&[SHOWN[0].0, SHOWN[1].0, SHOWN[2].0]);
+const SHOWN_WORDS: ValueSchema = ValueSchema::Word(&[SHOWN[0].0, SHOWN[1].0, SHOWN[2].0]);
 const TASKS: [(&str, Tasks); 2] = [("Continue", Tasks::Continue), ("Deny", Tasks::Deny)];
 /// The values of `enforce`: the kinds of calls that a policy evaluates.
 const ENFORCE: [&str; 4] = ["tools", "prompts", "resources", "methods"];
@@ -41,47 +41,47 @@ const ABOUT_TOOLS_LIST: &str = "What a caller sees in the answer to tools/list. 
 
 pub(super) const BACKEND_FROM: Field = field(
     "backend",
-    Holds::Mapping(&BACKEND),
+    ValueSchema::Mapping(&BACKEND),
     "How a call tells its backend. Default: `toolNamePrefix: __`.",
 );
 pub(super) const RESOURCE_METADATA_URL: Field = field(
     "resourceMetadataURL",
-    Holds::Text,
+    ValueSchema::Text,
     "Where clients find the protected resource metadata (RFC 9728); named in challenges.",
 );
 pub(super) const SCOPES_SUPPORTED: Field = field(
     "scopesSupported",
-    Holds::Scopes { may_be_empty: false },
+    ValueSchema::Scopes { may_be_empty: false },
     "The scopes that a 401 suggests.",
 );
 pub(super) const SCOPE_HIERARCHY: Field = field(
     "scopeHierarchy",
-    Holds::ScopesByScope,
+    ValueSchema::ScopesByScope,
     "Broader scopes with the narrower ones that they imply, transitively. `*` in a broader scope stands for any characters, and repeats them in its narrower ones: `tenant-*:admin: [\"tenant-*:read\"]`.",
 );
 pub(super) const WITHOUT_TOKEN: Field = field(
     "unauthenticated",
-    Holds::Word(&[UNAUTHENTICATED[0].0, UNAUTHENTICATED[1].0]),
+    ValueSchema::Word(&[UNAUTHENTICATED[0].0, UNAUTHENTICATED[1].0]),
     "What becomes of a request without a verified token. Forbid: it is judged like any other, without scopes and claims. Challenge: 401, for which resourceMetadataURL is required.",
 );
 pub(super) const ENFORCEMENT: Field = field(
     "enforcement",
-    Holds::Word(&[ENFORCEMENTS[0].0, ENFORCEMENTS[1].0]),
+    ValueSchema::Word(&[ENFORCEMENTS[0].0, ENFORCEMENTS[1].0]),
     "Shadow: decide and log, but let everything go on.",
 );
 pub(super) const ON_CONDITION_ERRORS: Field = field(
     "conditionErrors",
-    Holds::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
+    ValueSchema::Word(&[CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
     "The effect of a condition that cannot be evaluated, in a rule whose source and target match. Deny: a Deny rule denies, and an Allow rule does not match. NoMatch: neither matches, and later rules decide.",
 );
 pub(super) const ON_BATCHES: Field = field(
     "batches",
-    Holds::Word(&[BATCHES[0].0, BATCHES[1].0]),
+    ValueSchema::Word(&[BATCHES[0].0, BATCHES[1].0]),
     "What becomes of a batch of messages (MCP 2025-03-26). Authorize: it goes on if each of its calls may.",
 );
 pub(super) const ENFORCED: Field = field(
     "enforce",
-    Holds::Words(&ENFORCE),
+    ValueSchema::Words(&ENFORCE),
     "What is judged. Tools always are; prompts and resources (with completions and subscriptions for them) if they are named here; methods: whatever is not judged as one of the others, `initialize` and all else. What is not judged goes on. Default: [tools].",
 );
 pub(super) const TOOLS_LIST: Field = field("toolsList", SHOWN_WORDS, ABOUT_TOOLS_LIST);
@@ -97,26 +97,26 @@ pub(super) const RESOURCES_LIST: Field = field(
 );
 pub(super) const ON_TASKS: Field = field(
     "tasks",
-    Holds::Word(&[TASKS[0].0, TASKS[1].0]),
+    ValueSchema::Word(&[TASKS[0].0, TASKS[1].0]),
     "What becomes of tasks/get, tasks/result and the other methods of tasks, which tell what a tool has said without naming it. Continue: the server must know whose task it is. Deny: 403.",
 );
 
 // These settings have other defaults in an `MCPRoute`.
 const ROUTE_BACKEND_FROM: Field = field(
     "backend",
-    Holds::Mapping(&BACKEND),
+    ValueSchema::Mapping(&BACKEND),
     "toolNamePrefix: another separator than `__`. The others tell the backend of names without a prefix, which are refused otherwise.",
 );
 const ROUTE_CONDITION_ERRORS: Field = field(
     "conditionErrors",
-    Holds::Word(&[CONDITION_ERRORS[2].0, CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
+    ValueSchema::Word(&[CONDITION_ERRORS[2].0, CONDITION_ERRORS[0].0, CONDITION_ERRORS[1].0]),
     "The effect of a condition that cannot be evaluated, in a rule whose source and target match. DenyAny: the rule denies, an Allow rule too. Deny: a Deny rule denies, and an Allow rule does not match. NoMatch: neither matches, and later rules decide.",
 );
 const ROUTE_TOOLS_LIST: Field =
-    field("toolsList", Holds::Word(&[SHOWN[1].0, SHOWN[0].0, SHOWN[2].0]), ABOUT_TOOLS_LIST);
+    field("toolsList", ValueSchema::Word(&[SHOWN[1].0, SHOWN[0].0, SHOWN[2].0]), ABOUT_TOOLS_LIST);
 
 /// The settings of `MCPRoute` documents.
-pub(super) static MCP_ROUTE_DEFAULTS: Shape = Shape::new(
+pub(super) static MCP_ROUTE_DEFAULTS: MappingSchema = MappingSchema::new(
     "Settings of a policy for the MCPRoute documents of all files; what such a document says itself wins.",
     &[
         ROUTE_BACKEND_FROM,
@@ -135,21 +135,21 @@ pub(super) static MCP_ROUTE_DEFAULTS: Shape = Shape::new(
     ],
 );
 
-static BACKEND: Shape = Shape {
+static BACKEND: MappingSchema = MappingSchema {
     one_of: &["toolNamePrefix", "name", "header", "attribute"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "How a call tells its backend: in one of these ways.",
         &[
             field(
                 "toolNamePrefix",
-                Holds::Text,
+                ValueSchema::Text,
                 "The name of the tool or prompt up to this separator; a resource's URI up to `+`, and of `ui://` what follows, up to `/`.",
             ),
-            field("name", Holds::Text, "Everything is of this backend."),
-            field("header", Holds::Text, "The value of this request header."),
+            field("name", ValueSchema::Text, "Everything is of this backend."),
+            field("header", ValueSchema::Text, "The value of this request header."),
             field(
                 "attribute",
-                Holds::Text,
+                ValueSchema::Text,
                 "The value of this attribute of Envoy, such as `xds.cluster_name`; needs `request_attributes`.",
             ),
         ],
@@ -166,7 +166,7 @@ pub(super) type Setting<T> = Result<Option<T>, Mistaken>;
 /// The settings that a document gives.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) backend: Setting<BackendFrom>,
+    pub(super) backend: Setting<BackendSource>,
     pub(super) resource_metadata_url: Option<String>,
     pub(super) scopes_supported: Option<Vec<String>>,
     /// The scope hierarchy. The table is empty if the hierarchy has a mistake.
@@ -176,10 +176,10 @@ pub(super) struct Settings {
     pub(super) enforcement: Setting<Enforcement>,
     pub(super) condition_errors: Setting<ConditionErrors>,
     pub(super) batches: Setting<Batches>,
-    pub(super) governed: Setting<Governed>,
-    tools: Setting<Shown>,
-    prompts: Setting<Shown>,
-    resources: Setting<Shown>,
+    pub(super) governed: Setting<AppliesTo>,
+    tools: Setting<ListVisibility>,
+    prompts: Setting<ListVisibility>,
+    resources: Setting<ListVisibility>,
     pub(super) tasks: Setting<Tasks>,
 }
 
@@ -206,15 +206,15 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads the settings among the keys of a document.
-    pub(super) fn read(fields: &Fields<'_>, problems: &mut Problems) -> Self {
+    pub(super) fn read(fields: &MappingRef<'_>, problems: &mut Diagnostics) -> Self {
         let governed = setting(fields.get("enforce").map(|item| enforced(&item, problems)));
         let known = governed.map(Option::unwrap_or_default).ok();
         let mut shown = |key, feature| {
             setting(fields.get(key).map(|item| shown(&item, key, (feature, known), problems)))
         };
-        let tools = shown("toolsList", Feature::Tool);
-        let prompts = shown("promptsList", Feature::Prompt);
-        let resources = shown("resourcesList", Feature::Resource);
+        let tools = shown("toolsList", TargetKind::Tool);
+        let prompts = shown("promptsList", TargetKind::Prompt);
+        let resources = shown("resourcesList", TargetKind::Resource);
         let (hierarchy, has_bad_hierarchy) = problems.checked(|problems| {
             let item = fields.get("scopeHierarchy");
             item.map(|item| scope_hierarchy(&item, problems)).unwrap_or_default()
@@ -243,8 +243,8 @@ impl Settings {
 
     /// Returns the settings of list filters. `defaults` replaces the settings that are omitted or
     /// have a mistake.
-    pub(super) fn lists(&self, defaults: Lists) -> Lists {
-        Lists {
+    pub(super) fn lists(&self, defaults: ListVisibilities) -> ListVisibilities {
+        ListVisibilities {
             tools: given(self.tools).unwrap_or(defaults.tools),
             prompts: given(self.prompts).unwrap_or(defaults.prompts),
             resources: given(self.resources).unwrap_or(defaults.resources),
@@ -289,16 +289,16 @@ fn setting<T>(read: Option<Option<T>>) -> Setting<T> {
 }
 
 fn word<T: Copy>(
-    fields: &Fields<'_>,
+    fields: &MappingRef<'_>,
     key: &str,
     words: &[(&str, T)],
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Setting<T> {
     setting(fields.get(key).map(|item| item.word(words, problems)))
 }
 
 /// Reads `enforce`. Returns `None` if it has an unknown word, or is not a list with items.
-fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
+fn enforced(item: &Item<'_>, problems: &mut Diagnostics) -> Option<AppliesTo> {
     let items = item.items(problems)?;
     let mut named = HashSet::new();
     let mut is_known = true;
@@ -317,19 +317,19 @@ fn enforced(item: &Item<'_>, problems: &mut Problems) -> Option<Governed> {
     }
     let [prompts, resources, methods] =
         ["prompts", "resources", "methods"].map(|word| named.contains(word));
-    is_known.then_some(Governed { prompts, resources, methods })
+    is_known.then_some(AppliesTo { prompts, resources, methods })
 }
 
 /// Reads a setting that says how a list is filtered. Returns `None` if its value is unknown.
 fn shown(
     item: &Item<'_>,
     key: &str,
-    (feature, governed): (Feature, Option<Governed>),
-    problems: &mut Problems,
-) -> Option<Shown> {
+    (feature, governed): (TargetKind, Option<AppliesTo>),
+    problems: &mut Diagnostics,
+) -> Option<ListVisibility> {
     let shown = item.word(&SHOWN, problems)?;
     let is_judged = governed.is_none_or(|governed| governed.includes(feature));
-    if !is_judged && shown != Shown::Unfiltered {
+    if !is_judged && shown != ListVisibility::Unfiltered {
         let judged = key.trim_end_matches("List");
         let message = format!(
             "a list is filtered by what is allowed, but this policy does not judge {judged}: name \
@@ -341,7 +341,7 @@ fn shown(
 }
 
 /// Reads `backend`. Returns `None` if it has a mistake.
-fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
+fn backend(item: &Item<'_>, problems: &mut Diagnostics) -> Option<BackendSource> {
     let fields = item.fields(&BACKEND, problems)?;
     let keys = BACKEND.one_of;
     let given: Vec<_> = keys.iter().filter_map(|key| Some((*key, fields.get(key)?))).collect();
@@ -363,10 +363,10 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
             return None;
         }
         Some(match *key {
-            "toolNamePrefix" => BackendFrom::ToolNamePrefix(text),
-            "header" => BackendFrom::Header(header_name(item, &text, problems)?),
-            "attribute" => BackendFrom::Attribute(text),
-            _ => BackendFrom::Name(text),
+            "toolNamePrefix" => BackendSource::ToolNamePrefix(text),
+            "header" => BackendSource::Header(header_name(item, &text, problems)?),
+            "attribute" => BackendSource::Attribute(text),
+            _ => BackendSource::Name(text),
         })
     };
     let mut ways: Vec<_> = given.iter().map(read).collect();
@@ -376,7 +376,7 @@ fn backend(item: &Item<'_>, problems: &mut Problems) -> Option<BackendFrom> {
 /// Returns a header name in lower case ([RFC 9110, section 5.1]).
 ///
 /// [RFC 9110, section 5.1]: https://www.rfc-editor.org/rfc/rfc9110#section-5.1
-fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<String> {
+fn header_name(item: &Item<'_>, name: &str, problems: &mut Diagnostics) -> Option<String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.bytes().all(is_name) {
         return Some(name.to_ascii_lowercase());
@@ -388,8 +388,8 @@ fn header_name(item: &Item<'_>, name: &str, problems: &mut Problems) -> Option<S
 /// Reads `unauthenticated`. The outer `None` means that the key is omitted, the inner `None` that
 /// its value is unknown.
 fn unauthenticated(
-    fields: &Fields<'_>,
-    problems: &mut Problems,
+    fields: &MappingRef<'_>,
+    problems: &mut Diagnostics,
 ) -> Option<Option<Unauthenticated>> {
     let item = fields.get("unauthenticated")?;
     let value = item.word(&UNAUTHENTICATED, problems);
@@ -402,7 +402,7 @@ fn unauthenticated(
 }
 
 /// Reads a URL that a header can hold in a quoted string without escapes.
-pub(super) fn metadata_url(item: &Item<'_>, problems: &mut Problems) -> Option<String> {
+pub(super) fn metadata_url(item: &Item<'_>, problems: &mut Diagnostics) -> Option<String> {
     let url = item.string(problems)?;
     if is_metadata_url(&url) {
         return Some(url);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 /// The keys of a mapping.
 #[derive(Debug)]
-pub(crate) struct Shape {
+pub(crate) struct MappingSchema {
     pub(crate) about: &'static str,
     pub(crate) fields: &'static [Field],
     /// The alternative keys: a mapping must have exactly one of them.
@@ -19,13 +19,13 @@ pub(crate) struct Shape {
 pub(crate) struct Field {
     pub(crate) key: &'static str,
     pub(crate) about: &'static str,
-    pub(crate) holds: Holds,
+    pub(crate) holds: ValueSchema,
     pub(crate) required: bool,
 }
 
 /// The type of a value.
 #[derive(Debug)]
-pub(crate) enum Holds {
+pub(crate) enum ValueSchema {
     /// A string that is not empty.
     Text,
     /// A string that may be empty.
@@ -49,11 +49,11 @@ pub(crate) enum Holds {
     /// A mapping from a scope-token to a list of scope-tokens.
     ScopesByScope,
     /// A mapping.
-    Mapping(&'static Shape),
+    Mapping(&'static MappingSchema),
     /// A list of mappings.
-    Mappings(&'static Shape),
+    Mappings(&'static MappingSchema),
     /// A list of mappings, which may be empty.
-    MappingsOrNone(&'static Shape),
+    MappingsOrNone(&'static MappingSchema),
     /// A mapping from a name to a string or a list of strings.
     TextsByName,
     /// A string or null.
@@ -62,7 +62,7 @@ pub(crate) enum Holds {
     Object,
 }
 
-pub(crate) const fn field(key: &'static str, holds: Holds, about: &'static str) -> Field {
+pub(crate) const fn field(key: &'static str, holds: ValueSchema, about: &'static str) -> Field {
     Field { key, about, holds, required: false }
 }
 
@@ -72,7 +72,7 @@ impl Field {
     }
 }
 
-impl Shape {
+impl MappingSchema {
     pub(crate) const fn new(about: &'static str, fields: &'static [Field]) -> Self {
         Self { about, fields, one_of: &[], any_of: &[] }
     }
@@ -129,7 +129,7 @@ impl Shape {
     }
 }
 
-impl Holds {
+impl ValueSchema {
     fn schema(&self) -> Value {
         // RFC 6749, section 3.3.
         let scope = json!({"type": "string", "pattern": r"^[!#-\[\]-~]+$"});

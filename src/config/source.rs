@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::problem::{Place, Problems};
+use super::problem::{Diagnostics, Position};
 
 /// The most bytes of a file. Ten thousand rules need far less.
 pub(crate) const LARGEST_FILE: u64 = 8 << 20;
@@ -185,20 +185,20 @@ impl Source {
     pub(super) fn read(
         path: &Path,
         known: &Result<Identity, io::ErrorKind>,
-    ) -> Option<Result<Self, Problems>> {
+    ) -> Option<Result<Self, Diagnostics>> {
         let file: Arc<Path> = path.into();
         match read_with_identity(path, LARGEST_FILE) {
             Ok((bytes, identity)) if *known == Ok(identity) => Some(Self::from_bytes(file, bytes)),
             Ok(_) | Err(Unreadable::Changed) => None,
             Err(error) => {
-                let mut problems = Problems::new(file);
+                let mut problems = Diagnostics::new(file);
                 problems.unreadable(error.to_string());
                 Some(Err(problems))
             }
         }
     }
 
-    fn from_bytes(file: Arc<Path>, bytes: Vec<u8>) -> Result<Self, Problems> {
+    fn from_bytes(file: Arc<Path>, bytes: Vec<u8>) -> Result<Self, Diagnostics> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self { file, text }),
             Err(error) => {
@@ -208,8 +208,8 @@ impl Source {
                 let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
                 let last = before.get(start..).unwrap_or_default();
                 let column = String::from_utf8_lossy(last).chars().count() + 1;
-                let mut problems = Problems::new(file);
-                problems.add(Place { line, column }, "", "the file is not text in UTF-8");
+                let mut problems = Diagnostics::new(file);
+                problems.add(Position { line, column }, "", "the file is not text in UTF-8");
                 Err(problems)
             }
         }

@@ -1,54 +1,58 @@
 //! The targets that rules can name.
 
-use super::shape::{Field, Holds, Shape, field};
-use crate::mcp::{Feature, Governed, is_almost_known, is_ambiguous, name_fault};
-use crate::policy::BackendFrom;
+use super::shape::{Field, MappingSchema, ValueSchema, field};
+use crate::mcp::{AppliesTo, TargetKind, is_almost_known, is_ambiguous, name_fault};
+use crate::policy::BackendSource;
 
-pub(super) static TARGET: Shape = Shape {
+pub(super) static TARGET: MappingSchema = MappingSchema {
     any_of: &["tools", "prompts", "resources", "methods"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "What is called: any of these.",
         &[
-            field("tools", Holds::Mappings(&TOOL), "Tools."),
-            field("prompts", Holds::Mappings(&PROMPT), "Prompts; for policies that enforce them."),
+            field("tools", ValueSchema::Mappings(&TOOL), "Tools."),
+            field(
+                "prompts",
+                ValueSchema::Mappings(&PROMPT),
+                "Prompts; for policies that enforce them.",
+            ),
             field(
                 "resources",
-                Holds::Mappings(&RESOURCE),
+                ValueSchema::Mappings(&RESOURCE),
                 "Resources; for policies that enforce them.",
             ),
             field(
                 "methods",
-                Holds::Mappings(&METHOD),
+                ValueSchema::Mappings(&METHOD),
                 "What is called by other methods; for policies that enforce them.",
             ),
         ],
     )
 };
 
-static TOOL: Shape = Shape {
+static TOOL: MappingSchema = MappingSchema {
     one_of: &["tool", "toolName"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "A tool that is called.",
         &[
             BACKEND,
             field(
                 "tool",
-                Holds::Text,
+                ValueSchema::Text,
                 "Its name without the backend's prefix; `*` stands for any characters.",
             ),
-            field("toolName", Holds::Text, "Another word for `tool`."),
+            field("toolName", ValueSchema::Text, "Another word for `tool`."),
             WHEN,
         ],
     )
 };
 
-static PROMPT: Shape = Shape::new(
+static PROMPT: MappingSchema = MappingSchema::new(
     "A prompt that is used, or completed for.",
     &[
         BACKEND,
         field(
             "prompt",
-            Holds::Text,
+            ValueSchema::Text,
             "Its name without the backend's prefix; `*` stands for any characters.",
         )
         .required(),
@@ -56,13 +60,13 @@ static PROMPT: Shape = Shape::new(
     ],
 );
 
-static RESOURCE: Shape = Shape::new(
+static RESOURCE: MappingSchema = MappingSchema::new(
     "A resource that is read, subscribed to, or completed for.",
     &[
         BACKEND,
         field(
             "uri",
-            Holds::Text,
+            ValueSchema::Text,
             "Its URI without the backend's prefix; `*` stands for any characters.",
         )
         .required(),
@@ -70,34 +74,34 @@ static RESOURCE: Shape = Shape::new(
     ],
 );
 
-static METHOD: Shape = Shape::new(
+static METHOD: MappingSchema = MappingSchema::new(
     "A method that calls for something else.",
     &[
         BACKEND,
-        field("method", Holds::Text, "Its name; `*` stands for any characters.").required(),
+        field("method", ValueSchema::Text, "Its name; `*` stands for any characters.").required(),
         WHEN,
     ],
 );
 
-const BACKEND: Field = field("backend", Holds::Text, "Its backend; left out: any.");
+const BACKEND: Field = field("backend", ValueSchema::Text, "Its backend; left out: any.");
 const WHEN: Field =
-    field("when", Holds::Condition, "Must be true of `args`, `meta` and `request` (CEL).");
+    field("when", ValueSchema::Condition, "Must be true of `args`, `meta` and `request` (CEL).");
 
 /// The features that a target can name. Each has its key in `target`, the key of its name, and its
 /// shape.
-pub(super) const TARGETS: [(Feature, &str, &str, &Shape); 4] = [
-    (Feature::Tool, "tools", "tool", &TOOL),
-    (Feature::Prompt, "prompts", "prompt", &PROMPT),
-    (Feature::Resource, "resources", "uri", &RESOURCE),
-    (Feature::Method, "methods", "method", &METHOD),
+pub(super) const TARGETS: [(TargetKind, &str, &str, &MappingSchema); 4] = [
+    (TargetKind::Tool, "tools", "tool", &TOOL),
+    (TargetKind::Prompt, "prompts", "prompt", &PROMPT),
+    (TargetKind::Resource, "resources", "uri", &RESOURCE),
+    (TargetKind::Method, "methods", "method", &METHOD),
 ];
 
 /// Returns the reason why a name can match no call, if there is one. `prefixed` says how a call
 /// names its backend, for a target without one. `governed` is `None` if it has a mistake.
 pub(super) fn name_mistake(
-    feature: Feature,
+    feature: TargetKind,
     name: &str,
-    (prefixed, governed): (Option<&BackendFrom>, Option<Governed>),
+    (prefixed, governed): (Option<&BackendSource>, Option<AppliesTo>),
 ) -> Option<String> {
     if name.trim() != name || name.contains(char::is_control) {
         return Some(format!(
@@ -105,12 +109,12 @@ pub(super) fn name_mistake(
             name.escape_debug()
         ));
     }
-    if feature == Feature::Method
+    if feature == TargetKind::Method
         && let Some(mistake) = method_mistake(name, governed)
     {
         return Some(mistake);
     }
-    if feature == Feature::Resource {
+    if feature == TargetKind::Resource {
         return uri_mistake(name);
     }
     let (backend, rest) = prefixed?.split(feature, name);
@@ -130,7 +134,7 @@ pub(super) fn name_mistake(
 /// Returns a doubt about a name in an `MCPRoute`, where each name is literal. `instead` says what
 /// to write for several names.
 pub(super) fn route_name_doubt(name: &str, instead: &str) -> Option<String> {
-    if let Some(fault) = name_fault(Feature::Tool, name) {
+    if let Some(fault) = name_fault(TargetKind::Tool, name) {
         return Some(format!(
             "`{}` never matches here, unlike in Agent Router: calls of a name that {fault} are \
              refused",
@@ -162,8 +166,8 @@ fn uri_mistake(uri: &str) -> Option<String> {
 }
 
 /// Returns a doubt about a URI in a rule: the policy reads the beginning of the URI as a backend.
-pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<String> {
-    let (backend, rest) = prefixed?.split(Feature::Resource, uri);
+pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendSource>) -> Option<String> {
+    let (backend, rest) = prefixed?.split(TargetKind::Resource, uri);
     let backend = backend.filter(|backend| !backend.contains('*') && rest != uri)?;
     Some(format!(
         "of a call for `{uri}`, `{backend}` is taken for the backend: write `backend: {backend}, uri: \
@@ -172,7 +176,7 @@ pub(super) fn uri_doubt(uri: &str, prefixed: Option<&BackendFrom>) -> Option<Str
 }
 
 /// Returns the reason why a method can match no call, if there is one.
-fn method_mistake(name: &str, governed: Option<Governed>) -> Option<String> {
+fn method_mistake(name: &str, governed: Option<AppliesTo>) -> Option<String> {
     if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(format!("`{name}` never matches: methods are visible ASCII"));
     }
@@ -196,16 +200,16 @@ fn method_mistake(name: &str, governed: Option<Governed>) -> Option<String> {
 
 /// Returns the reason why a backend can match no call, if there is one.
 pub(super) fn backend_mistake(
-    (feature, name): (Feature, Option<&str>),
+    (feature, name): (TargetKind, Option<&str>),
     backend: &str,
-    from: &BackendFrom,
+    from: &BackendSource,
 ) -> Option<String> {
     if backend.contains('*') {
         return Some(format!(
             "`{backend}`: a backend is named in full; leave `backend` out to mean all of them"
         ));
     }
-    if let BackendFrom::Name(only) = from
+    if let BackendSource::Name(only) = from
         && only != backend
     {
         return Some(format!(
@@ -214,11 +218,11 @@ pub(super) fn backend_mistake(
     }
     let separator = from.separator()?;
     match feature {
-        Feature::Method => Some(format!(
+        TargetKind::Method => Some(format!(
             "`{backend}` never matches: backends are told by the names of tools, prompts and \
              resources, and a method has none"
         )),
-        Feature::Resource | Feature::ResourceTemplate => {
+        TargetKind::Resource | TargetKind::ResourceTemplate => {
             let is_prefix = |byte: u8| !byte.is_ascii_uppercase() && !b":+/".contains(&byte);
             // The URI of an app contains the name of the backend.
             let app = name.and_then(|uri| uri.strip_prefix("ui://")?.split_once('/'));
@@ -236,7 +240,7 @@ pub(super) fn backend_mistake(
         }
         // The search for the separator starts at the first byte, so the separator can begin within
         // the backend.
-        Feature::Tool | Feature::Prompt => {
+        TargetKind::Tool | TargetKind::Prompt => {
             let found = from.split(feature, &format!("{backend}{separator}x")).0 == Some(backend);
             (!found).then(|| {
                 format!(

@@ -1,8 +1,8 @@
 use super::*;
-use crate::policy::{BackendFrom, Reason, Unauthenticated};
+use crate::policy::{BackendSource, Reason, Unauthenticated};
 
 pub(super) fn problems(text: &str) -> Vec<String> {
-    let shown = |finding: &Finding| finding.to_string().replacen("policy:", "", 1);
+    let shown = |finding: &Diagnostic| finding.to_string().replacen("policy:", "", 1);
     match parse(text) {
         Ok(_) => Vec::new(),
         Err(LoadError(findings)) => findings.iter().map(shown).collect(),
@@ -25,7 +25,9 @@ fn what_is_left_out_has_the_documented_default() {
             condition_cost: 10_000,
         }
     );
-    assert!(matches!(&gate.policies[0].backend, BackendFrom::ToolNamePrefix(text) if text == "__"));
+    assert!(
+        matches!(&gate.policies[0].backend, BackendSource::ToolNamePrefix(text) if text == "__")
+    );
     assert_eq!(gate.policies[0].unauthenticated, Unauthenticated::Forbid);
     assert_eq!(gate.policies[0].default_action, Action::Deny);
     assert_eq!(Reason::DenyDefault.to_string(), "deny_default");
@@ -332,8 +334,8 @@ fn a_policy_that_never_applies_is_a_mistake() {
 /// Returns the findings that `validate` reports, without the file name.
 pub(super) fn doubts(text: &str) -> Vec<String> {
     let source = Source { file: Path::new("x").into(), text: text.to_owned() };
-    let (_, findings) = gate((vec![Ok(source)], String::new()), Thoroughness::Everything);
-    let code = |finding: &Finding| finding.lint.map_or("error", Lint::as_str);
+    let (_, findings) = gate((vec![Ok(source)], String::new()), LintMode::Everything);
+    let code = |finding: &Diagnostic| finding.lint.map_or("error", Lint::as_str);
     findings
         .iter()
         .map(|finding| format!("{}{}", code(finding), finding.to_string().replacen("x", "", 1)))

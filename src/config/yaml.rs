@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use super::problem::{Place, Problems};
+use super::problem::{Diagnostics, Position};
 
 /// The most nodes of a file, more than any policy needs. The limit bounds aliases that multiply.
 const MAX_NODES: usize = 1_000_000;
@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 64;
 /// A value and the place where it starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     pub(crate) value: Value,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Value {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Key {
-    pub(crate) place: Place,
+    pub(crate) place: Position,
     /// The key, or `None` if it is not a scalar. Such a key has a finding already.
     pub(crate) name: Option<String>,
     /// True if the mapping has an equal key before this one. Such a key has a finding already.
@@ -54,7 +54,7 @@ pub(crate) struct Scalar {
     pub(crate) text: String,
     pub(crate) kind: ScalarKind,
     /// The place of the first character, if the file has the scalar on one line without escapes.
-    pub(crate) text_starts: Option<Place>,
+    pub(crate) text_starts: Option<Position>,
 }
 
 /// The type that YAML's core schema gives a scalar.
@@ -85,7 +85,7 @@ impl Node {
 
 /// Reads the documents of a file, and skips empty documents. If the file cannot be read to its end,
 /// returns the documents before the error.
-pub(crate) fn parse(text: &str, problems: &mut Problems) -> Documents {
+pub(crate) fn parse(text: &str, problems: &mut Diagnostics) -> Documents {
     let text = &*as_yaml(text);
     let mut loader = Loader {
         lines: text.lines().collect(),
@@ -147,7 +147,7 @@ pub(crate) struct Documents {
 
 /// The error that stops the parser, with its place.
 struct Broken {
-    place: Place,
+    place: Position,
     message: String,
 }
 
@@ -159,7 +159,7 @@ struct Loader<'t, 'p> {
     depth: usize,
     cursor: Cursor,
     /// The findings that do not stop the parser.
-    problems: &'p mut Problems,
+    problems: &'p mut Diagnostics,
 }
 
 /// The position up to which a line was read. Scalars come in order, and one line can have the
@@ -171,24 +171,24 @@ struct Cursor {
     byte: usize,
 }
 
-fn problem(place: Place, message: impl Into<String>) -> Broken {
+fn problem(place: Position, message: impl Into<String>) -> Broken {
     Broken { place, message: message.into() }
 }
 
-fn place_of(span: &Span) -> Place {
-    Place { line: span.start.line(), column: span.start.col() + 1 }
+fn place_of(span: &Span) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
 impl<'t> Loader<'t, '_> {
-    fn next(&mut self) -> Result<(Event<'t>, Place), Broken> {
+    fn next(&mut self) -> Result<(Event<'t>, Position), Broken> {
         match self.parser.next_event() {
             Some(Ok((event, span))) => Ok((event, place_of(&span))),
             Some(Err(error)) => {
                 let marker = error.marker();
-                let place = Place { line: marker.line(), column: marker.col() + 1 };
+                let place = Position { line: marker.line(), column: marker.col() + 1 };
                 Err(problem(place, format!("not YAML: {}", error.info())))
             }
-            None => Ok((Event::StreamEnd, Place { line: 1, column: 1 })),
+            None => Ok((Event::StreamEnd, Position { line: 1, column: 1 })),
         }
     }
 
@@ -210,7 +210,7 @@ impl<'t> Loader<'t, '_> {
         }
     }
 
-    fn node(&mut self, event: Event<'t>, place: Place) -> Result<Node, Broken> {
+    fn node(&mut self, event: Event<'t>, place: Position) -> Result<Node, Broken> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             return Err(problem(place, format!("more than {MAX_NODES} values")));
@@ -307,18 +307,18 @@ impl<'t> Loader<'t, '_> {
         }
     }
 
-    fn mistake(&mut self, place: Place, message: &str) -> Value {
+    fn mistake(&mut self, place: Position, message: &str) -> Value {
         self.problems.add(place, "", message);
         Value::Mistake
     }
 
-    fn untagged(&mut self, place: Place, has_tag: bool, value: Value) -> Value {
+    fn untagged(&mut self, place: Position, has_tag: bool, value: Value) -> Value {
         if has_tag { self.mistake(place, "tags are not supported here") } else { value }
     }
 
     /// Returns the place of the first character of a scalar, so that a column within the scalar
     /// gives a column in the file. Returns `None` if the scalar has several lines or escapes.
-    fn text_starts(&mut self, text: &str, style: ScalarStyle, place: Place) -> Option<Place> {
+    fn text_starts(&mut self, text: &str, style: ScalarStyle, place: Position) -> Option<Position> {
         let quote = match style {
             ScalarStyle::Plain => 0,
             ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
@@ -335,7 +335,7 @@ impl<'t> Loader<'t, '_> {
         let rest = line.get(at..)?;
         let byte = at + rest.char_indices().nth(column - from)?.0;
         self.cursor = Cursor { line: place.line, column, byte };
-        line.get(byte..)?.starts_with(text).then_some(Place { line: place.line, column })
+        line.get(byte..)?.starts_with(text).then_some(Position { line: place.line, column })
     }
 }
 

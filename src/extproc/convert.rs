@@ -15,7 +15,7 @@ use super::wire::{
     ProtocolConfiguration, begin, length, put, structure, text, utf8,
 };
 use crate::claims::{Claims, VerifiedClaims};
-use crate::gate::{ClaimsFrom, Content, Gate, Origin, Refusal, ResponseHead};
+use crate::gate::{CallerInfo, ClaimsFrom, Content, Gate, Refusal, ResponseHead};
 use crate::head::Head;
 use crate::json::{Json, Key, Object};
 use crate::proto;
@@ -185,7 +185,7 @@ fn body_mode(mode: i32) -> BodyMode {
 
 /// The names of the claims that every decision uses or reports.
 const ALWAYS_READ: [&str; 5] = {
-    let ([scope, scp], [sub, client_id, azp]) = (Claims::SCOPE_CLAIMS, Origin::CLAIMS);
+    let ([scope, scp], [sub, client_id, azp]) = (Claims::SCOPE_CLAIMS, CallerInfo::CLAIMS);
     [scope, scp, sub, client_id, azp]
 };
 

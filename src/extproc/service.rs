@@ -30,7 +30,7 @@ use super::convert::{self, Named, Reads};
 use super::message::{Answer, Message, Violation};
 use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
-use crate::gate::{Gate, LiveGate, Obligation, TurnedAway, Unread};
+use crate::gate::{BodyFailure, EarlyDecision, Gate, LiveGate, Obligation};
 use crate::record::Record;
 use crate::telemetry::{Held, ListOutcome, OpenStream, Recorder, StreamFailure};
 
@@ -219,7 +219,7 @@ impl Stream for Conversation {
                         this.refuse_for_room()
                     } else {
                         ready!(this.poll_deadline(context));
-                        this.give_up(Unread::TimedOut)
+                        this.give_up(BodyFailure::TimedOut)
                     };
                     if let Err(status) = given_up {
                         return Poll::Ready(Some(Err(status)));
@@ -355,7 +355,7 @@ impl Conversation {
             self.open.welcome();
         }
         if self.session.held_bytes() > 0 && self.capacity.is_exceeded_by(held) {
-            self.give_up(Unread::Overloaded)?;
+            self.give_up(BodyFailure::Overloaded)?;
         }
         Ok(())
     }
@@ -370,7 +370,7 @@ impl Conversation {
     /// Answers a request after a part of it was discarded. The request cannot continue, not even in
     /// Shadow.
     fn refuse_for_room(&mut self) -> Result<(), Status> {
-        self.give_up(Unread::Overloaded)?;
+        self.give_up(BodyFailure::Overloaded)?;
         if self.session.is_refused() {
             return Ok(());
         }
@@ -392,10 +392,10 @@ impl Conversation {
     }
 
     /// Answers an incomplete request. If no message came at all, the stream fails.
-    fn give_up(&mut self, why: Unread) -> Result<(), Status> {
+    fn give_up(&mut self, why: BodyFailure) -> Result<(), Status> {
         if !self.session.is_begun() {
             let (failure, status) = match why {
-                Unread::TimedOut => {
+                BodyFailure::TimedOut => {
                     (StreamFailure::TimedOut, Status::deadline_exceeded("nothing came in time"))
                 }
                 _ => (StreamFailure::Overloaded, Status::resource_exhausted("too much is held")),
@@ -422,7 +422,7 @@ impl Conversation {
     /// continues without an evaluation.
     fn observe(&self) {
         report_observability_mode();
-        let record = Record::turned_away(&self.gate, &TurnedAway::observed());
+        let record = Record::turned_away(&self.gate, &EarlyDecision::observed());
         self.open.recorder().record(record.made(SystemTime::now(), Duration::ZERO));
     }
 }

@@ -20,7 +20,7 @@ use std::fmt;
 
 use self::request::{Outcome, continued, unless_empty};
 use super::message::{Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Violation};
-use crate::gate::{Admitted, Gate, ListFilter, Obligation, Refusal, Unread};
+use crate::gate::{AdmittedRequest, BodyFailure, Gate, ListFilter, Obligation, Refusal};
 use crate::record::Record;
 use crate::telemetry::ListOutcome;
 
@@ -87,9 +87,9 @@ enum State {
     /// No message came yet.
     Start,
     /// Envoy buffers the body and will send it in one message.
-    AwaitingBody { admitted: Admitted, whole: Whole },
+    AwaitingBody { admitted: AdmittedRequest, whole: Whole },
     /// The headers and the body arrive in chunks, and the session holds them back.
-    Buffering { admitted: Admitted, body: Vec<u8>, chunks: usize },
+    Buffering { admitted: AdmittedRequest, body: Vec<u8>, chunks: usize },
     /// The request may continue, and chunks of its body are still to come.
     Forwarding,
     /// The request has been released, and its response is filtered.
@@ -280,19 +280,18 @@ impl Session {
     pub(super) fn give_up(
         &mut self,
         gate: &Gate,
-        why: Unread,
+        why: BodyFailure,
         answers: &mut impl Extend<Answer>,
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Buffering { admitted, body, .. } => {
-                let outcome =
-                    Outcome::of(gate, &admitted, gate.judge_unread(&admitted, why, &body));
+                let outcome = Outcome::of(gate, &admitted, gate.reject_body(&admitted, why, &body));
                 let parts = [Some(REQUEST_HEADERS), unless_empty(body), None];
                 let step = outcome.end(gate, admitted, true, |_encodings| parts);
                 self.apply(gate, step, answers)
             }
             State::AwaitingBody { admitted, whole } => {
-                let judgement = gate.judge_unread(&admitted, why, &[]);
+                let judgement = gate.reject_body(&admitted, why, &[]);
                 if judgement.answer.is_ok() {
                     self.state = State::AwaitingBody { admitted, whole };
                     return None;

@@ -1,12 +1,15 @@
 //! The calls of a body: one, or all calls of a batch.
 
-use super::{Admitted, Judged, Judgement, Proof, Refusal};
+use super::{AdmittedRequest, EvaluatedCall, Proof, Refusal, RequestDecision};
 use crate::claims::Claims;
 use crate::mcp::{Call, Malformed, Problem};
-use crate::policy::{Facts, NoSubject, Policy, Reason};
+use crate::policy::{EvalContext, Policy, Reason, UnresolvedTarget};
 
 /// Decides about all calls of a body: all continue, or none.
-pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Judgement<'p, 'b> {
+pub(super) fn authorize<'p, 'b>(
+    admitted: &'p AdmittedRequest,
+    calls: Vec<Call<'b>>,
+) -> RequestDecision<'p, 'b> {
     let (policy, are_several) = (admitted.policy(), calls.len() > 1);
     let mut judged = Vec::with_capacity(calls.len());
     for call in calls {
@@ -14,7 +17,11 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
         match evaluated(admitted, call) {
             Ok(call) => judged.push(call),
             Err(refusal) => {
-                return Judgement { method, calls: judged, ..Judgement::refused(policy, refusal) };
+                return RequestDecision {
+                    method,
+                    calls: judged,
+                    ..RequestDecision::refused(policy, refusal)
+                };
             }
         }
     }
@@ -26,51 +33,56 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, calls: Vec<Call<'b>>) -> Jud
         }
     }
     let judgement = match denied.as_slice() {
-        [] => Judgement::cleared(Proof::Calls(permits)),
+        [] => RequestDecision::cleared(Proof::Calls(permits)),
         [first, ..] if are_several => {
-            Judgement::refused(policy, denied_some(admitted, &judged, first, &denied))
+            RequestDecision::refused(policy, denied_some(admitted, &judged, first, &denied))
         }
-        [only, ..] => Judgement::refused(policy, only.refusal(policy, only.remedy)),
+        [only, ..] => RequestDecision::refused(policy, only.refusal(policy, only.remedy)),
     };
-    let mut judgement = Judgement { calls: judged, ..judgement };
+    let mut judgement = RequestDecision { calls: judged, ..judgement };
     // A batch may hold no call.
-    judgement.method = judgement.decisive().map(|judged| judged.call.method.clone());
+    judgement.method = judgement.deciding_call().map(|judged| judged.call.method.clone());
     judgement
 }
 
 /// A call that is denied.
 struct Denied<'j, 'p, 'b> {
-    judged: &'j Judged<'p, 'b>,
+    judged: &'j EvaluatedCall<'p, 'b>,
     /// The scopes that would allow the call; `None` if no scopes would.
     remedy: Option<&'p [String]>,
 }
 
 impl Denied<'_, '_, '_> {
     fn refusal(&self, policy: &Policy, scopes: Option<&[String]>) -> Refusal {
-        let Judged { call, evaluation } = self.judged;
+        let EvaluatedCall { call, evaluation } = self.judged;
         Refusal::denied(policy, call, evaluation.decision.reason(), scopes)
     }
 }
 
-fn evaluated<'p, 'b>(admitted: &'p Admitted, call: Call<'b>) -> Result<Judged<'p, 'b>, Refusal> {
+fn evaluated<'p, 'b>(
+    admitted: &'p AdmittedRequest,
+    call: Call<'b>,
+) -> Result<EvaluatedCall<'p, 'b>, Refusal> {
     let malformed = |problem| Refusal::malformed(Malformed { problem, id: call.request_id() });
     let subject = admitted.subject(&call).map_err(|unclear| match unclear {
-        NoSubject::Unclear => malformed(Problem::UnclearBackend),
-        NoSubject::UnknownBackend { separator } => {
+        UnresolvedTarget::Unclear => malformed(Problem::UnclearBackend),
+        UnresolvedTarget::UnknownBackend { separator } => {
             malformed(Problem::unknown_backend(call.feature, separator))
         }
-        NoSubject::NoAttribute(name) => Refusal::no_attribute(name).answering(call.request_id()),
+        UnresolvedTarget::NoAttribute(name) => {
+            Refusal::no_attribute(name).answering(call.request_id())
+        }
     })?;
     let facts = admitted.facts(&subject);
     let evaluation = admitted.policy().evaluate(&call, &facts).map_err(malformed)?;
     drop(subject);
-    Ok(Judged { call, evaluation })
+    Ok(EvaluatedCall { call, evaluation })
 }
 
 /// Returns the refusal of several calls, some of which are denied.
 fn denied_some(
-    admitted: &Admitted,
-    calls: &[Judged<'_, '_>],
+    admitted: &AdmittedRequest,
+    calls: &[EvaluatedCall<'_, '_>],
     first: &Denied<'_, '_, '_>,
     denied: &[Denied<'_, '_, '_>],
 ) -> Refusal {
@@ -110,13 +122,13 @@ fn add(policy: &Policy, scope: &str, scopes: &mut Vec<String>) {
 }
 
 fn is_allowed_with(
-    admitted: &Admitted,
-    judged: &Judged<'_, '_>,
+    admitted: &AdmittedRequest,
+    judged: &EvaluatedCall<'_, '_>,
     claims: Option<&Claims>,
     scopes: &[String],
 ) -> bool {
     let Ok(subject) = admitted.subject(&judged.call) else { return false };
-    let facts = Facts { claims, more_scopes: scopes, ..admitted.facts(&subject) };
+    let facts = EvalContext { claims, extra_scopes: scopes, ..admitted.facts(&subject) };
     let evaluation = admitted.policy().evaluate(&judged.call, &facts);
     evaluation.is_ok_and(|evaluation| evaluation.decision.permit().is_ok())
 }

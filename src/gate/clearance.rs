@@ -1,7 +1,7 @@
 //! The proof that a request may continue, with the obligation for its response.
 
-use super::{Admitted, Gate, ListFilter};
-use crate::mcp::{Listing, NotGoverned, RequestId};
+use super::{AdmittedRequest, Gate, ListFilter};
+use crate::mcp::{ListKind, NotGoverned, RequestId};
 use crate::policy::Permit;
 
 /// Proof that a request may continue. The obligation for the response is a part of the proof, so no
@@ -31,7 +31,7 @@ pub enum Obligation {
     /// The duty to filter the list in the response.
     FilterList {
         /// The requested list.
-        listing: Listing,
+        listing: ListKind,
         /// The request's id, if an error can repeat it.
         id: Option<RequestId>,
     },
@@ -56,7 +56,11 @@ impl Clearance {
     }
 
     /// Returns the filter for the response; `None` if there is no obligation.
-    pub fn into_list_filter(self, gate: &Gate, admitted: Admitted) -> Option<Box<ListFilter>> {
+    pub fn into_list_filter(
+        self,
+        gate: &Gate,
+        admitted: AdmittedRequest,
+    ) -> Option<Box<ListFilter>> {
         let obligation = self.obligation?;
         Some(Box::new(ListFilter::new(admitted, gate.limits, obligation)))
     }

@@ -4,9 +4,9 @@ mod value_end;
 
 use std::borrow::Cow;
 
-use super::{Admitted, Limits, Obligation, Refusal, is_not_utf8};
-use crate::mcp::{Data, Entry, Events, Listing, filter};
-use crate::policy::{Budget, Facts, Grants, Shown, Standing};
+use super::{AdmittedRequest, Limits, Obligation, Refusal, is_not_utf8};
+use crate::mcp::{Data, Entry, Events, ListKind, filter};
+use crate::policy::{Budget, EvalContext, Grants, ListVisibility, Visibility};
 
 use self::value_end::ValueEnd;
 
@@ -31,7 +31,7 @@ pub struct ResponseHead {
 /// The filter for the response to a list request, or to a request that resumes a stream.
 #[derive(Debug)]
 pub struct ListFilter {
-    admitted: Admitted,
+    admitted: AdmittedRequest,
     limits: Limits,
     grants: Grants,
     obligation: Obligation,
@@ -81,7 +81,7 @@ pub struct FilteredPart {
 }
 
 impl ListFilter {
-    pub(super) fn new(admitted: Admitted, limits: Limits, obligation: Obligation) -> Self {
+    pub(super) fn new(admitted: AdmittedRequest, limits: Limits, obligation: Obligation) -> Self {
         let grants = Grants::of(&admitted.policy, admitted.claims.as_ref());
         let (state, is_elsewhere) = (BodyState::Unknown, false);
         Self { admitted, limits, grants, obligation, state, is_elsewhere }
@@ -93,7 +93,7 @@ impl ListFilter {
     }
 
     /// Returns the request whose response this filter edits.
-    pub fn admitted(&self) -> &Admitted {
+    pub fn admitted(&self) -> &AdmittedRequest {
         &self.admitted
     }
 
@@ -250,7 +250,7 @@ impl ListFilter {
     }
 
     /// Returns true if the policy filters this kind of list.
-    fn filters(&self, listing: Listing) -> bool {
+    fn filters(&self, listing: ListKind) -> bool {
         self.admitted.policy.filters(listing.feature())
     }
 
@@ -293,21 +293,21 @@ impl ListFilter {
         Ok(filtered)
     }
 
-    fn entry(&self, listing: Listing, name: &str, budget: &Budget) -> Entry<'_> {
+    fn entry(&self, listing: ListKind, name: &str, budget: &Budget) -> Entry<'_> {
         let (policy, feature) = (self.admitted.policy(), listing.feature());
-        let Admitted { head, claims, .. } = &self.admitted;
+        let AdmittedRequest { head, claims, .. } = &self.admitted;
         let Ok(subject) = policy.backend.subject(policy.dialect, (feature, name), head) else {
             return Entry::Goes;
         };
         let shown = policy.lists.of(feature);
-        if shown == Shown::Unfiltered {
+        if shown == ListVisibility::Unfiltered {
             return if policy.exposes(&subject) { Entry::Stays } else { Entry::Goes };
         }
-        let facts = Facts::new(policy.dialect, head, claims.as_ref(), &subject, budget);
-        match (policy.standing(&facts, &self.grants), shown) {
-            (Standing::Permitted, _) => Entry::Stays,
-            (Standing::Reachable(scopes), Shown::Reachable) => Entry::Needs(scopes),
-            (Standing::Reachable(_) | Standing::Closed, _) => Entry::Goes,
+        let facts = EvalContext::new(policy.dialect, head, claims.as_ref(), &subject, budget);
+        match (policy.visibility(&facts, &self.grants), shown) {
+            (Visibility::Permitted, _) => Entry::Stays,
+            (Visibility::Reachable(scopes), ListVisibility::Reachable) => Entry::Needs(scopes),
+            (Visibility::Reachable(_) | Visibility::Closed, _) => Entry::Goes,
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Admitted, Judgement, Obligation, Proof, Refusal, calls, filters_lists};
+use super::{AdmittedRequest, Obligation, Proof, Refusal, RequestDecision, calls, filters_lists};
 use crate::head::Unclear;
-use crate::mcp::{Call, Feature, Listing, Malformed, Message, RequestId};
+use crate::mcp::{Call, ListKind, Malformed, Message, RequestId, TargetKind};
 use crate::policy::Policy;
 
 /// The HTTP method of requests that carry messages.
@@ -14,21 +14,28 @@ pub(super) const POST: &str = "POST";
 pub(super) const OPTIONS: &str = "OPTIONS";
 
 /// Decides about a request without a message by its HTTP method.
-pub(super) fn judge_bodiless<'p, 'b>(admitted: &'p Admitted) -> Judgement<'p, 'b> {
+pub(super) fn authorize_without_body<'p, 'b>(
+    admitted: &'p AdmittedRequest,
+) -> RequestDecision<'p, 'b> {
     match http_call(admitted, OPTIONS) {
-        Ok(None) => Judgement::cleared(Proof::NoMessage),
-        Ok(Some(call)) => calls::judge(admitted, vec![call]),
-        Err(refusal) => Judgement::refused(admitted.policy(), refusal),
+        Ok(None) => RequestDecision::cleared(Proof::NoMessage),
+        Ok(Some(call)) => calls::authorize(admitted, vec![call]),
+        Err(refusal) => RequestDecision::refused(admitted.policy(), refusal),
     }
 }
 
 /// Decides about a request by its message. A server may act on an HTTP method, such as DELETE, even
 /// if the request carries a message. Rules therefore decide about every method except POST, too.
-pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Judgement<'p, 'b> {
+pub(super) fn authorize<'p, 'b>(
+    admitted: &'p AdmittedRequest,
+    message: Message<'b>,
+) -> RequestDecision<'p, 'b> {
     let policy = admitted.policy();
     let http = match http_call(admitted, POST) {
         Ok(http) => http,
-        Err(refusal) => return Judgement::refused(policy, refusal.answering(id_of(&message))),
+        Err(refusal) => {
+            return RequestDecision::refused(policy, refusal.answering(id_of(&message)));
+        }
     };
     match message {
         Message::Calls(mut calls) => {
@@ -37,17 +44,20 @@ pub(super) fn judge<'p, 'b>(admitted: &'p Admitted, message: Message<'b>) -> Jud
                 let id = calls.first().and_then(|call| call.id);
                 calls.insert(0, Call { id, ..http });
             }
-            calls::judge(admitted, calls).obliged(list)
+            calls::authorize(admitted, calls).obliged(list)
         }
         Message::NotGoverned { proof, method, id } => {
             let is_response = method.is_none() && names_responses(policy);
             let response = is_response.then(Call::of_response);
             let calls: Vec<Call<'b>> = http.into_iter().chain(response).collect();
             if !calls.is_empty() {
-                return calls::judge(admitted, calls);
+                return calls::authorize(admitted, calls);
             }
             let list = method.as_deref().and_then(|method| filtered_list(policy, method, id));
-            Judgement { method, ..Judgement::cleared(Proof::NotGoverned(proof)).obliged(list) }
+            RequestDecision {
+                method,
+                ..RequestDecision::cleared(Proof::NotGoverned(proof)).obliged(list)
+            }
         }
         Message::Task { method, id } => task(policy, method, id.and_then(RequestId::of)),
         Message::Batch(messages) => batch(admitted, messages, http),
@@ -67,7 +77,7 @@ pub(super) fn id_of(message: &Message<'_>) -> Option<RequestId> {
 ///
 /// # Errors
 /// If the method is not known, or not clear.
-fn http_call<'b>(admitted: &Admitted, except: &str) -> Result<Option<Call<'b>>, Refusal> {
+fn http_call<'b>(admitted: &AdmittedRequest, except: &str) -> Result<Option<Call<'b>>, Refusal> {
     if !admitted.policy().governed.methods {
         return Ok(None);
     }
@@ -91,7 +101,7 @@ fn names_responses(policy: &Policy) -> bool {
     let mut targets = policy.rules.iter().flat_map(|rule| rule.targets.iter().flatten());
     policy.governed.methods
         && targets.any(|target| {
-            target.feature == Feature::Method
+            target.feature == TargetKind::Method
                 && target.name.is_exact()
                 && target.name.as_str() == Call::RESPONSE
         })
@@ -99,7 +109,7 @@ fn names_responses(policy: &Policy) -> bool {
 
 /// Returns the obligation of a method that requests a list which the policy filters.
 fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obligation> {
-    let listing = Listing::of_method(method).filter(|_| filters_lists(policy))?;
+    let listing = ListKind::of_method(method).filter(|_| filters_lists(policy))?;
     policy
         .filters(listing.feature())
         .then(|| Obligation::FilterList { listing, id: id.and_then(RequestId::of) })
@@ -107,23 +117,27 @@ fn filtered_list(policy: &Policy, method: &str, id: Option<&str>) -> Option<Obli
 
 /// Returns the obligation of a call that requests a list which the policy filters.
 fn list_of(policy: &Policy, call: &Call<'_>) -> Option<Obligation> {
-    let may_list = call.feature == Feature::Method;
+    let may_list = call.feature == TargetKind::Method;
     if may_list { filtered_list(policy, &call.method, call.id) } else { None }
 }
 
 /// Refuses a request about a task.
-fn task<'p, 'b>(policy: &Policy, method: Cow<'b, str>, id: Option<RequestId>) -> Judgement<'p, 'b> {
-    let refused = Judgement::refused(policy, Refusal::of_task(id));
-    Judgement { method: Some(method), ..refused }
+fn task<'p, 'b>(
+    policy: &Policy,
+    method: Cow<'b, str>,
+    id: Option<RequestId>,
+) -> RequestDecision<'p, 'b> {
+    let refused = RequestDecision::refused(policy, Refusal::of_task(id));
+    RequestDecision { method: Some(method), ..refused }
 }
 
 /// Decides about several messages together. No error for a batch has an id: it would answer one
 /// message, and leave the others without an answer.
 fn batch<'p, 'b>(
-    admitted: &'p Admitted,
+    admitted: &'p AdmittedRequest,
     messages: Vec<Message<'b>>,
     http: Option<Call<'b>>,
-) -> Judgement<'p, 'b> {
+) -> RequestDecision<'p, 'b> {
     let (policy, mut calls) = (admitted.policy(), Vec::from_iter(http));
     for message in messages {
         let list = match message {
@@ -144,8 +158,8 @@ fn batch<'p, 'b>(
             Message::Batch(_) => None,
         };
         if let Some(Obligation::FilterList { listing, .. }) = list {
-            return Judgement::refused(policy, Refusal::list_in_batch(listing));
+            return RequestDecision::refused(policy, Refusal::list_in_batch(listing));
         }
     }
-    calls::judge(admitted, calls)
+    calls::authorize(admitted, calls)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{ClaimsFrom, Gate, messages};
 use crate::head::{Head, Header};
 use crate::mcp::MirroredHeaders;
-use crate::policy::{BackendFrom, Unauthenticated};
+use crate::policy::{BackendSource, Unauthenticated};
 
 /// The headers that an MCP client sends with every message. If a message comes with none of them,
 /// Envoy sends no headers.
@@ -31,7 +31,7 @@ impl Gate {
                 return None;
             }
             names.extend(reads.headers.iter().map(String::as_str));
-            if let Some(BackendFrom::Header(name)) = policy.backend.of_bare_names() {
+            if let Some(BackendSource::Header(name)) = policy.backend.of_bare_names() {
                 names.insert(name);
             }
         }
@@ -53,7 +53,7 @@ impl Gate {
             if !policy.matching.routes.is_empty() {
                 names.insert(Head::ROUTE_NAME);
             }
-            if let Some(BackendFrom::Attribute(name)) = policy.backend.of_bare_names() {
+            if let Some(BackendSource::Attribute(name)) = policy.backend.of_bare_names() {
                 names.insert(name.as_str());
             }
         }

@@ -6,7 +6,7 @@ use crate::head::{Head, Header};
 /// The caller of a request, and the ids by which other systems know the request. For records only:
 /// no decision depends on these values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct CallerInfo {
     /// The claim `sub`.
     pub subject: Option<String>,
     /// The claim `client_id` ([RFC 9068, section 2.2]), or else `azp` (OpenID
@@ -20,7 +20,7 @@ pub struct Origin {
     pub trace: Option<TraceContext>,
 }
 
-impl Origin {
+impl CallerInfo {
     /// The names of the claims that an origin holds.
     pub const CLAIMS: [&str; 3] = ["sub", "client_id", "azp"];
 
@@ -133,11 +133,11 @@ mod tests {
         let envoy = client.replace("00f067aa0ba902b7", "00f067aa0ba902b8");
         let mut head =
             Head { headers: vec![("traceparent".to_owned(), client.into())], ..Head::default() };
-        let origin = Origin::of(&head, Some(&claims));
+        let origin = CallerInfo::of(&head, Some(&claims));
         assert_eq!(origin.subject, Some("é".repeat(256)));
         assert_eq!(origin.client_id.as_deref(), Some("agent"));
         assert_eq!(origin.trace.unwrap().span_id, 0x00f0_67aa_0ba9_02b7);
         head.traceparent = Some(envoy);
-        assert_eq!(Origin::of(&head, None).trace.unwrap().span_id, 0x00f0_67aa_0ba9_02b8);
+        assert_eq!(CallerInfo::of(&head, None).trace.unwrap().span_id, 0x00f0_67aa_0ba9_02b8);
     }
 }

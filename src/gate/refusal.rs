@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::NoToken;
 use crate::challenge;
-use crate::mcp::{Call, Feature, Listing, Malformed, RequestId};
+use crate::mcp::{Call, ListKind, Malformed, RequestId, TargetKind};
 use crate::policy::{Policy, Reason, Selector, Unselectable};
 
 /// An HTTP response in place of the forwarded request. Its body is a JSON-RPC error, because MCP
@@ -19,7 +19,7 @@ pub struct Refusal {
     /// The reason in one word, for programs.
     pub reason: &'static str,
     /// The party that caused the refusal.
-    pub blame: Blame,
+    pub blame: RefusalCause,
     /// The name of the policy that decided, for logs.
     pub policy: Option<String>,
     /// The value of `WWW-Authenticate`, if there is a challenge.
@@ -38,7 +38,7 @@ pub struct Refusal {
 
 /// The party that caused a refusal, which selects where and how the refusal is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub enum RefusalCause {
     /// The policy denies the request.
     Policy,
     /// The request cannot be evaluated.
@@ -64,7 +64,7 @@ const INTERNAL_ERROR: i32 = -32603;
 impl Refusal {
     fn new(
         status: u16,
-        blame: Blame,
+        blame: RefusalCause,
         reason: &'static str,
         (code, message): (i32, impl Into<String>),
     ) -> Self {
@@ -84,12 +84,12 @@ impl Refusal {
 
     /// Returns the refusal of a request that cannot be evaluated because of its content.
     fn of_request(status: u16, reason: &'static str, message: &str) -> Self {
-        Self::new(status, Blame::Request, reason, (INVALID_REQUEST, message))
+        Self::new(status, RefusalCause::Request, reason, (INVALID_REQUEST, message))
     }
 
     /// Returns the refusal of a request that cannot be evaluated because of the configuration.
     fn of_operator(status: u16, reason: &'static str, message: &str) -> Self {
-        Self::new(status, Blame::Operator, reason, (INTERNAL_ERROR, message))
+        Self::new(status, RefusalCause::Operator, reason, (INTERNAL_ERROR, message))
     }
 
     /// Returns the refusal as the response to the request with this id.
@@ -125,11 +125,11 @@ impl Refusal {
     /// policy.
     pub(super) fn no_policy(named: Option<&str>) -> Self {
         let message = "access denied: no policy covers this address";
-        let refusal = Self::new(403, Blame::Policy, "no_policy", (403, message));
+        let refusal = Self::new(403, RefusalCause::Policy, "no_policy", (403, message));
         match named {
             None => refusal,
             Some(name) => Self {
-                blame: Blame::Operator,
+                blame: RefusalCause::Operator,
                 hint: Some(format!(
                     "Envoy is misconfigured: it names the policy `{name}` in its gRPC metadata, but there is none of \
                      that name"
@@ -197,8 +197,10 @@ impl Refusal {
     ) -> Self {
         let (name, feature) = (&call.name, call.feature.as_str());
         let (verb, doing) = match call.feature {
-            Feature::Tool | Feature::Method => ("call", "calling"),
-            Feature::Prompt | Feature::Resource | Feature::ResourceTemplate => ("use", "using"),
+            TargetKind::Tool | TargetKind::Method => ("call", "calling"),
+            TargetKind::Prompt | TargetKind::Resource | TargetKind::ResourceTemplate => {
+                ("use", "using")
+            }
         };
         let message = match scopes {
             Some([scope]) => format!(
@@ -213,7 +215,7 @@ impl Refusal {
                  further scope would change that"
             ),
         };
-        let mut refusal = Self::new(403, Blame::Policy, reason.as_str(), (403, message));
+        let mut refusal = Self::new(403, RefusalCause::Policy, reason.as_str(), (403, message));
         if let Some(scopes) = scopes.filter(|scopes| !scopes.is_empty()) {
             refusal.www_authenticate = Some(challenge::insufficient_scope(policy, scopes));
             refusal.required_scopes = scopes.to_vec();
@@ -241,7 +243,7 @@ impl Refusal {
             ),
         };
         let token_came = missing != NoToken::Missing;
-        let mut refusal = Self::new(401, Blame::Policy, reason, (401, message));
+        let mut refusal = Self::new(401, RefusalCause::Policy, reason, (401, message));
         refusal.www_authenticate = Some(challenge::unauthenticated(policy, token_came));
         refusal
     }
@@ -249,7 +251,7 @@ impl Refusal {
     /// Returns the refusal of a malformed body.
     pub(super) fn malformed(Malformed { problem, id }: Malformed) -> Self {
         let error = (problem.code(), problem.to_string());
-        Self::new(problem.status(), Blame::Request, problem.reason(), error).answering(id)
+        Self::new(problem.status(), RefusalCause::Request, problem.reason(), error).answering(id)
     }
 
     /// Returns the refusal of an HTTP method that some servers read as another, because they ignore
@@ -369,7 +371,7 @@ impl Refusal {
     }
 
     /// Returns the refusal of a batch that requests a list which must be filtered.
-    pub(super) fn list_in_batch(listing: Listing) -> Self {
+    pub(super) fn list_in_batch(listing: ListKind) -> Self {
         let message = format!("{} is not accepted in a batch: send it alone", listing.method());
         Self::of_request(400, "list_in_batch", &message)
     }
@@ -379,7 +381,7 @@ impl Refusal {
     pub(super) fn of_task(id: Option<RequestId>) -> Self {
         let message = "access denied: what tasks have done cannot be asked for here; call the tool \
                        without a task";
-        Self::new(403, Blame::Policy, "tasks_denied", (403, message)).answering(id)
+        Self::new(403, RefusalCause::Policy, "tasks_denied", (403, message)).answering(id)
     }
 
     /// Returns the refusal of a request that an Envoy misconfiguration could let through without an

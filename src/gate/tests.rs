@@ -1,6 +1,6 @@
 use super::*;
 use crate::config;
-use crate::mcp::Listing;
+use crate::mcp::ListKind;
 
 /// Tokens with {"scope":"a"} and {"scope":"b"}, without a valid signature.
 const A: &str = "Bearer eyJhbGciOiJub25lIn0.eyJzY29wZSI6ImEifQ.AAAA";
@@ -89,10 +89,10 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
             Head { method: "POST".into(), has_body: true, ..Head::default() }.with_usual_headers();
         let admitted = gate.admit(head, None).unwrap();
         let message = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}"}}"#);
-        let alone = gate.judge(&admitted, message.as_bytes());
+        let alone = gate.authorize(&admitted, message.as_bytes());
         let obligation = alone.answer.unwrap().obligation().cloned();
         let batch = format!("[{message}]");
-        let in_batch = gate.judge(&admitted, batch.as_bytes()).answer;
+        let in_batch = gate.authorize(&admitted, batch.as_bytes()).answer;
         let reason = in_batch.err().map(|refusal| refusal.reason);
         let listing = obligation.map(|obligation| {
             let Obligation::FilterList { listing, id } = obligation else {
@@ -108,14 +108,14 @@ fn a_list_is_filtered_wherever_it_may_go_on() {
     let methods = "[tools, prompts, resources, methods]";
     for enforce in [all, methods] {
         for (settings, method, listing) in [
-            ("toolsList: Permitted", "tools/list", Some(Listing::Tools)),
+            ("toolsList: Permitted", "tools/list", Some(ListKind::Tools)),
             ("toolsList: Permitted", "prompts/list", None),
-            ("promptsList: Reachable", "prompts/list", Some(Listing::Prompts)),
-            ("resourcesList: Permitted", "resources/list", Some(Listing::Resources)),
+            ("promptsList: Reachable", "prompts/list", Some(ListKind::Prompts)),
+            ("resourcesList: Permitted", "resources/list", Some(ListKind::Resources)),
             (
                 "resourcesList: Permitted",
                 "resources/templates/list",
-                Some(Listing::ResourceTemplates),
+                Some(ListKind::ResourceTemplates),
             ),
             ("resourcesList: Permitted", "tools/list", None),
             ("toolsList: Permitted, enforcement: Shadow", "tools/list", None),
@@ -136,7 +136,7 @@ fn message_without_headers_is_misconfiguration() {
         let headers = headers.iter().map(|&name| (name.to_owned(), b"x".to_vec())).collect();
         let head = Head { method: method.into(), has_body: true, headers, ..Head::default() };
         let admitted = gate.admit(head, None).unwrap();
-        let judgement = gate.judge(&admitted, body.as_bytes());
+        let judgement = gate.authorize(&admitted, body.as_bytes());
         judgement.answer.err().map(|refusal| {
             let id = refusal.id.as_ref().map(|id| id.as_json().to_owned());
             assert_eq!(refusal.hint.is_some(), refusal.status == 500);
@@ -190,8 +190,8 @@ fn denied(policy: &str, token: Option<&str>, body: &str) -> (&'static str, Optio
     let headers = token.map(header).into_iter().collect();
     let head = Head { method: "POST".into(), has_body: true, headers, ..Head::default() };
     let admitted = gate.admit(head.with_usual_headers(), None).unwrap();
-    let judgement = gate.judge(&admitted, body.as_bytes());
-    let decision = &judgement.decisive().unwrap().evaluation.decision;
+    let judgement = gate.authorize(&admitted, body.as_bytes());
+    let decision = &judgement.deciding_call().unwrap().evaluation.decision;
     let scopes = decision.permit().unwrap_err();
     (decision.reason().as_str(), scopes.map(<[String]>::to_vec))
 }
@@ -256,7 +256,7 @@ fn source_that_differs_leaves_arguments_unread() {
         let headers = vec![("authorization".to_owned(), A.as_bytes().to_vec())];
         let head = Head { method: "POST".into(), has_body: true, headers, ..Head::default() };
         let admitted = gate.admit(head.with_usual_headers(), None).unwrap();
-        let judgement = gate.judge(&admitted, body.as_bytes());
+        let judgement = gate.authorize(&admitted, body.as_bytes());
         assert!(judgement.answer.is_err());
         let arguments = &judgement.calls[0].call.parameters.arguments;
         assert_eq!(arguments.is_read(), reads, "{source}");

@@ -18,7 +18,7 @@ const LONGEST_URI: usize = 2048;
 
 /// The kind of target that a call names (MCP, "Server Features").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Feature {
+pub enum TargetKind {
     /// A tool.
     Tool,
     /// A prompt.
@@ -34,7 +34,7 @@ pub enum Feature {
     Method,
 }
 
-impl Feature {
+impl TargetKind {
     /// The features that a rule can name as targets.
     pub const OF_TARGETS: [Self; 4] = [Self::Tool, Self::Prompt, Self::Resource, Self::Method];
 
@@ -53,11 +53,14 @@ impl Feature {
 ///
 /// # Errors
 /// The reason why the name or URI is rejected.
-pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str>, &'static str> {
+pub(super) fn judged(
+    feature: TargetKind,
+    name: Cow<'_, str>,
+) -> Result<Cow<'_, str>, &'static str> {
     let (is_uri, is_template) = match feature {
-        Feature::Tool | Feature::Prompt | Feature::Method => (false, false),
-        Feature::Resource => (true, false),
-        Feature::ResourceTemplate => (true, true),
+        TargetKind::Tool | TargetKind::Prompt | TargetKind::Method => (false, false),
+        TargetKind::Resource => (true, false),
+        TargetKind::ResourceTemplate => (true, true),
     };
     if name.is_empty() {
         return Err("is empty");
@@ -80,7 +83,7 @@ pub(super) fn judged(feature: Feature, name: Cow<'_, str>) -> Result<Cow<'_, str
 }
 
 /// Returns the reason why every call of a name is rejected, if there is one.
-pub fn name_fault(feature: Feature, name: &str) -> Option<&'static str> {
+pub fn name_fault(feature: TargetKind, name: &str) -> Option<&'static str> {
     judged(feature, Cow::Borrowed(name)).err()
 }
 
@@ -92,7 +95,7 @@ pub struct Call<'a> {
     /// The method.
     pub method: Cow<'a, str>,
     /// The kind of the call's target.
-    pub feature: Feature,
+    pub feature: TargetKind,
     /// The name or URI of the target: not empty, without control characters.
     pub name: Cow<'a, str>,
     /// The parameters of the call.
@@ -106,7 +109,7 @@ impl<'a> Call<'a> {
     /// # Errors
     /// If the method cannot be logged and compared.
     pub fn without_message(method: &str) -> Result<Self, Problem> {
-        let name = judged(Feature::Method, Cow::Owned(method.to_owned()))
+        let name = judged(TargetKind::Method, Cow::Owned(method.to_owned()))
             .map_err(|fault| Problem::NoUsableCall("method", fault))?;
         Ok(Self::without_parameters(name))
     }
@@ -126,7 +129,7 @@ impl<'a> Call<'a> {
         Self {
             id: None,
             method: method.clone(),
-            feature: Feature::Method,
+            feature: TargetKind::Method,
             name: method,
             parameters: Rc::new(parameters),
         }

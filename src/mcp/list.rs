@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::call;
 use super::message::{Keys, Member, member, members};
-use super::methods::Listing;
+use super::methods::ListKind;
 use crate::json::{Fault, JsonError, Kind, Reader};
 
 /// The member of an entry's `_meta` that holds the scopes which a call of the entry needs.
@@ -34,7 +34,7 @@ const CACHE_SCOPE: &str = "cacheScope";
 #[derive(Debug, Default)]
 struct Lists<'a> {
     /// The lists, in their order in the response.
-    lists: Vec<(Listing, Vec<Member<'a>>)>,
+    lists: Vec<(ListKind, Vec<Member<'a>>)>,
     /// The offset in bytes at which a first member of `result` could be inserted.
     result_start: usize,
     cache_scope: Option<Member<'a>>,
@@ -43,7 +43,7 @@ struct Lists<'a> {
 /// A range of a text in bytes, and its replacement.
 type Edit = (Range<usize>, String);
 
-/// Filters the lists in a response's `result`. `judge` decides about each entry by its list and
+/// Filters the lists in a response's `result`. `authorize` decides about each entry by its list and
 /// name; in templates, stars replace expressions. An entry with an ambiguous name is removed. A
 /// result with a list becomes `cacheScope: private`, on each page. Returns `None` if the response
 /// stays as it is.
@@ -52,14 +52,14 @@ type Edit = (Range<usize>, String);
 /// If clients could read the response in different ways.
 pub fn filter<'s>(
     response: &str,
-    filters: impl Fn(Listing) -> bool,
+    filters: impl Fn(ListKind) -> bool,
     max_depth: usize,
-    mut judge: impl FnMut(Listing, &str) -> Entry<'s>,
+    mut authorize: impl FnMut(ListKind, &str) -> Entry<'s>,
 ) -> Result<Option<String>, JsonError> {
     let mut edits: Vec<Edit> = Vec::new();
     for Lists { lists, result_start, cache_scope } in responses(response, &filters, max_depth)? {
         for (listing, entries) in &lists {
-            edits.extend(filter_entries(response, *listing, entries, max_depth, &mut judge));
+            edits.extend(filter_entries(response, *listing, entries, max_depth, &mut authorize));
         }
         match cache_scope {
             _ if lists.is_empty() => {}
@@ -93,10 +93,10 @@ pub fn filter<'s>(
 /// if the list stays as it is.
 fn filter_entries<'s>(
     response: &str,
-    listing: Listing,
+    listing: ListKind,
     entries: &[Member<'_>],
     max_depth: usize,
-    judge: &mut impl FnMut(Listing, &str) -> Entry<'s>,
+    authorize: &mut impl FnMut(ListKind, &str) -> Entry<'s>,
 ) -> Option<Edit> {
     let (first, last) = (entries.first()?, entries.last()?);
     let (_, name_key) = listing.keys();
@@ -107,7 +107,7 @@ fn filter_entries<'s>(
         let name = named
             .as_ref()
             .and_then(|named| call::judged(listing.feature(), Cow::Borrowed(&named.name)).ok());
-        let verdict = name.map_or(Entry::Goes, |name| judge(listing, &name));
+        let verdict = name.map_or(Entry::Goes, |name| authorize(listing, &name));
         is_changed |= verdict != Entry::Stays;
         if verdict != Entry::Goes && !kept.is_empty() {
             // The comma, with the white space around it.
@@ -126,7 +126,7 @@ fn filter_entries<'s>(
 /// Reads the lists in a response, or in each response of a batch (MCP 2025-03-26).
 fn responses<'a>(
     text: &'a str,
-    filters: &impl Fn(Listing) -> bool,
+    filters: &impl Fn(ListKind) -> bool,
     max_depth: usize,
 ) -> Result<Vec<Lists<'a>>, JsonError> {
     let mut reader = Reader::new(text, max_depth);
@@ -146,11 +146,11 @@ fn responses<'a>(
 /// Reads the lists in a response's `result`.
 fn lists<'a>(
     reader: &mut Reader<'a>,
-    filters: &impl Fn(Listing) -> bool,
+    filters: &impl Fn(ListKind) -> bool,
 ) -> Result<Lists<'a>, JsonError> {
     const KEYS: [&str; 1] = ["result"];
 
-    let listings = || Listing::ALL.into_iter().filter(|listing| filters(*listing));
+    let listings = || ListKind::ALL.into_iter().filter(|listing| filters(*listing));
     let known: Vec<_> = listings().map(|listing| listing.keys().0).chain([CACHE_SCOPE]).collect();
     let (mut keys, mut result_keys) = (Keys::default(), Keys::default());
     let mut found = Lists::default();
@@ -280,12 +280,12 @@ mod tests {
 
     fn filtered(answer: &str) -> Option<String> {
         let needs = ["a".to_owned(), "b:c".to_owned()];
-        let judge = |_, name: &str| match name.chars().next() {
+        let authorize = |_, name: &str| match name.chars().next() {
             Some('s') => Entry::Stays,
             Some('n') => Entry::Needs(&needs),
             _ => Entry::Goes,
         };
-        filter(answer, |listing| listing == Listing::Tools, 16, judge).unwrap()
+        filter(answer, |listing| listing == ListKind::Tools, 16, authorize).unwrap()
     }
 
     #[test]
@@ -368,11 +368,11 @@ mod tests {
     #[test]
     fn several_lists_are_filtered_together() {
         let response = r#"{"result":{"prompts":[{"name":"go"}],"x":1,"tools":[{"name":"s"},{"name":"go"}],"resources":[{"uri":"go"}]}}"#;
-        let judge = |listing, name: &str| match (listing, name) {
-            (Listing::Tools, "s") => Entry::Stays,
+        let authorize = |listing, name: &str| match (listing, name) {
+            (ListKind::Tools, "s") => Entry::Stays,
             _ => Entry::Goes,
         };
-        let filtered = filter(response, |listing| listing != Listing::Resources, 16, judge);
+        let filtered = filter(response, |listing| listing != ListKind::Resources, 16, authorize);
         let expected = r#"{"result":{"cacheScope":"private","prompts":[],"x":1,"tools":[{"name":"s"}],"resources":[{"uri":"go"}]}}"#;
         assert_eq!(filtered.unwrap().as_deref(), Some(expected));
     }
@@ -381,28 +381,28 @@ mod tests {
     fn entries_of_each_list_are_named_in_their_own_way() {
         for (listing, answer, expected) in [
             (
-                Listing::Prompts,
+                ListKind::Prompts,
                 r#"{"result":{"prompts":[{"name":"go"},{"name":"s"}],"tools":[{"name":"go"}]}}"#,
                 r#"{"result":{"cacheScope":"private","prompts":[{"name":"s"}],"tools":[{"name":"go"}]}}"#,
             ),
             (
-                Listing::Resources,
+                ListKind::Resources,
                 r#"{"result":{"resources":[{"name":"s","uri":"go"},{"name":"go","uri":"s"}]}}"#,
                 r#"{"result":{"cacheScope":"private","resources":[{"name":"go","uri":"s"}]}}"#,
             ),
             (
-                Listing::ResourceTemplates,
+                ListKind::ResourceTemplates,
                 r#"{"result":{"resourceTemplates":[{"uri":"s"},{"uriTemplate":"s/../x"},{"uriTemplate":"n{x}"}]}}"#,
                 r#"{"result":{"cacheScope":"private","resourceTemplates":[{"_meta":{"mcp-authz/requiredScopes":["a"]},"uriTemplate":"n{x}"}]}}"#,
             ),
         ] {
             let needs = ["a".to_owned()];
-            let judge = |_, name: &str| match name.chars().next() {
+            let authorize = |_, name: &str| match name.chars().next() {
                 Some('s') => Entry::Stays,
                 Some('n') => Entry::Needs(&needs),
                 _ => Entry::Goes,
             };
-            let filtered = filter(answer, |filtered| filtered == listing, 16, judge);
+            let filtered = filter(answer, |filtered| filtered == listing, 16, authorize);
             assert_eq!(filtered.unwrap().as_deref(), Some(expected));
         }
     }
@@ -430,7 +430,7 @@ mod tests {
             r#"{"result":{"tools":[]}} {}"#,
         ] {
             let filtered =
-                filter(unclear, |listing| listing == Listing::Tools, 16, |_, _| Entry::Stays);
+                filter(unclear, |listing| listing == ListKind::Tools, 16, |_, _| Entry::Stays);
             assert!(filtered.is_err(), "{unclear}");
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Feature, RequestId};
+use super::{RequestId, TargetKind};
 use crate::json::{Fault, JsonError};
 
 /// A body that rules cannot decide about, with the id of the request if one was read.
@@ -75,11 +75,11 @@ impl fmt::Display for CaseVariant {
 
 impl Problem {
     /// Returns the problem of a name that belongs to no backend of a route.
-    pub fn unknown_backend(feature: Feature, separator: &str) -> Self {
+    pub fn unknown_backend(feature: TargetKind, separator: &str) -> Self {
         Self::UnknownBackend(match feature {
-            Feature::Tool => format!("BACKEND{separator}TOOL"),
-            Feature::Prompt => format!("BACKEND{separator}PROMPT"),
-            Feature::Resource | Feature::ResourceTemplate | Feature::Method => {
+            TargetKind::Tool => format!("BACKEND{separator}TOOL"),
+            TargetKind::Prompt => format!("BACKEND{separator}PROMPT"),
+            TargetKind::Resource | TargetKind::ResourceTemplate | TargetKind::Method => {
                 "BACKEND+URI".to_owned()
             }
         })

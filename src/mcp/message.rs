@@ -8,7 +8,7 @@ use super::RequestId;
 use super::call::Call;
 use super::headers::{Declared, Mirror, MirroredHeaders};
 use super::malformed::{Malformed, Problem};
-use super::methods::{self, Asks, Governed};
+use super::methods::{self, AppliesTo, MethodKind};
 use crate::json::{Fault, JsonError, Kind, Reader, find_folded, has_duplicate};
 
 /// The longest id, in bytes. A longer id is rejected. Only an id that makes a [`RequestId`] is
@@ -60,7 +60,7 @@ pub struct Accept {
     /// True if a request about a task may pass.
     pub tasks: bool,
     /// The features, beside tools, that rules decide about.
-    pub governed: Governed,
+    pub governed: AppliesTo,
 }
 
 impl Accept {
@@ -69,7 +69,7 @@ impl Accept {
         max_depth: 64,
         batches: false,
         tasks: true,
-        governed: Governed { prompts: false, resources: false, methods: false },
+        governed: AppliesTo { prompts: false, resources: false, methods: false },
     };
 }
 
@@ -426,13 +426,16 @@ impl<'a> Envelope<'a> {
     }
 
     /// Returns the values that the mirrored headers must agree with.
-    fn mirror<'m>(&'m self, method: &'m str, asks: Option<Asks>) -> Mirror<'m> {
+    fn mirror<'m>(&'m self, method: &'m str, asks: Option<MethodKind>) -> Mirror<'m> {
         let params = self.params.as_ref();
         let name = params.and_then(|params| match asks? {
-            Asks::Tool | Asks::Prompt => params.name.as_ref(),
-            Asks::Resource => params.uri.as_ref(),
-            Asks::Task => params.task_id.as_ref(),
-            Asks::Completion | Asks::Notifications | Asks::List(_) | Asks::Nothing => None,
+            MethodKind::Tool | MethodKind::Prompt => params.name.as_ref(),
+            MethodKind::Resource => params.uri.as_ref(),
+            MethodKind::Task => params.task_id.as_ref(),
+            MethodKind::Completion
+            | MethodKind::Notifications
+            | MethodKind::List(_)
+            | MethodKind::Nothing => None,
         });
         let protocol_version = params.and_then(|params| params.protocol_version.as_ref());
         // The specification defines no headers of notifications ("Sending Messages"). Some servers

@@ -1,6 +1,6 @@
 //! The methods of MCP that a client can send, in all versions of the specification.
 
-use super::call::Feature;
+use super::call::TargetKind;
 use crate::json::fold_eq;
 
 /// The method that calls a tool.
@@ -16,7 +16,7 @@ const RESOURCES_READ: &str = "resources/read";
 
 /// The target of a method, and the parameter that names the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asks {
+pub(super) enum MethodKind {
     /// The tool `params.name`.
     Tool,
     /// The prompt `params.name`.
@@ -31,14 +31,14 @@ pub(super) enum Asks {
     /// The state or result of the task `params.taskId`, or the list of all tasks.
     Task,
     /// A list of the tools, prompts, resources or templates that the server has.
-    List(Listing),
+    List(ListKind),
     /// No target that a parameter names.
     Nothing,
 }
 
 /// A list that a server returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listing {
+pub enum ListKind {
     /// The list of tools.
     Tools,
     /// The list of prompts.
@@ -49,7 +49,7 @@ pub enum Listing {
     ResourceTemplates,
 }
 
-impl Listing {
+impl ListKind {
     /// All lists.
     pub const ALL: [Self; 4] =
         [Self::Tools, Self::Prompts, Self::Resources, Self::ResourceTemplates];
@@ -57,7 +57,7 @@ impl Listing {
     /// Returns the list that a method requests.
     pub fn of_method(method: &str) -> Option<Self> {
         match asks(method) {
-            Some(Asks::List(listing)) => Some(listing),
+            Some(MethodKind::List(listing)) => Some(listing),
             _ => None,
         }
     }
@@ -73,12 +73,12 @@ impl Listing {
     }
 
     /// Returns the feature of the list's entries.
-    pub fn feature(self) -> Feature {
+    pub fn feature(self) -> TargetKind {
         match self {
-            Self::Tools => Feature::Tool,
-            Self::Prompts => Feature::Prompt,
-            Self::Resources => Feature::Resource,
-            Self::ResourceTemplates => Feature::ResourceTemplate,
+            Self::Tools => TargetKind::Tool,
+            Self::Prompts => TargetKind::Prompt,
+            Self::Resources => TargetKind::Resource,
+            Self::ResourceTemplates => TargetKind::ResourceTemplate,
         }
     }
 
@@ -96,7 +96,7 @@ impl Listing {
 
 /// The features, beside tools, that rules decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Governed {
+pub struct AppliesTo {
     /// True if rules decide about prompts.
     pub prompts: bool,
     /// True if rules decide about resources.
@@ -105,60 +105,60 @@ pub struct Governed {
     pub methods: bool,
 }
 
-impl Governed {
+impl AppliesTo {
     /// Returns true if rules decide about this feature.
-    pub fn includes(self, feature: Feature) -> bool {
+    pub fn includes(self, feature: TargetKind) -> bool {
         match feature {
-            Feature::Tool => true,
-            Feature::Prompt => self.prompts,
-            Feature::Resource | Feature::ResourceTemplate => self.resources,
-            Feature::Method => self.methods,
+            TargetKind::Tool => true,
+            TargetKind::Prompt => self.prompts,
+            TargetKind::Resource | TargetKind::ResourceTemplate => self.resources,
+            TargetKind::Method => self.methods,
         }
     }
 }
 
-const KNOWN: [(&str, Asks); 25] = [
-    ("prompts/get", Asks::Prompt),
-    (RESOURCES_READ, Asks::Resource),
-    ("resources/subscribe", Asks::Resource),
-    ("resources/unsubscribe", Asks::Resource),
-    ("completion/complete", Asks::Completion),
-    ("subscriptions/listen", Asks::Notifications),
-    ("tasks/get", Asks::Task),
-    ("tasks/result", Asks::Task),
-    ("tasks/update", Asks::Task),
-    ("tasks/cancel", Asks::Task),
-    ("tasks/list", Asks::Task),
-    (Listing::Tools.method(), Asks::List(Listing::Tools)),
-    (Listing::Prompts.method(), Asks::List(Listing::Prompts)),
-    (Listing::Resources.method(), Asks::List(Listing::Resources)),
-    (Listing::ResourceTemplates.method(), Asks::List(Listing::ResourceTemplates)),
-    ("initialize", Asks::Nothing),
-    ("ping", Asks::Nothing),
-    ("server/discover", Asks::Nothing),
-    ("logging/setLevel", Asks::Nothing),
-    ("notifications/initialized", Asks::Nothing),
-    ("notifications/cancelled", Asks::Nothing),
-    ("notifications/progress", Asks::Nothing),
-    ("notifications/roots/list_changed", Asks::Nothing),
-    ("notifications/tasks/status", Asks::Nothing),
-    (TOOLS_CALL, Asks::Tool),
+const KNOWN: [(&str, MethodKind); 25] = [
+    ("prompts/get", MethodKind::Prompt),
+    (RESOURCES_READ, MethodKind::Resource),
+    ("resources/subscribe", MethodKind::Resource),
+    ("resources/unsubscribe", MethodKind::Resource),
+    ("completion/complete", MethodKind::Completion),
+    ("subscriptions/listen", MethodKind::Notifications),
+    ("tasks/get", MethodKind::Task),
+    ("tasks/result", MethodKind::Task),
+    ("tasks/update", MethodKind::Task),
+    ("tasks/cancel", MethodKind::Task),
+    ("tasks/list", MethodKind::Task),
+    (ListKind::Tools.method(), MethodKind::List(ListKind::Tools)),
+    (ListKind::Prompts.method(), MethodKind::List(ListKind::Prompts)),
+    (ListKind::Resources.method(), MethodKind::List(ListKind::Resources)),
+    (ListKind::ResourceTemplates.method(), MethodKind::List(ListKind::ResourceTemplates)),
+    ("initialize", MethodKind::Nothing),
+    ("ping", MethodKind::Nothing),
+    ("server/discover", MethodKind::Nothing),
+    ("logging/setLevel", MethodKind::Nothing),
+    ("notifications/initialized", MethodKind::Nothing),
+    ("notifications/cancelled", MethodKind::Nothing),
+    ("notifications/progress", MethodKind::Nothing),
+    ("notifications/roots/list_changed", MethodKind::Nothing),
+    ("notifications/tasks/status", MethodKind::Nothing),
+    (TOOLS_CALL, MethodKind::Tool),
 ];
 
-impl Governed {
+impl AppliesTo {
     /// Returns true if rules decide about a removed method with this target.
-    pub(super) fn covers(self, asks: Option<Asks>) -> bool {
-        self.methods || (self.resources && asks == Some(Asks::Resource))
+    pub(super) fn covers(self, asks: Option<MethodKind>) -> bool {
+        self.methods || (self.resources && asks == Some(MethodKind::Resource))
     }
 
     /// Returns the kind of target as which rules decide about a method; `None` if the target is the
     /// method itself.
-    pub fn judges_as(self, method: &str) -> Option<Feature> {
+    pub fn judges_as(self, method: &str) -> Option<TargetKind> {
         match asks(method)? {
-            Asks::Tool => Some(Feature::Tool),
-            Asks::Prompt if self.prompts => Some(Feature::Prompt),
-            Asks::Resource if self.resources => Some(Feature::Resource),
-            Asks::Completion if self.prompts && self.resources => Some(Feature::Prompt),
+            MethodKind::Tool => Some(TargetKind::Tool),
+            MethodKind::Prompt if self.prompts => Some(TargetKind::Prompt),
+            MethodKind::Resource if self.resources => Some(TargetKind::Resource),
+            MethodKind::Completion if self.prompts && self.resources => Some(TargetKind::Prompt),
             _ => None,
         }
     }
@@ -171,12 +171,12 @@ pub fn known_methods() -> impl Iterator<Item = &'static str> {
 
 /// Returns the target of a method; `None` if MCP has no such method. An unknown method with the
 /// prefix of tasks counts as a method of tasks.
-pub(super) fn asks(method: &str) -> Option<Asks> {
+pub(super) fn asks(method: &str) -> Option<MethodKind> {
     if method == TOOLS_CALL {
-        return Some(Asks::Tool);
+        return Some(MethodKind::Tool);
     }
     let known = KNOWN.iter().find(|(known, _)| *known == method).map(|(_, asks)| *asks);
-    known.or_else(|| method.starts_with(TASKS).then_some(Asks::Task))
+    known.or_else(|| method.starts_with(TASKS).then_some(MethodKind::Task))
 }
 
 /// Returns true for a method that MCP 2026-07-28 removed.
@@ -186,10 +186,10 @@ pub(super) fn is_removed(method: &str) -> bool {
 
 /// Returns true for a method whose requests need the header `Mcp-Name` (MCP 2026-07-28,
 /// streamable HTTP, "Standard Request Headers").
-pub(super) fn needs_name(method: &str, asks: Option<Asks>) -> bool {
+pub(super) fn needs_name(method: &str, asks: Option<MethodKind>) -> bool {
     match asks {
-        Some(Asks::Tool | Asks::Prompt) => true,
-        Some(Asks::Resource) => method == RESOURCES_READ,
+        Some(MethodKind::Tool | MethodKind::Prompt) => true,
+        Some(MethodKind::Resource) => method == RESOURCES_READ,
         _ => false,
     }
 }

@@ -8,16 +8,16 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::Pattern;
 use super::target::split;
-use super::{Backend, BackendFrom, Dialect, NoSubject, Subject};
+use super::{Backend, BackendSource, CallTarget, Dialect, UnresolvedTarget};
 use crate::head::Head;
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 
 /// The backends of an `MCPRoute`.
 #[derive(Debug, Default)]
 pub struct RouteBackends {
     separator: String,
     /// The source of the backend for a name without a prefix. `None`: such a name is refused.
-    fallback: Option<Box<BackendFrom>>,
+    fallback: Option<Box<BackendSource>>,
     backends: FxHashMap<String, Exposed>,
     /// The backends of tools whose names need no prefix, by the tool's name.
     bare_tools: FxHashMap<String, String>,
@@ -51,7 +51,7 @@ pub enum Names {
     /// These names.
     Exact(FxHashSet<String>),
     /// Names in which one of these patterns matches anywhere.
-    Matching(Vec<Pattern>),
+    Patterns(Vec<Pattern>),
 }
 
 /// A name without a prefix that tools, or prompts, of two backends share.
@@ -69,7 +69,7 @@ impl Names {
     fn contain(&self, name: &str) -> bool {
         match self {
             Self::Exact(names) => names.contains(name),
-            Self::Matching(patterns) => patterns.iter().any(|pattern| pattern.is_match(name)),
+            Self::Patterns(patterns) => patterns.iter().any(|pattern| pattern.is_match(name)),
         }
     }
 }
@@ -85,18 +85,18 @@ impl NameSelector {
     fn listed(&self) -> impl Iterator<Item = &String> {
         let names = match &self.include {
             Some(Names::Exact(names)) => Some(names),
-            Some(Names::Matching(_)) | None => None,
+            Some(Names::Patterns(_)) | None => None,
         };
         names.into_iter().flatten().filter(|name| self.selects(name))
     }
 }
 
 impl Exposed {
-    fn selector(&self, feature: Feature) -> Option<&NameSelector> {
+    fn selector(&self, feature: TargetKind) -> Option<&NameSelector> {
         match feature {
-            Feature::Tool => self.tools.as_ref(),
-            Feature::Prompt => self.prompts.as_ref(),
-            Feature::Resource | Feature::ResourceTemplate | Feature::Method => None,
+            TargetKind::Tool => self.tools.as_ref(),
+            TargetKind::Prompt => self.prompts.as_ref(),
+            TargetKind::Resource | TargetKind::ResourceTemplate | TargetKind::Method => None,
         }
     }
 
@@ -106,7 +106,7 @@ impl Exposed {
         let lists = selectors.flat_map(|selector| [&selector.include, &selector.exclude]);
         let exact = lists.flatten().filter_map(|names| match names {
             Names::Exact(names) => Some(names),
-            Names::Matching(_) => None,
+            Names::Patterns(_) => None,
         });
         exact.flatten().map(String::as_str)
     }
@@ -120,7 +120,7 @@ impl RouteBackends {
     /// All names without a prefix that two backends share.
     pub fn new(
         separator: String,
-        fallback: Option<BackendFrom>,
+        fallback: Option<BackendSource>,
         backends: Vec<(String, Exposed)>,
     ) -> Result<Self, Vec<SharedName>> {
         let mut shared = Vec::new();
@@ -138,7 +138,7 @@ impl RouteBackends {
             }
             names
         };
-        let (bare_tools, bare_prompts) = (bare(Feature::Tool), bare(Feature::Prompt));
+        let (bare_tools, bare_prompts) = (bare(TargetKind::Tool), bare(TargetKind::Prompt));
         if !shared.is_empty() {
             return Err(shared);
         }
@@ -152,17 +152,17 @@ impl RouteBackends {
     }
 
     /// Returns the source of the backend for names without a prefix.
-    pub fn fallback(&self) -> Option<&BackendFrom> {
+    pub fn fallback(&self) -> Option<&BackendSource> {
         self.fallback.as_deref()
     }
 
     /// Returns true if some backend has a selector for this kind of target.
-    pub(super) fn select(&self, feature: Feature) -> bool {
+    pub(super) fn select(&self, feature: TargetKind) -> bool {
         self.backends.values().any(|exposed| exposed.selector(feature).is_some())
     }
 
     /// Returns true unless a selector of the backend hides the name.
-    pub fn expose(&self, backend: &str, (feature, name): (Feature, &str)) -> bool {
+    pub fn expose(&self, backend: &str, (feature, name): (TargetKind, &str)) -> bool {
         let exposed = self.backends.get(backend);
         let selector = exposed.and_then(|exposed| exposed.selector(feature));
         selector.is_none_or(|selector| selector.selects(name))
@@ -175,13 +175,13 @@ impl RouteBackends {
     /// If the name belongs to no backend of the route, or if its backend is ambiguous.
     pub(super) fn subject<'c>(
         &'c self,
-        (feature, whole): (Feature, &'c str),
+        (feature, whole): (TargetKind, &'c str),
         head: &'c Head,
-    ) -> Result<Subject<'c>, NoSubject<'c>> {
+    ) -> Result<CallTarget<'c>, UnresolvedTarget<'c>> {
         let bare = match feature {
-            Feature::Tool => self.bare_tools.get(whole),
-            Feature::Prompt => self.bare_prompts.get(whole),
-            Feature::Resource | Feature::ResourceTemplate | Feature::Method => None,
+            TargetKind::Tool => self.bare_tools.get(whole),
+            TargetKind::Prompt => self.bare_prompts.get(whole),
+            TargetKind::Resource | TargetKind::ResourceTemplate | TargetKind::Method => None,
         };
         let (prefix, name) = match bare {
             Some(backend) => (Some(backend.as_str()), whole),
@@ -189,26 +189,31 @@ impl RouteBackends {
         };
         let routed = match &self.fallback {
             Some(fallback) => fallback.subject(Dialect::McpRoute, (feature, whole), head)?,
-            None => Subject::plain(Backend::None, feature, whole),
+            None => CallTarget::plain(Backend::None, feature, whole),
         };
         let Some(prefix) = prefix else { return self.known(routed) };
         // A header or an attribute may route the call to another backend than the prefix names.
         let is_routed = matches!(
             self.fallback.as_deref(),
-            Some(BackendFrom::Header(_) | BackendFrom::Attribute(_))
+            Some(BackendSource::Header(_) | BackendSource::Attribute(_))
         );
         match routed.backend {
-            Backend::Named(backend) if is_routed && backend != prefix => Err(NoSubject::Unclear),
-            _ => self.known(Subject::plain(Backend::Named(prefix), feature, name)),
+            Backend::Named(backend) if is_routed && backend != prefix => {
+                Err(UnresolvedTarget::Unclear)
+            }
+            _ => self.known(CallTarget::plain(Backend::Named(prefix), feature, name)),
         }
     }
 
     /// Returns the target if its backend belongs to the route. A method needs no backend.
-    fn known<'c>(&'c self, subject: Subject<'c>) -> Result<Subject<'c>, NoSubject<'c>> {
+    fn known<'c>(
+        &'c self,
+        subject: CallTarget<'c>,
+    ) -> Result<CallTarget<'c>, UnresolvedTarget<'c>> {
         let is_known = subject.backend.name().is_some_and(|name| self.backends.contains_key(name));
-        match is_known || subject.feature == Feature::Method {
+        match is_known || subject.feature == TargetKind::Method {
             true => Ok(subject),
-            false => Err(NoSubject::UnknownBackend { separator: &self.separator }),
+            false => Err(UnresolvedTarget::UnknownBackend { separator: &self.separator }),
         }
     }
 }
@@ -222,7 +227,7 @@ mod tests {
     }
 
     fn matching(pattern: &str) -> Option<Names> {
-        Some(Names::Matching(vec![Pattern::compile(pattern).unwrap()]))
+        Some(Names::Patterns(vec![Pattern::compile(pattern).unwrap()]))
     }
 
     fn bare(include: &[&str], exclude: &[&str]) -> Exposed {
@@ -237,12 +242,14 @@ mod tests {
     }
 
     /// Returns the backend and the name of a call, or the form that the error expects.
-    fn read(route: &RouteBackends, feature: Feature, name: &str) -> String {
+    fn read(route: &RouteBackends, feature: TargetKind, name: &str) -> String {
         match route.subject((feature, name), &Head::default()) {
             Ok(subject) => {
                 format!("{}/{}", subject.backend.name().unwrap_or("-"), subject.name)
             }
-            Err(NoSubject::UnknownBackend { separator }) => format!("BACKEND{separator}TOOL"),
+            Err(UnresolvedTarget::UnknownBackend { separator }) => {
+                format!("BACKEND{separator}TOOL")
+            }
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -262,14 +269,14 @@ mod tests {
             ("b1_del", "BACKEND__TOOL"),
             ("x__b1__del", "BACKEND__TOOL"),
         ] {
-            for feature in [Feature::Tool, Feature::Prompt] {
+            for feature in [TargetKind::Tool, TargetKind::Prompt] {
                 assert_eq!(read(&route, feature, name), expected, "{feature:?} {name}");
             }
         }
-        assert_eq!(read(&route, Feature::Resource, "b1+file:///a"), "b1/file:///a");
-        assert_eq!(read(&route, Feature::Resource, "zz+file:///a"), "BACKEND__TOOL");
-        assert_eq!(read(&route, Feature::Resource, "file:///a"), "BACKEND__TOOL");
-        assert_eq!(read(&route, Feature::Method, "ping"), "-/ping");
+        assert_eq!(read(&route, TargetKind::Resource, "b1+file:///a"), "b1/file:///a");
+        assert_eq!(read(&route, TargetKind::Resource, "zz+file:///a"), "BACKEND__TOOL");
+        assert_eq!(read(&route, TargetKind::Resource, "file:///a"), "BACKEND__TOOL");
+        assert_eq!(read(&route, TargetKind::Method, "ping"), "-/ping");
     }
 
     #[test]
@@ -290,14 +297,14 @@ mod tests {
             // The backend's names need a prefix.
             ("x", "BACKEND__TOOL"),
         ] {
-            assert_eq!(read(&route, Feature::Tool, name), expected, "{name}");
+            assert_eq!(read(&route, TargetKind::Tool, name), expected, "{name}");
         }
-        assert_eq!(read(&route, Feature::Prompt, "a"), "BACKEND__TOOL");
+        assert_eq!(read(&route, TargetKind::Prompt, "a"), "BACKEND__TOOL");
     }
 
     #[test]
     fn contradicting_header_is_refused() {
-        let fallback = Some(BackendFrom::Header("x-backend".to_owned()));
+        let fallback = Some(BackendSource::Header("x-backend".to_owned()));
         let backends =
             vec![("b1".to_owned(), bare(&["a"], &[])), ("b2".to_owned(), bare(&["c"], &[]))];
         let route = RouteBackends::new("__".to_owned(), fallback, backends).unwrap();
@@ -305,7 +312,7 @@ mod tests {
             let header = |value: &str| ("x-backend".to_owned(), value.as_bytes().to_vec());
             let head =
                 Head { headers: backend.map(header).into_iter().collect(), ..Head::default() };
-            let subject = route.subject((Feature::Tool, name), &head);
+            let subject = route.subject((TargetKind::Tool, name), &head);
             subject.map(|subject| subject.backend.name().unwrap_or("-").to_owned()).ok()
         };
         for (name, header, expected) in [
@@ -346,12 +353,12 @@ mod tests {
     fn fallback_names_the_backend_of_bare_names() {
         let backends = || vec![("b1".to_owned(), Exposed::default())];
         let with = |name: &str| {
-            let fallback = Some(BackendFrom::Name(name.to_owned()));
+            let fallback = Some(BackendSource::Name(name.to_owned()));
             RouteBackends::new("__".to_owned(), fallback, backends()).unwrap()
         };
-        assert_eq!(read(&with("b1"), Feature::Tool, "del"), "b1/del");
-        assert_eq!(read(&with("b1"), Feature::Tool, "b1__del"), "b1/del");
-        assert_eq!(read(&with("b1"), Feature::Tool, "zz__del"), "BACKEND__TOOL");
-        assert_eq!(read(&with("zz"), Feature::Tool, "del"), "BACKEND__TOOL");
+        assert_eq!(read(&with("b1"), TargetKind::Tool, "del"), "b1/del");
+        assert_eq!(read(&with("b1"), TargetKind::Tool, "b1__del"), "b1/del");
+        assert_eq!(read(&with("b1"), TargetKind::Tool, "zz__del"), "BACKEND__TOOL");
+        assert_eq!(read(&with("zz"), TargetKind::Tool, "del"), "BACKEND__TOOL");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Dialect, Glob, Possible};
+use super::{Dialect, Glob, OutcomeSet};
 use crate::claims::{Claims, text};
 use crate::json::Json;
 
@@ -88,24 +88,24 @@ impl RequiredClaim {
     ///
     /// A claim of another type is an evaluation error in a native policy, and does not match in an
     /// `MCPRoute`.
-    pub fn holds(&self, claims: Option<&Claims>) -> Possible {
-        let Some(claims) = claims else { return Possible::FALSE };
+    pub fn holds(&self, claims: Option<&Claims>) -> OutcomeSet {
+        let Some(claims) = claims else { return OutcomeSet::FALSE };
         match self.dialect {
-            Dialect::McpRoute if Self::is_of_scopes(&self.name) => Possible::FALSE,
+            Dialect::McpRoute if Self::is_of_scopes(&self.name) => OutcomeSet::FALSE,
             Dialect::McpRoute => match claims.find_by_path(&self.name) {
-                Some(claim) => Possible::of(self.is_there(claim)),
-                None => Possible::FALSE,
+                Some(claim) => OutcomeSet::of(self.is_there(claim)),
+                None => OutcomeSet::FALSE,
             },
             Dialect::Native => {
                 let mut held = None;
                 claims.each_reading(&self.name, &mut |claim| {
-                    let holds = claim.map_or(Possible::FAILURE, |claim| self.compare(claim));
+                    let holds = claim.map_or(OutcomeSet::FAILURE, |claim| self.compare(claim));
                     // If the readings of an ambiguous path differ in their results, the claim
                     // cannot be evaluated.
                     let differs = held.is_some_and(|other| other != holds);
-                    held = Some(if differs { Possible::FAILURE } else { holds });
+                    held = Some(if differs { OutcomeSet::FAILURE } else { holds });
                 });
-                held.unwrap_or(Possible::FALSE)
+                held.unwrap_or(OutcomeSet::FALSE)
             }
         }
     }
@@ -131,22 +131,22 @@ impl RequiredClaim {
     }
 
     /// Compares a claim, and reports a claim of another type as a failure.
-    fn compare(&self, claim: &Json<'_>) -> Possible {
+    fn compare(&self, claim: &Json<'_>) -> OutcomeSet {
         match (claim, self.value_type) {
             (Json::Array(items), ClaimType::StringArray) => {
                 let items = items.iter().filter(|item| **item != Json::Null);
-                items.map(|item| self.compare_value(item)).fold(Possible::FALSE, Possible::or)
+                items.map(|item| self.compare_value(item)).fold(OutcomeSet::FALSE, OutcomeSet::or)
             }
             (claim, _) => self.compare_value(claim),
         }
     }
 
-    fn compare_value(&self, value: &Json<'_>) -> Possible {
+    fn compare_value(&self, value: &Json<'_>) -> OutcomeSet {
         let mut compared = self.values.iter().filter_map(|wanted| wanted.accepts(value)).peekable();
         if compared.peek().is_none() {
-            return Possible::FAILURE;
+            return OutcomeSet::FAILURE;
         }
-        Possible::of(compared.any(|is_equal| is_equal))
+        OutcomeSet::of(compared.any(|is_equal| is_equal))
     }
 }
 
@@ -169,34 +169,34 @@ mod tests {
         let pattern = ClaimValue::Pattern(Glob::new("*@example.com".to_owned()));
         let pattern = required(ClaimType::String, &[pattern]);
         for (required, claim, expected) in [
-            (&one, r#""yes""#, Possible::TRUE),
-            (&one, "true", Possible::TRUE),
-            (&one, "false", Possible::FALSE),
-            (&one, r#""no""#, Possible::FALSE),
-            (&one, "1", Possible::FAILURE),
-            (&one, "null", Possible::FAILURE),
-            (&one, r#"["yes"]"#, Possible::FAILURE),
-            (&one, "{}", Possible::FAILURE),
-            (&list, r#"["x","b"]"#, Possible::TRUE),
-            (&list, r#""a""#, Possible::TRUE),
-            (&list, r#"["x",null]"#, Possible::FALSE),
-            (&list, "[]", Possible::FALSE),
-            (&list, r#"["x",1]"#, Possible::FAILURE),
-            (&list, r#"[1,"a"]"#, Possible::TRUE),
-            (&list, "7", Possible::FAILURE),
-            (&number, "2", Possible::TRUE),
-            (&number, "2.0", Possible::TRUE),
-            (&number, "3", Possible::FALSE),
-            (&number, r#""2""#, Possible::FAILURE),
-            (&number, "9007199254740993", Possible::FAILURE),
-            (&pattern, r#""ana@example.com""#, Possible::TRUE),
-            (&pattern, r#""ana@example.org""#, Possible::FALSE),
+            (&one, r#""yes""#, OutcomeSet::TRUE),
+            (&one, "true", OutcomeSet::TRUE),
+            (&one, "false", OutcomeSet::FALSE),
+            (&one, r#""no""#, OutcomeSet::FALSE),
+            (&one, "1", OutcomeSet::FAILURE),
+            (&one, "null", OutcomeSet::FAILURE),
+            (&one, r#"["yes"]"#, OutcomeSet::FAILURE),
+            (&one, "{}", OutcomeSet::FAILURE),
+            (&list, r#"["x","b"]"#, OutcomeSet::TRUE),
+            (&list, r#""a""#, OutcomeSet::TRUE),
+            (&list, r#"["x",null]"#, OutcomeSet::FALSE),
+            (&list, "[]", OutcomeSet::FALSE),
+            (&list, r#"["x",1]"#, OutcomeSet::FAILURE),
+            (&list, r#"[1,"a"]"#, OutcomeSet::TRUE),
+            (&list, "7", OutcomeSet::FAILURE),
+            (&number, "2", OutcomeSet::TRUE),
+            (&number, "2.0", OutcomeSet::TRUE),
+            (&number, "3", OutcomeSet::FALSE),
+            (&number, r#""2""#, OutcomeSet::FAILURE),
+            (&number, "9007199254740993", OutcomeSet::FAILURE),
+            (&pattern, r#""ana@example.com""#, OutcomeSet::TRUE),
+            (&pattern, r#""ana@example.org""#, OutcomeSet::FALSE),
         ] {
             let claims = serde_json::from_str(&format!("{{\"c\":{claim}}}")).unwrap();
             let claims = Claims::from_json(&claims);
             assert_eq!(required.holds(Some(&claims)), expected, "{required:?} {claim}");
         }
-        assert_eq!(one.holds(None), Possible::FALSE);
-        assert_eq!(one.holds(Some(&Claims::default())), Possible::FALSE);
+        assert_eq!(one.holds(None), OutcomeSet::FALSE);
+        assert_eq!(one.holds(Some(&Claims::default())), OutcomeSet::FALSE);
     }
 }

@@ -12,20 +12,20 @@
 //!   types. Our lists and maps are views of the JSON text ([`view`]), and our own functions for
 //!   `==`, `!=` and `in` compare both.
 
+mod attribute;
+mod budget;
 mod check;
 mod comparison;
 mod conversions;
 mod functions;
+mod inputs;
+mod instrument;
+mod intrinsics;
 mod list;
 mod literals;
-mod meter;
-mod metering;
 mod notes;
-mod overloads;
-mod part;
+mod partial;
 mod pattern;
-mod possible;
-mod reads;
 mod reference;
 mod syntax;
 mod view;
@@ -39,16 +39,16 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value};
 
-pub use self::meter::Budget;
+use self::attribute::{AttributePath, AttributeValue, Params, RequestView, Variable};
+pub use self::budget::Budget;
+pub use self::inputs::Inputs;
 use self::notes::{Doubt, Notes};
-use self::part::{Params, Part, Place, RequestView, Variable};
+pub use self::partial::OutcomeSet;
 pub use self::pattern::Pattern;
-pub use self::possible::Possible;
-pub use self::reads::Reads;
 use self::view::Writer;
-use super::{Dialect, Facts};
+use super::{Dialect, EvalContext};
 use crate::json::LazyObject;
-use crate::mcp::{Arguments, Call, Feature, Problem};
+use crate::mcp::{Arguments, Call, Problem, TargetKind};
 
 /// The maximum length of an expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -56,7 +56,7 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 /// The environment that all conditions share. Building an environment costs as much as ten
 /// evaluations.
 static ENV: LazyLock<Result<Arc<Env>, DeclarationError>> =
-    LazyLock::new(|| overloads::environment().map(Arc::new));
+    LazyLock::new(|| intrinsics::environment().map(Arc::new));
 
 /// A condition over a call and its request (`when` and `cel`).
 ///
@@ -69,9 +69,9 @@ pub struct Condition {
     /// The fixed cost in steps, which evaluation charges in advance.
     steps: u64,
     patterns: Vec<Pattern>,
-    places: Vec<Place>,
+    places: Vec<AttributePath>,
     dialect: Dialect,
-    reads: Reads,
+    reads: Inputs,
     suspicions: Vec<Suspicion>,
 }
 
@@ -185,14 +185,14 @@ impl Condition {
     }
 
     /// Returns the data that the condition can depend on.
-    pub fn reads(&self) -> &Reads {
+    pub fn reads(&self) -> &Inputs {
         &self.reads
     }
 
     /// Returns true if the condition reads data of the request. Such data may be missing or
     /// ambiguous, so that evaluation may fail.
     pub fn can_fail(&self) -> bool {
-        self.reads != Reads::default()
+        self.reads != Inputs::default()
     }
 
     /// Returns the parts of the expression that the author probably did not intend.
@@ -204,8 +204,8 @@ impl Condition {
     ///
     /// # Errors
     /// If the condition reads an ambiguous key, which occurs twice or in several letter cases.
-    pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Outcome, Problem> {
-        if self.reads.resource && facts.subject.feature == Feature::ResourceTemplate {
+    pub fn evaluate(&self, call: &Call<'_>, facts: &EvalContext<'_>) -> Result<Outcome, Problem> {
+        if self.reads.resource && facts.subject.feature == TargetKind::ResourceTemplate {
             return Ok(Outcome::Failed(Failure::Template));
         }
         if facts.budget.is_spent() {
@@ -221,7 +221,7 @@ impl Condition {
             return Ok(Outcome::Failed(Failure::Spent));
         };
         let parameters = Parameters::Known { method: &call.method, args, meta, params };
-        let scope = Scope::new(self, facts, parameters);
+        let scope = Activation::new(self, facts, parameters);
         let budget = facts.budget;
         let outcome = match budget.spend_steps(self.steps) {
             Ok(()) => self.outcome(&scope),
@@ -249,7 +249,7 @@ impl Condition {
         self.dialect == Dialect::McpRoute
     }
 
-    fn outcome(&self, scope: &Scope<'_, '_>) -> Outcome {
+    fn outcome(&self, scope: &Activation<'_, '_>) -> Outcome {
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(scope);
         match Value::resolve_val(&self.expr, &context) {
@@ -280,7 +280,7 @@ fn boolean(value: &dyn Val, unwraps: bool) -> Option<bool> {
 /// budget is spent.
 fn read<'r, 'b>(
     object: &'r Arguments<'b>,
-    facts: &Facts<'_>,
+    facts: &EvalContext<'_>,
 ) -> Result<Option<&'r LazyObject<'b>>, Problem> {
     let read = facts.budget.pay_for_nodes(|allowance| object.get(allowance))?;
     if read.is_none() {
@@ -290,11 +290,11 @@ fn read<'r, 'b>(
 }
 
 /// The variables of one evaluation. The client's data lives as long as `'b`.
-struct Scope<'a, 'b> {
-    facts: &'a Facts<'a>,
+struct Activation<'a, 'b> {
+    facts: &'a EvalContext<'a>,
     parameters: Parameters<'a, 'b>,
     patterns: &'a [Pattern],
-    places: &'a [Place],
+    places: &'a [AttributePath],
     dialect: Dialect,
     notes: Notes,
 }
@@ -311,8 +311,12 @@ enum Parameters<'a, 'b> {
     Unknown,
 }
 
-impl<'a, 'b> Scope<'a, 'b> {
-    fn new(condition: &'a Condition, facts: &'a Facts<'a>, parameters: Parameters<'a, 'b>) -> Self {
+impl<'a, 'b> Activation<'a, 'b> {
+    fn new(
+        condition: &'a Condition,
+        facts: &'a EvalContext<'a>,
+        parameters: Parameters<'a, 'b>,
+    ) -> Self {
         Self {
             facts,
             parameters,
@@ -324,16 +328,16 @@ impl<'a, 'b> Scope<'a, 'b> {
     }
 }
 
-impl<'b> Scope<'_, 'b> {
+impl<'b> Activation<'_, 'b> {
     /// Returns the value of a variable. Returns `None` if the value is unknown or missing.
-    fn part(&self, variable: Variable) -> Option<Part<'_, 'b>> {
+    fn part(&self, variable: Variable) -> Option<AttributeValue<'_, 'b>> {
         let client = self.client();
         let params = match (variable, self.parameters) {
             (Variable::Args, Parameters::Known { args, .. }) => {
-                return Some(Part::Object(args, client));
+                return Some(AttributeValue::Object(args, client));
             }
             (Variable::Meta, Parameters::Known { meta, .. }) => {
-                return Some(Part::Object(meta, client));
+                return Some(AttributeValue::Object(meta, client));
             }
             (Variable::Args | Variable::Meta, Parameters::Unknown) => {
                 self.notes.unknown.set();
@@ -346,13 +350,13 @@ impl<'b> Scope<'_, 'b> {
         };
         let view = RequestView { facts: self.facts, params, client };
         let Variable::Request(node) = variable else { return None };
-        view.has(node).then_some(Part::Request(view, node))
+        view.has(node).then_some(AttributeValue::Request(view, node))
     }
 
     /// Returns the error for a missing name in a place, if `error` stands for a place.
     fn nothing_there(&self, error: &ExecutionError) -> Option<ExecutionError> {
         let ExecutionError::UndeclaredReference(name) = error else { return None };
-        let place = numbered(part::PLACE_PREFIX, name, self.places)?;
+        let place = numbered(attribute::PLACE_PREFIX, name, self.places)?;
         place.find(self).err().map(view::no_such_key)
     }
 
@@ -363,9 +367,9 @@ impl<'b> Scope<'_, 'b> {
     }
 }
 
-impl VariableResolver for Scope<'_, '_> {
+impl VariableResolver for Activation<'_, '_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        if let Some(place) = numbered(part::PLACE_PREFIX, variable, self.places) {
+        if let Some(place) = numbered(attribute::PLACE_PREFIX, variable, self.places) {
             return Some(CowVal::Owned(place.find(self).ok()?.val()));
         }
         if let Some(pattern) = numbered(check::PATTERN_PREFIX, variable, self.patterns) {
@@ -373,8 +377,12 @@ impl VariableResolver for Scope<'_, '_> {
         }
         match Variable::named(variable) {
             Some(variable) => Some(CowVal::Owned(self.part(variable)?.val())),
-            None if variable == metering::BUDGET => Some(CowVal::Borrowed(self.facts.budget as _)),
-            None if variable == metering::NULL => Some(CowVal::Borrowed(&comparison::WrittenNull)),
+            None if variable == instrument::BUDGET => {
+                Some(CowVal::Borrowed(self.facts.budget as _))
+            }
+            None if variable == instrument::NULL => {
+                Some(CowVal::Borrowed(&comparison::WrittenNull))
+            }
             None => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::search::{Candidate, Ended, Search};
-use super::{Facts, Grants, Policy, Subject};
+use super::{CallTarget, EvalContext, Grants, Policy};
 use crate::mcp::{Call, Problem};
 
 /// Proof that a call was decided and may continue. Only a [`Decision`] gives a permit, and only
@@ -122,8 +122,12 @@ impl Policy {
     ///
     /// # Errors
     /// If a condition reads ambiguous arguments. The call is then undecided and must not continue.
-    pub fn evaluate(&self, call: &Call<'_>, facts: &Facts<'_>) -> Result<Evaluation<'_>, Problem> {
-        let grants = Grants::with(self, facts.claims, facts.more_scopes);
+    pub fn evaluate(
+        &self,
+        call: &Call<'_>,
+        facts: &EvalContext<'_>,
+    ) -> Result<Evaluation<'_>, Problem> {
+        let grants = Grants::with(self, facts.claims, facts.extra_scopes);
         if let Some(decision) = self.selected(facts.subject) {
             return Ok(Evaluation { decision, policy: self, grants, candidates: Vec::new() });
         }
@@ -151,7 +155,7 @@ impl Policy {
 
     /// Returns the decision, if selectors of an `MCPRoute` alone decide about the target. Returns
     /// `None` if the rules decide.
-    fn selected(&self, subject: &Subject<'_>) -> Option<Decision<'_>> {
+    fn selected(&self, subject: &CallTarget<'_>) -> Option<Decision<'_>> {
         let (verdict, reason) = match self.exposes(subject) {
             false => (Verdict::Deny { remedy: None }, Reason::NotSelected),
             true if self.governed.includes(subject.feature) => return None,

@@ -1,12 +1,12 @@
 //! The facts about a request that a decision depends on, besides the parameters of its call.
 
-use super::{Budget, Dialect, Subject};
+use super::{Budget, CallTarget, Dialect};
 use crate::claims::Claims;
 use crate::head::Head;
 
 /// The facts that a decision can depend on, besides the parameters of the call.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'f> {
+pub struct EvalContext<'f> {
     /// The language of the policy, which determines how scopes are split.
     pub dialect: Dialect,
     /// The host, path, method and headers of the request.
@@ -14,10 +14,10 @@ pub struct Facts<'f> {
     /// The claims of the request's token, if the request has one.
     pub claims: Option<&'f Claims>,
     /// The target of the call.
-    pub subject: &'f Subject<'f>,
+    pub subject: &'f CallTarget<'f>,
     /// Extra scopes, besides those of the token, to find out whether more scopes would allow the
     /// call.
-    pub more_scopes: &'f [String],
+    pub extra_scopes: &'f [String],
     /// The budget that the evaluation of conditions spends.
     pub budget: &'f Budget,
     /// The facts that are unknown.
@@ -45,7 +45,7 @@ impl Unknown {
 
 /// The reason that a call's target, or its backend, cannot be determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoSubject<'p> {
+pub enum UnresolvedTarget<'p> {
     /// The header that names the backend is repeated or has an ambiguous value, or a URI template
     /// leaves the backend open.
     Unclear,
@@ -59,17 +59,17 @@ pub enum NoSubject<'p> {
     },
 }
 
-impl<'f> Facts<'f> {
+impl<'f> EvalContext<'f> {
     /// Creates the facts of a request, without unknown facts.
     pub fn new(
         dialect: Dialect,
         head: &'f Head,
         claims: Option<&'f Claims>,
-        subject: &'f Subject<'f>,
+        subject: &'f CallTarget<'f>,
         budget: &'f Budget,
     ) -> Self {
         let unknown = Unknown::NOTHING;
-        Self { dialect, head, claims, subject, more_scopes: &[], budget, unknown }
+        Self { dialect, head, claims, subject, extra_scopes: &[], budget, unknown }
     }
 
     /// Returns all scopes, as the token and the extra scopes write them.
@@ -78,6 +78,6 @@ impl<'f> Facts<'f> {
         let native = self.claims.filter(|_| is_native).into_iter().flat_map(Claims::scopes);
         let reference = self.claims.filter(|_| !is_native).into_iter();
         let granted = native.chain(reference.flat_map(Claims::scopes_of_reference));
-        granted.chain(self.more_scopes.iter().map(String::as_str))
+        granted.chain(self.extra_scopes.iter().map(String::as_str))
     }
 }

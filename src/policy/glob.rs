@@ -4,7 +4,7 @@ use super::fold::fold_part;
 
 /// The part of a set of names that a pattern matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Extent {
+pub enum Overlap {
     /// No name.
     Nothing,
     /// At least one name, but not provably all.
@@ -69,15 +69,15 @@ impl Glob {
 
     /// Returns true if this pattern matches every name that `other` matches.
     pub fn covers(&self, other: &Self) -> bool {
-        self.extent(other) == Extent::All
+        self.extent(other) == Overlap::All
     }
 
     /// Returns how much of another pattern's names this pattern matches.
-    pub fn extent(&self, other: &Self) -> Extent {
+    pub fn extent(&self, other: &Self) -> Overlap {
         // Only a star of ours can match a star of the other pattern, because no part of ours
         // contains a star.
         if self.matches(&other.text) {
-            return Extent::All;
+            return Overlap::All;
         }
         let overlaps = match (self.is_exact(), other.is_exact()) {
             (_, true) => false,
@@ -90,7 +90,7 @@ impl Glob {
                     && (ours.ends_with(theirs) || theirs.ends_with(ours))
             }
         };
-        if overlaps { Extent::Some } else { Extent::Nothing }
+        if overlaps { Overlap::Some } else { Overlap::Nothing }
     }
 
     /// Returns true if the pattern matches a name.
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_met_in_part_in_whole_or_not() {
-        use Extent::{All, Nothing, Some};
+        use Overlap::{All, Nothing, Some};
 
         for (pattern, other, expected) in [
             ("*", "file:///*", All),

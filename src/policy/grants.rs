@@ -1,6 +1,6 @@
 //! The scopes of a caller, as the rules of a policy see them.
 
-use super::condition::Possible;
+use super::condition::OutcomeSet;
 use super::{Action, Dialect, Policy, RequiredScopes, Rule, ScopeSet, is_scope_token};
 use crate::claims::Claims;
 
@@ -55,7 +55,7 @@ impl Grants {
     }
 
     /// Evaluates whether the scopes that a rule requires are granted, optionally with extra scopes.
-    pub(super) fn satisfy(&self, rule: &Rule, extra: Option<&RequiredScopes>) -> Possible {
+    pub(super) fn satisfy(&self, rule: &Rule, extra: Option<&RequiredScopes>) -> OutcomeSet {
         let nothing = ScopeSet::default();
         let extra = extra.map_or(&nothing, |extra| &extra.granted);
         let granted = match (rule.action, &self.possible) {
@@ -63,11 +63,11 @@ impl Grants {
             _ => &self.granted,
         };
         if rule.scopes.are_in(granted, extra) {
-            Possible::TRUE
+            OutcomeSet::TRUE
         } else if rule.action == Action::Deny && self.is_unreadable {
-            Possible::FAILURE
+            OutcomeSet::FAILURE
         } else {
-            Possible::FALSE
+            OutcomeSet::FALSE
         }
     }
 }

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 
 use rustc_hash::FxHashMap;
 
-use super::by_feature::ByFeature;
 use super::fold::fold;
+use super::per_kind::PerKind;
 use super::target::folds;
-use super::{Dialect, Rule, Subject, Target};
-use crate::mcp::Feature;
+use super::{CallTarget, Dialect, Rule, Target};
+use crate::mcp::TargetKind;
 
 /// The rules by the names of their targets. The search compares a call only with the rules that can
 /// match, however many rules there are.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    tables: ByFeature<Table>,
+    tables: PerKind<Table>,
     /// The indices of all rules.
     all: Numbers,
 }
@@ -41,7 +41,7 @@ impl Numbers {
 }
 
 impl Table {
-    fn add(&mut self, number: usize, rule: &Rule, feature: Feature, dialect: Dialect) {
+    fn add(&mut self, number: usize, rule: &Rule, feature: TargetKind, dialect: Dialect) {
         let Some(targets) = &rule.targets else { return self.of_any.push(number) };
         let targets = || targets.iter().filter(|target| target.feature == feature);
         if targets().any(|target| !target.name.is_exact()) {
@@ -89,7 +89,7 @@ impl Index {
     pub(super) fn new(rules: &[Rule], dialect: Dialect) -> Self {
         let mut index = Self::default();
         for (number, rule) in rules.iter().enumerate() {
-            for feature in Feature::OF_TARGETS {
+            for feature in TargetKind::OF_TARGETS {
                 index.tables.get_mut(feature).add(number, rule, feature, dialect);
             }
             index.all.push(number);
@@ -98,7 +98,7 @@ impl Index {
     }
 
     /// Returns the indices of the rules that can match the target of a call.
-    pub(super) fn candidates(&self, subject: &Subject<'_>) -> Candidates<'_> {
+    pub(super) fn candidates(&self, subject: &CallTarget<'_>) -> Candidates<'_> {
         let table = self.tables.get(subject.feature);
         let (named, any) = match subject.folded_name() {
             Some(name) => (table.by_name.get(name), &table.of_any),
@@ -112,8 +112,8 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use crate::config;
-    use crate::mcp::Feature;
-    use crate::policy::{Backend, Extent, Subject, Target};
+    use crate::mcp::TargetKind;
+    use crate::policy::{Backend, CallTarget, Overlap, Target};
 
     #[test]
     fn no_rule_that_is_for_a_tool_is_left_out_or_out_of_order() {
@@ -136,12 +136,12 @@ mod tests {
             ("c", &[2, 4, 5]),
             ("", &[2, 4, 5]),
         ] {
-            let subject = |backend| Subject::plain(backend, Feature::Tool, tool);
+            let subject = |backend| CallTarget::plain(backend, TargetKind::Tool, tool);
             let found: Vec<usize> = rules.candidates(&subject(Backend::None)).collect();
             assert_eq!(found, expected, "{tool}");
             let is_for = |number: &usize| {
                 let selects = |backend| {
-                    let is_meant = |t: &Target| t.extent(&subject(backend)).0 != Extent::Nothing;
+                    let is_meant = |t: &Target| t.extent(&subject(backend)).0 != Overlap::Nothing;
                     let targets = rules[*number].targets.as_ref();
                     targets.is_none_or(|targets| targets.iter().any(is_meant))
                 };

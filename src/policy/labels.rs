@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use super::by_feature::ByFeature;
-use super::{BackendFrom, Glob, Rule, Subject};
-use crate::mcp::Feature;
+use super::per_kind::PerKind;
+use super::{BackendSource, CallTarget, Glob, Rule};
+use crate::mcp::TargetKind;
 
 /// The labels of a policy: the backends and targets that its rules name. Strings from callers never
 /// become labels, so the policy bounds the number of labels.
 #[derive(Debug, Default)]
 pub struct Labels {
-    targets: ByFeature<Words>,
+    targets: PerKind<Words>,
     backends: FxHashSet<Arc<str>>,
 }
 
@@ -36,7 +36,7 @@ pub struct Label {
 
 impl Default for Label {
     fn default() -> Self {
-        Self { backend: "".into(), kind: Feature::Tool.as_str(), name: "".into() }
+        Self { backend: "".into(), kind: TargetKind::Tool.as_str(), name: "".into() }
     }
 }
 
@@ -68,11 +68,11 @@ impl Labels {
 
     /// Returns the label of a call's target, in the words of the policy. A name that no rule names
     /// exactly gets the first pattern that matches. A call without a backend gets an empty backend.
-    pub fn of(&self, from: &BackendFrom, subject: &Subject<'_>) -> Label {
+    pub fn of(&self, from: &BackendSource, subject: &CallTarget<'_>) -> Label {
         let other = || Self::OTHER.into();
         let backend = match (subject.backend.name(), from) {
             (None, _) => "".into(),
-            (Some(_), BackendFrom::Name(name)) => name.as_str().into(),
+            (Some(_), BackendSource::Name(name)) => name.as_str().into(),
             (Some(backend), _) => self.backends.get(backend).cloned().unwrap_or_else(other),
         };
         let words = self.targets.get(subject.feature);
@@ -99,7 +99,7 @@ mod tests {
         let policy = &gate.policies[0];
         let words = |backend: Option<&str>, tool| {
             let backend = backend.map_or(Backend::None, Backend::Named);
-            let subject = Subject::plain(backend, Feature::Tool, tool);
+            let subject = CallTarget::plain(backend, TargetKind::Tool, tool);
             let label = policy.rules.labels().of(&policy.backend, &subject);
             format!("{} {}", label.backend, label.name)
         };

@@ -10,7 +10,7 @@ use crate::head::{clear_host, clear_path};
 /// The requests to which a policy applies. Each non-empty list must have an element that matches
 /// the request. If all lists are empty, every request matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Matching {
+pub struct RequestMatcher {
     /// The host names.
     pub hosts: Vec<HostPattern>,
     /// The paths. A path also matches everything below it, unless the path is exact.
@@ -33,7 +33,7 @@ pub(super) enum PathMatch {
     No,
 }
 
-impl Matching {
+impl RequestMatcher {
     /// Returns true if a host in clear form matches, or if the policy names no hosts. `None` means
     /// that no policy of the gate names hosts.
     pub(super) fn matches_host(&self, host: Option<&str>) -> bool {
@@ -275,7 +275,7 @@ mod tests {
     /// all.
     fn meets(prefix: &Option<PathPrefix>, path: &str) -> char {
         let path_prefixes = vec![prefix.clone().unwrap()];
-        let matching = Matching { path_prefixes, ..Matching::default() };
+        let matching = RequestMatcher { path_prefixes, ..RequestMatcher::default() };
         match matching.matches_path(Some(&RequestPath::new(clear_path(path).unwrap()))) {
             PathMatch::Matches => '=',
             PathMatch::Almost => '~',
@@ -335,9 +335,9 @@ mod tests {
 
     #[test]
     fn matching_covers_what_is_narrower() {
-        let hosts = |hosts: &[&str]| Matching {
+        let hosts = |hosts: &[&str]| RequestMatcher {
             hosts: hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect(),
-            ..Matching::default()
+            ..RequestMatcher::default()
         };
         for (wide, narrow) in [
             (hosts(&[]), hosts(&["a.b"])),
@@ -350,9 +350,9 @@ mod tests {
         for other in ["b", "ab", "a.bb"] {
             assert!(!hosts(&["*.b"]).covers(&hosts(&[other])), "{other}");
         }
-        let paths = |prefix: Option<PathPrefix>| Matching {
+        let paths = |prefix: Option<PathPrefix>| RequestMatcher {
             path_prefixes: vec![prefix.unwrap()],
-            ..Matching::default()
+            ..RequestMatcher::default()
         };
         let (prefix, exact) = (PathPrefix::parse("/a"), PathPrefix::exactly("/a"));
         assert!(paths(prefix.clone()).covers(&paths(exact.clone())));

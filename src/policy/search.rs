@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::condition::{Outcome, Possible};
+use super::condition::{Outcome, OutcomeSet};
 use super::index::Candidates;
 use super::{
-    Action, Condition, ConditionErrors, Extent, Facts, Grants, Policy, RequiredScopes, Rule, Target,
+    Action, Condition, ConditionErrors, EvalContext, Grants, Overlap, Policy, RequiredScopes, Rule,
+    Target,
 };
 use crate::mcp::{Call, Problem};
 
@@ -23,7 +24,7 @@ pub(super) struct Search<'p, 'e, 'c> {
     policy: &'p Policy,
     /// The call. `None` if the parameters of calls are not known.
     call: Option<&'e Call<'c>>,
-    facts: &'e Facts<'e>,
+    facts: &'e EvalContext<'e>,
     grants: &'e Grants,
     /// The indices of rules that the search has not yet examined.
     rest: Candidates<'p>,
@@ -38,9 +39,9 @@ pub(super) struct Search<'p, 'e, 'c> {
 pub(super) struct Candidate<'p> {
     pub(super) index: usize,
     rule: &'p Rule,
-    claims: Possible,
+    claims: OutcomeSet,
     /// The outcome of the rule's conditions without extra scopes, after their evaluation.
-    conditions: Option<Possible>,
+    conditions: Option<OutcomeSet>,
     /// The outcome of each evaluated condition.
     pub(super) outcomes: Vec<(ConditionRef, Outcome)>,
 }
@@ -111,7 +112,7 @@ impl ConditionCache {
         &mut self,
         condition: &Arc<Condition>,
         call: &Call<'_>,
-        facts: &Facts<'_>,
+        facts: &EvalContext<'_>,
     ) -> Result<Outcome, Problem> {
         // The search may evaluate a condition that reads scopes again, with extra scopes.
         if Arc::strong_count(condition) == 1 || condition.reads().scopes {
@@ -132,7 +133,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     pub(super) fn new(
         policy: &'p Policy,
         call: Option<&'e Call<'c>>,
-        facts: &'e Facts<'e>,
+        facts: &'e EvalContext<'e>,
         grants: &'e Grants,
     ) -> Self {
         let rest = policy.rules.candidates(facts.subject);
@@ -293,7 +294,7 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
                 continue;
             }
             let claims = self.claims(rule);
-            if claims != Possible::FALSE {
+            if claims != OutcomeSet::FALSE {
                 let (conditions, outcomes) = (None, Vec::new());
                 self.candidates.push(Candidate { index, rule, claims, conditions, outcomes });
             }
@@ -301,31 +302,35 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         true
     }
 
-    fn claims(&self, rule: &Rule) -> Possible {
+    fn claims(&self, rule: &Rule) -> OutcomeSet {
         if self.facts.unknown.claims && !rule.claims.is_empty() {
-            return Possible::ANY;
+            return OutcomeSet::ANY;
         }
         let holds = rule.claims.iter().map(|claim| claim.holds(self.facts.claims));
-        holds.fold(Possible::TRUE, Possible::and)
+        holds.fold(OutcomeSet::TRUE, OutcomeSet::and)
     }
 
     /// Returns the outcome of a candidate, optionally with extra scopes. Checks scopes first,
     /// because evaluating conditions costs more.
-    fn outcome(&mut self, at: usize, extra: Option<&RequiredScopes>) -> Result<Possible, Problem> {
-        let Some(candidate) = self.candidates.get(at) else { return Ok(Possible::FALSE) };
+    fn outcome(
+        &mut self,
+        at: usize,
+        extra: Option<&RequiredScopes>,
+    ) -> Result<OutcomeSet, Problem> {
+        let Some(candidate) = self.candidates.get(at) else { return Ok(OutcomeSet::FALSE) };
         let (rule, claims) = (candidate.rule, candidate.claims);
         let scopes = self.grants.satisfy(rule, extra);
-        let scopes = match self.facts.unknown.scopes && scopes == Possible::FALSE {
-            true => Possible::TRUE.union(Possible::FALSE),
+        let scopes = match self.facts.unknown.scopes && scopes == OutcomeSet::FALSE {
+            true => OutcomeSet::TRUE.union(OutcomeSet::FALSE),
             false => scopes,
         };
-        if scopes == Possible::FALSE {
+        if scopes == OutcomeSet::FALSE {
             return Ok(scopes);
         }
         let reads_scopes = || rule.conditions().any(|condition| condition.reads().scopes);
         let conditions = match (candidate.conditions, extra) {
             (_, Some(extra)) if reads_scopes() => {
-                let facts = Facts { more_scopes: extra.names(), ..*self.facts };
+                let facts = EvalContext { extra_scopes: extra.names(), ..*self.facts };
                 self.conditions(rule, &facts, &mut Vec::new())?
             }
             (Some(conditions), _) => conditions,
@@ -347,17 +352,17 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
     fn conditions(
         &mut self,
         rule: &Rule,
-        facts: &Facts<'_>,
+        facts: &EvalContext<'_>,
         outcomes: &mut Vec<(ConditionRef, Outcome)>,
-    ) -> Result<Possible, Problem> {
+    ) -> Result<OutcomeSet, Problem> {
         let own = match &rule.cel {
             Some(condition) => self.condition(ConditionRef::Cel, condition, facts, outcomes)?,
-            None => Possible::TRUE,
+            None => OutcomeSet::TRUE,
         };
-        if own == Possible::FALSE || rule.targets.is_none() {
+        if own == OutcomeSet::FALSE || rule.targets.is_none() {
             return Ok(own);
         }
-        let mut targets = Possible::FALSE;
+        let mut targets = OutcomeSet::FALSE;
         for (number, target, extent, is_known) in overlapping_targets(rule, facts) {
             // A call for all resources of a template is allowed or denied as one call.
             if self.call.is_some() && !suffices(rule, extent) {
@@ -367,12 +372,12 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
                 Some(condition) => {
                     self.condition(ConditionRef::When(number), condition, facts, outcomes)?
                 }
-                None => Possible::TRUE,
+                None => OutcomeSet::TRUE,
             };
-            let when = if is_known { when } else { when.and(Possible::FAILURE) };
-            let is_part = self.call.is_none() && extent != Extent::All;
-            targets = targets.or(if is_part { when.union(Possible::FALSE) } else { when });
-            if targets == Possible::TRUE {
+            let when = if is_known { when } else { when.and(OutcomeSet::FAILURE) };
+            let is_part = self.call.is_none() && extent != Overlap::All;
+            targets = targets.or(if is_part { when.union(OutcomeSet::FALSE) } else { when });
+            if targets == OutcomeSet::TRUE {
                 break;
             }
         }
@@ -383,19 +388,19 @@ impl<'p, 'e, 'c> Search<'p, 'e, 'c> {
         &mut self,
         reference: ConditionRef,
         condition: &Arc<Condition>,
-        facts: &Facts<'_>,
+        facts: &EvalContext<'_>,
         outcomes: &mut Vec<(ConditionRef, Outcome)>,
-    ) -> Result<Possible, Problem> {
+    ) -> Result<OutcomeSet, Problem> {
         let Some(call) = self.call else { return Ok(condition.possible(facts)) };
         let outcome = self.cache.evaluate(condition, call, facts)?;
-        let possible = Possible::from(&outcome);
+        let possible = OutcomeSet::from(&outcome);
         outcomes.push((reference, outcome));
         Ok(possible)
     }
 
     /// Returns the effects of a rule with this action and this outcome.
-    fn effects(&self, action: Action, outcome: Possible) -> Effects {
-        let Possible { truth, falsity, failure, spent } = outcome;
+    fn effects(&self, action: Action, outcome: OutcomeSet) -> Effects {
+        let OutcomeSet { truth, falsity, failure, spent } = outcome;
         let errors = self.policy.condition_errors;
         let (is_allow, is_deny) = (action == Action::Allow, action == Action::Deny);
         // A condition that cannot be evaluated must not let a call evade a Deny rule, unless the
@@ -429,24 +434,24 @@ fn offers_new_scopes(rule: &Rule, granted: &HashSet<&str>) -> bool {
 /// index, the target, the extent of its match, and true if the backend is known.
 fn overlapping_targets<'r>(
     rule: &'r Rule,
-    facts: &Facts<'_>,
-) -> impl Iterator<Item = (usize, &'r Target, Extent, bool)> {
+    facts: &EvalContext<'_>,
+) -> impl Iterator<Item = (usize, &'r Target, Overlap, bool)> {
     let subject = facts.subject;
     let is_open = facts.unknown.name;
     rule.targets.iter().flatten().enumerate().filter_map(move |(number, target)| {
         let (extent, is_known) = target.extent(subject);
         // If the name is unknown, the backend is unknown, too.
         let extent =
-            if !is_known && is_open && extent == Extent::All { Extent::Some } else { extent };
-        (extent != Extent::Nothing).then_some((number, target, extent, is_known || is_open))
+            if !is_known && is_open && extent == Overlap::All { Overlap::Some } else { extent };
+        (extent != Overlap::Nothing).then_some((number, target, extent, is_known || is_open))
     })
 }
 
 /// Returns true if a match of this extent makes the rule apply. An Allow rule must match everything
 /// that is called; for a Deny rule, any part suffices.
-pub(super) fn suffices(rule: &Rule, extent: Extent) -> bool {
+pub(super) fn suffices(rule: &Rule, extent: Overlap) -> bool {
     match rule.action {
-        Action::Allow => extent == Extent::All,
-        Action::Deny => extent != Extent::Nothing,
+        Action::Allow => extent == Overlap::All,
+        Action::Deny => extent != Overlap::Nothing,
     }
 }

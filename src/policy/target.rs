@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::fold::{fold, is_folded};
-use super::{Action, Condition, Dialect, Extent, Glob, NoSubject, RouteBackends};
+use super::{Action, Condition, Dialect, Glob, Overlap, RouteBackends, UnresolvedTarget};
 use crate::head::Head;
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 
 /// The source of a call's backend.
 #[derive(Debug)]
-pub enum BackendFrom {
+pub enum BackendSource {
     /// The part of the name before this separator, as in `github__create_issue`. For a resource,
     /// the part of the URI before `+`, as in `github+https://…`.
     ToolNamePrefix(String),
@@ -46,11 +46,11 @@ impl<'c> Backend<'c> {
 
 /// The target of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject<'c> {
+pub struct CallTarget<'c> {
     /// The backend.
     pub backend: Backend<'c>,
     /// The kind of target.
-    pub feature: Feature,
+    pub feature: TargetKind,
     /// The name or URI, without the backend's prefix.
     pub name: &'c str,
     /// The target as lenient servers read it. Empty if all servers read the target as written.
@@ -66,15 +66,15 @@ struct Reading {
     name: String,
 }
 
-impl<'c> Subject<'c> {
+impl<'c> CallTarget<'c> {
     /// Creates a target that every server reads as written. A resource template is a pattern.
-    pub fn plain(backend: Backend<'c>, feature: Feature, name: &'c str) -> Self {
-        let is_pattern = feature == Feature::ResourceTemplate;
+    pub fn plain(backend: Backend<'c>, feature: TargetKind, name: &'c str) -> Self {
+        let is_pattern = feature == TargetKind::ResourceTemplate;
         Self { backend, feature, name, readings: Vec::new(), is_pattern }
     }
 
     /// Creates a target for all names that match a pattern.
-    pub fn pattern(backend: Backend<'c>, feature: Feature, pattern: &'c str) -> Self {
+    pub fn pattern(backend: Backend<'c>, feature: TargetKind, pattern: &'c str) -> Self {
         Self { is_pattern: true, ..Self::plain(backend, feature, pattern) }
     }
 
@@ -106,7 +106,7 @@ impl<'c> Subject<'c> {
     }
 }
 
-impl BackendFrom {
+impl BackendSource {
     /// Returns the target of a call. A name with nothing before or after its first separator has no
     /// backend. If the header that names the backend is missing, the backend is unknown.
     ///
@@ -116,12 +116,12 @@ impl BackendFrom {
     pub fn subject<'c>(
         &'c self,
         dialect: Dialect,
-        (feature, whole): (Feature, &'c str),
+        (feature, whole): (TargetKind, &'c str),
         head: &'c Head,
-    ) -> Result<Subject<'c>, NoSubject<'c>> {
-        let is_template = feature == Feature::ResourceTemplate;
+    ) -> Result<CallTarget<'c>, UnresolvedTarget<'c>> {
+        let is_template = feature == TargetKind::ResourceTemplate;
         if is_template && self.separator().is_some() && leaves_backend_open(whole) {
-            return Err(NoSubject::Unclear);
+            return Err(UnresolvedTarget::Unclear);
         }
         let (prefix, name) = self.split(feature, whole);
         let backend = match self {
@@ -132,14 +132,14 @@ impl BackendFrom {
                 match (values.next(), values.next()) {
                     (None, _) => Backend::Unknown,
                     (Some(value), None) => {
-                        Backend::Named(named_by_header(value).ok_or(NoSubject::Unclear)?)
+                        Backend::Named(named_by_header(value).ok_or(UnresolvedTarget::Unclear)?)
                     }
-                    (Some(_), Some(_)) => return Err(NoSubject::Unclear),
+                    (Some(_), Some(_)) => return Err(UnresolvedTarget::Unclear),
                 }
             }
-            Self::Attribute(attribute) => {
-                Backend::Named(head.attribute(attribute).ok_or(NoSubject::NoAttribute(attribute))?)
-            }
+            Self::Attribute(attribute) => Backend::Named(
+                head.attribute(attribute).ok_or(UnresolvedTarget::NoAttribute(attribute))?,
+            ),
             Self::Route(route) => return route.subject((feature, whole), head),
         };
         Ok(self.read(dialect, (feature, whole), (backend, name)))
@@ -151,13 +151,13 @@ impl BackendFrom {
     fn read<'c>(
         &self,
         dialect: Dialect,
-        (feature, whole): (Feature, &str),
+        (feature, whole): (TargetKind, &str),
         (backend, name): (Backend<'c>, &'c str),
-    ) -> Subject<'c> {
-        let mut subject = Subject::plain(backend, feature, name);
+    ) -> CallTarget<'c> {
+        let mut subject = CallTarget::plain(backend, feature, name);
         let folds_name = folds(feature);
         let separator = match (self, feature) {
-            (Self::ToolNamePrefix(separator), Feature::Tool | Feature::Prompt) => {
+            (Self::ToolNamePrefix(separator), TargetKind::Tool | TargetKind::Prompt) => {
                 Some(separator.as_str())
             }
             _ => None,
@@ -187,7 +187,7 @@ impl BackendFrom {
 
     /// Splits a name or URI into its backend and the rest. The backend is `None` if names have no
     /// prefix.
-    pub fn split<'n>(&self, feature: Feature, name: &'n str) -> (Option<&'n str>, &'n str) {
+    pub fn split<'n>(&self, feature: TargetKind, name: &'n str) -> (Option<&'n str>, &'n str) {
         self.separator().map_or((None, name), |separator| split(separator, feature, name))
     }
 
@@ -212,13 +212,13 @@ impl BackendFrom {
 /// Splits a name or URI into its backend, if there is one, and the rest.
 pub(super) fn split<'n>(
     separator: &str,
-    feature: Feature,
+    feature: TargetKind,
     name: &'n str,
 ) -> (Option<&'n str>, &'n str) {
     match feature {
-        Feature::Tool | Feature::Prompt => split_name(name, separator),
-        Feature::Resource | Feature::ResourceTemplate => both_parts(split_uri(name), name),
-        Feature::Method => (None, name),
+        TargetKind::Tool | TargetKind::Prompt => split_name(name, separator),
+        TargetKind::Resource | TargetKind::ResourceTemplate => both_parts(split_uri(name), name),
+        TargetKind::Method => (None, name),
     }
 }
 
@@ -247,10 +247,10 @@ fn both_parts<'n>(parts: Option<(&'n str, &'n str)>, name: &'n str) -> (Option<&
 
 /// Returns true if servers may ignore case, width and invisible characters in names of this kind.
 /// URIs are never folded: the gate accepts only one form of a URI.
-pub(super) fn folds(feature: Feature) -> bool {
+pub(super) fn folds(feature: TargetKind) -> bool {
     match feature {
-        Feature::Tool | Feature::Prompt | Feature::Method => true,
-        Feature::Resource | Feature::ResourceTemplate => false,
+        TargetKind::Tool | TargetKind::Prompt | TargetKind::Method => true,
+        TargetKind::Resource | TargetKind::ResourceTemplate => false,
     }
 }
 
@@ -277,7 +277,7 @@ fn leaves_backend_open(template: &str) -> bool {
 #[derive(Debug)]
 pub struct Target {
     /// The kind of target. A template has the kind of resources.
-    pub feature: Feature,
+    pub feature: TargetKind,
     /// The backend; `None` matches any.
     pub backend: Option<String>,
     /// The name or URI, or a pattern of names or URIs.
@@ -311,7 +311,7 @@ impl Comparison {
 impl Target {
     /// Creates a target, with folded names if the comparison needs these.
     pub fn new(
-        (feature, backend, name): (Feature, Option<String>, Glob),
+        (feature, backend, name): (TargetKind, Option<String>, Glob),
         when: Option<Arc<Condition>>,
         comparison: Comparison,
     ) -> Self {
@@ -338,7 +338,7 @@ impl Target {
     /// The result is uncertain if this target names a backend and the call's backend is unknown.
     /// The condition is not evaluated. A folded target matches if any reading of the call's target
     /// matches.
-    pub fn extent(&self, subject: &Subject<'_>) -> (Extent, bool) {
+    pub fn extent(&self, subject: &CallTarget<'_>) -> (Overlap, bool) {
         let as_sent = (subject.backend, subject.name);
         let (ours, folded) = match &self.folded {
             Some((backend, name)) if subject.readings.is_empty() => {
@@ -363,22 +363,22 @@ impl Target {
         &self,
         (backend, pattern): (Option<&str>, &Glob),
         (theirs, name): (Backend<'_>, &str),
-        subject: &Subject<'_>,
-    ) -> (Extent, bool) {
+        subject: &CallTarget<'_>,
+    ) -> (Overlap, bool) {
         let is_known = match (backend, theirs) {
             (Some(ours), Backend::Named(theirs)) if ours == theirs => true,
-            (Some(_), Backend::Named(_) | Backend::None) => return (Extent::Nothing, true),
+            (Some(_), Backend::Named(_) | Backend::None) => return (Overlap::Nothing, true),
             (Some(_), Backend::Unknown) => false,
             (None, _) => true,
         };
         let is_of_kind = match (self.feature, subject.feature) {
-            (Feature::Resource, Feature::ResourceTemplate) => true,
+            (TargetKind::Resource, TargetKind::ResourceTemplate) => true,
             (ours, theirs) => ours == theirs,
         };
         let extent = match is_of_kind {
             true if subject.is_pattern => pattern.extent(&Glob::new(name.to_owned())),
-            true if pattern.matches(name) => Extent::All,
-            _ => Extent::Nothing,
+            true if pattern.matches(name) => Overlap::All,
+            _ => Overlap::Nothing,
         };
         (extent, is_known)
     }
@@ -388,13 +388,13 @@ impl Target {
 mod tests {
     use super::*;
 
-    fn tool<'n>(backend: Backend<'n>, name: &'n str) -> Subject<'n> {
-        Subject::plain(backend, Feature::Tool, name)
+    fn tool<'n>(backend: Backend<'n>, name: &'n str) -> CallTarget<'n> {
+        CallTarget::plain(backend, TargetKind::Tool, name)
     }
 
     #[test]
     fn a_uri_has_its_backend_before_the_scheme_or_after_ui() {
-        let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
+        let prefixed = BackendSource::ToolNamePrefix("__".to_owned());
         for (uri, backend, rest) in [
             ("files+file:///a+b", Some("files"), "file:///a+b"),
             ("git+https+x://a", Some("git"), "https+x://a"),
@@ -406,7 +406,7 @@ mod tests {
             ("files+", None, "files+"),
             ("files__a", None, "files__a"),
         ] {
-            for feature in [Feature::Resource, Feature::ResourceTemplate] {
+            for feature in [TargetKind::Resource, TargetKind::ResourceTemplate] {
                 assert_eq!(prefixed.split(feature, uri), (backend, rest), "{uri}");
             }
         }
@@ -424,19 +424,19 @@ mod tests {
             ("a+file:///*+b", false),
             ("file", false),
         ] {
-            let asked = (Feature::ResourceTemplate, template);
+            let asked = (TargetKind::ResourceTemplate, template);
             assert_eq!(
                 prefixed.subject(Dialect::Native, asked, &head).is_err(),
                 is_open,
                 "{template}"
             );
-            let named = BackendFrom::Name("only".to_owned());
+            let named = BackendSource::Name("only".to_owned());
             assert!(named.subject(Dialect::Native, asked, &head).is_ok());
         }
-        assert_eq!(prefixed.split(Feature::Prompt, "b__p"), (Some("b"), "p"));
-        assert_eq!(prefixed.split(Feature::Method, "b__p"), (None, "b__p"));
-        let named = BackendFrom::Name("only".to_owned());
-        assert_eq!(named.split(Feature::Resource, "a+b:c"), (None, "a+b:c"));
+        assert_eq!(prefixed.split(TargetKind::Prompt, "b__p"), (Some("b"), "p"));
+        assert_eq!(prefixed.split(TargetKind::Method, "b__p"), (None, "b__p"));
+        let named = BackendSource::Name("only".to_owned());
+        assert_eq!(named.split(TargetKind::Resource, "a+b:c"), (None, "a+b:c"));
     }
 
     #[test]
@@ -449,13 +449,13 @@ mod tests {
             ("github__", None, "github__"),
         ] {
             let head = Head::default();
-            let prefixed = BackendFrom::ToolNamePrefix("__".to_owned());
-            let asked = (Feature::Tool, name);
+            let prefixed = BackendSource::ToolNamePrefix("__".to_owned());
+            let asked = (TargetKind::Tool, name);
             assert_eq!(
                 prefixed.subject(Dialect::Native, asked, &head),
                 Ok(tool(backend.map_or(Backend::None, Backend::Named), rest))
             );
-            let named = BackendFrom::Name("only".to_owned());
+            let named = BackendSource::Name("only".to_owned());
             assert_eq!(
                 named.subject(Dialect::Native, asked, &head),
                 Ok(tool(Backend::Named("only"), name))
@@ -466,9 +466,9 @@ mod tests {
     #[test]
     fn a_header_or_an_attribute_names_the_backend_if_it_is_clear() {
         let header = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
-        let from_header = BackendFrom::Header("x-backend".to_owned());
-        let from_attribute = BackendFrom::Attribute("xds.cluster_name".to_owned());
-        let asked = (Feature::Tool, "a__b");
+        let from_header = BackendSource::Header("x-backend".to_owned());
+        let from_attribute = BackendSource::Attribute("xds.cluster_name".to_owned());
+        let asked = (TargetKind::Tool, "a__b");
         let none = Head { headers: vec![header("backend", b"x")], ..Head::default() };
         assert_eq!(
             from_header.subject(Dialect::Native, asked, &none),
@@ -476,7 +476,7 @@ mod tests {
         );
         assert_eq!(
             from_attribute.subject(Dialect::Native, asked, &none),
-            Err(NoSubject::NoAttribute("xds.cluster_name"))
+            Err(UnresolvedTarget::NoAttribute("xds.cluster_name"))
         );
         let one = Head {
             headers: vec![header("x-backend", b"x")],
@@ -495,7 +495,10 @@ mod tests {
         ] {
             let headers = values.iter().map(|value| header("x-backend", value)).collect();
             let head = Head { headers, ..Head::default() };
-            assert_eq!(from_header.subject(Dialect::Native, asked, &head), Err(NoSubject::Unclear));
+            assert_eq!(
+                from_header.subject(Dialect::Native, asked, &head),
+                Err(UnresolvedTarget::Unclear)
+            );
         }
     }
 
@@ -523,14 +526,14 @@ mod tests {
             ("another backend", Some("a"), "delete", "\u{200b}__delete", false),
         ] {
             let backend = backend.map(str::to_owned);
-            let target = (Feature::Tool, backend, Glob::new(pattern.to_owned()));
+            let target = (TargetKind::Tool, backend, Glob::new(pattern.to_owned()));
             let target = Target::new(target, None, Comparison::Folded);
             let separators =
-                ["__", "_Of_", " "].map(|text| BackendFrom::ToolNamePrefix(text.into()));
+                ["__", "_Of_", " "].map(|text| BackendSource::ToolNamePrefix(text.into()));
             let matches = separators.iter().any(|from| {
-                let asked = (Feature::Tool, called);
+                let asked = (TargetKind::Tool, called);
                 let subject = from.subject(Dialect::Native, asked, &head).unwrap();
-                target.extent(&subject).0 == Extent::All
+                target.extent(&subject).0 == Overlap::All
             });
             assert_eq!(matches, expected, "{label}");
         }

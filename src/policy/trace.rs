@@ -3,8 +3,8 @@
 use super::condition::Outcome;
 use super::decide::{Evaluation, Reason};
 use super::search::{Candidate, ConditionRef, suffices};
-use super::{Action, Condition, Facts, Possible, RequiredClaim, Rule, Target};
-use crate::mcp::Feature;
+use super::{Action, Condition, EvalContext, OutcomeSet, RequiredClaim, Rule, Target};
+use crate::mcp::TargetKind;
 
 /// The trace of one rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +20,7 @@ pub struct RuleTrace<'p> {
     /// The trace of the rule's own condition, if the rule has one.
     pub cel: Option<ConditionTrace<'p>>,
     /// The required claims, each with the result of its evaluation.
-    pub claims: Vec<(&'p RequiredClaim, Possible)>,
+    pub claims: Vec<(&'p RequiredClaim, OutcomeSet)>,
     /// The required scopes.
     pub scopes: &'p [String],
     /// The required scopes that are not granted.
@@ -33,7 +33,7 @@ pub struct TargetTrace<'p> {
     /// The backend, as the rule writes it.
     pub backend: Option<&'p str>,
     /// The kind of target.
-    pub feature: Feature,
+    pub feature: TargetKind,
     /// The name or URI, as the rule writes it.
     pub name: &'p str,
     /// True if backend and name match the call's target closely enough for the rule to apply.
@@ -75,7 +75,7 @@ impl<'p> Evaluation<'p> {
     /// selector decided.
     ///
     /// `facts` must be the facts of this evaluation.
-    pub fn explain(&self, facts: &Facts<'_>) -> Vec<RuleTrace<'p>> {
+    pub fn explain(&self, facts: &EvalContext<'_>) -> Vec<RuleTrace<'p>> {
         let is_by_selector =
             matches!(self.decision.reason(), Reason::Selected | Reason::NotSelected);
         let all = if is_by_selector { 0 } else { self.policy.rules.len() };
@@ -84,7 +84,7 @@ impl<'p> Evaluation<'p> {
         rules.map(|(index, rule)| self.trace(index, rule, facts)).collect()
     }
 
-    fn trace(&self, index: usize, rule: &'p Rule, facts: &Facts<'_>) -> RuleTrace<'p> {
+    fn trace(&self, index: usize, rule: &'p Rule, facts: &EvalContext<'_>) -> RuleTrace<'p> {
         let candidate = self.candidates.iter().find(|candidate| candidate.index == index);
         let target = |(number, target): (usize, &'p Target)| TargetTrace {
             is_backend_known: target.extent(facts.subject).1,
@@ -135,9 +135,9 @@ fn condition_trace<'p>(
 mod tests {
     use crate::claims::Claims;
     use crate::config;
-    use crate::gate::Judged;
+    use crate::gate::EvaluatedCall;
     use crate::head::Head;
-    use crate::policy::Possible;
+    use crate::policy::OutcomeSet;
 
     #[test]
     fn what_was_found_of_each_rule_is_told() {
@@ -165,8 +165,8 @@ policies:
             .unwrap();
         let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call",
             "params":{"name":"t","arguments":{"a":1}}}"#;
-        let judgement = gate.judge(&admitted, body.as_bytes());
-        let Judged { call, evaluation } = judgement.decisive().unwrap();
+        let judgement = gate.authorize(&admitted, body.as_bytes());
+        let EvaluatedCall { call, evaluation } = judgement.deciding_call().unwrap();
         assert_eq!(evaluation.rule_label().as_deref(), Some("decides"));
         assert_eq!(evaluation.condition_errors().collect::<Vec<_>>(), ["fails"]);
 
@@ -177,7 +177,7 @@ policies:
         let failed = fails.cel.as_ref().and_then(|cel| cel.outcome.clone());
         assert!(matches!(failed, Some(Err(_))), "{failed:?}");
         assert_eq!(scopes.missing_scopes, ["missing"]);
-        assert!(matches!(scopes.claims.as_slice(), [(_, Possible::TRUE)]));
+        assert!(matches!(scopes.claims.as_slice(), [(_, OutcomeSet::TRUE)]));
         assert!(decides.missing_scopes.is_empty());
         let cel = decides.cel.as_ref().unwrap();
         assert_eq!((cel.source, &cel.outcome), ("args.a > 0", &Some(Ok(true))));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::gate::{Admitted, Gate, Judgement};
+use crate::gate::{AdmittedRequest, Gate, RequestDecision};
 use crate::policy::{Condition, ConditionTrace, Policy, Rule};
 
 /// The coverage of a policy file by its cases.
@@ -50,7 +50,7 @@ impl Coverage {
     }
 
     /// Adds the coverage of a case.
-    pub fn add(&mut self, admitted: &Admitted, judgement: &Judgement<'_, '_>) {
+    pub fn add(&mut self, admitted: &AdmittedRequest, judgement: &RequestDecision<'_, '_>) {
         let Some(rules) = self.policies.get_mut(&admitted.policy().name) else { return };
         for judged in &judgement.calls {
             let Ok(subject) = admitted.subject(&judged.call) else { continue };

@@ -1,7 +1,7 @@
 //! The differences between the expected and the actual decision of a case.
 
 use super::{ALLOW, Case, DENY, Expected};
-use crate::gate::{Blame, Gate, Judgement};
+use crate::gate::{Gate, RefusalCause, RequestDecision};
 use crate::policy::{Selector, Unselectable};
 
 /// A difference between an expectation and the decision.
@@ -17,10 +17,10 @@ pub struct Difference {
 
 impl Case {
     /// Returns the differences between the expectations of this case and a decision.
-    pub fn differences(&self, gate: &Gate, judgement: &Judgement<'_, '_>) -> Vec<Difference> {
+    pub fn differences(&self, gate: &Gate, judgement: &RequestDecision<'_, '_>) -> Vec<Difference> {
         let Expected { decision, scopes, rule, reason, status } = &self.expected;
         let refusal = judgement.refusal();
-        let decisive = judgement.decisive().map(|judged| &judged.evaluation);
+        let deciding_call = judgement.deciding_call().map(|judged| &judged.evaluation);
         let mut differences = Vec::new();
         let mut compare = |what, expected: String, found: String| {
             if expected != found {
@@ -31,7 +31,7 @@ impl Case {
         compare("decision", (*decision).to_owned(), found.to_owned());
         // A mistake in the case itself must not count as the denial that the case expects.
         if let Some(refusal) = refusal
-            && (refusal.blame != Blame::Policy || refusal.policy.is_none())
+            && (refusal.blame != RefusalCause::Policy || refusal.policy.is_none())
             && reason.is_none()
             && status.is_none()
         {
@@ -43,11 +43,11 @@ impl Case {
                 Some(rule) => format!("`{rule}`"),
                 None => "no rule".to_owned(),
             };
-            let found = decisive.and_then(|evaluation| evaluation.rule_label());
+            let found = deciding_call.and_then(|evaluation| evaluation.rule_label());
             compare("rule", name(expected.clone()), name(found));
         }
         if let Some(expected) = reason {
-            let allowed = || match decisive {
+            let allowed = || match deciding_call {
                 Some(evaluation) => evaluation.decision.reason().as_str(),
                 None => "not_governed",
             };

@@ -20,7 +20,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::lines::Lost;
-use crate::gate::{Blame, Gate};
+use crate::gate::{Gate, RefusalCause};
 use crate::record::Record;
 
 /// The policy label of requests that no policy matches.
@@ -329,13 +329,13 @@ impl Metrics {
         }
         let (verdict, reason) = (record.verdict.as_str(), record.reason);
         match record.blame {
-            None | Some(Blame::Policy) => {
+            None | Some(RefusalCause::Policy) => {
                 let label = record.label.clone();
                 let (backend, target) = (label.backend, [(label.kind, label.name)]);
                 let labels = Decided { policy, verdict, reason, backend, target };
                 self.decisions.get_or_create(&labels).inc();
             }
-            Some(Blame::Request | Blame::Operator) => {
+            Some(RefusalCause::Request | RefusalCause::Operator) => {
                 self.refused_requests.get_or_create(&Refused { policy, verdict, reason }).inc();
             }
         }

@@ -4,7 +4,7 @@ use super::{Doubt, NOT_UTF8, any_term, set_header, with};
 use crate::choices::Choices;
 use crate::model::condition::Term;
 use crate::model::generate::{BACKEND_HEADER, BACKENDS};
-use crate::model::{BackendFrom, Policy, Request};
+use crate::model::{BackendSource, Policy, Request};
 
 /// Names of backends with spellings that servers take for the same.
 const SPELLINGS: [(&str, &[&str]); 2] = [
@@ -60,7 +60,7 @@ pub fn name(choices: &mut Choices<'_>, policies: &[Policy], request: &Request) -
         '!'..='~' => char::from_u32(u32::from(c) + 0xfee0).expect("a character"),
         c => c,
     };
-    let by_low_lines = policies.iter().all(|policy| policy.backend == BackendFrom::Prefix("__"));
+    let by_low_lines = policies.iter().all(|policy| policy.backend == BackendSource::Prefix("__"));
     let spelled = match choices.below(14) {
         0 => name.to_uppercase(),
         1 => name.replace('e', "E"),

@@ -72,7 +72,7 @@ impl Term {
         }
     }
 
-    fn value(self, facts: &Facts<'_>) -> Option<Value> {
+    fn value(self, facts: &EvalContext<'_>) -> Option<Value> {
         let request = facts.request;
         let value = match self {
             Self::Argument(name) | Self::Parameter(name) => request.arguments().get(name).cloned(),
@@ -99,10 +99,10 @@ impl Term {
 
 /// The request and all else that conditions read.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'f> {
+pub struct EvalContext<'f> {
     pub request: &'f Request,
     /// Scopes that are granted beside those of the token.
-    pub more_scopes: &'f [&'f str],
+    pub extra_scopes: &'f [&'f str],
     pub tool: &'f str,
     /// `None`: unknown.
     pub backend: Option<&'f str>,
@@ -165,7 +165,7 @@ impl Condition {
         }
     }
 
-    pub fn outcome(&self, facts: &Facts<'_>) -> Outcome {
+    pub fn outcome(&self, facts: &EvalContext<'_>) -> Outcome {
         match self {
             Self::Equal(term, literal) => equal_to_literal(&term.value(facts)?, literal),
             Self::Unequal(term, literal) => {
@@ -187,7 +187,7 @@ impl Condition {
             Self::Scope(scope) => {
                 let scopes = scopes(facts.request.claims.as_ref().unwrap_or(&Map::new()));
                 let named = scopes.named.iter().any(|named| named == scope);
-                scopes.is_clear.then(|| named || facts.more_scopes.contains(scope))
+                scopes.is_clear.then(|| named || facts.extra_scopes.contains(scope))
             }
             Self::Not(condition) => condition.outcome(facts).map(|outcome| !outcome),
             Self::And(one, other) => and(one.outcome(facts), other.outcome(facts)),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BackendFrom, Policy, Rule, Target};
+use super::{BackendSource, Policy, Rule, Target};
 
 /// Returns the text of a policy file.
 pub fn text(policies: &[Policy]) -> String {
@@ -15,10 +15,10 @@ fn policy(policy: &Policy) -> Value {
     let mut document = json!({
         "name": name,
         "backend": match policy.backend {
-            BackendFrom::Prefix(prefix) => json!({"toolNamePrefix": prefix}),
-            BackendFrom::Name(name) => json!({"name": name}),
-            BackendFrom::Header(name) => json!({"header": name}),
-            BackendFrom::Attribute(name) => json!({"attribute": name}),
+            BackendSource::Prefix(prefix) => json!({"toolNamePrefix": prefix}),
+            BackendSource::Name(name) => json!({"name": name}),
+            BackendSource::Header(name) => json!({"header": name}),
+            BackendSource::Attribute(name) => json!({"attribute": name}),
         },
         "enforce": if policy.covers_prompts { &["tools", "prompts"][..] } else { &["tools"] },
         "conditionErrors": if policy.errors_deny { "Deny" } else { "NoMatch" },

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mcp_authz::claims::{Claims, VerifiedClaims};
 use mcp_authz::config;
-use mcp_authz::gate::{Gate, Judgement};
+use mcp_authz::gate::{Gate, RequestDecision};
 use mcp_authz::head::{Head, PseudoHeader};
 use serde_json::json;
 
@@ -42,13 +42,13 @@ pub fn answer(gate: &Gate, request: &Request) -> Given {
         None => VerifiedClaims::None,
     };
     match gate.admit(head(request), verified) {
-        Ok(admitted) => given(&gate.judge(&admitted, body(request).as_bytes())),
+        Ok(admitted) => given(&gate.authorize(&admitted, body(request).as_bytes())),
         Err(turned_away) => given(&turned_away.judgement),
     }
 }
 
-fn given(judgement: &Judgement<'_, '_>) -> Given {
-    let decision = judgement.decisive().map(|judged| &judged.evaluation.decision);
+fn given(judgement: &RequestDecision<'_, '_>) -> Given {
+    let decision = judgement.deciding_call().map(|judged| &judged.evaluation.decision);
     let rule = decision.and_then(|decision| decision.rule());
     let Err(refusal) = &judgement.answer else {
         let answer = decision.map_or(Answer::NotCovered, |_| Answer::Allowed(rule));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::claims::RequiredClaim;
 use super::condition::{Condition, Term};
 use super::names::matches;
-use super::{BackendFrom, Part, Policy, Request, Rule, Target};
+use super::{BackendSource, Part, Policy, Request, Rule, Target};
 use crate::choices::Choices;
 
 pub const HOSTS: [&str; 4] =
@@ -84,11 +84,11 @@ fn policy(choices: &mut Choices<'_>, name: &'static str, is_selected: bool) -> P
         routes: Vec::new(),
         only_by_name: false,
         backend: match choices.below(8) {
-            0..4 => BackendFrom::Prefix("__"),
-            4 => BackendFrom::Prefix("-"),
-            5 => BackendFrom::Name(choices.pick(&BACKENDS)),
-            6 => BackendFrom::Header(BACKEND_HEADER),
-            _ => BackendFrom::Attribute("xds.cluster_name"),
+            0..4 => BackendSource::Prefix("__"),
+            4 => BackendSource::Prefix("-"),
+            5 => BackendSource::Name(choices.pick(&BACKENDS)),
+            6 => BackendSource::Header(BACKEND_HEADER),
+            _ => BackendSource::Attribute("xds.cluster_name"),
         },
         covers_prompts: choices.percent(60),
         needs_token: choices.percent(20),
@@ -154,7 +154,7 @@ fn target(choices: &mut Choices<'_>, policy: &Policy) -> Target {
     let is_prompt = policy.covers_prompts && choices.percent(25);
     let patterns = if is_prompt { &PROMPT_PATTERNS[..] } else { &TOOL_PATTERNS };
     let backend = match policy.backend {
-        BackendFrom::Name(name) => name,
+        BackendSource::Name(name) => name,
         _ => choices.pick(&BACKENDS),
     };
     Target {
@@ -299,9 +299,9 @@ pub fn request(choices: &mut Choices<'_>, policies: &[Policy]) -> Request {
             backend = target.backend.unwrap_or(backend);
         }
         match policy.backend {
-            BackendFrom::Prefix(prefix) => separator = prefix,
-            BackendFrom::Name(_) => backend = "",
-            BackendFrom::Header(_) | BackendFrom::Attribute(_) => {
+            BackendSource::Prefix(prefix) => separator = prefix,
+            BackendSource::Name(_) => backend = "",
+            BackendSource::Header(_) | BackendSource::Attribute(_) => {
                 let name = if backend == "jira" { "jira" } else { "github" };
                 request.cluster = request.cluster.and(Some(name));
                 for (header, value) in &mut request.headers {

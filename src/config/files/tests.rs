@@ -8,7 +8,7 @@ use super::*;
 
 fn texts(files: Files) -> Result<Vec<String>, String> {
     let (sources, _) = files.into_parts();
-    let text = |source: Result<Source, Problems>| match source {
+    let text = |source: Result<Source, Diagnostics>| match source {
         Ok(source) => Ok(source.text),
         Err(problems) => Err(problems.into_sorted("").iter().map(ToString::to_string).collect()),
     };

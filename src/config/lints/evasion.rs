@@ -1,13 +1,13 @@
 //! Deny rules that a caller can evade.
 
-use super::super::Spot;
-use super::super::problem::{Lint, Problems};
-use super::super::rules::RuleSpots;
+use super::super::Location;
+use super::super::problem::{Diagnostics, Lint};
+use super::super::rules::RuleLocations;
 use crate::head::Head;
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 use crate::policy::{
-    Action, Backend, Budget, Extent, Facts, Grants, Policy, Rule, Subject, Target, Unauthenticated,
-    Unknown,
+    Action, Backend, Budget, CallTarget, EvalContext, Grants, Overlap, Policy, Rule, Target,
+    Unauthenticated, Unknown,
 };
 
 /// The most rules of a policy that all searches together evaluate. The lint does not complete its
@@ -16,7 +16,11 @@ const MAX_LOOKS: usize = 2_000_000;
 
 /// Warns of Deny rules over scopes or claims that a caller evades with no token, or with a token of
 /// fewer scopes. The caller evades the rule if the policy still allows a call that it names.
-pub(super) fn evaded_deny_rules(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+pub(super) fn evaded_deny_rules(
+    policy: &Policy,
+    spots: &[RuleLocations],
+    problems: &mut Diagnostics,
+) {
     let budget = Budget::of(MAX_LOOKS / 16);
     for ((index, rule), spots) in policy.rules.iter().enumerate().zip(spots) {
         let requires_token = requires_scopes(rule)
@@ -29,7 +33,7 @@ pub(super) fn evaded_deny_rules(policy: &Policy, spots: &[RuleSpots], problems: 
         let evasion =
             subjects.iter().find_map(|subject| evasion(policy, (index, rule), subject, &budget));
         let Some(evasion) = evasion else { continue };
-        let Spot { place, keys } = &spots.rule;
+        let Location { place, keys } = &spots.rule;
         problems.lint(Lint::EvadedDenyRule, *place, keys, evasion.message(&rule.label(index)));
     }
 }
@@ -70,35 +74,37 @@ impl Evasion<'_> {
 }
 
 /// Returns the targets that a rule names. Each stands for all calls that match it.
-fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<Subject<'p>> {
+fn subjects<'p>(policy: &Policy, rule: &'p Rule) -> Vec<CallTarget<'p>> {
     match &rule.targets {
         None => {
-            let kinds = Feature::OF_TARGETS.into_iter();
+            let kinds = TargetKind::OF_TARGETS.into_iter();
             let covered = kinds.filter(|feature| policy.governed.includes(*feature));
-            covered.map(|feature| Subject::pattern(Backend::Unknown, feature, "*")).collect()
+            covered.map(|feature| CallTarget::pattern(Backend::Unknown, feature, "*")).collect()
         }
         Some(targets) => targets.iter().flat_map(spellings).collect(),
     }
 }
 
 /// Returns a target as the file spells it and, if the target has one, in its folded form.
-fn spellings(target: &Target) -> impl Iterator<Item = Subject<'_>> {
+fn spellings(target: &Target) -> impl Iterator<Item = CallTarget<'_>> {
     let folded = target.folded_name().map(|name| {
         let backend = target.folded_backend().map_or(Backend::Unknown, Backend::Named);
-        Subject::pattern(backend, target.feature, name.as_str())
+        CallTarget::pattern(backend, target.feature, name.as_str())
     });
-    [Some(Subject::of_target(target)), folded].into_iter().flatten()
+    [Some(CallTarget::of_target(target)), folded].into_iter().flatten()
 }
 
 fn evasion<'p>(
     policy: &'p Policy,
     (index, denying): (usize, &Rule),
-    subject: &Subject<'_>,
+    subject: &CallTarget<'_>,
     budget: &Budget,
 ) -> Option<Evasion<'p>> {
     let head = Head::default();
-    let facts =
-        |unknown| Facts { unknown, ..Facts::new(policy.dialect, &head, None, subject, budget) };
+    let facts = |unknown| EvalContext {
+        unknown,
+        ..EvalContext::new(policy.dialect, &head, None, subject, budget)
+    };
     let no_token = Unknown { head: true, name: true, ..Unknown::NOTHING };
     if policy.unauthenticated != Unauthenticated::Challenge
         && policy.may_evade(index, &facts(no_token), &Grants::default())
@@ -122,14 +128,14 @@ fn evasion<'p>(
     });
     let mut evading = allowing.filter(|rule| {
         let names = rule.scopes.names();
-        let token = Facts { more_scopes: names, ..token };
+        let token = EvalContext { extra_scopes: names, ..token };
         !budget.is_spent() && policy.may_evade(index, &token, &Grants::exactly(&rule.scopes))
     });
     evading.next().map(|rule| Evasion::FewerScopes(rule.scopes.names()))
 }
 
 /// Returns true if a rule can match some of the calls that a target stands for.
-fn names_some(rule: &Rule, subject: &Subject<'_>) -> bool {
-    let overlaps = |target: &Target| target.extent(subject).0 != Extent::Nothing;
+fn names_some(rule: &Rule, subject: &CallTarget<'_>) -> bool {
+    let overlaps = |target: &Target| target.extent(subject).0 != Overlap::Nothing;
     rule.targets.as_ref().is_none_or(|targets| targets.iter().any(overlaps))
 }

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::super::problem::{Lint, Problems};
-use super::super::rules::RuleSpots;
+use super::super::problem::{Diagnostics, Lint};
+use super::super::rules::RuleLocations;
 use super::folded_target;
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 use crate::policy::{Dialect, Glob, Policy, Target};
 
 /// Warns of names of targets that differ in spelling but are equal to Deny rules.
-pub(super) fn confusable_names(policy: &Policy, spots: &[RuleSpots], problems: &mut Problems) {
+pub(super) fn confusable_names(
+    policy: &Policy,
+    spots: &[RuleLocations],
+    problems: &mut Diagnostics,
+) {
     if policy.dialect != Dialect::Native {
         return;
     }
@@ -40,9 +44,9 @@ pub(super) fn confusable_names(policy: &Policy, spots: &[RuleSpots], problems: &
 #[derive(Default)]
 struct Names<'p> {
     /// The names by folded name and folded backend. The backend is `None` if the target names none.
-    of_backend: HashMap<(Feature, String, Option<String>), &'p str>,
+    of_backend: HashMap<(TargetKind, String, Option<String>), &'p str>,
     /// The names by folded name alone, for any backend.
-    of_any: HashMap<(Feature, String), &'p str>,
+    of_any: HashMap<(TargetKind, String), &'p str>,
 }
 
 impl<'p> Names<'p> {
@@ -50,7 +54,7 @@ impl<'p> Names<'p> {
     /// equal.
     fn add(&mut self, target: &'p Target, folded: &Target) -> Option<&'p str> {
         let (name, feature) = (target.name.as_str(), target.feature);
-        if feature == Feature::Resource {
+        if feature == TargetKind::Resource {
             return None;
         }
         let folded_name = folded.folded_name().map_or(name, Glob::as_str).to_owned();

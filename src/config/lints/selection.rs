@@ -1,13 +1,13 @@
 //! Lints about the selection of policies.
 
-use crate::config::problem::{Lint, Problems};
-use crate::config::{Placed, Spot};
-use crate::policy::{Dialect, Matching, Policy};
+use crate::config::problem::{Diagnostics, Lint};
+use crate::config::{LocatedPolicy, Location};
+use crate::policy::{Dialect, Policy, RequestMatcher};
 
 /// Warns of policies in a set of several that only a host or a path selects.
 pub(in crate::config) fn selected_by_address(
-    policies: &[Placed],
-    files: &mut [(Problems, String)],
+    policies: &[LocatedPolicy],
+    files: &mut [(Diagnostics, String)],
 ) {
     let is_selected = |policy: &Policy| !policy.matching.only_by_name;
     if policies.iter().filter(|placed| is_selected(&placed.policy)).count() < 2 {
@@ -16,8 +16,8 @@ pub(in crate::config) fn selected_by_address(
     // An `MCPRoute` cannot name Envoy's routes.
     let own = policies.iter().filter(|placed| placed.policy.dialect == Dialect::Native);
     let own = own.filter(|placed| !placed.mistakes.matching);
-    for Placed { policy, file, spot: Spot { place, keys }, .. } in own {
-        let Matching { hosts, path_prefixes, routes, only_by_name: _ } = &policy.matching;
+    for LocatedPolicy { policy, file, spot: Location { place, keys }, .. } in own {
+        let RequestMatcher { hosts, path_prefixes, routes, only_by_name: _ } = &policy.matching;
         if !routes.is_empty() {
             continue;
         }

@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::super::problem::{Lint, Problems};
-use super::super::rules::RuleSpots;
+use super::super::problem::{Diagnostics, Lint};
+use super::super::rules::RuleLocations;
 use super::{folded_target, is_folded};
-use crate::mcp::Feature;
+use crate::mcp::TargetKind;
 use crate::policy::{Action, ClaimValue, Condition, Dialect, Policy, RequiredClaim, Rule, Target};
 
 /// Warns of rules that can never decide. The result has a bool for each rule: true if the rule can
 /// never decide.
 pub(super) fn shadowed_rules(
     policy: &Policy,
-    spots: &[RuleSpots],
-    problems: &mut Problems,
+    spots: &[RuleLocations],
+    problems: &mut Diagnostics,
 ) -> Vec<bool> {
     let mut shadowed = vec![false; policy.rules.len()];
     let mut earlier = Index::default();
@@ -66,7 +66,7 @@ fn is_free_of_doubt(policy: &Policy, rule: &Rule) -> bool {
     let is_for_all = |target: &Target| target.name.as_str() == "*" && target.backend.is_none();
     // A Deny rule can match a resource template that stands for more than an Allow rule names.
     let is_clear = |target: &Target| match policy.dialect {
-        Dialect::McpRoute => target.feature != Feature::Resource || is_for_all(target),
+        Dialect::McpRoute => target.feature != TargetKind::Resource || is_for_all(target),
         Dialect::Native => is_for_all(target),
     };
     let compares_as_sent = policy.dialect == Dialect::McpRoute;
@@ -128,7 +128,7 @@ fn same_or_none(earlier: Option<&Condition>, later: Option<&Condition>) -> bool 
 pub(super) struct Index {
     /// The rules that name exact targets, by folded name. Names that a Deny rule treats as equal
     /// share an entry.
-    exact: HashMap<(Feature, String), Vec<usize>>,
+    exact: HashMap<(TargetKind, String), Vec<usize>>,
     /// The rules that name targets by pattern, or no target, by the first of their scopes.
     patterns: HashMap<Option<usize>, Vec<usize>>,
 }
@@ -149,7 +149,7 @@ impl Index {
     }
 
     /// Returns the kind and the folded name of a target.
-    pub(super) fn key(target: &Target) -> (Feature, String) {
+    pub(super) fn key(target: &Target) -> (TargetKind, String) {
         (target.feature, target.name.folded().as_str().to_owned())
     }
 

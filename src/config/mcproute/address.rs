@@ -1,8 +1,8 @@
 //! The requests that an `MCPRoute` matches.
 
-use crate::config::decode::{Fields, Item};
-use crate::config::problem::{Lint, Problems};
-use crate::policy::{HostPattern, Matching, PathPrefix};
+use crate::config::decode::{Item, MappingRef};
+use crate::config::problem::{Diagnostics, Lint};
+use crate::policy::{HostPattern, PathPrefix, RequestMatcher};
 
 const DEFAULT_PATH: &str = "/mcp";
 
@@ -10,7 +10,7 @@ const DEFAULT_PATH: &str = "/mcp";
 #[derive(Default)]
 pub(super) struct Address {
     /// The hosts and the path, or `None` if one of them has a mistake.
-    pub(super) matching: Option<Matching>,
+    pub(super) matching: Option<RequestMatcher>,
     pub(super) url: RouteUrl,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum RouteUrl {
 }
 
 impl Address {
-    pub(super) fn read(spec: &Fields<'_>, problems: &mut Problems) -> Self {
+    pub(super) fn read(spec: &MappingRef<'_>, problems: &mut Diagnostics) -> Self {
         let (address, has_mistake) = problems.checked(|problems| {
             let hosts = spec.get("hostnames").map(|item| hosts(&item, problems));
             let hosts = hosts.unwrap_or_default();
@@ -46,17 +46,17 @@ impl Address {
             }
             _ => RouteUrl::Several,
         };
-        let matching = Matching {
+        let matching = RequestMatcher {
             hosts: hosts.into_iter().map(|(_, host)| host).collect(),
             path_prefixes: vec![path],
-            ..Matching::default()
+            ..RequestMatcher::default()
         };
         Self { matching: Some(matching), url }
     }
 }
 
 /// Reads host names. Leaves out those that have a mistake.
-fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)> {
+fn hosts(item: &Item<'_>, problems: &mut Diagnostics) -> Vec<(String, HostPattern)> {
     if item.is_empty_list() {
         let message = "an empty list counts as left out: the route is for every host";
         item.lint(Lint::NoEffect, problems, message);
@@ -77,7 +77,7 @@ fn hosts(item: &Item<'_>, problems: &mut Problems) -> Vec<(String, HostPattern)>
 }
 
 /// Reads the path of a route. The route matches this path only, and no path below it.
-fn path(item: Option<&Item<'_>>, problems: &mut Problems) -> Option<(String, PathPrefix)> {
+fn path(item: Option<&Item<'_>>, problems: &mut Diagnostics) -> Option<(String, PathPrefix)> {
     let text = match item {
         Some(item) => item.any_string(problems)?,
         None => DEFAULT_PATH.to_owned(),

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use super::left::Left;
 use super::selectors::selector;
 use super::{key, shape};
-use crate::config::decode::{Fields, Item};
-use crate::config::problem::{Lint, Problems};
-use crate::config::rules::RuleSpots;
+use crate::config::decode::{Item, MappingRef};
+use crate::config::problem::{Diagnostics, Lint};
+use crate::config::rules::RuleLocations;
 use crate::config::settings::DEFAULT_SEPARATOR;
-use crate::config::shape::Shape;
+use crate::config::shape::MappingSchema;
 use crate::config::targets::backend_mistake;
-use crate::mcp::Feature;
-use crate::policy::{BackendFrom, Exposed, Names, RouteBackends, Rules, SharedName};
+use crate::mcp::TargetKind;
+use crate::policy::{BackendSource, Exposed, Names, RouteBackends, Rules, SharedName};
 
-static BACKEND_REF: Shape = shape(&[
+static BACKEND_REF: MappingSchema = shape(&[
     key("group"),
     key("kind"),
     key("name"),
@@ -42,23 +42,23 @@ pub(super) struct Backends {
 
 /// Returns the parts of `mcpRouteDefaults.backend`: the separator, and the way to find the backend
 /// of a name without a prefix.
-fn of_defaults(from: Option<&BackendFrom>) -> (String, Option<BackendFrom>) {
+fn of_defaults(from: Option<&BackendSource>) -> (String, Option<BackendSource>) {
     let fallback = match from {
-        Some(BackendFrom::ToolNamePrefix(separator)) => return (separator.clone(), None),
-        Some(BackendFrom::Name(name)) => Some(BackendFrom::Name(name.clone())),
-        Some(BackendFrom::Header(name)) => Some(BackendFrom::Header(name.clone())),
-        Some(BackendFrom::Attribute(name)) => Some(BackendFrom::Attribute(name.clone())),
-        Some(BackendFrom::Route(_)) | None => None,
+        Some(BackendSource::ToolNamePrefix(separator)) => return (separator.clone(), None),
+        Some(BackendSource::Name(name)) => Some(BackendSource::Name(name.clone())),
+        Some(BackendSource::Header(name)) => Some(BackendSource::Header(name.clone())),
+        Some(BackendSource::Attribute(name)) => Some(BackendSource::Attribute(name.clone())),
+        Some(BackendSource::Route(_)) | None => None,
     };
     (DEFAULT_SEPARATOR.to_owned(), fallback)
 }
 
 impl Backends {
     pub(super) fn read(
-        spec: &Fields<'_>,
-        default: Option<&BackendFrom>,
+        spec: &MappingRef<'_>,
+        default: Option<&BackendSource>,
         left: &mut Left,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Self {
         let (separator, fallback) = of_defaults(default);
         let mode = spec.get("prefixMode").and_then(|item| item.word(&PREFIX_MODES, problems));
@@ -81,8 +81,8 @@ impl Backends {
                 name_item.problem(problems, message);
                 continue;
             }
-            let from = BackendFrom::ToolNamePrefix(separator.clone());
-            if let Some(mistake) = backend_mistake((Feature::Tool, None), &name, &from) {
+            let from = BackendSource::ToolNamePrefix(separator.clone());
+            if let Some(mistake) = backend_mistake((TargetKind::Tool, None), &name, &from) {
                 name_item.lint(Lint::NoEffect, problems, mistake);
             }
             let prefix = format!("{name}{separator}");
@@ -98,7 +98,7 @@ impl Backends {
             names.push(name.clone());
             backends.push((name, exposed));
         }
-        if let (Some(BackendFrom::Name(name)), Some(list)) = (&fallback, &list)
+        if let (Some(BackendSource::Name(name)), Some(list)) = (&fallback, &list)
             && !names.contains(name)
         {
             let message = format!(
@@ -130,8 +130,8 @@ impl Backends {
     pub(super) fn find_unreachable(
         &self,
         rules: &Rules,
-        spots: &[RuleSpots],
-        problems: &mut Problems,
+        spots: &[RuleLocations],
+        problems: &mut Diagnostics,
     ) {
         let targets = rules
             .iter()
@@ -148,7 +148,7 @@ impl Backends {
                 let message =
                     format!("`{backend}` is none of the backendRefs, so no call matches{hint}");
                 problems.lint(Lint::UnknownBackend, spot.place, &spot.keys, message);
-            } else if !self.route.expose(backend, (Feature::Tool, tool)) {
+            } else if !self.route.expose(backend, (TargetKind::Tool, tool)) {
                 let message = format!(
                     "the `toolSelector` of `{backend}` hides `{tool}`, so no call matches: remove \
                      this target, or expose the tool"
@@ -159,7 +159,7 @@ impl Backends {
     }
 }
 
-fn note_left(fields: &Fields<'_>, left: &mut Left) {
+fn note_left(fields: &MappingRef<'_>, left: &mut Left) {
     left.note(
         fields,
         &[
@@ -177,9 +177,9 @@ fn note_left(fields: &Fields<'_>, left: &mut Left) {
 /// exposes.
 fn exposed(
     item: &Item<'_>,
-    fields: &Fields<'_>,
+    fields: &MappingRef<'_>,
     route_mode: Option<bool>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Exposed {
     let mode_item = fields.get("prefixMode");
     let mode = match &mode_item {

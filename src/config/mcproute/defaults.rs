@@ -1,9 +1,9 @@
 //! The settings of all `MCPRoute` documents that are loaded together.
 
-use crate::config::Spot;
+use crate::config::Location;
 use crate::config::decode::Item;
 use crate::config::found::Mistakes;
-use crate::config::problem::Problems;
+use crate::config::problem::Diagnostics;
 use crate::config::settings::{MCP_ROUTE_DEFAULTS, Settings};
 
 /// The settings that apply where a document gives none itself.
@@ -13,14 +13,14 @@ pub(in crate::config) struct RouteDefaults {
     /// The settings that have a mistake.
     pub(super) mistakes: Mistakes,
     /// The index of the file with these settings, and their place in it.
-    pub(in crate::config) spot: Option<(usize, Spot)>,
+    pub(in crate::config) spot: Option<(usize, Location)>,
 }
 
 /// Reads `mcpRouteDefaults`.
 pub(in crate::config) fn route_defaults(
     item: &Item<'_>,
     file: usize,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> RouteDefaults {
     let (fields, is_unclear) =
         problems.checked(|problems| item.fields(&MCP_ROUTE_DEFAULTS, problems));

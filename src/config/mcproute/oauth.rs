@@ -4,16 +4,16 @@ use super::address::{Address, RouteUrl};
 use super::left::Left;
 use super::{key, shape};
 use crate::config::decode::Item;
-use crate::config::problem::{Lint, Problems};
+use crate::config::problem::{Diagnostics, Lint};
 use crate::config::scopes::supported_scopes;
 use crate::config::settings::is_metadata_url;
-use crate::config::shape::Shape;
+use crate::config::shape::MappingSchema;
 use crate::policy::AcceptedTokens;
 
 /// The well-known path of [RFC 9728, section 3](https://www.rfc-editor.org/rfc/rfc9728#section-3).
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-static OAUTH: Shape = shape(&[
+static OAUTH: MappingSchema = shape(&[
     key("issuer"),
     key("audiences"),
     key("jwks"),
@@ -21,7 +21,7 @@ static OAUTH: Shape = shape(&[
     key("claimToHeaders"),
     key("authorizationServerMetadataUrl"),
 ]);
-static RESOURCE_METADATA: Shape = shape(&[
+static RESOURCE_METADATA: MappingSchema = shape(&[
     key("resource"),
     key("resourceName"),
     key("scopesSupported"),
@@ -45,7 +45,7 @@ impl Oauth {
         item: &Item<'_>,
         (address, default_url): (&Address, Option<&str>),
         left: &mut Left,
-        problems: &mut Problems,
+        problems: &mut Diagnostics,
     ) -> Self {
         let (fields, is_unclear) =
             problems.checked(|problems| item.fields_or_null(&OAUTH, problems));
@@ -93,7 +93,7 @@ impl Oauth {
 fn of_resource(
     item: &Item<'_>,
     default_url: Option<&str>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<String> {
     let resource = item.string(problems)?;
     let url = metadata_url(&resource).filter(|url| is_metadata_url(url));
@@ -119,7 +119,7 @@ fn of_route(
     item: &Item<'_>,
     url: &RouteUrl,
     default_url: Option<&str>,
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<String> {
     match url {
         RouteUrl::One(url) if metadata_url(url).is_some_and(|url| is_metadata_url(&url)) => {

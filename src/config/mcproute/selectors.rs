@@ -1,17 +1,17 @@
 //! The tools and prompts of a backend that an `MCPRoute` exposes.
 
 use super::{key, shape};
-use crate::config::decode::{Fields, Item, one_of};
-use crate::config::problem::{Lint, Problems};
-use crate::config::shape::Shape;
+use crate::config::decode::{Item, MappingRef, one_of};
+use crate::config::problem::{Diagnostics, Lint};
+use crate::config::shape::MappingSchema;
 use crate::config::targets::route_name_doubt;
 use crate::policy::{NameSelector, Names, Pattern};
 
 const KEYS: [&str; 4] = ["include", "includeRegex", "exclude", "excludeRegex"];
-static SELECTOR: Shape = shape(&[key(KEYS[0]), key(KEYS[1]), key(KEYS[2]), key(KEYS[3])]);
+static SELECTOR: MappingSchema = shape(&[key(KEYS[0]), key(KEYS[1]), key(KEYS[2]), key(KEYS[3])]);
 
 /// Reads a selector of tools or prompts.
-pub(super) fn selector(item: &Item<'_>, problems: &mut Problems) -> Option<NameSelector> {
+pub(super) fn selector(item: &Item<'_>, problems: &mut Diagnostics) -> Option<NameSelector> {
     let fields = item.fields_or_null(&SELECTOR, problems)?;
     if KEYS.iter().all(|key| fields.get(key).is_none()) && !fields.has_unclear_key() {
         item.problem(problems, format!("expected {}", one_of(&KEYS)));
@@ -23,9 +23,9 @@ pub(super) fn selector(item: &Item<'_>, problems: &mut Problems) -> Option<NameS
 
 /// Reads a list of names or of patterns. Returns `None` if both lists are empty or missing.
 fn names(
-    fields: &Fields<'_>,
+    fields: &MappingRef<'_>,
     (key, pattern_key): (&str, &str),
-    problems: &mut Problems,
+    problems: &mut Diagnostics,
 ) -> Option<Names> {
     let (list, patterns) = (fields.get(key), fields.get(pattern_key));
     if let (Some(_), Some(item)) = (&list, &patterns) {
@@ -54,7 +54,7 @@ fn names(
     }
     match (names.is_empty(), compiled.is_empty()) {
         (false, _) => Some(Names::Exact(names.into_iter().map(|(name, _)| name).collect())),
-        (true, false) => Some(Names::Matching(compiled)),
+        (true, false) => Some(Names::Patterns(compiled)),
         (true, true) => None,
     }
 }

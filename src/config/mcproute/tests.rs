@@ -81,7 +81,7 @@ fn called(text: &str, claims: Option<Value>, (method, name): (&str, &str)) -> (u
     };
     let params = json!({"name": name, "arguments": {}});
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
-    let judgement = gate.judge(&admitted, body.as_bytes());
+    let judgement = gate.authorize(&admitted, body.as_bytes());
     judgement.refusal().map_or((200, String::new()), |refusal| {
         (refusal.status, refusal.www_authenticate.clone().unwrap_or_default())
     })

@@ -2,43 +2,43 @@
 
 use super::Reading;
 use crate::claims::Claims;
-use crate::config::Spot;
+use crate::config::Location;
 use crate::config::decode::Item;
-use crate::config::problem::{Lint, Problems};
+use crate::config::problem::{Diagnostics, Lint};
 use crate::config::scopes::{Stars, route_scopes, scopes};
-use crate::config::shape::{Holds, Shape, field};
+use crate::config::shape::{MappingSchema, ValueSchema, field};
 use crate::policy::{ClaimType, ClaimValue, Dialect, Glob, RequiredClaim};
 use serde_json::Value as Json;
 
 const CLAIM_TYPES: [(&str, ClaimType); 2] =
     [("String", ClaimType::String), ("StringArray", ClaimType::StringArray)];
 
-pub(super) static SOURCE: Shape = Shape::new(
+pub(super) static SOURCE: MappingSchema = MappingSchema::new(
     "Who calls.",
-    &[field("jwt", Holds::Mapping(&JWT), "What the caller's token says.").required()],
+    &[field("jwt", ValueSchema::Mapping(&JWT), "What the caller's token says.").required()],
 );
 
-static JWT: Shape = Shape {
+static JWT: MappingSchema = MappingSchema {
     any_of: &["scopes", "claims"],
-    ..Shape::new(
+    ..MappingSchema::new(
         "What the caller's token says.",
         &[
             field(
                 "scopes",
-                Holds::Scopes { may_be_empty: false },
+                ValueSchema::Scopes { may_be_empty: false },
                 "All of these are granted, by the claims `scope` and `scp` (RFC 6749, section 3.3).",
             ),
-            field("claims", Holds::Mappings(&CLAIM), "All of these hold."),
+            field("claims", ValueSchema::Mappings(&CLAIM), "All of these hold."),
         ],
     )
 };
 
-static CLAIM: Shape = Shape::new(
+static CLAIM: MappingSchema = MappingSchema::new(
     "A claim of the caller's token.",
     &[
-        field("name", Holds::Text, "The claim; a dotted path leads into objects.").required(),
-        field("valueType", Holds::Word(&[CLAIM_TYPES[0].0, CLAIM_TYPES[1].0]), "String: a single value, one of `values`. StringArray: a list with one of them, or a single one.").required(),
-        field("values", Holds::Scalars, "One of these: strings, in which `*` stands for any characters, booleans or numbers, compared with their type.").required(),
+        field("name", ValueSchema::Text, "The claim; a dotted path leads into objects.").required(),
+        field("valueType", ValueSchema::Word(&[CLAIM_TYPES[0].0, CLAIM_TYPES[1].0]), "String: a single value, one of `values`. StringArray: a list with one of them, or a single one.").required(),
+        field("values", ValueSchema::Scalars, "One of these: strings, in which `*` stands for any characters, booleans or numbers, compared with their type.").required(),
     ],
 );
 
@@ -46,7 +46,7 @@ static CLAIM: Shape = Shape::new(
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) scopes: Vec<String>,
-    pub(super) spots: Vec<Spot>,
+    pub(super) spots: Vec<Location>,
     pub(super) claims: Vec<RequiredClaim>,
 }
 
@@ -121,7 +121,7 @@ impl Reading<'_> {
 }
 
 /// Reports a name that a required claim cannot have, and warns of one that no token has.
-fn check_name(item: &Item<'_>, name: &str, dialect: Dialect, problems: &mut Problems) {
+fn check_name(item: &Item<'_>, name: &str, dialect: Dialect, problems: &mut Diagnostics) {
     match dialect {
         Dialect::McpRoute if name != "scope" && RequiredClaim::is_of_scopes(name) => {
             let message = format!(
@@ -145,7 +145,7 @@ fn check_name(item: &Item<'_>, name: &str, dialect: Dialect, problems: &mut Prob
 }
 
 /// Reads a value of a claim: a string, perhaps with stars, a boolean or a number.
-fn claim_value(item: &Item<'_>, problems: &mut Problems) -> Option<ClaimValue> {
+fn claim_value(item: &Item<'_>, problems: &mut Diagnostics) -> Option<ClaimValue> {
     match item.scalar_value(problems)? {
         Json::String(text) if text.contains('*') => Some(ClaimValue::Pattern(Glob::new(text))),
         Json::String(text) => Some(ClaimValue::String(text)),

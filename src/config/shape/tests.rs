@@ -7,7 +7,7 @@ use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::{Value, json};
 
 use crate::config::decode::json;
-use crate::config::problem::Problems;
+use crate::config::problem::Diagnostics;
 use crate::config::{parse, schema, yaml};
 use crate::suite;
 
@@ -19,7 +19,7 @@ fn compiled(schema: Value) -> (Schemas, SchemaIndex) {
 }
 
 fn documents(text: &str) -> Vec<Value> {
-    let mut problems = Problems::new(PathBuf::from("x").into());
+    let mut problems = Diagnostics::new(PathBuf::from("x").into());
     let documents = yaml::parse(text, &mut problems);
     assert!(documents.is_complete);
     documents.nodes.iter().map(json).collect()

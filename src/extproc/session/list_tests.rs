@@ -249,7 +249,7 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
             session.on(&gate, message, &mut answers).unwrap();
         }
         assert_eq!(session.held_bytes(), part.len());
-        assert!(session.give_up(&gate, Unread::Overloaded, &mut answers).is_none());
+        assert!(session.give_up(&gate, BodyFailure::Overloaded, &mut answers).is_none());
         assert_eq!(session.held_bytes(), 0);
         answers.clear();
         let event = response_body(TOOLS, true);

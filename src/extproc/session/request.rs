@@ -3,7 +3,9 @@
 use super::{End, Misconfiguration, NO_PARTS, Parts, REQUEST_HEADERS, Session, State, Step, Whole};
 use crate::claims::VerifiedClaims;
 use crate::extproc::message::{Answer, BodyMode, Chunk, Encodings, Event, Setup, Violation};
-use crate::gate::{Admitted, Clearance, Gate, Judgement, Refusal, TurnedAway, Unread};
+use crate::gate::{
+    AdmittedRequest, BodyFailure, Clearance, EarlyDecision, Gate, Refusal, RequestDecision,
+};
 use crate::record::Record;
 
 impl Session {
@@ -37,11 +39,11 @@ impl Session {
         };
         let headers = |encodings| [Some(Answer::RequestHeaders(encodings)), None, None];
         if end_of_stream {
-            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            let outcome = Outcome::of(gate, &admitted, gate.authorize_without_body(&admitted));
             return Ok(outcome.end(gate, admitted, false, headers));
         }
         if !self.has_room {
-            let judgement = gate.judge_unread(&admitted, Unread::Overloaded, &[]);
+            let judgement = gate.reject_body(&admitted, BodyFailure::Overloaded, &[]);
             let outcome = Outcome::of(gate, &admitted, judgement);
             return Ok(outcome.end(gate, admitted, true, headers));
         }
@@ -82,9 +84,9 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
         (State::AwaitingBody { admitted, whole }, Event::RequestBody(chunk)) => {
             let is_cut_off = whole == Whole::AtEndOfStream && !chunk.end_of_stream;
             let judgement = if is_cut_off {
-                gate.judge_unread(&admitted, Unread::CutOff, &chunk.bytes)
+                gate.reject_body(&admitted, BodyFailure::CutOff, &chunk.bytes)
             } else {
-                gate.judge(&admitted, &chunk.bytes)
+                gate.authorize(&admitted, &chunk.bytes)
             };
             let outcome = Outcome::of(gate, &admitted, judgement);
             outcome.end(gate, admitted, is_cut_off, |encodings| {
@@ -92,7 +94,7 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
             })
         }
         (State::AwaitingBody { admitted, .. }, Event::RequestTrailers) => {
-            let outcome = Outcome::of(gate, &admitted, gate.judge_bodiless(&admitted));
+            let outcome = Outcome::of(gate, &admitted, gate.authorize_without_body(&admitted));
             outcome.end(gate, admitted, false, |_encodings| {
                 [Some(Answer::RequestTrailers), None, None]
             })
@@ -101,7 +103,7 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
             buffer(gate, (admitted, body, chunks + 1), chunk)
         }
         (State::Buffering { admitted, body, .. }, Event::RequestTrailers) => {
-            let judgement = gate.judge_unread(&admitted, Unread::Trailers, &body);
+            let judgement = gate.reject_body(&admitted, BodyFailure::Trailers, &body);
             let outcome = Outcome::of(gate, &admitted, judgement);
             outcome.end(gate, admitted, false, |encodings| {
                 let headers = Some(Answer::RequestHeaders(encodings));
@@ -130,13 +132,13 @@ pub(super) fn continued(gate: &Gate, state: State, event: Event) -> Result<Step,
 /// limit.
 fn buffer(
     gate: &Gate,
-    (admitted, mut body, chunks): (Admitted, Vec<u8>, usize),
+    (admitted, mut body, chunks): (AdmittedRequest, Vec<u8>, usize),
     chunk: Chunk,
 ) -> Step {
     let unread = if body.len() + chunk.bytes.len() > gate.most_body_bytes(&admitted) {
-        Some(Unread::TooLarge)
+        Some(BodyFailure::TooLarge)
     } else if chunks > gate.limits.max_body_parts {
-        Some(Unread::TooManyParts)
+        Some(BodyFailure::TooManyParts)
     } else {
         None
     };
@@ -147,8 +149,8 @@ fn buffer(
     }
     let end_of_stream = chunk.end_of_stream;
     let outcome = match unread {
-        Some(why) => Outcome::of(gate, &admitted, gate.judge_unread(&admitted, why, &body)),
-        None if end_of_stream => Outcome::of(gate, &admitted, gate.judge(&admitted, &body)),
+        Some(why) => Outcome::of(gate, &admitted, gate.reject_body(&admitted, why, &body)),
+        None if end_of_stream => Outcome::of(gate, &admitted, gate.authorize(&admitted, &body)),
         None => {
             let to = State::Buffering { admitted, body, chunks };
             return Step::Go { to, answers: NO_PARTS };
@@ -174,7 +176,11 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(gate: &Gate, admitted: &Admitted, judgement: Judgement<'_, '_>) -> Self {
+    pub(super) fn of(
+        gate: &Gate,
+        admitted: &AdmittedRequest,
+        judgement: RequestDecision<'_, '_>,
+    ) -> Self {
         let record = Box::new(Record::judged(gate, admitted, &judgement));
         Self { answer: judgement.answer, record }
     }
@@ -185,7 +191,7 @@ impl Outcome {
     pub(super) fn end(
         self,
         gate: &Gate,
-        admitted: Admitted,
+        admitted: AdmittedRequest,
         more: bool,
         parts: impl FnOnce(Encodings) -> Parts,
     ) -> Step {
@@ -204,7 +210,7 @@ impl Outcome {
 }
 
 /// Returns the step of a request that was decided by its headers alone.
-fn turn_away(gate: &Gate, turned_away: TurnedAway, more: bool) -> Step {
+fn turn_away(gate: &Gate, turned_away: EarlyDecision, more: bool) -> Step {
     let record = Box::new(Record::turned_away(gate, &turned_away));
     let end = match turned_away.judgement.answer {
         // The body was not read, so there is no obligation.

@@ -406,7 +406,7 @@ fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -
     for event in before {
         send(&mut session, event, &mut answers);
     }
-    let record = session.give_up(gate, Unread::TimedOut, &mut answers);
+    let record = session.give_up(gate, BodyFailure::TimedOut, &mut answers);
     let mut words: Vec<_> = answers.drain(..).map(word).collect();
     if let Some(record) = record {
         words.push(format!("{:?} {}", record.verdict, record.reason));
@@ -441,7 +441,7 @@ fn what_does_not_come_whole_is_given_up() {
         }
     }
     let mut session = Session::new(true);
-    assert!(session.give_up(&gate, Unread::TimedOut, &mut Vec::new()).is_none());
+    assert!(session.give_up(&gate, BodyFailure::TimedOut, &mut Vec::new()).is_none());
     assert!(!session.is_begun() && !session.is_decided());
 }
 

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use super::{Accept, Member, Message, NotGoverned, Params, Text, member, members, string};
 use crate::json::{JsonError, Kind, Reader};
 use crate::mcp::Problem;
-use crate::mcp::call::{self, Arguments, Call, Feature, Parameters};
-use crate::mcp::methods::Asks;
+use crate::mcp::call::{self, Arguments, Call, Parameters, TargetKind};
+use crate::mcp::methods::MethodKind;
 
 /// The most resources in a subscription. Each costs an evaluation.
 const MOST_SUBSCRIPTIONS: usize = 100;
@@ -15,32 +15,32 @@ const MOST_SUBSCRIPTIONS: usize = 100;
 const MOST_SUBSCRIBED_BYTES: usize = 16 << 10;
 
 /// The target of a call: its feature and its name.
-type Asked<'a> = (Feature, Cow<'a, str>);
+type Asked<'a> = (TargetKind, Cow<'a, str>);
 
 /// Finds the calls in a message by its parameters.
 pub(super) fn message<'a>(
     mut params: Params<'a>,
     (method, id): (Cow<'a, str>, Option<&'a str>),
-    asks: Option<Asks>,
+    asks: Option<MethodKind>,
     accept: Accept,
 ) -> Result<Message<'a>, Problem> {
     let governed = accept.governed;
     let asked = match asks {
-        Some(Asks::Tool) => one(Feature::Tool, &mut params.name, "params.name")?,
-        Some(Asks::Prompt) if governed.prompts => {
-            one(Feature::Prompt, &mut params.name, "params.name")?
+        Some(MethodKind::Tool) => one(TargetKind::Tool, &mut params.name, "params.name")?,
+        Some(MethodKind::Prompt) if governed.prompts => {
+            one(TargetKind::Prompt, &mut params.name, "params.name")?
         }
-        Some(Asks::Resource) if governed.resources => {
-            one(Feature::Resource, &mut params.uri, "params.uri")?
+        Some(MethodKind::Resource) if governed.resources => {
+            one(TargetKind::Resource, &mut params.uri, "params.uri")?
         }
-        Some(Asks::Completion) if governed.prompts || governed.resources => {
+        Some(MethodKind::Completion) if governed.prompts || governed.resources => {
             let (feature, mut name, key) = completed(params.reference.as_ref(), accept.max_depth)?;
             match governed.includes(feature) {
                 true => one(feature, &mut name, key)?,
                 false => other(&method, accept)?,
             }
         }
-        Some(Asks::Notifications) if governed.resources || !accept.tasks => {
+        Some(MethodKind::Notifications) if governed.resources || !accept.tasks => {
             let Heard { resources, of_tasks } =
                 heard(params.notifications.as_ref(), accept.max_depth)?;
             if of_tasks && !accept.tasks {
@@ -52,7 +52,7 @@ pub(super) fn message<'a>(
             }
             asked
         }
-        Some(Asks::Task) if !accept.tasks => return Ok(Message::Task { method, id }),
+        Some(MethodKind::Task) if !accept.tasks => return Ok(Message::Task { method, id }),
         _ => other(&method, accept)?,
     };
     if asked.is_empty() {
@@ -72,12 +72,12 @@ fn other<'a>(method: &Cow<'a, str>, accept: Accept) -> Result<Vec<Asked<'a>>, Pr
     if !accept.governed.methods {
         return Ok(Vec::new());
     }
-    let name = usable(Some(Text::String(method.clone())), Feature::Method, "method")?;
-    Ok(vec![(Feature::Method, name)])
+    let name = usable(Some(Text::String(method.clone())), TargetKind::Method, "method")?;
+    Ok(vec![(TargetKind::Method, name)])
 }
 
 fn one<'a>(
-    feature: Feature,
+    feature: TargetKind,
     name: &mut Option<Text<'a>>,
     key: &'static str,
 ) -> Result<Vec<Asked<'a>>, Problem> {
@@ -87,7 +87,7 @@ fn one<'a>(
 /// Checks that rules can decide about a name and that logs can hold it.
 fn usable<'a>(
     name: Option<Text<'a>>,
-    feature: Feature,
+    feature: TargetKind,
     key: &'static str,
 ) -> Result<Cow<'a, str>, Problem> {
     let name = match name {
@@ -99,7 +99,7 @@ fn usable<'a>(
 
 fn parameters<'a>(
     params: &Params<'a>,
-    asks: Option<Asks>,
+    asks: Option<MethodKind>,
     max_depth: usize,
 ) -> Result<Parameters<'a>, Problem> {
     let unusable = |key| Problem::NoUsableCall(key, "is not an object");
@@ -107,7 +107,7 @@ fn parameters<'a>(
         return Err(unusable("params"));
     }
     let arguments = match asks {
-        Some(Asks::Tool | Asks::Prompt) => Arguments::of(params.arguments, max_depth),
+        Some(MethodKind::Tool | MethodKind::Prompt) => Arguments::of(params.arguments, max_depth),
         _ => Some(Arguments::new(None, max_depth)),
     };
     Ok(Parameters {
@@ -130,7 +130,7 @@ fn object<'a>(
 }
 
 /// The feature that a completion is for, its name if there is one, and the key of that name.
-type Completed<'a> = (Feature, Option<Text<'a>>, &'static str);
+type Completed<'a> = (TargetKind, Option<Text<'a>>, &'static str);
 
 /// Reads the target of a completion from `params.ref`.
 fn completed<'a>(
@@ -158,11 +158,12 @@ fn completed<'a>(
         return Err(Problem::NoUsableCall("params.ref", "has both a name and a URI"));
     }
     match kind.as_ref().and_then(Text::as_str) {
-        Some("ref/prompt") => Ok((Feature::Prompt, name, "params.ref.name")),
+        Some("ref/prompt") => Ok((TargetKind::Prompt, name, "params.ref.name")),
         Some("ref/resource") => {
             let text = uri.as_ref().and_then(Text::as_str);
             let is_template = text.is_some_and(|uri| uri.contains('{'));
-            let feature = if is_template { Feature::ResourceTemplate } else { Feature::Resource };
+            let feature =
+                if is_template { TargetKind::ResourceTemplate } else { TargetKind::Resource };
             Ok((feature, uri, "params.ref.uri"))
         }
         _ => {
@@ -223,7 +224,7 @@ fn subscribed(uris: Option<Vec<Text<'_>>>) -> Result<Vec<Asked<'_>>, Problem> {
     if uris.len() > MOST_SUBSCRIPTIONS {
         return Err(Problem::NoUsableCall(KEY, "holds more than 100 URIs"));
     }
-    let asked = |uri| Ok((Feature::Resource, usable(Some(uri), Feature::Resource, KEY)?));
+    let asked = |uri| Ok((TargetKind::Resource, usable(Some(uri), TargetKind::Resource, KEY)?));
     let asked = uris.into_iter().map(asked).collect::<Result<Vec<_>, _>>()?;
     if asked.iter().map(|(_, uri)| uri.len()).sum::<usize>() > MOST_SUBSCRIBED_BYTES {
         return Err(Problem::NoUsableCall(KEY, "holds more than 16 KiB"));

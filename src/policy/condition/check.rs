@@ -9,11 +9,12 @@ use cel::common::ast::{
 };
 
 use super::functions;
+use super::inputs::{Inputs, RequestField};
 use super::pattern::Pattern;
-use super::reads::{Node, Reads};
 use super::syntax::{is_never_boolean, qualified_name, syntax_errors, trailing_comment};
 use super::{
-    Condition, ConditionError, Suspicion, SuspicionKind, comparison, literals, metering, reference,
+    Condition, ConditionError, Suspicion, SuspicionKind, comparison, instrument, literals,
+    reference,
 };
 use crate::claims::Claims;
 use crate::policy::Dialect;
@@ -84,14 +85,14 @@ fn parse_and_check(
         errors: Vec::new(),
         suspicions: Vec::new(),
         patterns: Vec::new(),
-        reads: Reads::default(),
+        reads: Inputs::default(),
     };
     if check.part(&mut expr).is_some() && check.errors.is_empty() {
         check.error(expr.id, NEVER_BOOLEAN.to_owned());
     }
     let Check { errors, suspicions, patterns, reads, .. } = check;
     if errors.is_empty() {
-        let (steps, places) = metering::meter(&mut expr, dialect);
+        let (steps, places) = instrument::meter(&mut expr, dialect);
         let (source, env, steps) = (source.to_owned(), Arc::clone(env), 1 + steps);
         Ok(Condition { source, env, expr, steps, patterns, places, dialect, reads, suspicions })
     } else {
@@ -109,7 +110,7 @@ struct Check<'c> {
     errors: Vec<ConditionError>,
     suspicions: Vec<Suspicion>,
     patterns: Vec<Pattern>,
-    reads: Reads,
+    reads: Inputs,
 }
 
 impl Check<'_> {
@@ -131,9 +132,13 @@ impl Check<'_> {
     }
 
     /// Records that the expression uses the complete value of a part of `request`.
-    fn whole(&mut self, node: Node, id: u64, kind: SuspicionKind) {
+    fn whole(&mut self, node: RequestField, id: u64, kind: SuspicionKind) {
         self.reads.whole(node);
-        if let Node::Tool | Node::Prompt | Node::Backend | Node::Mcp = node {
+        if let RequestField::Tool
+        | RequestField::Prompt
+        | RequestField::Backend
+        | RequestField::Mcp = node
+        {
             let message = "this name is as it was sent, and a server may take another spelling for \
                            it: name it in `target`, where Deny rules compare without regard to \
                            case, width and invisible characters";
@@ -143,7 +148,7 @@ impl Check<'_> {
 
     /// Checks an expression. If the expression is a part of `request`, returns this part; the
     /// caller then records which of its members are read.
-    fn part(&mut self, ided: &mut IdedExpr) -> Option<Node> {
+    fn part(&mut self, ided: &mut IdedExpr) -> Option<RequestField> {
         if self.depth >= MAX_DEPTH {
             // One error for the depth suffices.
             if self.depth == MAX_DEPTH {
@@ -220,10 +225,10 @@ impl Check<'_> {
     }
 
     /// Checks the access to a member of a part of `request`, and returns the member.
-    fn member(&mut self, id: u64, node: Node, name: &str) -> Option<Node> {
+    fn member(&mut self, id: u64, node: RequestField, name: &str) -> Option<RequestField> {
         let known = node.members();
         match node {
-            Node::Headers | Node::HeadersAll => {
+            RequestField::Headers | RequestField::HeadersAll => {
                 let lower = name.to_ascii_lowercase();
                 if lower != name {
                     let message = format!(
@@ -234,7 +239,7 @@ impl Check<'_> {
                 }
                 self.reads.headers.insert(lower);
             }
-            Node::Claims if Claims::SCOPE_CLAIMS.contains(&name) => {
+            RequestField::Claims if Claims::SCOPE_CLAIMS.contains(&name) => {
                 self.error(
                     id,
                     format!(
@@ -242,7 +247,9 @@ impl Check<'_> {
                     ),
                 );
             }
-            Node::Claims | Node::Params | Node::Scopes => self.reads.whole(node),
+            RequestField::Claims | RequestField::Params | RequestField::Scopes => {
+                self.reads.whole(node);
+            }
             _ if known.is_empty() => {
                 self.error(id, format!("there is no `{name}` in a text"));
             }
@@ -272,10 +279,10 @@ impl Check<'_> {
         }
     }
 
-    fn identifier(&mut self, id: u64, name: &str) -> Option<Node> {
+    fn identifier(&mut self, id: u64, name: &str) -> Option<RequestField> {
         match name {
             _ if self.variables.iter().any(|variable| variable == name) => {}
-            REQUEST => return Some(Node::Request),
+            REQUEST => return Some(RequestField::Request),
             ARGS => self.reads.args = true,
             META => self.reads.meta = true,
             _ if self.env.types().find_type(name).is_some() => {}
@@ -297,7 +304,7 @@ impl Check<'_> {
         None
     }
 
-    fn select(&mut self, ided: &mut IdedExpr) -> Option<Node> {
+    fn select(&mut self, ided: &mut IdedExpr) -> Option<RequestField> {
         // Types have qualified names, such as `google.protobuf.Timestamp`.
         if let Some(name) = qualified_name(&ided.expr)
             && self.env.types().find_type(&name).is_some()
@@ -312,7 +319,7 @@ impl Check<'_> {
     }
 
     /// Checks `x[y]`, `x[?y]` and `x.?y`. Returns a member of `request` if `y` is a string literal.
-    fn index(&mut self, id: u64, call: &mut CallExpr) -> Option<Node> {
+    fn index(&mut self, id: u64, call: &mut CallExpr) -> Option<RequestField> {
         let [operand, key] = call.args.as_mut_slice() else { return None };
         let part = self.part(operand);
         match (part, &key.expr) {
@@ -351,7 +358,7 @@ impl Check<'_> {
         self.variables.truncate(outside);
     }
 
-    fn call(&mut self, ided: &mut IdedExpr) -> Option<Node> {
+    fn call(&mut self, ided: &mut IdedExpr) -> Option<RequestField> {
         let id = ided.id;
         let Expr::Call(call) = &mut ided.expr else { return None };
         if [operators::INDEX, operators::OPT_INDEX, operators::OPT_SELECT]
@@ -368,7 +375,7 @@ impl Check<'_> {
             let key = key.inner().to_owned();
             match self.part(map) {
                 // The expression looks for this header only.
-                Some(node @ (Node::Headers | Node::HeadersAll)) => {
+                Some(node @ (RequestField::Headers | RequestField::HeadersAll)) => {
                     self.member(id, node, &key);
                 }
                 part => part.into_iter().for_each(|node| self.reads.whole(node)),

@@ -8,9 +8,9 @@ use cel::common::traits::{Iterable, Zeroer};
 use cel::common::types::{CelDouble, CelMap, CelNull, CelOptional, Kind, Type};
 use cel::common::value::{StaticVal, Val};
 
-use super::meter::{self, Budget, ELEMENT};
+use super::budget::{self, Budget, ELEMENT};
+use super::intrinsics;
 use super::notes::Unreadable;
-use super::overloads;
 use crate::policy::Dialect;
 
 /// The result of comparing values of two types.
@@ -45,21 +45,21 @@ pub(super) fn function(call: &CallExpr, typing: Typing, is_repeated: bool) -> Op
     let [left, right] = call.args.as_slice() else { return None };
     let scalars = is_scalar(&left.expr) || is_scalar(&right.expr);
     Some(match (call.func_name.as_str(), typing) {
-        (operators::EQUALS, Typing::Strict) => overloads::STRICT_EQUALS,
-        (operators::NOT_EQUALS, Typing::Strict) => overloads::STRICT_DIFFERS,
-        (operators::IN, Typing::Strict) => overloads::STRICT_CONTAINS,
-        (operators::EQUALS, Typing::Lenient) if !scalars => overloads::EQUALS,
-        (operators::NOT_EQUALS, Typing::Lenient) if !scalars => overloads::DIFFERS,
+        (operators::EQUALS, Typing::Strict) => intrinsics::STRICT_EQUALS,
+        (operators::NOT_EQUALS, Typing::Strict) => intrinsics::STRICT_DIFFERS,
+        (operators::IN, Typing::Strict) => intrinsics::STRICT_CONTAINS,
+        (operators::EQUALS, Typing::Lenient) if !scalars => intrinsics::EQUALS,
+        (operators::NOT_EQUALS, Typing::Lenient) if !scalars => intrinsics::DIFFERS,
         (operators::IN, Typing::Lenient)
             if (is_repeated || !is_scalar(&left.expr) || is_null(&left.expr))
                 && !is_list_of_scalars(&right.expr) =>
         {
-            overloads::CONTAINS
+            intrinsics::CONTAINS
         }
-        (operators::LESS, _) => overloads::LESS,
-        (operators::LESS_EQUALS, _) => overloads::LESS_EQUALS,
-        (operators::GREATER, _) => overloads::GREATER,
-        (operators::GREATER_EQUALS, _) => overloads::GREATER_EQUALS,
+        (operators::LESS, _) => intrinsics::LESS,
+        (operators::LESS_EQUALS, _) => intrinsics::LESS_EQUALS,
+        (operators::GREATER, _) => intrinsics::GREATER,
+        (operators::GREATER_EQUALS, _) => intrinsics::GREATER_EQUALS,
         _ => return None,
     })
 }
@@ -196,7 +196,7 @@ pub(super) fn equal_operands(
         (Kind::NullType, Kind::NullType) => Ok(true),
         (left, right) if comparable(left, right) && !is_unreadable(a) => {
             // Comparing a short string takes no longer than comparing a number.
-            budget.spend(meter::text(a).min(meter::text(b)).saturating_sub(ELEMENT))?;
+            budget.spend(budget::text(a).min(budget::text(b)).saturating_sub(ELEMENT))?;
             Ok(a.equals(b))
         }
         _ => match typing {
@@ -230,12 +230,12 @@ fn equal_maps(
     let mut differs = false;
     let mut other_keys = other_keys.iter();
     while let Some(key) = other_keys.next() {
-        budget.spend(ELEMENT + meter::text(key))?;
+        budget.spend(ELEMENT + budget::text(key))?;
         differs |= left.get(key).is_err();
     }
     let mut keys = keys.iter();
     while let Some(key) = keys.next() {
-        budget.spend(ELEMENT + meter::text(key))?;
+        budget.spend(ELEMENT + budget::text(key))?;
         match (left.get(key), right.get(key)) {
             (Ok(a), Ok(b)) => match equal(a.as_ref(), b.as_ref(), typing, budget) {
                 Ok(equal) => differs |= !equal,
@@ -284,7 +284,7 @@ pub(super) fn contains(
     {
         return any_equal(items, value, typing, budget);
     }
-    budget.spend(meter::text(value))?;
+    budget.spend(budget::text(value))?;
     let Some(found) = container.as_container() else {
         return Err(ExecutionError::no_such_overload(
             "@in",
@@ -333,7 +333,7 @@ fn any_equal(
             Err(error) => found = Err(error),
         }
     }
-    if budget.is_spent() { Err(meter::spent()) } else { found }
+    if budget.is_spent() { Err(budget::spent()) } else { found }
 }
 
 /// Checks that a missing key is missing for every reader.

@@ -68,43 +68,43 @@ fn what_could_only_fail_later_is_refused_at_load() {
 #[test]
 fn what_a_condition_reads_is_known_at_load() {
     let reads = |source: &str| Condition::compile(source, Dialect::Native).unwrap().reads().clone();
-    let nothing = Reads::default();
+    let nothing = Inputs::default();
     assert_eq!(reads("request.mcp.method == request.mcp.tool"), nothing);
-    let request_line = Reads { request_line: true, ..nothing.clone() };
+    let request_line = Inputs { request_line: true, ..nothing.clone() };
     assert_eq!(reads("request.host == request.path + request.mcp.tool"), request_line);
     assert_eq!(reads("request.method == 'GET'"), request_line);
-    let backend = Reads { backend: true, ..nothing.clone() };
+    let backend = Inputs { backend: true, ..nothing.clone() };
     assert_eq!(reads("request.mcp.backend == ''"), backend);
-    assert_eq!(reads("args.x == 1"), Reads { args: true, ..nothing.clone() });
-    assert_eq!(reads("meta.x == 1"), Reads { meta: true, ..nothing.clone() });
-    assert_eq!(reads("request.mcp.params.x == 1"), Reads { params: true, ..nothing.clone() });
-    let claims = Reads { claims: true, ..nothing.clone() };
+    assert_eq!(reads("args.x == 1"), Inputs { args: true, ..nothing.clone() });
+    assert_eq!(reads("meta.x == 1"), Inputs { meta: true, ..nothing.clone() });
+    assert_eq!(reads("request.mcp.params.x == 1"), Inputs { params: true, ..nothing.clone() });
+    let claims = Inputs { claims: true, ..nothing.clone() };
     assert_eq!(reads("request.auth.jwt.claims.x == 1"), claims);
     assert_eq!(
         reads("request['auth'].?jwt.claims[args.x].orValue(1) == 1"),
-        Reads { args: true, ..claims }
+        Inputs { args: true, ..claims }
     );
-    let scopes = Reads { scopes: true, ..nothing.clone() };
+    let scopes = Inputs { scopes: true, ..nothing.clone() };
     assert_eq!(reads("'x' in request.auth.jwt.scopes"), scopes);
     assert_eq!(reads("request.auth.jwt.scopes[0] == 'x'"), scopes);
     let headers = ["x-a".to_owned(), "x-b".to_owned()].into();
     assert_eq!(
         reads("request.headers['X-A'] == '' || request.headers_all[?'x-b'].hasValue()"),
-        Reads { headers, ..Reads::default() }
+        Inputs { headers, ..Inputs::default() }
     );
     let headers = ["x-a".to_owned()].into();
-    assert_eq!(reads("'x-a' in request.headers"), Reads { headers, ..Reads::default() });
-    assert_eq!(reads("'x' in request.auth.jwt.claims"), Reads { claims: true, ..nothing.clone() });
-    let all = Reads { all_headers: true, ..nothing.clone() };
+    assert_eq!(reads("'x-a' in request.headers"), Inputs { headers, ..Inputs::default() });
+    assert_eq!(reads("'x' in request.auth.jwt.claims"), Inputs { claims: true, ..nothing.clone() });
+    let all = Inputs { all_headers: true, ..nothing.clone() };
     assert_eq!(reads("request.headers.exists(h, h == 'x')"), all);
-    assert_eq!(reads("request.headers[args.x] == ''"), Reads { args: true, ..all.clone() });
-    let resource = Reads { resource: true, ..nothing.clone() };
+    assert_eq!(reads("request.headers[args.x] == ''"), Inputs { args: true, ..all.clone() });
+    let resource = Inputs { resource: true, ..nothing.clone() };
     assert_eq!(reads("request.mcp.resource == ''"), resource);
     assert_eq!(reads("request['mcp'].?resource.orValue('') == ''"), resource);
-    assert_eq!(reads("[request.mcp] == []"), Reads { params: true, backend: true, ..resource });
+    assert_eq!(reads("[request.mcp] == []"), Inputs { params: true, backend: true, ..resource });
     assert_eq!(
         reads("[request].exists(r, r.host == '')"),
-        Reads {
+        Inputs {
             claims: true,
             scopes: true,
             params: true,
@@ -132,7 +132,7 @@ fn several_conditions_read_what_each_of_them_reads() {
         "request.host == ''",
         "request.mcp.backend == ''",
     ] {
-        let (one, nothing) = (reads(source), Reads::default());
+        let (one, nothing) = (reads(source), Inputs::default());
         for (mut all, more) in [(one.clone(), &nothing), (nothing.clone(), &one)] {
             all.extend(more);
             assert_eq!(all, one, "{source}");

@@ -13,7 +13,7 @@ use cel::{DeclarationError, Env, ExecutionError};
 
 use super::comparison::Typing;
 use super::conversions;
-use super::overloads::{Answer, Arguments, any, handed_on, item, wrong_arguments};
+use super::intrinsics::{Answer, Arguments, any, handed_on, item, wrong_arguments};
 
 /// Receives the operand of `has`: a scalar has no members. A list is an error.
 pub(super) const PRESENCE: &str = "@presence";

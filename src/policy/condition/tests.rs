@@ -1,8 +1,8 @@
 use super::*;
 use crate::claims::Claims;
 use crate::head::Head;
-use crate::mcp::{Accept, Feature, Message, MirroredHeaders, read};
-use crate::policy::{Backend, Subject};
+use crate::mcp::{Accept, Message, MirroredHeaders, TargetKind, read};
+use crate::policy::{Backend, CallTarget};
 
 pub(super) fn evaluate(source: &str, arguments: &str) -> Result<Outcome, Problem> {
     evaluate_with(&Budget::of(10_000), source, arguments)
@@ -46,10 +46,10 @@ pub(super) fn evaluate_in(
         ],
         ..Head::default()
     };
-    let subject = Subject::plain(Backend::Named("b"), Feature::Tool, "t");
+    let subject = CallTarget::plain(Backend::Named("b"), TargetKind::Tool, "t");
     let evaluate = |call: &Call<'_>, budget: &&Budget| {
-        let facts = Facts::new(dialect, &head, Some(&claims), &subject, budget);
-        condition.evaluate(call, &Facts { more_scopes: &["w".to_owned()], ..facts })
+        let facts = EvalContext::new(dialect, &head, Some(&claims), &subject, budget);
+        condition.evaluate(call, &EvalContext { extra_scopes: &["w".to_owned()], ..facts })
     };
     match read(
         body.as_bytes(),

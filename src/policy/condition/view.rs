@@ -12,12 +12,12 @@ use cel::common::traits::{Container, Indexer, Iterable, Iterator, Sizer, Zeroer}
 use cel::common::types::{CelBool, CelDouble, CelInt, CelNull, CelString, Kind, MAP_TYPE, Type};
 use cel::common::value::{CowVal, Val};
 
+use super::attribute::{AttributeValue, RequestView, text};
+use super::budget::Budget;
 use super::comparison::{Typing, equal};
+use super::inputs::RequestField;
 use super::list::ListView;
-use super::meter::Budget;
 use super::notes::{Doubt, Notes};
-use super::part::{Part, RequestView, text};
-use super::reads::Node;
 use crate::claims::Claims;
 use crate::json::{Found, Json, Lazy, LazyObject, Object};
 use crate::policy::Dialect;
@@ -144,19 +144,19 @@ pub(super) enum Members<'a, 'b> {
     },
     Request {
         view: RequestView<'a, 'b>,
-        node: Node,
+        node: RequestField,
     },
 }
 
 impl<'a, 'b> Members<'a, 'b> {
-    pub(super) fn find(self, key: &str) -> Option<Part<'a, 'b>> {
+    pub(super) fn find(self, key: &str) -> Option<AttributeValue<'a, 'b>> {
         match self {
             Self::Json { object, writer } => {
                 let value = match writer.is_client {
                     true => writer.found(key, || object.find(key)),
                     false => object.get(key),
                 };
-                value.map(|value| Part::Json(value, writer))
+                value.map(|value| AttributeValue::Json(value, writer))
             }
             Self::Parameters { object, writer, present } => {
                 let value = writer.found(key, || object.find(key))?;
@@ -170,7 +170,7 @@ impl<'a, 'b> Members<'a, 'b> {
                 if tree.is_none() {
                     writer.budget.exhaust();
                 }
-                tree.map(|tree| Part::Json(tree, writer))
+                tree.map(|tree| AttributeValue::Json(tree, writer))
             }
             Self::Request { view, node } => {
                 let header = || {
@@ -178,15 +178,22 @@ impl<'a, 'b> Members<'a, 'b> {
                     head.headers.iter().find(|(name, _)| name == key)
                 };
                 match node {
-                    Node::Headers => header().map(|(name, _)| Part::Header(view, name)),
-                    Node::HeadersAll => header().map(|(name, _)| Part::HeaderList(view, name)),
-                    Node::Claims => {
+                    RequestField::Headers => {
+                        header().map(|(name, _)| AttributeValue::Header(view, name))
+                    }
+                    RequestField::HeadersAll => {
+                        header().map(|(name, _)| AttributeValue::HeaderList(view, name))
+                    }
+                    RequestField::Claims => {
                         let claim = view.known_claims()?.other_than_scopes(key)?;
-                        Some(Part::Json(claim, Writer { is_client: false, ..view.client }))
+                        Some(AttributeValue::Json(
+                            claim,
+                            Writer { is_client: false, ..view.client },
+                        ))
                     }
                     record => {
                         let member = record.member(key).filter(|member| view.has(*member));
-                        member.map(|member| Part::Request(view, member))
+                        member.map(|member| AttributeValue::Request(view, member))
                     }
                 }
             }
@@ -216,13 +223,13 @@ impl<'a, 'b> Members<'a, 'b> {
                 let members = object.iter().filter(|(key, value)| present.includes(key, value));
                 members.map(|(key, _)| key).collect()
             }
-            Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
+            Self::Request { view, node: RequestField::Headers | RequestField::HeadersAll } => {
                 let headers = view.known_head().into_iter().flat_map(|head| &head.headers);
                 let names = headers.map(|(name, _)| name.as_str());
                 let names = names.filter(|name| view.shows_header(name));
                 names.collect::<BTreeSet<_>>().into_iter().collect()
             }
-            Self::Request { view, node: Node::Claims } => {
+            Self::Request { view, node: RequestField::Claims } => {
                 view.known_claims().into_iter().flat_map(Claims::names_other_than_scopes).collect()
             }
             Self::Request { view, node } => {
@@ -248,7 +255,7 @@ impl<'a, 'b> Members<'a, 'b> {
         match self {
             Self::Json { object, .. } => object.len(),
             Self::Parameters { object, .. } => object.len(),
-            Self::Request { view, node: Node::Headers | Node::HeadersAll } => {
+            Self::Request { view, node: RequestField::Headers | RequestField::HeadersAll } => {
                 view.facts.head.headers.len()
             }
             Self::Request { .. } => self.keys().len(),

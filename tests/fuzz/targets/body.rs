@@ -8,7 +8,7 @@ mod lenient;
 use lenient::What;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use mcp_authz::json::Json;
-use mcp_authz::mcp::{self, Accept, Governed, Message, MirroredHeaders, RequestId};
+use mcp_authz::mcp::{self, Accept, AppliesTo, Message, MirroredHeaders, RequestId};
 use serde_json::Value;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointer};
 
@@ -16,7 +16,7 @@ use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, PointerNode, pointe
 const MOST: Accept = Accept { max_depth: 512, batches: true, ..Accept::USUAL };
 /// The same, if prompts and resources are judged.
 const ALL: Accept =
-    Accept { governed: Governed { prompts: true, resources: true, methods: false }, ..MOST };
+    Accept { governed: AppliesTo { prompts: true, resources: true, methods: false }, ..MOST };
 /// The settings that apply unless a policy sets others.
 const USUAL: Accept = Accept { max_depth: 64, batches: false, ..Accept::USUAL };
 /// The deepest nesting that `serde_json` reads.

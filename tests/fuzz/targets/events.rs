@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_authz::mcp::{Data, Entry, Events, Listing, filter};
+use mcp_authz::mcp::{Data, Entry, Events, ListKind, filter};
 use serde_json::Value;
 
 /// The one tool that stays.
@@ -57,8 +57,8 @@ fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
 
 /// Filters the tools of an event, and withholds one that cannot be read.
 fn rewrite(data: &str) -> Result<Data, ()> {
-    let judge = |_, name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
-    Ok(match filter(data, |listing| listing == Listing::Tools, 64, judge) {
+    let authorize = |_, name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
+    Ok(match filter(data, |listing| listing == ListKind::Tools, 64, authorize) {
         Ok(filtered) => filtered.map_or(Data::Keep, Data::Replace),
         Err(_) => Data::Withhold,
     })

@@ -7,7 +7,7 @@ use mcp_authz::claims::Claims;
 use mcp_authz::config;
 use mcp_authz::gate::Gate;
 use mcp_authz::head::Head;
-use mcp_authz::mcp::Feature;
+use mcp_authz::mcp::TargetKind;
 use mcp_authz::policy::{Action, Enforcement, Policy};
 use serde_json::json;
 
@@ -28,24 +28,24 @@ fn ask(gate: &Gate, policy: &Policy) {
     let asked = targets.flat_map(|target| {
         let (backend, name) = (target.backend.as_deref().unwrap_or("b"), target.name.as_str());
         let name = name.replace('*', "x");
-        let separator = if target.feature == Feature::Resource { "+" } else { "__" };
+        let separator = if target.feature == TargetKind::Resource { "+" } else { "__" };
         [(target.feature, format!("{backend}{separator}{name}")), (target.feature, name)]
     });
-    let other = (Feature::Tool, "other".to_owned());
-    let asked: Vec<(Feature, String)> = asked.take(8).chain([other]).collect();
+    let other = (TargetKind::Tool, "other".to_owned());
+    let asked: Vec<(TargetKind, String)> = asked.take(8).chain([other]).collect();
     let claims = json!({"scope": "a b", "sub": "s", "tenant": "t", "groups": ["g"]});
     let claims = claims.as_object().map(Claims::from_json);
     for (feature, name) in asked {
         let arguments = json!({"n": 1, "s": "text", "list": [1, {"a": "b"}], "none": null});
         let (method, params) = match feature {
-            Feature::Tool => ("tools/call", json!({"name": name, "arguments": arguments})),
-            Feature::Prompt => ("prompts/get", json!({"name": name, "arguments": arguments})),
-            Feature::Resource => ("resources/read", json!({"uri": name})),
-            Feature::ResourceTemplate => {
+            TargetKind::Tool => ("tools/call", json!({"name": name, "arguments": arguments})),
+            TargetKind::Prompt => ("prompts/get", json!({"name": name, "arguments": arguments})),
+            TargetKind::Resource => ("resources/read", json!({"uri": name})),
+            TargetKind::ResourceTemplate => {
                 let reference = json!({"type": "ref/resource", "uri": format!("{name}{{x}}")});
                 ("completion/complete", json!({"ref": reference}))
             }
-            Feature::Method => (name.as_str(), arguments),
+            TargetKind::Method => (name.as_str(), arguments),
         };
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         for (claims, body) in [
@@ -57,7 +57,7 @@ fn ask(gate: &Gate, policy: &Policy) {
                 Head { policy: Some(policy.name.clone()), has_body: true, ..Head::default() }
                     .with_usual_headers();
             let Ok(admitted) = gate.admit(head, claims) else { continue };
-            let judgement = gate.judge(&admitted, body.as_bytes());
+            let judgement = gate.authorize(&admitted, body.as_bytes());
             assert!(may_allow || judgement.answer.is_err(), "nothing here allows a call");
         }
     }

@@ -1,8 +1,8 @@
 //! Settings for all documents that are loaded together.
 
 use super::*;
-use crate::mcp::Governed;
-use crate::policy::{Batches, Enforcement, Lists, Shown, Tasks};
+use crate::mcp::AppliesTo;
+use crate::policy::{Batches, Enforcement, ListVisibilities, ListVisibility, Tasks};
 
 fn with_defaults(settings: &str) -> String {
     format!("{ROUTE}---\nmcpRouteDefaults:\n{settings}")
@@ -31,9 +31,13 @@ fn default_applies_where_a_route_says_nothing() {
         assert_eq!(policy.enforcement, Enforcement::Shadow);
         assert_eq!(policy.condition_errors, ConditionErrors::NoMatch);
         assert_eq!(policy.batches, Batches::Authorize);
-        assert_eq!(policy.governed, Governed { prompts: true, ..Governed::default() });
-        let resources = Shown::Unfiltered;
-        let lists = Lists { tools: Shown::Reachable, prompts: Shown::Permitted, resources };
+        assert_eq!(policy.governed, AppliesTo { prompts: true, ..AppliesTo::default() });
+        let resources = ListVisibility::Unfiltered;
+        let lists = ListVisibilities {
+            tools: ListVisibility::Reachable,
+            prompts: ListVisibility::Permitted,
+            resources,
+        };
         assert_eq!(policy.lists, lists);
         assert_eq!(policy.tasks, Tasks::Deny);
         assert!(policy.scopes.implies("admin", "read"));

@@ -10,7 +10,7 @@ use mcp_authz::claims::Claims;
 use mcp_authz::head::Head;
 use mcp_authz::mcp::{self, Accept, Call, Message, MirroredHeaders};
 use mcp_authz::policy::condition::Outcome;
-use mcp_authz::policy::{Backend, Budget, Condition, Dialect, Facts, Subject};
+use mcp_authz::policy::{Backend, Budget, CallTarget, Condition, Dialect, EvalContext};
 
 use arguments::Arguments;
 use expression::Expression;
@@ -67,8 +67,8 @@ fn evaluate(condition: &Condition, dialect: Dialect, call: &Call<'_>) -> Said {
     let headers = vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), vec![0xff])];
     let head = Head { headers, ..Head::default() };
     let budget = Budget::of(STEPS);
-    let subject = Subject::plain(Backend::Named("b"), call.feature, call.name.as_ref());
-    let facts = Facts::new(dialect, &head, claims.as_ref(), &subject, &budget);
+    let subject = CallTarget::plain(Backend::Named("b"), call.feature, call.name.as_ref());
+    let facts = EvalContext::new(dialect, &head, claims.as_ref(), &subject, &budget);
     match condition.evaluate(call, &facts) {
         Ok(Outcome::True) => Said::True,
         Ok(Outcome::False) => Said::False,

@@ -2,7 +2,7 @@
 //!
 //! The `cel` crate reads `args.owner.name` as a name that may contain dots. At each evaluation, the
 //! crate builds this string and looks for a variable and a type with this name. Neither exists, so
-//! loading replaces each such chain of names by a [`Place`].
+//! loading replaces each such chain of names by a [`AttributePath`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -11,22 +11,22 @@ use cel::common::types::{CelList, CelString};
 use cel::common::value::Val;
 use percent_encoding::percent_decode_str;
 
+use super::inputs::RequestField;
 use super::notes::Doubt;
-use super::reads::Node;
 use super::view::{MapView, Members, Present, Writer, to_val};
-use super::{Scope, check};
+use super::{Activation, check};
 use crate::claims::Claims;
 use crate::head::{Head, Unclear};
 use crate::json::{Json, LazyObject};
-use crate::mcp::{Feature, TOOLS_CALL};
-use crate::policy::{Backend, Dialect, Facts};
+use crate::mcp::{TOOLS_CALL, TargetKind};
+use crate::policy::{Backend, Dialect, EvalContext};
 
 /// The prefix of the names of places. No name in an expression can begin so.
 pub(super) const PLACE_PREFIX: &str = "@place";
 
 /// A chain of names that starts at a variable.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct AttributePath {
     variable: Variable,
     names: Vec<String>,
 }
@@ -37,7 +37,7 @@ pub(super) enum Variable {
     Args,
     Meta,
     /// `request`, or a part of `request`.
-    Request(Node),
+    Request(RequestField),
 }
 
 impl Variable {
@@ -45,7 +45,7 @@ impl Variable {
         match name {
             check::ARGS => Some(Self::Args),
             check::META => Some(Self::Meta),
-            check::REQUEST => Some(Self::Request(Node::Request)),
+            check::REQUEST => Some(Self::Request(RequestField::Request)),
             _ => None,
         }
     }
@@ -55,14 +55,14 @@ impl Variable {
     /// Returns the name of a part that may be missing.
     fn name(self) -> &'static str {
         match self {
-            Self::Request(Node::Prompt) => "prompt",
-            Self::Request(Node::Resource) => "resource",
+            Self::Request(RequestField::Prompt) => "prompt",
+            Self::Request(RequestField::Resource) => "resource",
             _ => "",
         }
     }
 }
 
-impl Place {
+impl AttributePath {
     /// Creates the place of the variable itself.
     pub(super) fn new(variable: Variable) -> Self {
         Self { variable, names: Vec::new() }
@@ -89,8 +89,13 @@ impl Place {
     ///
     /// # Errors
     /// The first name that is missing.
-    pub(super) fn find<'s, 'b>(&self, scope: &'s Scope<'_, 'b>) -> Result<Part<'s, 'b>, &str> {
-        let find = |part: Part<'s, 'b>, name| part.members().and_then(|members| members.find(name));
+    pub(super) fn find<'s, 'b>(
+        &self,
+        scope: &'s Activation<'_, 'b>,
+    ) -> Result<AttributeValue<'s, 'b>, &str> {
+        let find = |part: AttributeValue<'s, 'b>, name| {
+            part.members().and_then(|members| members.find(name))
+        };
         let variable = scope.part(self.variable).ok_or(self.variable.name())?;
         self.names.iter().try_fold(variable, |part, name| find(part, name).ok_or(name.as_str()))
     }
@@ -98,11 +103,11 @@ impl Place {
 
 /// A variable, or a part of a variable.
 #[derive(Clone, Copy)]
-pub(super) enum Part<'a, 'b> {
+pub(super) enum AttributeValue<'a, 'b> {
     Json(&'a Json<'a>, Writer<'a>),
     /// The arguments of a call, or the call's `_meta`.
     Object(&'a LazyObject<'b>, Writer<'a>),
-    Request(RequestView<'a, 'b>, Node),
+    Request(RequestView<'a, 'b>, RequestField),
     /// The header with this name.
     Header(RequestView<'a, 'b>, &'a str),
     /// All values of the header with this name.
@@ -112,7 +117,7 @@ pub(super) enum Part<'a, 'b> {
 /// The data behind the variable `request`.
 #[derive(Clone, Copy)]
 pub(super) struct RequestView<'a, 'b> {
-    pub(super) facts: &'a Facts<'a>,
+    pub(super) facts: &'a EvalContext<'a>,
     pub(super) params: Params<'a, 'b>,
     /// The author of the parameters.
     pub(super) client: Writer<'a>,
@@ -130,7 +135,7 @@ pub(super) enum Params<'a, 'b> {
     Unknown,
 }
 
-impl<'a, 'b> Part<'a, 'b> {
+impl<'a, 'b> AttributeValue<'a, 'b> {
     /// Returns the members of the part, if the part is a map.
     fn members(self) -> Option<Members<'a, 'b>> {
         match self {
@@ -138,7 +143,7 @@ impl<'a, 'b> Part<'a, 'b> {
             Self::Object(object, writer) => {
                 Some(Members::Parameters { object, writer, present: Present::All })
             }
-            Self::Request(view, Node::Params) => match view.params {
+            Self::Request(view, RequestField::Params) => match view.params {
                 Params::Known { params, .. } => Some(Members::Parameters {
                     object: params,
                     writer: view.client,
@@ -188,9 +193,9 @@ impl<'a> RequestView<'a, '_> {
 
     /// Returns true if a part of `request` exists. In Agent Router, a tool call has neither prompt
     /// nor resource.
-    pub(super) fn has(self, node: Node) -> bool {
-        let is_of_tool = self.facts.subject.feature == Feature::Tool;
-        let is_other_name = matches!(node, Node::Prompt | Node::Resource);
+    pub(super) fn has(self, node: RequestField) -> bool {
+        let is_of_tool = self.facts.subject.feature == TargetKind::Tool;
+        let is_other_name = matches!(node, RequestField::Prompt | RequestField::Resource);
         !(is_other_name && is_of_tool && self.client.dialect == Dialect::McpRoute)
     }
 
@@ -204,7 +209,7 @@ impl<'a> RequestView<'a, '_> {
     /// Returns the kinds of parameters that conditions see.
     fn present(self) -> Present {
         match (self.client.dialect, self.facts.subject.feature) {
-            (Dialect::McpRoute, Feature::Tool) => Present::OfToolCall,
+            (Dialect::McpRoute, TargetKind::Tool) => Present::OfToolCall,
             _ => Present::NotNull,
         }
     }
@@ -214,18 +219,20 @@ impl<'a> RequestView<'a, '_> {
     fn method(self) -> &'a str {
         match (self.params, self.facts.subject.feature) {
             (Params::Known { method, .. }, _) => method,
-            (Params::Unknown, Feature::Tool) => TOOLS_CALL,
+            (Params::Unknown, TargetKind::Tool) => TOOLS_CALL,
             // Several methods exist for these targets, such as to complete, read or subscribe.
             (Params::Unknown, _) => self.unknown().unwrap_or_default(),
         }
     }
 
     /// Returns the name of the target, if the target has this kind, and an empty string otherwise.
-    fn name(self, feature: Feature) -> Box<dyn Val + 'a> {
+    fn name(self, feature: TargetKind) -> Box<dyn Val + 'a> {
         let subject = &self.facts.subject;
         // The resource of a template and the name behind a pattern are unknown.
-        let is_template = subject.feature == Feature::ResourceTemplate;
-        if (is_template && matches!(self.params, Params::Unknown) && feature == Feature::Resource)
+        let is_template = subject.feature == TargetKind::ResourceTemplate;
+        if (is_template
+            && matches!(self.params, Params::Unknown)
+            && feature == TargetKind::Resource)
             || (self.facts.unknown.name && subject.feature == feature)
         {
             self.client.notes.unknown.set();
@@ -303,7 +310,7 @@ impl<'a> RequestView<'a, '_> {
 
     /// Returns the scopes that the token names, sorted and without duplicates, as in Agent Router.
     fn scopes(self) -> Box<dyn Val + 'a> {
-        let Facts { claims, unknown, .. } = self.facts;
+        let EvalContext { claims, unknown, .. } = self.facts;
         if unknown.scopes {
             self.client.notes.unknown.set();
         }
@@ -319,21 +326,21 @@ impl<'a> RequestView<'a, '_> {
     }
 
     /// Returns the value of a part that is not a map.
-    fn text_or_list(self, node: Node) -> Box<dyn Val + 'a> {
+    fn text_or_list(self, node: RequestField) -> Box<dyn Val + 'a> {
         let of_head = |value: fn(Self, &'a Head) -> Box<dyn Val + 'a>| match self.known_head() {
             Some(head) => value(self, head),
             None => text(""),
         };
         match node {
-            Node::Method => of_head(Self::http_method),
-            Node::Host => of_head(Self::host),
-            Node::Path => of_head(Self::path),
-            Node::McpMethod => text(self.method()),
-            Node::Backend => self.backend(),
-            Node::Tool => self.name(Feature::Tool),
-            Node::Prompt => self.name(Feature::Prompt),
-            Node::Resource => self.name(Feature::Resource),
-            Node::Scopes => self.scopes(),
+            RequestField::Method => of_head(Self::http_method),
+            RequestField::Host => of_head(Self::host),
+            RequestField::Path => of_head(Self::path),
+            RequestField::McpMethod => text(self.method()),
+            RequestField::Backend => self.backend(),
+            RequestField::Tool => self.name(TargetKind::Tool),
+            RequestField::Prompt => self.name(TargetKind::Prompt),
+            RequestField::Resource => self.name(TargetKind::Resource),
+            RequestField::Scopes => self.scopes(),
             _ => list(std::iter::empty()),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 /// A position in the variable `request`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Node {
+pub(super) enum RequestField {
     Request,
     Method,
     Host,
@@ -24,7 +24,7 @@ pub(super) enum Node {
     Params,
 }
 
-impl Node {
+impl RequestField {
     /// Returns the fixed members with their names. The request determines the members of other
     /// nodes.
     pub(super) fn members(self) -> &'static [(&'static str, Self)] {
@@ -96,7 +96,7 @@ impl Node {
 /// The data of a request that a condition can depend on. The set may be too large, but never too
 /// small.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reads {
+pub struct Inputs {
     /// True if the condition reads the arguments of the call.
     pub args: bool,
     /// True if the condition reads the `_meta` of the call.
@@ -119,7 +119,7 @@ pub struct Reads {
     pub all_headers: bool,
 }
 
-impl Reads {
+impl Inputs {
     /// Adds the data that another condition reads.
     pub fn extend(&mut self, other: &Self) {
         let Self {
@@ -147,19 +147,21 @@ impl Reads {
     }
 
     /// Adds a node and everything below the node.
-    pub(super) fn whole(&mut self, node: Node) {
+    pub(super) fn whole(&mut self, node: RequestField) {
         match node {
-            Node::Headers | Node::HeadersAll => self.all_headers = true,
-            Node::Claims => self.claims = true,
-            Node::Scopes => self.scopes = true,
-            Node::Params => self.params = true,
-            Node::Resource => self.resource = true,
-            Node::Request | Node::Auth | Node::Jwt | Node::Mcp => {
+            RequestField::Headers | RequestField::HeadersAll => self.all_headers = true,
+            RequestField::Claims => self.claims = true,
+            RequestField::Scopes => self.scopes = true,
+            RequestField::Params => self.params = true,
+            RequestField::Resource => self.resource = true,
+            RequestField::Request | RequestField::Auth | RequestField::Jwt | RequestField::Mcp => {
                 node.members().iter().for_each(|(_, member)| self.whole(*member));
             }
-            Node::Method | Node::Host | Node::Path => self.request_line = true,
-            Node::Backend => self.backend = true,
-            Node::McpMethod | Node::Tool | Node::Prompt => {}
+            RequestField::Method | RequestField::Host | RequestField::Path => {
+                self.request_line = true;
+            }
+            RequestField::Backend => self.backend = true,
+            RequestField::McpMethod | RequestField::Tool | RequestField::Prompt => {}
         }
     }
 }

@@ -11,13 +11,13 @@
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators};
 
+use super::attribute::{AttributePath, PLACE_PREFIX, Variable};
 use super::comparison::{self, Typing};
 use super::functions::{self, Function, Price};
-use super::overloads::{
+use super::intrinsics::{
     ADD, CALL, CONTENT, COPY, COPY_FIELDS, COPY_ITEMS, EACH, FIELDS, ITEM, MATCHES, OPTIONAL_ITEM,
     READABLE, SCALAR, TEXT,
 };
-use super::part::{PLACE_PREFIX, Place, Variable};
 use super::reference;
 use crate::policy::Dialect;
 
@@ -46,7 +46,7 @@ const ARITHMETIC: [&str; 4] =
 
 /// Rewrites an expression to charge the budget. Returns the fixed number of steps, and the places
 /// that the expression reads.
-pub(super) fn meter(expr: &mut IdedExpr, dialect: Dialect) -> (u64, Vec<Place>) {
+pub(super) fn meter(expr: &mut IdedExpr, dialect: Dialect) -> (u64, Vec<AttributePath>) {
     let typing = dialect.typing();
     let mut metering = Metering { typing, variables: Vec::new(), places: Vec::new() };
     (metering.expr(expr), metering.places)
@@ -67,7 +67,7 @@ struct Metering {
     typing: Typing,
     /// The variables of the surrounding comprehensions.
     variables: Vec<String>,
-    places: Vec<Place>,
+    places: Vec<AttributePath>,
 }
 
 impl Metering {
@@ -196,7 +196,7 @@ impl Metering {
         }
         if let Some(variable) = Variable::named(name) {
             *name = format!("{PLACE_PREFIX}{}", self.places.len());
-            self.places.push(Place::new(variable));
+            self.places.push(AttributePath::new(variable));
         }
         // The place is the last one, because only one chain of names grows at a time.
         let place = self.places.last_mut().filter(|_| name.starts_with(PLACE_PREFIX))?;

@@ -1,7 +1,7 @@
 //! The cost of conditions.
 //!
 //! Callers choose the length of their arguments, and nested comprehensions multiply this length. So
-//! each request has a [`Budget`] of steps. Loading rewrites each expression ([`super::metering`])
+//! each request has a [`Budget`] of steps. Loading rewrites each expression ([`super::instrument`])
 //! so that evaluation charges the budget for each part before evaluating that part.
 
 use std::any::Any;

@@ -44,7 +44,7 @@ pub fn gate(policy: &str) -> Gate {
 pub fn decide(gate: &Gate, head: Head, payload: &[u8], body: &[u8]) -> bool {
     let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head, claims).unwrap();
-    gate.judge(&admitted, body).answer.is_ok()
+    gate.authorize(&admitted, body).answer.is_ok()
 }
 
 /// The answer to a list without what the caller may not use, as one message.
@@ -52,7 +52,7 @@ pub fn filtered(gate: &Gate, payload: &[u8], answer: &[u8]) -> Vec<u8> {
     const LIST: &[u8] = br#"{"jsonrpc":"2.0","id":7,"method":"tools/list"}"#;
     let claims = verified_claims(payload, gate).unwrap();
     let admitted = gate.admit(head(), claims).unwrap();
-    let clearance = gate.judge(&admitted, LIST).answer.unwrap();
+    let clearance = gate.authorize(&admitted, LIST).answer.unwrap();
     let mut filter = clearance.into_list_filter(gate, admitted).unwrap();
     let content_type = "application/json".to_owned();
     filter.on_headers(&ResponseHead { status: 200, content_type, ..ResponseHead::default() });

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use cel::common::ast::{Expr, IdedExpr, operators};
 use cel::{Context, Value};
 
+use super::attribute::{AttributePath, PLACE_PREFIX, Variable};
 use super::check::PATTERN_PREFIX;
-use super::metering::{BUDGET, NULL};
-use super::part::{PLACE_PREFIX, Place, Variable};
-use super::reads::Node;
-use super::{Condition, Failure, Outcome, Parameters, Scope, boolean, numbered};
-use crate::policy::Facts;
+use super::inputs::RequestField;
+use super::instrument::{BUDGET, NULL};
+use super::{Activation, Condition, Failure, Outcome, Parameters, boolean, numbered};
+use crate::policy::EvalContext;
 
 /// The possible results of a condition. At least one field is true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Possible {
+pub struct OutcomeSet {
     /// True if the condition may be true.
     pub truth: bool,
     /// True if the condition may be false.
@@ -31,7 +31,7 @@ pub struct Possible {
     pub spent: bool,
 }
 
-impl Possible {
+impl OutcomeSet {
     const NONE: Self = Self { truth: false, falsity: false, failure: false, spent: false };
     /// Any result: nothing is known about the condition.
     pub const ANY: Self = Self { truth: true, falsity: true, failure: true, ..Self::NONE };
@@ -81,7 +81,7 @@ impl Possible {
     }
 }
 
-impl From<&Outcome> for Possible {
+impl From<&Outcome> for OutcomeSet {
     fn from(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::True => Self::TRUE,
@@ -94,19 +94,19 @@ impl From<&Outcome> for Possible {
 
 impl Condition {
     /// Returns the possible results for a call of the facts' target, for any parameters.
-    pub fn possible(&self, facts: &Facts<'_>) -> Possible {
-        let scope = Scope::new(self, facts, Parameters::Unknown);
+    pub fn possible(&self, facts: &EvalContext<'_>) -> OutcomeSet {
+        let scope = Activation::new(self, facts, Parameters::Unknown);
         if facts.budget.spend_steps(self.steps).is_err() {
-            return Possible::SPENT;
+            return OutcomeSet::SPENT;
         }
         let mut context = Context::with_env(Arc::clone(&self.env));
         context.set_variable_resolver(&scope);
         let possible = possible(&self.expr, &context, &scope, self.unwraps());
-        if facts.budget.is_spent() { Possible::SPENT } else { possible }
+        if facts.budget.is_spent() { OutcomeSet::SPENT } else { possible }
     }
 }
 
-impl Scope<'_, '_> {
+impl Activation<'_, '_> {
     /// Returns true if the first operand that evaluation reaches and that can fail is unknown.
     /// Evaluating the expression would then reveal no more.
     fn begins_unknown(&self, expr: &Expr) -> bool {
@@ -130,9 +130,9 @@ impl Scope<'_, '_> {
     }
 
     fn is_unknown(&self, name: &str) -> bool {
-        let place = numbered(PLACE_PREFIX, name, self.places).map(Place::variable);
+        let place = numbered(PLACE_PREFIX, name, self.places).map(AttributePath::variable);
         match place.or_else(|| Variable::named(name)) {
-            Some(Variable::Args | Variable::Meta | Variable::Request(Node::Params)) => true,
+            Some(Variable::Args | Variable::Meta | Variable::Request(RequestField::Params)) => true,
             Some(Variable::Request(_)) | None => false,
         }
     }
@@ -165,9 +165,9 @@ fn is_strict(function: &str) -> bool {
 fn possible(
     ided: &IdedExpr,
     context: &Context<'_, '_>,
-    scope: &Scope<'_, '_>,
+    scope: &Activation<'_, '_>,
     unwraps: bool,
-) -> Possible {
+) -> OutcomeSet {
     let of = |ided| possible(ided, context, scope, false);
     let result = |ided| possible(ided, context, scope, unwraps);
     if let Expr::Call(call) = &ided.expr {
@@ -177,24 +177,24 @@ fn possible(
             (operators::LOGICAL_NOT, [operand]) => return of(operand).not(),
             (operators::CONDITIONAL, [condition, yes, no]) => {
                 let condition = of(condition);
-                let yes = if condition.truth { result(yes) } else { Possible::default() };
-                let no = if condition.falsity { result(no) } else { Possible::default() };
-                let failed = Possible { truth: false, falsity: false, ..condition };
+                let yes = if condition.truth { result(yes) } else { OutcomeSet::default() };
+                let no = if condition.falsity { result(no) } else { OutcomeSet::default() };
+                let failed = OutcomeSet { truth: false, falsity: false, ..condition };
                 return yes.union(no).union(failed);
             }
             _ => {}
         }
     }
     if scope.begins_unknown(&ided.expr) {
-        return Possible::ANY;
+        return OutcomeSet::ANY;
     }
     scope.notes.unknown.take();
     let value = Value::resolve_val(ided, context);
     if scope.notes.unknown.take() {
-        return Possible::ANY;
+        return OutcomeSet::ANY;
     }
     let boolean = value.as_ref().ok().and_then(|value| boolean(value.as_ref(), unwraps));
-    boolean.map_or(Possible::FAILURE, Possible::of)
+    boolean.map_or(OutcomeSet::FAILURE, OutcomeSet::of)
 }
 
 #[cfg(test)]
@@ -202,66 +202,72 @@ mod tests {
     use super::*;
     use crate::claims::Claims;
     use crate::head::Head;
-    use crate::mcp::Feature;
-    use crate::policy::{Backend, Budget, Dialect, Subject};
+    use crate::mcp::TargetKind;
+    use crate::policy::{Backend, Budget, CallTarget, Dialect};
 
-    fn possible(source: &str, steps: usize) -> Possible {
+    fn possible(source: &str, steps: usize) -> OutcomeSet {
         let condition = Condition::compile(source, Dialect::Native)
             .unwrap_or_else(|errors| panic!("{source}: {errors:?}"));
         let claims = Claims::from_json(
             &serde_json::from_str(r#"{"scope":"x y","level":3,"teams":["a","b"]}"#).unwrap(),
         );
         let (head, budget) = (Head::default(), Budget::of(steps));
-        let subject = Subject::plain(Backend::Named("b"), Feature::Tool, "t");
-        condition.possible(&Facts::new(Dialect::Native, &head, Some(&claims), &subject, &budget))
+        let subject = CallTarget::plain(Backend::Named("b"), TargetKind::Tool, "t");
+        condition.possible(&EvalContext::new(
+            Dialect::Native,
+            &head,
+            Some(&claims),
+            &subject,
+            &budget,
+        ))
     }
 
     #[test]
     fn what_reads_parameters_is_open_and_nothing_else_is() {
-        const FALSE_OR_FAILS: Possible = Possible { truth: false, ..Possible::ANY };
-        const TRUE_OR_FAILS: Possible = Possible { falsity: false, ..Possible::ANY };
+        const FALSE_OR_FAILS: OutcomeSet = OutcomeSet { truth: false, ..OutcomeSet::ANY };
+        const TRUE_OR_FAILS: OutcomeSet = OutcomeSet { falsity: false, ..OutcomeSet::ANY };
 
         for (source, expected) in [
-            ("args.x == 1", Possible::ANY),
-            ("1 == args.x", Possible::ANY),
-            ("args.x", Possible::ANY),
-            ("has(args.x)", Possible::ANY),
-            ("meta.x == 1", Possible::ANY),
-            ("args.t.matches('^a') && true", Possible::ANY),
-            ("args.t.startsWith('a')", Possible::ANY),
-            ("args.l.all(x, x == 1)", Possible::ANY),
-            ("size(args) == 0", Possible::ANY),
-            ("args == {}", Possible::ANY),
-            ("'x' in args", Possible::ANY),
-            ("args['x'] == 1", Possible::ANY),
-            ("args.?x.orValue(1) == 1", Possible::ANY),
-            ("request.mcp.params.arguments.x == 1", Possible::ANY),
-            ("request.mcp['params'] == {}", Possible::ANY),
-            ("request.mcp.tool == 't'", Possible::TRUE),
-            ("request.mcp.method == 'tools/call' && request.mcp.backend == 'b'", Possible::TRUE),
-            ("has(request.mcp.params)", Possible::ANY),
-            ("request.auth.jwt.claims.level == 3", Possible::TRUE),
-            ("request.auth.jwt.claims.level == 4", Possible::FALSE),
-            ("request.auth.jwt.claims.missing == 4", Possible::FAILURE),
-            ("'x' in request.auth.jwt.scopes", Possible::TRUE),
-            ("request.auth.jwt.claims.level == 4 && args.x == 1", Possible::FALSE),
-            ("args.x == 1 && request.auth.jwt.claims.level == 4", Possible::FALSE),
-            ("request.auth.jwt.claims.level == 3 && args.x == 1", Possible::ANY),
-            ("request.auth.jwt.claims.level == 3 || args.x == 1", Possible::TRUE),
-            ("!(request.auth.jwt.claims.level == 3 || args.x == 1)", Possible::FALSE),
+            ("args.x == 1", OutcomeSet::ANY),
+            ("1 == args.x", OutcomeSet::ANY),
+            ("args.x", OutcomeSet::ANY),
+            ("has(args.x)", OutcomeSet::ANY),
+            ("meta.x == 1", OutcomeSet::ANY),
+            ("args.t.matches('^a') && true", OutcomeSet::ANY),
+            ("args.t.startsWith('a')", OutcomeSet::ANY),
+            ("args.l.all(x, x == 1)", OutcomeSet::ANY),
+            ("size(args) == 0", OutcomeSet::ANY),
+            ("args == {}", OutcomeSet::ANY),
+            ("'x' in args", OutcomeSet::ANY),
+            ("args['x'] == 1", OutcomeSet::ANY),
+            ("args.?x.orValue(1) == 1", OutcomeSet::ANY),
+            ("request.mcp.params.arguments.x == 1", OutcomeSet::ANY),
+            ("request.mcp['params'] == {}", OutcomeSet::ANY),
+            ("request.mcp.tool == 't'", OutcomeSet::TRUE),
+            ("request.mcp.method == 'tools/call' && request.mcp.backend == 'b'", OutcomeSet::TRUE),
+            ("has(request.mcp.params)", OutcomeSet::ANY),
+            ("request.auth.jwt.claims.level == 3", OutcomeSet::TRUE),
+            ("request.auth.jwt.claims.level == 4", OutcomeSet::FALSE),
+            ("request.auth.jwt.claims.missing == 4", OutcomeSet::FAILURE),
+            ("'x' in request.auth.jwt.scopes", OutcomeSet::TRUE),
+            ("request.auth.jwt.claims.level == 4 && args.x == 1", OutcomeSet::FALSE),
+            ("args.x == 1 && request.auth.jwt.claims.level == 4", OutcomeSet::FALSE),
+            ("request.auth.jwt.claims.level == 3 && args.x == 1", OutcomeSet::ANY),
+            ("request.auth.jwt.claims.level == 3 || args.x == 1", OutcomeSet::TRUE),
+            ("!(request.auth.jwt.claims.level == 3 || args.x == 1)", OutcomeSet::FALSE),
             ("request.auth.jwt.claims.missing == 1 && args.x == 1", FALSE_OR_FAILS),
             ("request.auth.jwt.claims.missing == 1 || args.x == 1", TRUE_OR_FAILS),
-            ("request.auth.jwt.claims.level == 3 ? args.x : true", Possible::ANY),
-            ("request.auth.jwt.claims.level == 4 ? args.x : true", Possible::TRUE),
+            ("request.auth.jwt.claims.level == 3 ? args.x : true", OutcomeSet::ANY),
+            ("request.auth.jwt.claims.level == 4 ? args.x : true", OutcomeSet::TRUE),
             ("args.x ? true : request.auth.jwt.claims.missing", TRUE_OR_FAILS),
-            ("request.auth.jwt.claims.teams.exists(t, t == 'a' || t == args.t)", Possible::TRUE),
-            ("request.auth.jwt.claims.teams.all(t, t == args.t)", Possible::ANY),
-            ("request.auth.jwt.claims.missing == args.x", Possible::FAILURE),
-            ("args.x == request.auth.jwt.claims.missing", Possible::ANY),
-            ("request.auth.jwt.claims.level", Possible::FAILURE),
+            ("request.auth.jwt.claims.teams.exists(t, t == 'a' || t == args.t)", OutcomeSet::TRUE),
+            ("request.auth.jwt.claims.teams.all(t, t == args.t)", OutcomeSet::ANY),
+            ("request.auth.jwt.claims.missing == args.x", OutcomeSet::FAILURE),
+            ("args.x == request.auth.jwt.claims.missing", OutcomeSet::ANY),
+            ("request.auth.jwt.claims.level", OutcomeSet::FAILURE),
         ] {
             assert_eq!(possible(source, 1000), expected, "{source}");
         }
-        assert_eq!(possible("request.mcp.tool == 't'", 0), Possible::SPENT);
+        assert_eq!(possible("request.mcp.tool == 't'", 0), OutcomeSet::SPENT);
     }
 }

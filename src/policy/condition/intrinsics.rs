@@ -14,9 +14,9 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
 
+use super::budget::{self, Budget, ELEMENT};
 use super::comparison::Typing;
 use super::functions::{MEMBER, Price};
-use super::meter::{self, Budget, ELEMENT};
 use super::pattern::Pattern;
 use super::{ENV, comparison, reference};
 
@@ -99,10 +99,10 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         (ADD, 2, add),
         (EACH, 2, each),
         (TEXT, 1, |arguments| {
-            handed_on(arguments, |value, budget| budget.spend(meter::text(value)))
+            handed_on(arguments, |value, budget| budget.spend(budget::text(value)))
         }),
-        (CONTENT, 1, |arguments| handed_on(arguments, meter::content)),
-        (COPY, 1, |arguments| handed_on(arguments, meter::copy)),
+        (CONTENT, 1, |arguments| handed_on(arguments, budget::content)),
+        (COPY, 1, |arguments| handed_on(arguments, budget::copy)),
         (SCALAR, 1, |arguments| handed_on(arguments, scalar)),
         (OPTIONAL_ITEM, 2, |arguments| item(arguments, true, Strict)),
         (ITEM, 2, |arguments| item(arguments, false, Strict)),
@@ -112,12 +112,12 @@ fn declare(env: &mut Env) -> Result<(), DeclarationError> {
         }),
         (COPY_FIELDS, 1, |arguments| {
             handed_on(arguments, |value, budget| {
-                comparison::with_members(value, false).and_then(|()| meter::copy(value, budget))
+                comparison::with_members(value, false).and_then(|()| budget::copy(value, budget))
             })
         }),
         (COPY_ITEMS, 1, |arguments| {
             handed_on(arguments, |value, budget| {
-                comparison::with_members(value, true).and_then(|()| meter::copy(value, budget))
+                comparison::with_members(value, true).and_then(|()| budget::copy(value, budget))
             })
         }),
     ];
@@ -196,7 +196,7 @@ fn compare(pair: &Pair<'_>, holds: fn(Ordering) -> bool) -> Result<Option<bool>,
         return Ok(None);
     }
     let Some(comparer) = left.as_comparer() else { return Ok(None) };
-    budget.spend(meter::text(*left).min(meter::text(*right)))?;
+    budget.spend(budget::text(*left).min(budget::text(*right)))?;
     comparer.compare(*right).map(|ordering| Some(holds(ordering)))
 }
 
@@ -227,11 +227,11 @@ fn add<'b, 'v>(arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     }
     for value in [left, right] {
         if is_list_or_map(value) {
-            let elements = value.as_sizer().map_or(0, meter::elements);
+            let elements = value.as_sizer().map_or(0, budget::elements);
             budget.spend(elements.saturating_mul(ELEMENT))?;
         }
-        budget.spend(meter::text(value))?;
-        meter::copy(value, budget)?;
+        budget.spend(budget::text(value))?;
+        budget::copy(value, budget)?;
     }
     adder.add(right).map(|sum| CowVal::Owned(sum.into_owned()))
 }
@@ -242,10 +242,10 @@ fn each<'b, 'v>(mut arguments: Arguments<'b, 'v>) -> Answer<'b, 'v> {
     let steps = steps.downcast_ref::<CelUInt>().map_or(1, |steps| *steps.inner());
     handed_on(arguments, |range, budget| {
         if is_list_or_map(range) {
-            let elements = range.as_sizer().map_or(0, meter::elements);
+            let elements = range.as_sizer().map_or(0, budget::elements);
             budget.spend_steps(elements.saturating_mul(steps))?;
         }
-        meter::copy(range, budget)
+        budget::copy(range, budget)
     })
 }
 
@@ -402,7 +402,7 @@ fn pay_for_product(
     };
     budget.spend(0)?;
     for operand in operands {
-        budget.spend(meter::text(operand.as_ref()))?;
+        budget.spend(budget::text(operand.as_ref()))?;
     }
     let occurrences = || match text(1) {
         "" => 1 + text(0).chars().count(),
@@ -413,8 +413,8 @@ fn pay_for_product(
         "split" => (1 + occurrences()).saturating_mul(ELEMENT as usize),
         "join" => {
             let elements = operands.first().and_then(|list| list.as_sizer());
-            operands.first().map_or(Ok(()), |list| meter::content(list.as_ref(), budget))?;
-            elements.map_or(0, |list| meter::elements(list) as usize).saturating_mul(text(1).len())
+            operands.first().map_or(Ok(()), |list| budget::content(list.as_ref(), budget))?;
+            elements.map_or(0, |list| budget::elements(list) as usize).saturating_mul(text(1).len())
         }
         // The search compares at each character, from the start.
         _ => text(0).len().saturating_mul(text(1).len().max(size_of::<char>())),
