@@ -15,7 +15,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use http_body::Body as _;
 use mcp_authz::extproc::{Capacity, ExtProc};
 use mcp_authz::gate::{Gate, LiveGate};
-use mcp_authz::telemetry::{DecisionLog, LastLines, LogFormat, Recorder};
+use mcp_authz::telemetry::{DecisionLog, FlushGuard, LogFormat, Recorder};
 use prost::Message as _;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, http};
@@ -23,7 +23,7 @@ use tonic::codegen::{Bytes, http};
 /// An external processor with all that it reports to.
 pub struct Processor {
     service: ExtProc,
-    _log: LastLines,
+    _log: FlushGuard,
 }
 
 impl Processor {

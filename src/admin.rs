@@ -21,7 +21,7 @@ use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use self::authorizer::Guard;
-pub use authorizer::Reach;
+pub use authorizer::AdminAccess;
 pub use check::{CheckError, answer, judged, turned_away};
 pub use client::{Client, ClientError, Decisions};
 pub use places::{Caller, Place, Places};
@@ -40,7 +40,7 @@ pub struct Admin {
     /// The readiness of the server.
     pub status: Arc<Status>,
     /// The hosts whose processes may check requests and watch decisions.
-    pub reach: Reach,
+    pub reach: AdminAccess,
 }
 
 impl Admin {

@@ -14,5 +14,5 @@ mod wire;
 
 pub use capacity::Capacity;
 pub use convert::verified_claims;
-pub use message::Violation;
+pub use message::ProtocolError;
 pub use service::ExtProc;

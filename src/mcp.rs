@@ -50,9 +50,9 @@ mod request_id;
 mod uri;
 
 pub use call::{Arguments, Call, Parameters, TargetKind, name_fault};
-pub use events::{Data, Events};
+pub use events::{Data, SseRewriter};
 pub use headers::MirroredHeaders;
-pub use list::{Entry, REQUIRED_SCOPES, filter};
+pub use list::{ListEntry, REQUIRED_SCOPES, filter};
 pub use malformed::{CaseVariant, Malformed, Problem};
 pub use message::{Accept, Message, NotGoverned, read};
 pub use methods::{AppliesTo, ListKind, TOOLS_CALL, is_almost_known, known_methods};

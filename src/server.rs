@@ -23,11 +23,11 @@ use tonic::transport::Server;
 use self::admin_connection::AdminIncoming;
 use self::envoy::Services;
 pub use self::listen::Access;
-use self::listen::{Bound, Listener};
-use self::reload::{Cause, Reloader};
+use self::listen::{BoundListener, Listener};
+use self::reload::{ReloadTrigger, Reloader};
 use self::signals::Signals;
 use crate::address::Address;
-use crate::admin::{Admin, Reach, Status};
+use crate::admin::{Admin, AdminAccess, Status};
 use crate::extproc::{Capacity, ExtProc};
 use crate::gate::{ClaimsFrom, Gate, LiveGate};
 use crate::telemetry::{DecisionLog, Endpoint, Recorder, Spans};
@@ -51,7 +51,7 @@ pub struct Options {
     /// The access to the address for Envoy, if that is a Unix socket.
     pub listen_access: Access,
     /// The address of the admin port, and the clients that may check requests and watch decisions.
-    pub admin: Option<(Address, Reach)>,
+    pub admin: Option<(Address, AdminAccess)>,
     /// The access to the admin port, if that is a Unix socket.
     pub admin_access: Access,
     /// The limits for simultaneous work.
@@ -124,14 +124,14 @@ pub fn serve(gate: Gate, options: &Options, log: DecisionLog) -> io::Result<()> 
             let (live, recorder) = (Arc::clone(&live), Arc::clone(&recorder));
             let (status, reach) = (Arc::clone(&status), *reach);
             Some((
-                Bound::to(address, options.admin_access)?,
+                BoundListener::to(address, options.admin_access)?,
                 Admin { live, recorder, status, reach },
             ))
         }
         None => None,
     };
-    let Bound { listener, address, file: _file } =
-        Bound::to(&options.listen, options.listen_access)?;
+    let BoundListener { listener, address, file: _file } =
+        BoundListener::to(&options.listen, options.listen_access)?;
     let others: Vec<(Listener, Runtime)> = (1..options.threads.get())
         .map(|_| Ok((listener.share()?, runtime()?)))
         .collect::<io::Result<_>>()?;
@@ -222,7 +222,7 @@ fn announce(gate: &Gate) {
 /// Stops all threads after a signal. Never returns: the tasks that serve end the threads.
 async fn until_stopped(
     signals: &mut Signals,
-    look: &Sender<Cause>,
+    look: &Sender<ReloadTrigger>,
     status: &Status,
     drain: Drain,
     stop: &watch::Sender<bool>,
@@ -288,12 +288,12 @@ impl Background {
     fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         runtime: Runtime,
-        admin: Option<(Bound, Admin)>,
+        admin: Option<(BoundListener, Admin)>,
     ) -> io::Result<Self> {
         let (end, mut ended) = watch::channel(());
         let run = async move {
             let serve = async {
-                if let Some((Bound { listener, address, file: _file }, admin)) = admin {
+                if let Some((BoundListener { listener, address, file: _file }, admin)) = admin {
                     tracing::info!(%address, "admin port");
                     let router = Server::builder()
                         .accept_http1(true)
@@ -340,11 +340,11 @@ impl Drop for StopOnDrop {
 }
 
 /// Ends the thread of the reloader when it is dropped.
-struct TellOnDrop(Sender<Cause>);
+struct TellOnDrop(Sender<ReloadTrigger>);
 
 impl Drop for TellOnDrop {
     fn drop(&mut self) {
         // An error means that the reloader has ended already.
-        let _ended = self.0.send(Cause::Stop);
+        let _ended = self.0.send(ReloadTrigger::Stop);
     }
 }

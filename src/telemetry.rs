@@ -10,8 +10,8 @@ mod metrics;
 mod recorder;
 mod spans;
 
-pub use decisions::{DecisionLog, Share};
-pub use lines::LastLines;
+pub use decisions::{DecisionLog, SampleRate};
+pub use lines::FlushGuard;
 pub use log::{InitError, LogFormat, init};
 pub use metrics::{Exposition, ListOutcome, Metrics, StreamFailure};
 pub use recorder::{

@@ -34,7 +34,7 @@ const WAITING: usize = 16;
 
 /// The clients that may check requests and watch decisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum AdminAccess {
     /// Processes of this host, over loopback or a Unix socket.
     ThisHost,
     /// Every client that reaches the port.
@@ -56,13 +56,13 @@ pub(super) struct Service {
 /// The guard of the service. It rejects a client before the service reads the client's message.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
-    reach: Reach,
+    reach: AdminAccess,
     /// The permits for requests that are under way.
     asking: Arc<Semaphore>,
 }
 
 impl Guard {
-    pub(super) fn new(reach: Reach) -> Self {
+    pub(super) fn new(reach: AdminAccess) -> Self {
         Self { reach, asking: Arc::new(Semaphore::new(MOST_ASKING)) }
     }
 
@@ -75,7 +75,7 @@ impl Guard {
         }
         let caller = request.extensions().get::<Caller>();
         let is_here = caller.is_some_and(|caller| caller.peer.is_of_this_host());
-        if !is_here && self.reach != Reach::Everyone {
+        if !is_here && self.reach != AdminAccess::Everyone {
             let refused = Status::permission_denied(
                 "only processes of this host may ask (kubectl port-forward is one); to let \
                  others, start `mcp-authz serve` with --admin-remote",

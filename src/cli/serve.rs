@@ -10,11 +10,11 @@ use clap::builder::RangedU64ValueParser;
 
 use super::complain;
 use crate::address::Address;
-use crate::admin::Reach;
+use crate::admin::AdminAccess;
 use crate::config;
 use crate::extproc::Capacity;
 use crate::server::{self, Access, Drain, Options};
-use crate::telemetry::{self, DecisionLog, Endpoint, LogFormat, Share};
+use crate::telemetry::{self, DecisionLog, Endpoint, LogFormat, SampleRate};
 
 /// Serve Envoy's external processing filter
 ///
@@ -83,7 +83,7 @@ pub(super) struct Args {
 
     /// The share of allowed calls that is logged, from 0 to 1
     #[arg(long, env = "MCP_AUTHZ_LOG_ALLOWS", value_name = "SHARE", default_value = "0")]
-    log_allows: Share,
+    log_allows: SampleRate,
 
     /// The format of log lines [default: text on a terminal, json elsewhere]
     ///
@@ -254,7 +254,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     };
     let cores = available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let reach = if args.admin_remote { Reach::Everyone } else { Reach::ThisHost };
+    let reach = if args.admin_remote { AdminAccess::Everyone } else { AdminAccess::ThisHost };
     let options = Options {
         policy: args.policy.clone(),
         listen: args.listen.clone(),

@@ -6,7 +6,8 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 
 use super::message::{
-    Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Setup, Violation,
+    AcceptEncoding, BodyMode, Chunk, Event, Message, ProcessingModes, ProtocolError, Reply,
+    ResponsePart,
 };
 use super::wire::{
     Answered, Asked, BodyMutation, CommonResponse, CommonResponseHolder, Empty, HeaderMap,
@@ -48,7 +49,7 @@ pub(super) fn message(
     gate: &Gate,
     named: &Named,
     reads: Reads,
-) -> Result<Message, Violation> {
+) -> Result<Message, ProtocolError> {
     let ProcessingRequest {
         request,
         metadata_context,
@@ -74,7 +75,7 @@ pub(super) fn message(
 /// The filter's name, under which Envoy sends the `request_attributes`.
 const EXT_PROC: &str = "envoy.filters.http.ext_proc";
 
-fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, Violation> {
+fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, ProtocolError> {
     Ok(match request {
         Asked::RequestHeaders(HttpHeaders { headers, end_of_stream }) => {
             let mut head = head(headers.unwrap_or_default());
@@ -93,7 +94,7 @@ fn event(request: Asked, attributes: &[Member], named: &Named) -> Result<Event, 
 }
 
 /// Returns the attributes that are strings.
-fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, Violation> {
+fn texts(attributes: &[Member]) -> Result<Vec<(String, String)>, ProtocolError> {
     let mut texts = Vec::new();
     if let Some(ours) = attributes.iter().rfind(|member| member.key == EXT_PROC) {
         for (name, value) in Members::of(&ours.value)?.iter() {
@@ -137,9 +138,9 @@ fn head(HeaderMap { headers }: HeaderMap) -> Head {
 ///
 /// # Errors
 /// If the headers cannot be decoded.
-fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
+fn response_head(headers: &[u8]) -> Result<ResponseHead, ProtocolError> {
     let headers = HttpHeaders::decode(headers)
-        .map_err(|_error| Violation("the headers of a response cannot be decoded"))?;
+        .map_err(|_error| ProtocolError("the headers of a response cannot be decoded"))?;
     let mut head = ResponseHead { end_of_stream: headers.end_of_stream, ..ResponseHead::default() };
     for HeaderValue { key, value, raw_value } in headers.headers.unwrap_or_default().headers {
         let value = lossy(if raw_value.is_empty() { &value } else { &raw_value });
@@ -164,9 +165,9 @@ fn response_head(headers: &[u8]) -> Result<ResponseHead, Violation> {
     Ok(head)
 }
 
-fn setup(config: ProtocolConfiguration) -> Setup {
+fn setup(config: ProtocolConfiguration) -> ProcessingModes {
     let ProtocolConfiguration { request_body_mode, response_body_mode } = config;
-    Setup {
+    ProcessingModes {
         request_body: body_mode(request_body_mode),
         response_body: body_mode(response_body_mode),
     }
@@ -195,7 +196,7 @@ const ALWAYS_READ: [&str; 5] = {
 /// # Errors
 /// If the claims cannot be decoded: without them, a Deny rule that requires a claim would not
 /// match.
-pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, Violation> {
+pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, ProtocolError> {
     let ClaimsFrom::Metadata { namespace, key } = &gate.claims_from else {
         return Ok(VerifiedClaims::None);
     };
@@ -228,22 +229,22 @@ pub fn verified_claims(metadata: &[u8], gate: &Gate) -> Result<VerifiedClaims, V
         };
         claims.push((Key::Plain(name), claim(value)?));
     }
-    let claims = Object::new(claims).map_err(|_twice| Violation("a claim comes twice"))?;
+    let claims = Object::new(claims).map_err(|_twice| ProtocolError("a claim comes twice"))?;
     Ok(VerifiedClaims::Token(Claims::new(claims)))
 }
 
-fn claim(value: &[u8]) -> Result<Json<'static>, Violation> {
+fn claim(value: &[u8]) -> Result<Json<'static>, ProtocolError> {
     match text(value)? {
         // Most claims are strings.
         Some(text) => Ok(Json::String(text.to_owned().into())),
         None => proto::Value::decode(value)
             .map(proto::json)
-            .map_err(|_error| Violation("a claim cannot be decoded")),
+            .map_err(|_error| ProtocolError("a claim cannot be decoded")),
     }
 }
 
 /// Returns the payloads that `jwt_authn` left in the metadata, with their names.
-fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, Violation> {
+fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, ProtocolError> {
     let payloads = fields.iter().filter_map(|(name, value)| match payload(value) {
         Ok(payload) => payload.map(|payload| Ok((name, payload))),
         Err(violation) => Some(Err(violation)),
@@ -254,7 +255,7 @@ fn payloads<'m>(fields: &Members<'m>) -> Result<Vec<(&'m [u8], Members<'m>)>, Vi
 /// Returns the payload, unless it describes a failure. With `failed_status_in_metadata`,
 /// `jwt_authn` writes the status of a token that is **not** valid in place of a payload. Such a
 /// status has exactly the members `code` and `message`.
-fn payload(value: &[u8]) -> Result<Option<Members<'_>>, Violation> {
+fn payload(value: &[u8]) -> Result<Option<Members<'_>>, ProtocolError> {
     let Some(payload) = structure(value)? else { return Ok(None) };
     let payload = Members::of(payload)?;
     let is_failure =
@@ -332,32 +333,32 @@ fn put_member_value(
 }
 
 /// Converts an answer to a message for Envoy, with the metadata about the decision.
-pub(super) fn response(answer: Answer, metadata: Option<Bytes>) -> ProcessingResponse {
+pub(super) fn response(answer: Reply, metadata: Option<Bytes>) -> ProcessingResponse {
     let response = match answer {
-        Answer::RequestHeaders(encodings) => Answered::RequestHeaders(accepting(encodings)),
-        Answer::RequestBody(encodings) => Answered::RequestBody(accepting(encodings)),
-        Answer::StreamRequestBody(chunk) => Answered::RequestBody(streamed(chunk)),
-        Answer::RequestTrailers => Answered::RequestTrailers(Empty {}),
-        Answer::ResponseHeaders => Answered::ResponseHeaders(without([])),
-        Answer::FilteredResponseHeaders { cache_control } => {
+        Reply::RequestHeaders(encodings) => Answered::RequestHeaders(accepting(encodings)),
+        Reply::RequestBody(encodings) => Answered::RequestBody(accepting(encodings)),
+        Reply::StreamRequestBody(chunk) => Answered::RequestBody(streamed(chunk)),
+        Reply::RequestTrailers => Answered::RequestTrailers(Empty {}),
+        Reply::ResponseHeaders => Answered::ResponseHeaders(without([])),
+        Reply::FilteredResponseHeaders { cache_control } => {
             Answered::ResponseHeaders(filtered(cache_control))
         }
-        Answer::ResponseBody => Answered::ResponseBody(without([])),
-        Answer::ReplaceResponseBody(body) => {
+        Reply::ResponseBody => Answered::ResponseBody(without([])),
+        Reply::ReplaceResponseBody(body) => {
             let body = BodyMutation { body: Some(body), streamed_response: None };
             Answered::ResponseBody(mutated(body))
         }
-        Answer::StreamResponseBody(chunk) => Answered::ResponseBody(streamed(chunk)),
-        Answer::ResponseTrailers => Answered::ResponseTrailers(Empty {}),
-        Answer::Refuse(refusal) => Answered::ImmediateResponse(immediate(refusal)),
+        Reply::StreamResponseBody(chunk) => Answered::ResponseBody(streamed(chunk)),
+        Reply::ResponseTrailers => Answered::ResponseTrailers(Empty {}),
+        Reply::Refuse(refusal) => Answered::ImmediateResponse(immediate(refusal)),
     };
     ProcessingResponse { response: Some(response), dynamic_metadata: metadata }
 }
 
-fn accepting(encodings: Encodings) -> CommonResponseHolder {
+fn accepting(encodings: AcceptEncoding) -> CommonResponseHolder {
     match encodings {
-        Encodings::Accepted => without([]),
-        Encodings::Identity => without(["accept-encoding"]),
+        AcceptEncoding::Accepted => without([]),
+        AcceptEncoding::Identity => without(["accept-encoding"]),
     }
 }
 

@@ -36,7 +36,7 @@ impl fmt::Display for BodyMode {
 
 /// The processing modes that Envoy sends in the first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Setup {
+pub(super) struct ProcessingModes {
     pub(super) request_body: BodyMode,
     pub(super) response_body: BodyMode,
 }
@@ -46,7 +46,7 @@ pub(super) struct Setup {
 pub(super) struct Message {
     pub(super) event: Event,
     /// The modes, which come with the first message; old versions of Envoy omit them.
-    pub(super) setup: Option<Setup>,
+    pub(super) setup: Option<ProcessingModes>,
     /// The claims that `jwt_authn` verified.
     pub(super) verified: VerifiedClaims,
 }
@@ -82,7 +82,7 @@ pub(super) struct Chunk {
 
 /// The encodings in which the server may respond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encodings {
+pub(super) enum AcceptEncoding {
     /// The encodings that the client accepts.
     Accepted,
     /// No encoding, because mcp-authz reads the response.
@@ -91,9 +91,9 @@ pub(super) enum Encodings {
 
 /// A message to Envoy.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    RequestHeaders(Encodings),
-    RequestBody(Encodings),
+pub(super) enum Reply {
+    RequestHeaders(AcceptEncoding),
+    RequestBody(AcceptEncoding),
     StreamRequestBody(Chunk),
     RequestTrailers,
     ResponseHeaders,
@@ -110,9 +110,9 @@ pub(super) enum Answer {
 
 /// A message that a correct Envoy cannot send in this state. The violation fails the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Violation(pub(super) &'static str);
+pub struct ProtocolError(pub(super) &'static str);
 
-impl fmt::Display for Violation {
+impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }

@@ -27,7 +27,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 use super::capacity::{Capacity, Counted};
 use super::convert::{self, Named, Reads};
-use super::message::{Answer, Message, Violation};
+use super::message::{Message, ProtocolError, Reply};
 use super::session::Session;
 use super::wire::{PROCESS, ProcessingRequest, ProcessingResponse, SERVICE};
 use crate::gate::{BodyFailure, EarlyDecision, Gate, LiveGate, Obligation};
@@ -152,7 +152,7 @@ struct Conversation {
     named: Named,
     requests: Streaming<ProcessingRequest>,
     session: Session,
-    answers: VecDeque<Answer>,
+    answers: VecDeque<Reply>,
     /// The task of the thread that works on a large body. The session is there meanwhile.
     working: Option<JoinHandle<Worked>>,
     /// The metadata about the decision, which goes to Envoy with the next answer.
@@ -167,8 +167,8 @@ struct Conversation {
 #[derive(Debug)]
 struct Worked {
     session: Session,
-    answers: VecDeque<Answer>,
-    record: Result<Option<Box<Record>>, Violation>,
+    answers: VecDeque<Reply>,
+    record: Result<Option<Box<Record>>, ProtocolError>,
     took: Duration,
 }
 
@@ -322,7 +322,7 @@ impl Conversation {
     /// Reports the results of a message.
     fn report(
         &mut self,
-        record: Result<Option<Box<Record>>, Violation>,
+        record: Result<Option<Box<Record>>, ProtocolError>,
         took: Duration,
         is_first: bool,
     ) -> Result<(), Status> {
@@ -361,7 +361,7 @@ impl Conversation {
     }
 
     /// Fails the stream.
-    fn violated(&self, violation: Violation) -> Status {
+    fn violated(&self, violation: ProtocolError) -> Status {
         self.open.failed(StreamFailure::Violation);
         tracing::error!("Envoy broke the protocol: {violation}");
         Status::invalid_argument(violation.to_string())

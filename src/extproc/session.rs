@@ -5,7 +5,7 @@
 //!
 //! - The gate gives a [`Clearance`](crate::gate::Clearance).
 //! - The session sends a refusal.
-//! - A [`Violation`] fails the stream, and Envoy responds with a 500.
+//! - A [`ProtocolError`] fails the stream, and Envoy responds with a 500.
 //!
 //! Only a clearance lets a request continue.
 //!
@@ -19,7 +19,9 @@ mod response;
 use std::fmt;
 
 use self::request::{Outcome, continued, unless_empty};
-use super::message::{Answer, BodyMode, Chunk, Encodings, Event, Message, ResponsePart, Violation};
+use super::message::{
+    AcceptEncoding, BodyMode, Chunk, Event, Message, ProtocolError, Reply, ResponsePart,
+};
 use crate::gate::{AdmittedRequest, BodyFailure, Gate, ListFilter, Obligation, Refusal};
 use crate::record::Record;
 use crate::telemetry::ListOutcome;
@@ -114,17 +116,17 @@ enum Whole {
 
 /// The effect of a message.
 #[derive(Debug)]
-enum Step {
+enum Transition {
     /// The message decides nothing.
-    Go { to: State, answers: Parts },
+    Continue { to: State, answers: Parts },
     /// The message completes the decision about the request, or about its response.
-    Decide { end: End, record: Box<Record> },
+    Decide { end: Effect, record: Box<Record> },
 }
 
 /// The consequence of a decision.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "made once a request, and a box costs each")]
-enum End {
+enum Effect {
     /// The request continues.
     Release {
         parts: Parts,
@@ -140,10 +142,10 @@ enum End {
 }
 
 /// Answers, in the order that Envoy expects.
-type Parts = [Option<Answer>; 3];
+type Parts = [Option<Reply>; 3];
 
 const NO_PARTS: Parts = [None, None, None];
-const REQUEST_HEADERS: Answer = Answer::RequestHeaders(Encodings::Accepted);
+const REQUEST_HEADERS: Reply = Reply::RequestHeaders(AcceptEncoding::Accepted);
 
 /// The most bytes of a streamed body in one message. An operator may limit the messages that
 /// Envoy's gRPC client accepts (`max_receive_message_length`).
@@ -246,8 +248,8 @@ impl Session {
         &mut self,
         gate: &Gate,
         message: Message,
-        answers: &mut impl Extend<Answer>,
-    ) -> Result<Option<Box<Record>>, Violation> {
+        answers: &mut impl Extend<Reply>,
+    ) -> Result<Option<Box<Record>>, ProtocolError> {
         let Message { event, setup, verified } = message;
         // After a violation the session stays refused.
         let step = match (std::mem::replace(&mut self.state, State::Refused), event) {
@@ -281,7 +283,7 @@ impl Session {
         &mut self,
         gate: &Gate,
         why: BodyFailure,
-        answers: &mut impl Extend<Answer>,
+        answers: &mut impl Extend<Reply>,
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Buffering { admitted, body, .. } => {
@@ -319,12 +321,12 @@ impl Session {
     fn apply(
         &mut self,
         gate: &Gate,
-        step: Step,
-        answers: &mut impl Extend<Answer>,
+        step: Transition,
+        answers: &mut impl Extend<Reply>,
     ) -> Option<Box<Record>> {
         let (to, parts, record) = match step {
-            Step::Go { to, answers } => (to, answers, None),
-            Step::Decide { end: End::Release { parts, more, filter }, record } => {
+            Transition::Continue { to, answers } => (to, answers, None),
+            Transition::Decide { end: Effect::Release { parts, more, filter }, record } => {
                 let to = match filter {
                     Some(filter) => match self.unfulfillable(&filter) {
                         Some(refusal) => return Some(self.refuse(gate, &filter, refusal, answers)),
@@ -338,11 +340,11 @@ impl Session {
                 };
                 (to, parts, Some(record))
             }
-            Step::Decide { end: End::Replace { answers, to }, record } => {
+            Transition::Decide { end: Effect::Replace { answers, to }, record } => {
                 (to, answers, Some(record))
             }
-            Step::Decide { end: End::Refuse(refusal), record } => {
-                (State::Refused, [Some(Answer::Refuse(refusal)), None, None], Some(record))
+            Transition::Decide { end: Effect::Refuse(refusal), record } => {
+                (State::Refused, [Some(Reply::Refuse(refusal)), None, None], Some(record))
             }
         };
         for answer in parts.into_iter().flatten() {
@@ -365,7 +367,7 @@ impl Session {
     pub(super) fn refuse_filter(
         &mut self,
         gate: &Gate,
-        answers: &mut impl Extend<Answer>,
+        answers: &mut impl Extend<Reply>,
     ) -> Option<Box<Record>> {
         match std::mem::replace(&mut self.state, State::Refused) {
             State::Filtering(filter) => {
@@ -385,11 +387,11 @@ impl Session {
         gate: &Gate,
         filter: &ListFilter,
         refusal: Refusal,
-        answers: &mut impl Extend<Answer>,
+        answers: &mut impl Extend<Reply>,
     ) -> Box<Record> {
         let record = Box::new(Record::unreadable_list(gate, filter, &refusal));
         self.state = State::Refused;
-        answers.extend([Answer::Refuse(refusal)]);
+        answers.extend([Reply::Refuse(refusal)]);
         record
     }
 
@@ -409,14 +411,13 @@ impl Session {
 }
 
 /// Appends an answer. Splits a large body into chunks that Envoy's gRPC client accepts.
-fn extend_in_parts(answer: Answer, answers: &mut impl Extend<Answer>) {
-    let (Chunk { mut bytes, end_of_stream }, streamed): (Chunk, fn(Chunk) -> Answer) = match answer
-    {
-        Answer::StreamRequestBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
-            (chunk, Answer::StreamRequestBody)
+fn extend_in_parts(answer: Reply, answers: &mut impl Extend<Reply>) {
+    let (Chunk { mut bytes, end_of_stream }, streamed): (Chunk, fn(Chunk) -> Reply) = match answer {
+        Reply::StreamRequestBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
+            (chunk, Reply::StreamRequestBody)
         }
-        Answer::StreamResponseBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
-            (chunk, Answer::StreamResponseBody)
+        Reply::StreamResponseBody(chunk) if chunk.bytes.len() > MAX_PART_BYTES => {
+            (chunk, Reply::StreamResponseBody)
         }
         answer => return answers.extend([answer]),
     };

@@ -9,10 +9,10 @@
 use prost::bytes::Bytes;
 use prost::{Message, Oneof};
 
-use super::message::Violation;
+use super::message::ProtocolError;
 
 /// Undecodable data must not count as absent: a Deny rule could depend on a value in it.
-const NOT_PROTOBUF: Violation = Violation("metadata or attributes cannot be decoded");
+const NOT_PROTOBUF: ProtocolError = ProtocolError("metadata or attributes cannot be decoded");
 
 /// The name of the service.
 pub(super) const SERVICE: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
@@ -120,7 +120,7 @@ impl<'m> Members<'m> {
     ///
     /// # Errors
     /// If the bytes are not such a message.
-    pub(super) fn of(message: &'m [u8]) -> Result<Self, Violation> {
+    pub(super) fn of(message: &'m [u8]) -> Result<Self, ProtocolError> {
         let mut members = Vec::with_capacity(Self::MOST_HAVE_LESS);
         for field in Fields(message) {
             let (tag, member) = field?;
@@ -155,21 +155,21 @@ impl<'m> Members<'m> {
 }
 
 /// Returns the string, if a `google.protobuf.Value` is one.
-pub(super) fn text(value: &[u8]) -> Result<Option<&str>, Violation> {
+pub(super) fn text(value: &[u8]) -> Result<Option<&str>, ProtocolError> {
     only_field(value, 3)?.map(utf8).transpose()
 }
 
 /// Returns the `Struct`, if a `google.protobuf.Value` is one.
-pub(super) fn structure(value: &[u8]) -> Result<Option<&[u8]>, Violation> {
+pub(super) fn structure(value: &[u8]) -> Result<Option<&[u8]>, ProtocolError> {
     only_field(value, 5)
 }
 
-pub(super) fn utf8(text: &[u8]) -> Result<&str, Violation> {
+pub(super) fn utf8(text: &[u8]) -> Result<&str, ProtocolError> {
     std::str::from_utf8(text).map_err(|_not_utf8| NOT_PROTOBUF)
 }
 
 /// Returns the field with this tag, if the message has only this field.
-fn only_field(message: &[u8], tag: usize) -> Result<Option<&[u8]>, Violation> {
+fn only_field(message: &[u8], tag: usize) -> Result<Option<&[u8]>, ProtocolError> {
     let mut fields = Fields(message);
     let (first, second) = (fields.next().transpose()?, fields.next().transpose()?);
     Ok(first.filter(|(found, _)| *found == tag && second.is_none()).map(|(_, bytes)| bytes))
@@ -183,7 +183,7 @@ const LENGTH_DELIMITED: u8 = 2;
 struct Fields<'m>(&'m [u8]);
 
 impl<'m> Iterator for Fields<'m> {
-    type Item = Result<(usize, &'m [u8]), Violation>;
+    type Item = Result<(usize, &'m [u8]), ProtocolError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -200,7 +200,7 @@ impl<'m> Iterator for Fields<'m> {
 }
 
 impl<'m> Fields<'m> {
-    fn any(&mut self) -> Option<Result<(usize, &'m [u8]), Violation>> {
+    fn any(&mut self) -> Option<Result<(usize, &'m [u8]), ProtocolError>> {
         while !self.0.is_empty() {
             match self.field() {
                 Some((tag, Some(value))) => return Some(Ok((tag, value))),

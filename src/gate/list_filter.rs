@@ -5,7 +5,7 @@ mod value_end;
 use std::borrow::Cow;
 
 use super::{AdmittedRequest, Limits, Obligation, Refusal, is_not_utf8};
-use crate::mcp::{Data, Entry, Events, ListKind, filter};
+use crate::mcp::{Data, ListEntry, ListKind, SseRewriter, filter};
 use crate::policy::{Budget, EvalContext, Grants, ListVisibility, Visibility};
 
 use self::value_end::ValueEnd;
@@ -49,7 +49,7 @@ enum BodyState {
     /// The end of the body: the JSON value was complete and has been sent, or there is none.
     Complete,
     /// Server-sent events.
-    Events(Events),
+    SseRewriter(SseRewriter),
     /// A body that was dropped to free memory. An error replaces the next chunk.
     Discarded { in_events: bool },
     /// A body that could not be read. No more bytes of it are sent.
@@ -110,7 +110,7 @@ impl ListFilter {
     pub fn held_bytes(&self) -> usize {
         match &self.state {
             BodyState::Json { body, .. } => body.len(),
-            BodyState::Events(events) => events.held_bytes(),
+            BodyState::SseRewriter(events) => events.held_bytes(),
             BodyState::Unknown
             | BodyState::Complete
             | BodyState::Discarded { .. }
@@ -142,7 +142,7 @@ impl ListFilter {
                 return Disposition::Reject(self.unreadable("its charset is not UTF-8"));
             }
             "application/json" => BodyState::Json { body: Vec::new(), end: ValueEnd::default() },
-            "text/event-stream" => BodyState::Events(Events::default()),
+            "text/event-stream" => BodyState::SseRewriter(SseRewriter::default()),
             // A 202 has no list: the filter sends the client no body.
             _ if head.status == 202 => {
                 self.is_elsewhere = self.is_list();
@@ -177,7 +177,7 @@ impl ListFilter {
     pub fn discard_body(&mut self) {
         self.state = match self.state {
             BodyState::Json { .. } => BodyState::Discarded { in_events: false },
-            BodyState::Events(_) => BodyState::Discarded { in_events: true },
+            BodyState::SseRewriter(_) => BodyState::Discarded { in_events: true },
             BodyState::Unknown
             | BodyState::Complete
             | BodyState::Discarded { .. }
@@ -205,11 +205,11 @@ impl ListFilter {
                     (BodyState::Json { body, end }, Ok(()))
                 }
             }
-            BodyState::Events(mut events) => {
+            BodyState::SseRewriter(mut events) => {
                 let ambiguous = "clients could split its events differently";
                 let filtered = |data: &str| self.filtered_event(data);
                 let result = events.push(part, is_last, &mut bytes, ambiguous, filtered);
-                (BodyState::Events(events), result)
+                (BodyState::SseRewriter(events), result)
             }
             // Only white space may follow a JSON value; anything else is dropped.
             BodyState::Complete => (BodyState::Complete, Ok(())),
@@ -222,7 +222,9 @@ impl ListFilter {
             }
         };
         let (before, after) = match state {
-            BodyState::Events(_) | BodyState::Discarded { in_events: true } => ("data: ", "\n\n"),
+            BodyState::SseRewriter(_) | BodyState::Discarded { in_events: true } => {
+                ("data: ", "\n\n")
+            }
             _ => ("", ""),
         };
         self.state = state;
@@ -293,21 +295,23 @@ impl ListFilter {
         Ok(filtered)
     }
 
-    fn entry(&self, listing: ListKind, name: &str, budget: &Budget) -> Entry<'_> {
+    fn entry(&self, listing: ListKind, name: &str, budget: &Budget) -> ListEntry<'_> {
         let (policy, feature) = (self.admitted.policy(), listing.feature());
         let AdmittedRequest { head, claims, .. } = &self.admitted;
         let Ok(subject) = policy.backend.subject(policy.dialect, (feature, name), head) else {
-            return Entry::Goes;
+            return ListEntry::Remove;
         };
         let shown = policy.lists.of(feature);
         if shown == ListVisibility::Unfiltered {
-            return if policy.exposes(&subject) { Entry::Stays } else { Entry::Goes };
+            return if policy.exposes(&subject) { ListEntry::Keep } else { ListEntry::Remove };
         }
         let facts = EvalContext::new(policy.dialect, head, claims.as_ref(), &subject, budget);
         match (policy.visibility(&facts, &self.grants), shown) {
-            (Visibility::Permitted, _) => Entry::Stays,
-            (Visibility::Reachable(scopes), ListVisibility::Reachable) => Entry::Needs(scopes),
-            (Visibility::Reachable(_) | Visibility::Closed, _) => Entry::Goes,
+            (Visibility::Permitted, _) => ListEntry::Keep,
+            (Visibility::Reachable(scopes), ListVisibility::Reachable) => {
+                ListEntry::Annotate(scopes)
+            }
+            (Visibility::Reachable(_) | Visibility::Closed, _) => ListEntry::Remove,
         }
     }
 

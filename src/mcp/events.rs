@@ -13,7 +13,7 @@
 
 /// The part of a stream that is not yet a complete event.
 #[derive(Debug, Default)]
-pub struct Events {
+pub struct SseRewriter {
     /// The bytes from the start of the incomplete event.
     buffer: Vec<u8>,
     /// The offset of the last line in the buffer, in bytes.
@@ -35,7 +35,7 @@ pub enum Data {
     Withhold,
 }
 
-impl Events {
+impl SseRewriter {
     /// Returns the number of bytes that wait for the rest of their event.
     pub fn held_bytes(&self) -> usize {
         self.buffer.len()
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn rewritten(parts: &[&[u8]]) -> (String, bool) {
-        let (mut events, mut goes_on) = (Events::default(), Vec::new());
+        let (mut events, mut goes_on) = (SseRewriter::default(), Vec::new());
         let mut is_broken = false;
         for (number, part) in parts.iter().enumerate() {
             if events.push(part, number + 1 == parts.len(), &mut goes_on, (), upper).is_err() {
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_is_whole_goes_on_at_once_and_nothing_goes_on_after_an_error() {
-        let (mut events, mut goes_on) = (Events::default(), Vec::new());
+        let (mut events, mut goes_on) = (SseRewriter::default(), Vec::new());
         events.push(b"data: c\n\ndata: c", false, &mut goes_on, (), upper).unwrap();
         assert_eq!((goes_on.as_slice(), events.held_bytes()), (b"data: c\n\n".as_slice(), 7));
         for broken in ["data: x", "data: c\rdata: d"] {

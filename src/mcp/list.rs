@@ -18,13 +18,13 @@ pub const REQUIRED_SCOPES: &str = "mcp-authz/requiredScopes";
 
 /// The decision about an entry of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry<'s> {
+pub enum ListEntry<'s> {
     /// The entry stays as it is.
-    Stays,
+    Keep,
     /// The entry stays, and its `_meta` names the scopes that a call needs.
-    Needs(&'s [String]),
+    Annotate(&'s [String]),
     /// The entry is removed.
-    Goes,
+    Remove,
 }
 
 /// The member of a result that sets who may cache the result (MCP 2026-07-28, "Caching").
@@ -54,7 +54,7 @@ pub fn filter<'s>(
     response: &str,
     filters: impl Fn(ListKind) -> bool,
     max_depth: usize,
-    mut authorize: impl FnMut(ListKind, &str) -> Entry<'s>,
+    mut authorize: impl FnMut(ListKind, &str) -> ListEntry<'s>,
 ) -> Result<Option<String>, JsonError> {
     let mut edits: Vec<Edit> = Vec::new();
     for Lists { lists, result_start, cache_scope } in responses(response, &filters, max_depth)? {
@@ -96,7 +96,7 @@ fn filter_entries<'s>(
     listing: ListKind,
     entries: &[Member<'_>],
     max_depth: usize,
-    authorize: &mut impl FnMut(ListKind, &str) -> Entry<'s>,
+    authorize: &mut impl FnMut(ListKind, &str) -> ListEntry<'s>,
 ) -> Option<Edit> {
     let (first, last) = (entries.first()?, entries.last()?);
     let (_, name_key) = listing.keys();
@@ -107,16 +107,18 @@ fn filter_entries<'s>(
         let name = named
             .as_ref()
             .and_then(|named| call::judged(listing.feature(), Cow::Borrowed(&named.name)).ok());
-        let verdict = name.map_or(Entry::Goes, |name| authorize(listing, &name));
-        is_changed |= verdict != Entry::Stays;
-        if verdict != Entry::Goes && !kept.is_empty() {
+        let verdict = name.map_or(ListEntry::Remove, |name| authorize(listing, &name));
+        is_changed |= verdict != ListEntry::Keep;
+        if verdict != ListEntry::Remove && !kept.is_empty() {
             // The comma, with the white space around it.
             kept.push_str(response.get(before..entry.offset).unwrap_or_default());
         }
         match (verdict, named) {
-            (Entry::Stays, _) => kept.push_str(entry.text),
-            (Entry::Needs(scopes), Some(named)) => named.write_with(scopes, entry, &mut kept),
-            (Entry::Needs(_) | Entry::Goes, _) => {}
+            (ListEntry::Keep, _) => kept.push_str(entry.text),
+            (ListEntry::Annotate(scopes), Some(named)) => {
+                named.write_with(scopes, entry, &mut kept);
+            }
+            (ListEntry::Annotate(_) | ListEntry::Remove, _) => {}
         }
         before = entry.offset + entry.text.len();
     }
@@ -281,9 +283,9 @@ mod tests {
     fn filtered(answer: &str) -> Option<String> {
         let needs = ["a".to_owned(), "b:c".to_owned()];
         let authorize = |_, name: &str| match name.chars().next() {
-            Some('s') => Entry::Stays,
-            Some('n') => Entry::Needs(&needs),
-            _ => Entry::Goes,
+            Some('s') => ListEntry::Keep,
+            Some('n') => ListEntry::Annotate(&needs),
+            _ => ListEntry::Remove,
         };
         filter(answer, |listing| listing == ListKind::Tools, 16, authorize).unwrap()
     }
@@ -347,7 +349,7 @@ mod tests {
         // Only a list is filtered.
         assert_eq!(filtered(r#"{"result":{"cacheScope":"public","contents":[]}}"#), None);
         let scopes = r#"{"result":{"cacheScope":"private","tools":[],"CacheScope":"public"}}"#;
-        assert!(filter(scopes, |_| true, 16, |_, _| Entry::Stays).is_err());
+        assert!(filter(scopes, |_| true, 16, |_, _| ListEntry::Keep).is_err());
     }
 
     #[test]
@@ -361,7 +363,7 @@ mod tests {
         let filtered = filtered(&batch(&list("", all)));
         assert_eq!(filtered, Some(batch(&list(private, r#"{"name":"s"}"#))));
         for same in [batch(other), "[]".to_owned()] {
-            assert_eq!(filter(&same, |_| true, 16, |_, _| Entry::Goes), Ok(None));
+            assert_eq!(filter(&same, |_| true, 16, |_, _| ListEntry::Remove), Ok(None));
         }
     }
 
@@ -369,8 +371,8 @@ mod tests {
     fn several_lists_are_filtered_together() {
         let response = r#"{"result":{"prompts":[{"name":"go"}],"x":1,"tools":[{"name":"s"},{"name":"go"}],"resources":[{"uri":"go"}]}}"#;
         let authorize = |listing, name: &str| match (listing, name) {
-            (ListKind::Tools, "s") => Entry::Stays,
-            _ => Entry::Goes,
+            (ListKind::Tools, "s") => ListEntry::Keep,
+            _ => ListEntry::Remove,
         };
         let filtered = filter(response, |listing| listing != ListKind::Resources, 16, authorize);
         let expected = r#"{"result":{"cacheScope":"private","prompts":[],"x":1,"tools":[{"name":"s"}],"resources":[{"uri":"go"}]}}"#;
@@ -398,9 +400,9 @@ mod tests {
         ] {
             let needs = ["a".to_owned()];
             let authorize = |_, name: &str| match name.chars().next() {
-                Some('s') => Entry::Stays,
-                Some('n') => Entry::Needs(&needs),
-                _ => Entry::Goes,
+                Some('s') => ListEntry::Keep,
+                Some('n') => ListEntry::Annotate(&needs),
+                _ => ListEntry::Remove,
             };
             let filtered = filter(answer, |filtered| filtered == listing, 16, authorize);
             assert_eq!(filtered.unwrap().as_deref(), Some(expected));
@@ -430,7 +432,7 @@ mod tests {
             r#"{"result":{"tools":[]}} {}"#,
         ] {
             let filtered =
-                filter(unclear, |listing| listing == ListKind::Tools, 16, |_, _| Entry::Stays);
+                filter(unclear, |listing| listing == ListKind::Tools, 16, |_, _| ListEntry::Keep);
             assert!(filtered.is_err(), "{unclear}");
         }
     }

@@ -26,7 +26,7 @@ pub struct Access {
 
 /// A bound address. Dropping it also removes the file of a Unix socket.
 #[derive(Debug)]
-pub(super) struct Bound {
+pub(super) struct BoundListener {
     pub(super) listener: Listener,
     /// The address. If its port was 0, the address has the port that the system picked.
     pub(super) address: Address,
@@ -34,7 +34,7 @@ pub(super) struct Bound {
     pub(super) file: Option<SocketFile>,
 }
 
-impl Bound {
+impl BoundListener {
     /// Listens on an address.
     pub(super) fn to(address: &Address, access: Access) -> io::Result<Self> {
         Self::try_to(address, access).map_err(|error| cannot_listen(address, &error))
@@ -117,7 +117,7 @@ impl Listener {
 fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)> {
     remove_stale_socket(path)?;
     let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let hidden = Hidden::new(beside.unwrap_or(Path::new(".")))?;
+    let hidden = PrivateDir::new(beside.unwrap_or(Path::new(".")))?;
     let socket = hidden.0.join("s");
     let listener = StdUnixListener::bind(&socket)?;
     if let Some(group) = access.group {
@@ -146,9 +146,9 @@ fn bind(path: &Path, access: Access) -> io::Result<(StdUnixListener, SocketFile)
 }
 
 /// A directory for this user only. Dropping this value removes the directory.
-struct Hidden(PathBuf);
+struct PrivateDir(PathBuf);
 
-impl Hidden {
+impl PrivateDir {
     /// Creates the directory. Its name includes the time, because processes in containers often
     /// have equal IDs.
     fn new(beside: &Path) -> io::Result<Self> {
@@ -161,7 +161,7 @@ impl Hidden {
     }
 }
 
-impl Drop for Hidden {
+impl Drop for PrivateDir {
     fn drop(&mut self) {
         // A file that is missing needs no removal, and one that cannot be removed does no harm.
         let _gone = std::fs::remove_file(self.0.join("s"));

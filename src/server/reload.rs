@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The reason for a message to the reloader.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum ReloadTrigger {
     /// An event in the directory of the files.
     Event(Event),
     /// A SIGHUP, by which an operator requests a reload.
@@ -53,7 +53,7 @@ pub(super) struct Reloader {
     status: Arc<Status>,
     /// The digest of the files of the last load, whether it succeeded or failed.
     digest: String,
-    causes: Receiver<Cause>,
+    causes: Receiver<ReloadTrigger>,
     next_check: Instant,
     unsettled: Option<Unsettled>,
     writers: Writers,
@@ -86,7 +86,7 @@ impl Reloader {
         live: Arc<LiveGate>,
         recorder: Arc<Recorder>,
         status: Arc<Status>,
-    ) -> (Self, Sender<Cause>) {
+    ) -> (Self, Sender<ReloadTrigger>) {
         let (tell, causes) = channel();
         let reloader = Self {
             path: path.to_owned(),
@@ -104,13 +104,13 @@ impl Reloader {
     }
 
     /// Runs until the process ends.
-    pub(super) fn run(mut self, tell: &Sender<Cause>) {
+    pub(super) fn run(mut self, tell: &Sender<ReloadTrigger>) {
         self.watch(tell);
         loop {
             match self.causes.recv_timeout(until(self.next_check)) {
-                Ok(Cause::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Cause::Signal) => self.load_at_once(),
-                Ok(Cause::Event(event)) => {
+                Ok(ReloadTrigger::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(ReloadTrigger::Signal) => self.load_at_once(),
+                Ok(ReloadTrigger::Event(event)) => {
                     self.writers.note(event, &self.path);
                     // The second check of a change is never early.
                     if self.unsettled.is_none() {
@@ -128,7 +128,7 @@ impl Reloader {
 
     /// Watches the directory, unless the reloader already watches this very directory. The
     /// operating system follows a directory that is renamed, and does not follow the path.
-    fn watch(&mut self, tell: &Sender<Cause>) {
+    fn watch(&mut self, tell: &Sender<ReloadTrigger>) {
         // A new file can replace a file of its name. The operating system reports that only for
         // their directory.
         let directory = match self.path.parent() {
@@ -146,7 +146,7 @@ impl Reloader {
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if let Some(event) = Event::new(event) {
                 // An error means that the reloader has ended and needs no events.
-                let _ended = tell.send(Cause::Event(event));
+                let _ended = tell.send(ReloadTrigger::Event(event));
             }
         });
         let watching = watcher.and_then(|mut watcher| {

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::reload::Cause;
+use super::reload::ReloadTrigger;
 
 /// The signals that stop the process or reload its policies.
 pub(super) struct Signals {
@@ -24,7 +24,7 @@ impl Signals {
     }
 
     /// Returns after a signal to stop. Until then, forwards each signal to reload to `look`.
-    pub(super) async fn stop(&mut self, look: &Sender<Cause>) {
+    pub(super) async fn stop(&mut self, look: &Sender<ReloadTrigger>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -32,7 +32,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     // An error means that the reloader has ended, which happens only when the
                     // process ends.
-                    let _ended = look.send(Cause::Signal);
+                    let _ended = look.send(ReloadTrigger::Signal);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::LogFormat;
-use super::lines::{LastLines, Lines, Lost};
+use super::lines::{DropCounter, FlushGuard, NonBlockingWriter};
 use crate::proto::v1::Decision;
 use crate::record::{self, Verdict};
 
@@ -14,9 +14,9 @@ use crate::record::{self, Verdict};
 /// including those in Shadow, and a share of the allowed requests.
 #[derive(Debug)]
 pub struct DecisionLog {
-    lines: Lines,
+    lines: NonBlockingWriter,
     format: LogFormat,
-    allows: Share,
+    allows: SampleRate,
     allowed: AtomicU64,
 }
 
@@ -26,10 +26,10 @@ impl DecisionLog {
     ///
     /// # Errors
     /// If the writing thread cannot be started.
-    pub fn new(format: Option<LogFormat>, allows: Share) -> io::Result<(Self, LastLines)> {
+    pub fn new(format: Option<LogFormat>, allows: SampleRate) -> io::Result<(Self, FlushGuard)> {
         let stdout = io::stdout();
         let format = format.unwrap_or_else(|| LogFormat::fitting(stdout.is_terminal()));
-        let (lines, last) = Lines::new(stdout, "decision-log", |error| {
+        let (lines, last) = NonBlockingWriter::new(stdout, "decision-log", |error| {
             tracing::error!("the decision log cannot be written, lines are lost: {error}");
         })?;
         Ok((Self { lines, format, allows, allowed: AtomicU64::new(0) }, last))
@@ -53,16 +53,16 @@ impl DecisionLog {
 
     /// Returns the number of lost lines: nobody read them fast enough, or they could not be
     /// written.
-    pub(super) fn lost(&self) -> Lost {
+    pub(super) fn lost(&self) -> DropCounter {
         self.lines.lost()
     }
 }
 
 /// A share of the allowed requests, from none (0) to all (1).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Share(f64);
+pub struct SampleRate(f64);
 
-impl Share {
+impl SampleRate {
     /// Returns true if the item with this number belongs to the share, which is spread evenly.
     #[expect(clippy::cast_precision_loss, reason = "a share of very many is not that exact")]
     fn takes(self, number: u64) -> bool {
@@ -71,7 +71,7 @@ impl Share {
     }
 }
 
-/// The error of a text that is not a [`Share`].
+/// The error of a text that is not a [`SampleRate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareError(String);
 
@@ -87,7 +87,7 @@ impl fmt::Display for ShareError {
 
 impl std::error::Error for ShareError {}
 
-impl FromStr for Share {
+impl FromStr for SampleRate {
     type Err = ShareError;
 
     fn from_str(text: &str) -> Result<Self, ShareError> {
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_share_is_spread_evenly() {
         let taken = |share: &str, of: u64| {
-            let share: Share = share.parse().unwrap();
+            let share: SampleRate = share.parse().unwrap();
             (0..of).filter(|number| share.takes(*number)).count()
         };
         assert_eq!(taken("0", 1000), 0);
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(taken("0.25", 4), 1);
         assert_eq!(taken("0.001", 10_000), 10);
         for bad in ["", "-1", "1.1", "NaN", "inf", "1%", "half"] {
-            assert!(bad.parse::<Share>().is_err(), "{bad}");
+            assert!(bad.parse::<SampleRate>().is_err(), "{bad}");
         }
     }
 }

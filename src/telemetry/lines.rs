@@ -14,7 +14,7 @@ const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// A queue of lines; each call of `write` adds one line.
 #[derive(Debug, Clone)]
-pub(super) struct Lines {
+pub(super) struct NonBlockingWriter {
     queue: SyncSender<Vec<u8>>,
     shared: Arc<Shared>,
 }
@@ -27,9 +27,9 @@ struct Shared {
 
 /// The number of lost lines: there was no room for them, or they could not be written.
 #[derive(Debug, Clone)]
-pub(super) struct Lost(Arc<Shared>);
+pub(super) struct DropCounter(Arc<Shared>);
 
-impl Lost {
+impl DropCounter {
     pub(super) fn lines(&self) -> u64 {
         self.0.lost.load(Ordering::Relaxed)
     }
@@ -37,7 +37,7 @@ impl Lost {
 
 /// A guard that gives waiting lines some time to be written when it is dropped.
 #[derive(Debug)]
-pub struct LastLines {
+pub struct FlushGuard {
     stop: SyncSender<Vec<u8>>,
     ended: Receiver<()>,
 }
@@ -45,7 +45,7 @@ pub struct LastLines {
 /// The item that ends the queue; no line is empty.
 const STOP: Vec<u8> = Vec::new();
 
-impl Drop for LastLines {
+impl Drop for FlushGuard {
     fn drop(&mut self) {
         // If the queue is full, the writer is stuck, so waiting would be useless.
         if self.stop.try_send(STOP).is_ok() {
@@ -55,14 +55,14 @@ impl Drop for LastLines {
     }
 }
 
-impl Lines {
+impl NonBlockingWriter {
     /// Writes lines to `to` until the returned guard is dropped. Calls `failed` for the first line
     /// that cannot be written.
     pub(super) fn new(
         mut to: impl Write + Send + 'static,
         thread: &str,
         failed: impl Fn(&io::Error) + Send + 'static,
-    ) -> io::Result<(Self, LastLines)> {
+    ) -> io::Result<(Self, FlushGuard)> {
         let (queue, lines) = sync_channel::<Vec<u8>>(MOST_LINES);
         let (end, ended) = channel();
         let shared = Arc::<Shared>::default();
@@ -85,16 +85,16 @@ impl Lines {
             // The guard may have stopped waiting already.
             let _nobody_waits = end.send(());
         })?;
-        let last = LastLines { stop: queue.clone(), ended };
+        let last = FlushGuard { stop: queue.clone(), ended };
         Ok((Self { queue, shared }, last))
     }
 
-    pub(super) fn lost(&self) -> Lost {
-        Lost(Arc::clone(&self.shared))
+    pub(super) fn lost(&self) -> DropCounter {
+        DropCounter(Arc::clone(&self.shared))
     }
 }
 
-impl Write for Lines {
+impl Write for NonBlockingWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if line.is_empty() {
             return Ok(0);
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_holds_nobody_up_at_the_end_either() {
         let (release, stuck) = channel();
-        let (mut lines, last) = Lines::new(Stuck(stuck), "stuck", |_| {}).unwrap();
+        let (mut lines, last) = NonBlockingWriter::new(Stuck(stuck), "stuck", |_| {}).unwrap();
         for _ in 0..MOST_LINES + 100 {
             lines.write_all(b"line\n").unwrap();
         }
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn large_lines_are_bounded_by_their_bytes() {
         let (release, stuck) = channel();
-        let (mut lines, _last) = Lines::new(Stuck(stuck), "stuck", |_| {}).unwrap();
+        let (mut lines, _last) = NonBlockingWriter::new(Stuck(stuck), "stuck", |_| {}).unwrap();
         let large = vec![b'x'; MOST_BYTES / 4];
         for _ in 0..10 {
             lines.write_all(&large).unwrap();
@@ -175,7 +175,7 @@ mod tests {
         let told = Arc::<Mutex<usize>>::default();
         let telling = Arc::clone(&told);
         let (mut lines, last) =
-            Lines::new(Full, "full", move |_| *telling.lock().unwrap() += 1).unwrap();
+            NonBlockingWriter::new(Full, "full", move |_| *telling.lock().unwrap() += 1).unwrap();
         for _ in 0..3 {
             lines.write_all(b"line\n").unwrap();
         }

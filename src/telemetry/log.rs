@@ -10,7 +10,7 @@ use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::lines::{LastLines, Lines};
+use super::lines::{FlushGuard, NonBlockingWriter};
 
 /// The environment variable that selects the logged events.
 const RUST_LOG: &str = "RUST_LOG";
@@ -36,7 +36,7 @@ impl LogFormat {
 ///
 /// # Errors
 /// If `RUST_LOG` is not a filter, if the process already logs, or if no thread can be started.
-pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
+pub fn init(format: Option<LogFormat>) -> Result<FlushGuard, InitError> {
     let is_terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or_else(|| LogFormat::fitting(is_terminal));
     let filter = match std::env::var(RUST_LOG) {
@@ -44,7 +44,8 @@ pub fn init(format: Option<LogFormat>) -> Result<LastLines, InitError> {
         Err(_not_set) => Targets::new().with_default(Level::INFO),
     };
     // An error of the log itself cannot be reported anywhere.
-    let (lines, last) = Lines::new(std::io::stderr(), "log", |_| {}).map_err(InitError::Thread)?;
+    let (lines, last) =
+        NonBlockingWriter::new(std::io::stderr(), "log", |_| {}).map_err(InitError::Thread)?;
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(move || lines.clone())
         .with_ansi(is_terminal)

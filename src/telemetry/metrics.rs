@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::lines::Lost;
+use super::lines::DropCounter;
 use crate::gate::{Gate, RefusalCause};
 use crate::record::Record;
 
@@ -209,7 +209,7 @@ impl Exposition {
 
 impl Metrics {
     /// Creates all metrics at zero. `lost` counts the lines that the decision log loses.
-    pub(super) fn new(lost: Lost) -> Self {
+    pub(super) fn new(lost: DropCounter) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("mcp_authz"),
             decisions: Family::default(),
@@ -414,7 +414,7 @@ impl Metrics {
 
 /// The lines that the decision log lost.
 #[derive(Debug)]
-struct Dropped(Lost);
+struct Dropped(DropCounter);
 
 impl Collector for Dropped {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -4,7 +4,7 @@ use super::tests::{POLICY, body, call, challenging, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
-use crate::extproc::message::Setup;
+use crate::extproc::message::ProcessingModes;
 use crate::head::Head;
 use crate::mcp::RequestId;
 
@@ -12,14 +12,14 @@ use crate::mcp::RequestId;
 fn answered(gate: &Gate, mode: BodyMode, head: Head, rest: Vec<Event>) -> Vec<String> {
     let mut session = Session::new(true);
     let mut answers = Vec::new();
-    let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+    let mut setup = Some(ProcessingModes { request_body: mode, response_body: BodyMode::None });
     let event = Event::RequestHeaders { end_of_stream: !head.has_body, head };
     for event in std::iter::once(event).chain(rest) {
         let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         session.on(gate, message, &mut answers).unwrap();
     }
     let words = answers.into_iter().map(|answer| match &answer {
-        Answer::Refuse(refusal) => {
+        Reply::Refuse(refusal) => {
             let id = refusal.id.as_ref().map_or("no id", |id| id.as_json()).to_owned();
             format!("{} of {id}", word(answer))
         }
@@ -141,7 +141,8 @@ fn waiting_refusal_holds_a_small_body() {
     for size in [1000, 10_000, 65_536, 65_537, 200_000] {
         let mut session = Session::new(true);
         let response_body = BodyMode::None;
-        let mut setup = Some(Setup { request_body: BodyMode::FullDuplexStreamed, response_body });
+        let mut setup =
+            Some(ProcessingModes { request_body: BodyMode::FullDuplexStreamed, response_body });
         let mut answers = Vec::new();
         let parts = rest.chunks(size).map(|part| body(part, false));
         for event in std::iter::once(headers(false)).chain(parts) {
@@ -149,7 +150,7 @@ fn waiting_refusal_holds_a_small_body() {
             session.on(&login, message, &mut answers).unwrap();
             assert!(session.held_bytes() <= 64 << 10, "{size}");
         }
-        let [Answer::Refuse(refusal)] = answers.as_slice() else { panic!("{answers:?}") };
+        let [Reply::Refuse(refusal)] = answers.as_slice() else { panic!("{answers:?}") };
         assert_eq!((refusal.status, refusal.reason), (401, "no_token"));
         assert_eq!(refusal.id.as_ref().map(RequestId::as_json), Some("1"));
     }

@@ -4,7 +4,7 @@ use super::tests::{POLICY, body, headers, word};
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
-use crate::extproc::message::Setup;
+use crate::extproc::message::ProcessingModes;
 use crate::gate::ResponseHead;
 use crate::head::Head;
 
@@ -38,7 +38,7 @@ fn listed_in(response_body: BodyMode, tools_list: &str, response: Vec<Event>) ->
     let mut events = vec![headers(false), list_request()];
     events.extend(response);
     let mut session = Session::new(true);
-    let mut setup = Some(Setup { request_body: BodyMode::Buffered, response_body });
+    let mut setup = Some(ProcessingModes { request_body: BodyMode::Buffered, response_body });
     let mut words = Vec::new();
     for event in events {
         let mut answers = Vec::new();
@@ -143,7 +143,7 @@ fn list_before_trailers_is_complete() {
     // In duplex mode, an incomplete value can be sent before the trailers.
     let streamed = |bytes: &str| {
         let chunk = Chunk { bytes: bytes.to_owned().into(), end_of_stream: false };
-        format!("{:?}", Answer::StreamResponseBody(chunk))
+        format!("{:?}", Reply::StreamResponseBody(chunk))
     };
     let (data, good) = (format!("data: {TOOLS}\n"), format!("data: {GOOD}\n"));
     let parts = vec![events(), response_body(&data, false), trailers()];
@@ -179,7 +179,7 @@ fn resumed_stream_is_filtered_by_its_form() {
     let answered = |gate: &Gate, head: Head, response: Vec<Event>| {
         let mut session = Session::new(true);
         let (request_body, response_body) = (BodyMode::Buffered, BodyMode::Streamed);
-        let mut setup = Some(Setup { request_body, response_body });
+        let mut setup = Some(ProcessingModes { request_body, response_body });
         let mut answers = Vec::new();
         let begin = Event::RequestHeaders { head, end_of_stream: true };
         for event in std::iter::once(begin).chain(response) {
@@ -214,7 +214,7 @@ fn second_end_of_stream_changes_nothing() {
     let gate = config::parse(&format!("{POLICY}  toolsList: Permitted\n")).unwrap();
     let mut session = Session::new(true);
     let (request_body, response_body) = (BodyMode::FullDuplexStreamed, BodyMode::Streamed);
-    let mut setup = Some(Setup { request_body, response_body });
+    let mut setup = Some(ProcessingModes { request_body, response_body });
     let mut send = |event| {
         let mut answers = Vec::new();
         let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
@@ -236,8 +236,10 @@ fn a_list_that_there_is_no_room_for_is_let_go() {
         ("text/event-stream", "data: {", "data: {\"jsonrpc"),
     ] {
         let mut session = Session::new(true);
-        let mut setup =
-            Some(Setup { request_body: BodyMode::Buffered, response_body: BodyMode::Streamed });
+        let mut setup = Some(ProcessingModes {
+            request_body: BodyMode::Buffered,
+            response_body: BodyMode::Streamed,
+        });
         let mut answers = Vec::new();
         for event in [
             headers(false),
@@ -266,7 +268,7 @@ fn exchanged(lists: &str, modes: (BodyMode, BodyMode), events: Vec<Event>) -> Ve
     let gate = config::parse(&format!("{POLICY}{lists}")).unwrap();
     let mut session = Session::new(true);
     let (request_body, response_body) = modes;
-    let mut setup = Some(Setup { request_body, response_body });
+    let mut setup = Some(ProcessingModes { request_body, response_body });
     let mut words = Vec::new();
     for event in events {
         let mut answers = Vec::new();

@@ -3,7 +3,7 @@
 use super::tests::{body, call, challenging, gate, headers};
 use super::*;
 use crate::claims::VerifiedClaims;
-use crate::extproc::message::Setup;
+use crate::extproc::message::ProcessingModes;
 
 /// Tests every sequence of up to four messages in every mode. Each sequence has an outcome. None
 /// forwards a byte of a denied call, or any byte before the decision.
@@ -53,7 +53,8 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
     let description = format!("{mode:?} {events:?}");
     let bad = call("bad");
     let mut session = Session::new(true);
-    let mut setup = mode.map(|mode| Setup { request_body: mode, response_body: BodyMode::None });
+    let mut setup =
+        mode.map(|mode| ProcessingModes { request_body: mode, response_body: BodyMode::None });
     let (mut refused, mut ended, mut came, mut gone) = (false, false, Vec::new(), Vec::new());
     let (mut went_on, mut has_body, mut is_response) = (false, false, None);
     for event in events {
@@ -76,38 +77,38 @@ fn follow(gate: &Gate, mode: Option<BodyMode>, events: Vec<Event>) -> bool {
         for answer in answers {
             assert!(!refused, "an answer after the refusal: {description}");
             match answer {
-                Answer::Refuse(_) => refused = true,
+                Reply::Refuse(_) => refused = true,
                 // Envoy itself holds the headers back as long as it waits for the answer to the
                 // body.
-                Answer::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {
+                Reply::RequestHeaders(_) if mode != Some(BodyMode::FullDuplexStreamed) => {
                     went_on |= !has_body;
                 }
-                Answer::RequestHeaders(_) => {
+                Reply::RequestHeaders(_) => {
                     assert!(ended, "the head too early: {description}");
                     went_on = true;
                 }
-                Answer::RequestBody(_) => {
+                Reply::RequestBody(_) => {
                     assert!(ended, "the body too early: {description}");
                     went_on = true;
                     gone.extend(part.iter().copied());
                 }
-                Answer::StreamRequestBody(chunk) => {
+                Reply::StreamRequestBody(chunk) => {
                     assert!(ended, "a part of the body too early: {description}");
                     went_on = true;
                     gone.extend(chunk.bytes);
                 }
-                Answer::RequestTrailers => {
+                Reply::RequestTrailers => {
                     assert!(ended, "trailers too early: {description}");
                     // These trailers may belong to a request that a filter in front of mcp-authz
                     // has answered.
                     went_on |= is_response == Some(false);
                 }
-                Answer::ResponseHeaders
-                | Answer::FilteredResponseHeaders { .. }
-                | Answer::ResponseBody
-                | Answer::ReplaceResponseBody(_)
-                | Answer::StreamResponseBody(_)
-                | Answer::ResponseTrailers => {}
+                Reply::ResponseHeaders
+                | Reply::FilteredResponseHeaders { .. }
+                | Reply::ResponseBody
+                | Reply::ReplaceResponseBody(_)
+                | Reply::StreamResponseBody(_)
+                | Reply::ResponseTrailers => {}
             }
         }
         if outcome.is_err() {

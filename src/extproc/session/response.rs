@@ -1,7 +1,7 @@
 //! The response, where Envoy sends it.
 
-use super::{End, Misconfiguration, Parts, Session, State, Step};
-use crate::extproc::message::{Answer, BodyMode, Chunk, ResponsePart};
+use super::{Effect, Misconfiguration, Parts, Session, State, Transition};
+use crate::extproc::message::{BodyMode, Chunk, Reply, ResponsePart};
 use crate::gate::{Disposition, FilteredPart, Gate, ListFilter, Refusal};
 use crate::record::Record;
 use crate::telemetry::ListOutcome;
@@ -13,16 +13,16 @@ impl Session {
         gate: &Gate,
         mut filter: Box<ListFilter>,
         part: ResponsePart,
-    ) -> Step {
+    ) -> Transition {
         match part {
             ResponsePart::Headers(Some(head)) => match filter.on_headers(&head) {
                 Disposition::PassThrough => {
                     self.list_outcome = Some(outcome(&filter, ListOutcome::NoList));
                     self.pass_response(self.released(), ResponsePart::Headers(None))
                 }
-                Disposition::Filter { cache_control } => Step::Go {
+                Disposition::Filter { cache_control } => Transition::Continue {
                     to: State::Filtering(filter),
-                    answers: one(Answer::FilteredResponseHeaders { cache_control }),
+                    answers: one(Reply::FilteredResponseHeaders { cache_control }),
                 },
                 Disposition::Reject(refusal) => self.reject(gate, &filter, refusal),
             },
@@ -34,9 +34,9 @@ impl Session {
                 let FilteredPart { bytes, error } = filter.on_body(&bytes, end_of_stream);
                 let bytes = bytes.into();
                 let answer = if self.streams_response() {
-                    Answer::StreamResponseBody(Chunk { bytes, end_of_stream })
+                    Reply::StreamResponseBody(Chunk { bytes, end_of_stream })
                 } else {
-                    Answer::ReplaceResponseBody(bytes)
+                    Reply::ReplaceResponseBody(bytes)
                 };
                 self.filtered(gate, filter, error, (one(answer), end_of_stream))
             }
@@ -45,8 +45,8 @@ impl Session {
                 // In other modes, no bytes can be put before the trailers.
                 let has_rest = self.streams_response() && !bytes.is_empty();
                 let rest = Chunk { bytes: bytes.into(), end_of_stream: false };
-                let rest = has_rest.then_some(Answer::StreamResponseBody(rest));
-                let answers = [rest, Some(Answer::ResponseTrailers), None];
+                let rest = has_rest.then_some(Reply::StreamResponseBody(rest));
+                let answers = [rest, Some(Reply::ResponseTrailers), None];
                 self.filtered(gate, filter, error, (answers, true))
             }
             ResponsePart::Headers(None) => self.pass_response(State::Filtering(filter), part),
@@ -60,13 +60,13 @@ impl Session {
         filter: Box<ListFilter>,
         error: Option<Refusal>,
         (answers, is_last): (Parts, bool),
-    ) -> Step {
+    ) -> Transition {
         let Some(error) = error else {
             if is_last && !filter.is_broken() {
                 self.list_outcome = Some(outcome(&filter, ListOutcome::Filtered));
             }
             let to = if is_last { State::Done } else { State::Filtering(filter) };
-            return Step::Go { to, answers };
+            return Transition::Continue { to, answers };
         };
         if error.id.is_none() {
             // The body contains no error message, and the client must not wait for more.
@@ -75,27 +75,27 @@ impl Session {
         self.list_outcome = Some(ListOutcome::Unreadable);
         let record = Box::new(Record::unreadable_list(gate, &filter, &error));
         let to = if is_last { State::Done } else { State::Filtering(filter) };
-        Step::Decide { end: End::Replace { answers, to }, record }
+        Transition::Decide { end: Effect::Replace { answers, to }, record }
     }
 
     /// Returns the step that ends a response which cannot be filtered.
-    fn reject(&mut self, gate: &Gate, filter: &ListFilter, refusal: Refusal) -> Step {
+    fn reject(&mut self, gate: &Gate, filter: &ListFilter, refusal: Refusal) -> Transition {
         self.list_outcome = Some(ListOutcome::Unreadable);
         let record = Box::new(Record::unreadable_list(gate, filter, &refusal));
-        Step::Decide { end: End::Refuse(refusal), record }
+        Transition::Decide { end: Effect::Refuse(refusal), record }
     }
 
     /// Forwards a part of a response without an obligation, because Envoy waits for an answer.
-    pub(super) fn pass_response(&self, to: State, part: ResponsePart) -> Step {
+    pub(super) fn pass_response(&self, to: State, part: ResponsePart) -> Transition {
         let answer = match part {
-            ResponsePart::Headers(_) => Answer::ResponseHeaders,
+            ResponsePart::Headers(_) => Reply::ResponseHeaders,
             ResponsePart::Body(chunk) if self.streams_response() => {
-                Answer::StreamResponseBody(chunk)
+                Reply::StreamResponseBody(chunk)
             }
-            ResponsePart::Body(_) => Answer::ResponseBody,
-            ResponsePart::Trailers => Answer::ResponseTrailers,
+            ResponsePart::Body(_) => Reply::ResponseBody,
+            ResponsePart::Trailers => Reply::ResponseTrailers,
         };
-        Step::Go { to, answers: one(answer) }
+        Transition::Continue { to, answers: one(answer) }
     }
 
     fn streams_response(&self) -> bool {
@@ -108,6 +108,6 @@ fn outcome(filter: &ListFilter, here: ListOutcome) -> ListOutcome {
     if filter.is_elsewhere() { ListOutcome::Elsewhere } else { here }
 }
 
-fn one(answer: Answer) -> Parts {
+fn one(answer: Reply) -> Parts {
     [Some(answer), None, None]
 }

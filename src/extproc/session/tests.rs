@@ -3,7 +3,7 @@ use prost::bytes::Bytes;
 use super::*;
 use crate::claims::VerifiedClaims;
 use crate::config;
-use crate::extproc::message::Setup;
+use crate::extproc::message::ProcessingModes;
 use crate::head::Head;
 
 pub(super) const POLICY: &str = "
@@ -71,7 +71,8 @@ fn converse_in(
 ) -> (Vec<String>, bool) {
     let mut session = Session::new(true);
     let mut words = Vec::new();
-    let mut setup = request_body.map(|request_body| Setup { request_body, response_body });
+    let mut setup =
+        request_body.map(|request_body| ProcessingModes { request_body, response_body });
     for event in events {
         let mut answers = Vec::new();
         // Envoy sends its modes with the first message only.
@@ -86,16 +87,16 @@ fn converse_in(
     (words, session.is_decided())
 }
 
-pub(super) fn word(answer: Answer) -> String {
+pub(super) fn word(answer: Reply) -> String {
     match answer {
-        Answer::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
-        Answer::StreamRequestBody(chunk) => {
+        Reply::Refuse(refusal) => format!("{} {}", refusal.status, refusal.reason),
+        Reply::StreamRequestBody(chunk) => {
             format!("StreamRequestBody {} {}", chunk.bytes.len(), chunk.end_of_stream)
         }
-        Answer::RequestHeaders(Encodings::Accepted) => "RequestHeaders".to_owned(),
-        Answer::RequestBody(Encodings::Accepted) => "RequestBody".to_owned(),
-        Answer::ReplaceResponseBody(bytes) => String::from_utf8(bytes.into()).unwrap(),
-        Answer::FilteredResponseHeaders { cache_control } => {
+        Reply::RequestHeaders(AcceptEncoding::Accepted) => "RequestHeaders".to_owned(),
+        Reply::RequestBody(AcceptEncoding::Accepted) => "RequestBody".to_owned(),
+        Reply::ReplaceResponseBody(bytes) => String::from_utf8(bytes.into()).unwrap(),
+        Reply::FilteredResponseHeaders { cache_control } => {
             assert_eq!(cache_control, "private");
             "FilteredResponseHeaders".to_owned()
         }
@@ -210,7 +211,7 @@ fn every_other_set_up_is_refused() {
 #[test]
 fn responses_are_answered_in_every_state() {
     let chunk = || Chunk { bytes: Bytes::from_static(b"x"), end_of_stream: true };
-    let echo = format!("{:?}", Answer::StreamResponseBody(chunk()));
+    let echo = format!("{:?}", Reply::StreamResponseBody(chunk()));
     let response = || {
         let parts =
             [ResponsePart::Headers(None), ResponsePart::Body(chunk()), ResponsePart::Trailers];
@@ -274,7 +275,7 @@ fn released_request_ends_the_stream() {
         ] {
             let description = format!("{mode:?} {events:?}");
             let mut session = Session::new(true);
-            let modes = Setup { request_body: mode, response_body: BodyMode::Streamed };
+            let modes = ProcessingModes { request_body: mode, response_body: BodyMode::Streamed };
             let mut setup = Some(modes);
             for event in events {
                 let message =
@@ -398,8 +399,8 @@ fn in_shadow_everything_goes_on_as_it_came() {
 fn give_up(gate: &Gate, mode: BodyMode, before: Vec<Event>, after: Vec<Event>) -> Vec<String> {
     let mut session = Session::new(true);
     let mut answers = Vec::new();
-    let mut setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
-    let mut send = |session: &mut Session, event, answers: &mut Vec<Answer>| {
+    let mut setup = Some(ProcessingModes { request_body: mode, response_body: BodyMode::None });
+    let mut send = |session: &mut Session, event, answers: &mut Vec<Reply>| {
         let message = Message { event, setup: setup.take(), verified: VerifiedClaims::None };
         session.on(gate, message, answers).unwrap();
     };
@@ -484,7 +485,7 @@ fn one_too_many_is_answered_at_its_head() {
     for mode in [BodyMode::Buffered, BodyMode::FullDuplexStreamed] {
         for (gate, expected) in [(gate(), "503 overloaded"), (shadow(), "RequestHeaders")] {
             let mut session = Session::new(false);
-            let setup = Some(Setup { request_body: mode, response_body: BodyMode::None });
+            let setup = Some(ProcessingModes { request_body: mode, response_body: BodyMode::None });
             let mut answers = Vec::new();
             let message = Message { event: headers(false), setup, verified: VerifiedClaims::None };
             session.on(&gate, message, &mut answers).unwrap();

@@ -10,7 +10,7 @@ use envoy_types::pb::google::protobuf as google;
 use prost::bytes::Bytes;
 
 use super::super::convert::{metadata, response};
-use super::super::message::{Answer, Chunk, Encodings};
+use super::super::message::{AcceptEncoding, Chunk, Reply};
 use super::*;
 use crate::gate::Refusal;
 use crate::proto;
@@ -111,7 +111,7 @@ fn each_part_is_known() {
     assert_eq!(decoded(&whole::ProcessingRequest::default()), ProcessingRequest::default());
 }
 
-fn answered(answer: Answer, metadata: Option<Bytes>) -> whole::ProcessingResponse {
+fn answered(answer: Reply, metadata: Option<Bytes>) -> whole::ProcessingResponse {
     let ours = response(answer, metadata).encode_to_vec();
     whole::ProcessingResponse::decode(ours.as_slice()).unwrap()
 }
@@ -134,14 +134,14 @@ fn answers_are_what_envoy_takes_them_for() {
         whole::BodyResponse { response }
     };
     for (answer, expected) in [
-        (Answer::RequestHeaders(Encodings::Accepted), Response::RequestHeaders(headers())),
-        (Answer::RequestBody(Encodings::Accepted), Response::RequestBody(body())),
-        (Answer::StreamRequestBody(chunk()), Response::RequestBody(streamed())),
-        (Answer::RequestTrailers, Response::RequestTrailers(trailers())),
-        (Answer::ResponseHeaders, Response::ResponseHeaders(headers())),
-        (Answer::ResponseBody, Response::ResponseBody(body())),
-        (Answer::StreamResponseBody(chunk()), Response::ResponseBody(streamed())),
-        (Answer::ResponseTrailers, Response::ResponseTrailers(trailers())),
+        (Reply::RequestHeaders(AcceptEncoding::Accepted), Response::RequestHeaders(headers())),
+        (Reply::RequestBody(AcceptEncoding::Accepted), Response::RequestBody(body())),
+        (Reply::StreamRequestBody(chunk()), Response::RequestBody(streamed())),
+        (Reply::RequestTrailers, Response::RequestTrailers(trailers())),
+        (Reply::ResponseHeaders, Response::ResponseHeaders(headers())),
+        (Reply::ResponseBody, Response::ResponseBody(body())),
+        (Reply::StreamResponseBody(chunk()), Response::ResponseBody(streamed())),
+        (Reply::ResponseTrailers, Response::ResponseTrailers(trailers())),
     ] {
         let expected = whole::ProcessingResponse { response: Some(expected), ..<_>::default() };
         assert_eq!(answered(answer, None), expected);
@@ -153,15 +153,15 @@ fn answers_are_what_envoy_takes_them_for() {
     };
     let response = without("accept-encoding");
     assert_eq!(
-        answered(Answer::RequestHeaders(Encodings::Identity), None).response,
+        answered(Reply::RequestHeaders(AcceptEncoding::Identity), None).response,
         Some(Response::RequestHeaders(whole::HeadersResponse { response: response.clone() }))
     );
     assert_eq!(
-        answered(Answer::RequestBody(Encodings::Identity), None).response,
+        answered(Reply::RequestBody(AcceptEncoding::Identity), None).response,
         Some(Response::RequestBody(whole::BodyResponse { response }))
     );
     let cache_control = "private".to_owned();
-    let fetched = answered(Answer::FilteredResponseHeaders { cache_control }, None);
+    let fetched = answered(Reply::FilteredResponseHeaders { cache_control }, None);
     let Some(Response::ResponseHeaders(whole::HeadersResponse { response: Some(response) })) =
         fetched.response
     else {
@@ -177,14 +177,14 @@ fn answers_are_what_envoy_takes_them_for() {
         let body_mutation = Some(whole::BodyMutation { mutation });
         let response = Some(whole::CommonResponse { body_mutation, ..<_>::default() });
         assert_eq!(
-            answered(Answer::ReplaceResponseBody(Bytes::copy_from_slice(part)), None).response,
+            answered(Reply::ReplaceResponseBody(Bytes::copy_from_slice(part)), None).response,
             Some(Response::ResponseBody(whole::BodyResponse { response }))
         );
     }
     let refusal = Refusal::misconfigured("why");
     let (status, text) = (refusal.status, refusal.content().body);
     let Some(Response::ImmediateResponse(immediate)) =
-        answered(Answer::Refuse(refusal), None).response
+        answered(Reply::Refuse(refusal), None).response
     else {
         panic!("no immediate response")
     };
@@ -226,7 +226,8 @@ fn metadata_are_a_struct_in_our_namespace() {
     let members: serde_json::Map<_, _> = members.collect();
     assert_eq!(members.len(), 6);
     let expected = whole_struct(serde_json::json!({"mcp_authz": members}));
-    let response = answered(Answer::RequestBody(Encodings::Accepted), Some(metadata(&decision)));
+    let response =
+        answered(Reply::RequestBody(AcceptEncoding::Accepted), Some(metadata(&decision)));
     assert_eq!(response.dynamic_metadata, Some(expected));
 }
 

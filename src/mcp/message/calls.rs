@@ -41,7 +41,7 @@ pub(super) fn message<'a>(
             }
         }
         Some(MethodKind::Notifications) if governed.resources || !accept.tasks => {
-            let Heard { resources, of_tasks } =
+            let Subscription { resources, of_tasks } =
                 heard(params.notifications.as_ref(), accept.max_depth)?;
             if of_tasks && !accept.tasks {
                 return Ok(Message::Task { method, id });
@@ -173,17 +173,20 @@ fn completed<'a>(
 }
 
 /// The notifications that a client subscribes to.
-struct Heard<'a> {
+struct Subscription<'a> {
     /// The values that should be URIs; `None` if the member is not a list.
     resources: Option<Vec<Text<'a>>>,
     of_tasks: bool,
 }
 
 /// Reads the targets of a subscription from `params.notifications`.
-fn heard<'a>(notifications: Option<&Member<'a>>, max_depth: usize) -> Result<Heard<'a>, Problem> {
+fn heard<'a>(
+    notifications: Option<&Member<'a>>,
+    max_depth: usize,
+) -> Result<Subscription<'a>, Problem> {
     const KEYS: [&str; 2] = ["resourceSubscriptions", "taskIds"];
 
-    let mut heard = Heard { resources: Some(Vec::new()), of_tasks: false };
+    let mut heard = Subscription { resources: Some(Vec::new()), of_tasks: false };
     let notifications = match notifications {
         None | Some(Member { kind: Kind::Null, .. }) => return Ok(heard),
         Some(notifications) if notifications.kind == Kind::Object => notifications,

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_authz::mcp::{Data, Entry, Events, ListKind, filter};
+use mcp_authz::mcp::{Data, ListEntry, ListKind, SseRewriter, filter};
 use serde_json::Value;
 
 /// The one tool that stays.
@@ -45,7 +45,7 @@ fn tools_of(message: &str) -> Vec<String> {
 
 /// Returns the bytes that the filter forwards, and true if the filter broke the stream off.
 fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
-    let (mut events, mut goes_on) = (Events::default(), Vec::new());
+    let (mut events, mut goes_on) = (SseRewriter::default(), Vec::new());
     for part in parts {
         if events.push(part, false, &mut goes_on, (), rewrite).is_err() {
             return (goes_on, true);
@@ -57,7 +57,7 @@ fn filtered<'p>(parts: impl Iterator<Item = &'p [u8]>) -> (Vec<u8>, bool) {
 
 /// Filters the tools of an event, and withholds one that cannot be read.
 fn rewrite(data: &str) -> Result<Data, ()> {
-    let authorize = |_, name: &str| if name == STAYS { Entry::Stays } else { Entry::Goes };
+    let authorize = |_, name: &str| if name == STAYS { ListEntry::Keep } else { ListEntry::Remove };
     Ok(match filter(data, |listing| listing == ListKind::Tools, 64, authorize) {
         Ok(filtered) => filtered.map_or(Data::Keep, Data::Replace),
         Err(_) => Data::Withhold,
