@@ -25,7 +25,7 @@ pub enum VerifiedClaims {
     None,
     /// The claims of the token that `jwt_authn` verified.
     Token(Claims),
-    /// Several payloads under these names, each of which may hold the claims.
+    /// Several payloads under these names. Any of them may hold the claims.
     Several(Vec<String>),
 }
 

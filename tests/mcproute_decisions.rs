@@ -207,7 +207,7 @@ fn given(judgement: &RequestDecision<'_, '_>, admitted: Option<&AdmittedRequest>
 }
 
 #[test]
-fn own_requests_are_decided_as_the_reference_decides() {
+fn own_requests_match_agent_router() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for (place, line) in lines(Path::new(OWN)) {

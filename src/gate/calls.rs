@@ -79,7 +79,7 @@ fn evaluated<'p, 'b>(
     Ok(EvaluatedCall { call, evaluation })
 }
 
-/// Returns the refusal of several calls, some of which are denied.
+/// Returns the refusal of several calls if some are denied.
 fn denied_some(
     admitted: &AdmittedRequest,
     calls: &[EvaluatedCall<'_, '_>],

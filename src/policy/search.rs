@@ -66,7 +66,7 @@ pub(super) enum ConditionRef {
 }
 
 /// The effects of a rule on the calls that remain undecided. At least one field is true.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Effects {
     /// True if the rule allows some calls.
     allows: bool,

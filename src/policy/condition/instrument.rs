@@ -153,7 +153,7 @@ impl Metering {
     /// error.
     fn members(&self, operand: &mut IdedExpr, is_optional: bool, kind: MemberKind) {
         let may_be_copied = self.may_be_copied(&operand.expr);
-        let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
+        let is_variable = self.is_variable(&operand.expr);
         let is_strict = self.typing == Typing::Strict && !is_variable;
         let is_paid = may_be_copied && (kind != MemberKind::Field || self.is_repeated());
         let function = match (is_strict && (is_optional || may_be_copied), is_paid, kind) {
@@ -166,6 +166,11 @@ impl Metering {
         pays(function, operand, []);
     }
 
+    /// Returns true for a variable of the condition that no comprehension hides.
+    fn is_variable(&self, expr: &Expr) -> bool {
+        matches!(expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name))
+    }
+
     /// Wraps the operand of a member access to evaluate as in Agent Router, where types are
     /// lenient.
     fn members_of_reference(&self, select: &mut SelectExpr) {
@@ -173,7 +178,7 @@ impl Metering {
             return;
         }
         let operand = &mut select.operand;
-        let is_variable = matches!(&operand.expr, Expr::Ident(name) if Variable::named(name).is_some() && !self.variables.contains(name));
+        let is_variable = self.is_variable(&operand.expr);
         if select.test && !is_variable {
             wrap(reference::PRESENCE, operand);
         } else if !select.test && self.may_be_copied(&operand.expr) {

@@ -107,7 +107,7 @@ fn file_without_policies_holds_other_settings() {
 }
 
 #[test]
-fn default_url_stands_for_one_that_cannot_be_derived() {
+fn default_url_stands_in_where_needed() {
     let settings = "mcpRouteDefaults: {resourceMetadataURL: 'https://a/b'}";
     let derived = ("resource:", "resourceName:");
     let no_host = ("  hostnames: [mcp.example.com]\n", "");
@@ -129,7 +129,7 @@ fn default_url_stands_for_one_that_cannot_be_derived() {
 }
 
 #[test]
-fn default_applies_to_all_files_of_a_set() {
+fn default_applies_to_all_files() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
     write("a.yaml", ROUTE);
